@@ -1,0 +1,1 @@
+"""Layer-wise analysis: sample units, stream layers, collect statistics, score. Imports `common`."""

@@ -1,0 +1,68 @@
+"""Aligned speech as the rest of the project sees it. Times are integer samples at 16 kHz."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+SAMPLE_RATE = 16_000
+
+Waveform = NDArray[np.float32]
+
+
+class StrataError(ValueError):
+    """What a user gave cannot work. The message names the item, the numbers, the cause, the fix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """One labelled stretch of speech: samples `start` (included) to `end` (excluded)."""
+
+    start: int
+    end: int
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One audio file with its alignment.
+
+    `n_samples` is the length at 16 kHz as far as it is known without decoding the audio (the
+    file's header; else the end of the last interval): progress bars and budgets use it, never
+    the numbers. `tiers` maps "phone" and "word" to intervals in order of time, labels normalised
+    and silences removed. `read` returns the waveform: (n,) float32, mono, 16 kHz, within [-1, 1].
+    """
+
+    id: str
+    speaker: str
+    text: str
+    n_samples: int
+    tiers: Mapping[str, tuple[Interval, ...]]
+    read: Callable[[], Waveform] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """A dataset's partition, listed: every utterance, what was dropped, and a fingerprint.
+
+    `dropped` counts by reason what listing left out ("phone: silence" -> 812). `fingerprint`
+    changes whenever the utterances, their audio or their alignments would.
+    """
+
+    name: str
+    partition: str
+    licence: str
+    utterances: tuple[Utterance, ...]
+    dropped: Mapping[str, int]
+    fingerprint: str
+
+    @property
+    def hours(self) -> float:
+        """Length of all utterances together, in hours."""
+        return sum(u.n_samples for u in self.utterances) / SAMPLE_RATE / 3600
+
+    @property
+    def tiers(self) -> tuple[str, ...]:
+        """Names of the tiers that at least one utterance has."""
+        return tuple(sorted({name for u in self.utterances for name in u.tiers}))
