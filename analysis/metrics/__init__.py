@@ -1,0 +1,1 @@
+"""Metrics: frozen dataclasses and pure functions of statistics. One file per family."""

@@ -1,0 +1,34 @@
+"""Centred kernel alignment from moments."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from analysis.metrics.base import Metric, Score
+from analysis.moments import Folds
+from common.records import StrataError
+
+
+@dataclass(frozen=True)
+class LinearCKA(Metric):
+    """Linear, biased CKA on all rows of a sample: ||Sxy||^2 / (||Sxx|| ||Syy||). Range [0, 1].
+
+    Kornblith et al. 2019 (arXiv 1905.00414, section 3); Frobenius norms of centred scatter
+    matrices. There is nothing to fit, hence no trials. Invariant to shift, rotation and one
+    common scale of either view.
+    """
+
+    name: ClassVar[str] = "cka"
+    held_out: ClassVar[bool] = False
+
+    def score(self, folds: Folds) -> list[Score]:
+        """One score for the merged sample."""
+        moments = folds.merged()
+        scale = np.linalg.norm(moments.xx) * np.linalg.norm(moments.yy)
+        if not scale > 0:
+            raise StrataError(
+                f"CKA of a constant view is undefined ({moments.n} units): check that layer and "
+                "target vary"
+            )
+        return [Score(float(np.linalg.norm(moments.xy) ** 2 / scale))]

@@ -1,0 +1,37 @@
+"""Strata's one entry point: `python run.py experiment=NAME model=NAME dataset=NAME …`."""
+
+import logging
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from common.config import register, resolve
+from common.records import StrataError
+
+TASKS = {"analysis": "analysis.experiment", "cache": "common.cache"}
+
+log = logging.getLogger("strata")
+register()
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(cfg: DictConfig) -> None:
+    """Validate everything, seed, dispatch by cfg.task."""
+    try:
+        config = resolve(cfg)
+        run_dir = Path(HydraConfig.get().runtime.output_dir)
+        task = import_module(TASKS[config.task])  # only now: torch takes seconds to import
+        task.run(config, run_dir, OmegaConf.to_container(cfg, resolve=True))
+    except StrataError as error:
+        if HydraConfig.get().mode == hydra.types.RunMode.MULTIRUN:
+            raise  # the launcher reports it and the sweep goes on or stops as it is told to
+        log.error("%s", error)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
