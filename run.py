@@ -7,12 +7,13 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from common.config import register, resolve
 from common.records import StrataError
 
-TASKS = {"analysis": "analysis.experiment", "cache": "common.cache"}
+TASKS = {"analysis": "analysis.experiment", "cache": "analysis.inventory"}
 
 log = logging.getLogger("strata")
 register()
@@ -27,7 +28,7 @@ def main(cfg: DictConfig) -> None:
         task = import_module(TASKS[config.task])  # only now: torch takes seconds to import
         task.run(config, run_dir, OmegaConf.to_container(cfg, resolve=True))
     except StrataError as error:
-        if HydraConfig.get().mode == hydra.types.RunMode.MULTIRUN:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # the launcher reports it and the sweep goes on or stops as it is told to
         log.error("%s", error)
         sys.exit(1)

@@ -2,116 +2,237 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
+from typing import TypeVar
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 
 from common.records import StrataError
 
 Array = NDArray[np.float64]
+T = TypeVar("T")
+
 VERSION = 1  # bumped when the meaning of a stored moment changes
+RELATIVE_CUTOFF = 1e-10  # of a view's largest eigenvalue; float64 moments resolve about 2e-13
 
 
 @dataclass(frozen=True, slots=True)
-class Moments:
-    """Moments of a pair of views over the same n rows, in float64.
+class Spectrum:
+    """Eigendecomposition of one view's scaled covariance, null directions dropped.
 
-    mean_x (dx,), mean_y (dy,); xx (dx, dx), yy (dy, dy), xy (dx, dy) are sums over rows of
-    products of centred columns (scatter matrices: covariance times n - 1).
+    values (r,) decreasing; vectors (d, r); scale = mean eigenvalue of the unscaled scatter.
     """
 
+    values: Array
+    vectors: Array
+    scale: float
+
+    def truncated(self, share: float) -> "Spectrum":
+        """The leading directions that hold `share` of the variance."""
+        cumulative = np.cumsum(self.values) / self.values.sum()
+        r = int(np.searchsorted(cumulative, share * (1 - 1e-12))) + 1
+        return Spectrum(self.values[:r], self.vectors[:, :r], self.scale)
+
+
+@dataclass(frozen=True, eq=False)
+class ViewMoments:
+    """Moments of a view over n rows: mean (d,), scatter (d, d) = sum of centred outer products."""
+
     n: int
-    mean_x: Array
-    mean_y: Array
-    xx: Array
-    yy: Array
+    mean: Array
+    scatter: Array
+
+    @cached_property
+    def spectrum(self) -> Spectrum:
+        """Eigendecomposition of scatter / (trace / d), computed once and shared by every ridge.
+
+        The scale, the mean eigenvalue, does not change under rotation.
+        """
+        d, _ = self.scatter.shape
+        scale = float(np.trace(self.scatter)) / d
+        if not np.isfinite(scale):
+            raise StrataError(f"a view has NaN or infinite values in its {self.n} rows")
+        if scale <= 0:
+            raise StrataError(
+                f"a view is constant over its {self.n} training rows ({d} columns): its "
+                "correlation with anything is undefined; check that labels and frames differ"
+            )
+        values, vectors = scipy.linalg.eigh(self.scatter / scale, driver="evd", check_finite=False)
+        keep = values > RELATIVE_CUTOFF * values[-1]
+        return Spectrum(values[keep][::-1], vectors[:, keep][:, ::-1], scale)
+
+    @property
+    def live_columns(self) -> int:
+        """Number of columns that vary."""
+        return int(np.count_nonzero(np.diag(self.scatter) > 0))
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Moments of a pair of views over the same rows; xy (dx, dy) is their cross-scatter."""
+
+    x: ViewMoments
+    y: ViewMoments
     xy: Array
 
-    def __add__(self, other: "Moments") -> "Moments":
-        """Moments of the union of two disjoint sets of rows (Chan, Golub & LeVeque 1979)."""
-        return merge((self, other))
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return self.x.n
 
     @property
     def swapped(self) -> "Moments":
         """The same rows with the two views exchanged."""
-        return Moments(self.n, self.mean_y, self.mean_x, self.yy, self.xx, self.xy.T)
+        return Moments(self.y, self.x, self.xy.T)
+
+    def __add__(self, other: "Moments") -> "Moments":
+        """Moments of the union of two disjoint sets of rows."""
+        return merge((self, other))
+
+
+def merge_views(parts: Sequence[ViewMoments]) -> ViewMoments:
+    """Moments of the union of disjoint sets of rows, whatever their order.
+
+    Chan, Golub & LeVeque's pairwise update (1979) taken over all parts at once: scatters within
+    parts add, and the means contribute sum_i n_i (m_i - m)(m_i - m)'.
+    """
+    counts = _counts([part.n for part in parts])
+    means = np.stack([part.mean for part in parts])
+    mean = counts @ means / counts.sum()
+    deviations = means - mean
+    between = (deviations * counts[:, None]).T @ deviations
+    scatter = reduce(np.add, [part.scatter for part in parts], between)
+    return ViewMoments(int(counts.sum()), mean, scatter)
+
+
+def merge_cross(
+    xs: Sequence[ViewMoments], ys: Sequence[ViewMoments], xys: Sequence[Array]
+) -> Array:
+    """Cross-scatter (dx, dy) of the union of disjoint sets of rows."""
+    counts = _counts([x.n for x in xs])
+    mean_x, mean_y = (np.stack([part.mean for part in side]) for side in (xs, ys))
+    mean_x, mean_y = (means - counts @ means / counts.sum() for means in (mean_x, mean_y))
+    return reduce(np.add, xys, (mean_x * counts[:, None]).T @ mean_y)
 
 
 def merge(parts: Sequence[Moments]) -> Moments:
-    """Moments of the union of disjoint sets of rows; the order of the parts does not matter.
+    """Moments of a pair of views over the union of disjoint sets of rows."""
+    xs, ys = [part.x for part in parts], [part.y for part in parts]
+    xy = merge_cross(xs, ys, [part.xy for part in parts])
+    return Moments(merge_views(xs), merge_views(ys), xy)
 
-    Chan's pairwise update, taken over all parts at once: within-part scatter adds, and the means
-    contribute sum_i n_i (m_i - m)(m_i - m)'.
-    """
-    filled = [part for part in parts if part.n > 0]
-    if not filled:
+
+def _counts(counts: list[int]) -> Array:
+    if sum(counts) == 0:
         raise StrataError(
-            f"nothing to merge: all {len(parts)} folds are empty (too few units for this many "
-            "folds: use more utterances, or fewer sampling.folds)"
+            f"all {len(counts)} training folds are empty: use more utterances, or fewer "
+            "sampling.folds"
         )
-    if len(filled) == 1:
-        return filled[0]
-    counts = np.array([part.n for part in filled], dtype=np.float64)
-    n = int(counts.sum())
-    mean_x = np.stack([part.mean_x for part in filled])
-    mean_y = np.stack([part.mean_y for part in filled])
-    x, y = counts @ mean_x / n, counts @ mean_y / n
-    dx, dy = mean_x - x, mean_y - y
-    weighted_x = dx * counts[:, None]
-    return Moments(
-        n,
-        x,
-        y,
-        _total([part.xx for part in filled], weighted_x.T @ dx),
-        _total([part.yy for part in filled], (dy * counts[:, None]).T @ dy),
-        _total([part.xy for part in filled], weighted_x.T @ dy),
-    )
+    return np.array(counts, dtype=np.float64)
 
 
-def _total(scatters: list[Array], between: Array) -> Array:
-    return reduce(np.add, scatters, between)
+def view_moments(view: NDArray[np.floating]) -> ViewMoments:
+    """Moments of a view (n, d) held in memory; n = 0 gives zeros."""
+    n, d = view.shape
+    view = np.asarray(view, dtype=np.float64)
+    mean = view.mean(0) if n else np.zeros(d)
+    centred = view - mean
+    return ViewMoments(n, mean, centred.T @ centred)
+
+
+def cross_scatter(
+    x: NDArray[np.floating], y: NDArray[np.floating], mean_x: Array, mean_y: Array
+) -> Array:
+    """Sum over rows of centred products (dx, dy) of x (n, dx) and y (n, dy)."""
+    return (np.asarray(x, np.float64) - mean_x).T @ (np.asarray(y, np.float64) - mean_y)
 
 
 def moments_of(x: NDArray[np.floating], y: NDArray[np.floating]) -> Moments:
     """Moments of two views held in memory: x (n, dx), y (n, dy), rows in the same order."""
-    n, _ = x.shape
-    if len(y) != n:
-        raise StrataError(f"views of {n} and {len(y)} rows: both need one row for each unit")
-    x = np.asarray(x, dtype=np.float64)
-    y = np.asarray(y, dtype=np.float64)
-    mean_x, mean_y = x.mean(0), y.mean(0)
-    x, y = x - mean_x, y - mean_y
-    return Moments(n, mean_x, mean_y, x.T @ x, y.T @ y, x.T @ y)
+    if len(x) != len(y):
+        raise StrataError(f"views of {len(x)} and {len(y)} rows: both need one row for each unit")
+    view_x, view_y = view_moments(x), view_moments(y)
+    return Moments(view_x, view_y, cross_scatter(x, y, view_x.mean, view_y.mean))
 
 
-@dataclass(frozen=True, slots=True)
-class Folds:
-    """Moments of one sample, cut for its trials.
+def group_of(folds: NDArray[np.int64], trials: int) -> NDArray[np.int64]:
+    """Group of each fold number: fold f < 2 * trials keeps its own; all others share the last.
 
-    `parts[g]` holds fold g for g < 2 * trials: fold 2t is trial t's dev, fold 2t + 1 its test.
-    The last part holds the rows of all other folds, which train every trial.
+    Fold 2t is trial t's dev and fold 2t + 1 its test; the others only ever train.
     """
+    return np.minimum(folds, 2 * trials)
 
-    parts: tuple[Moments, ...]
+
+@dataclass(frozen=True, eq=False)
+class FoldedView:
+    """One view of a sample, by group: see `group_of`."""
+
+    parts: tuple[ViewMoments, ...]
 
     @property
     def trials(self) -> int:
         """Number of (dev, test) pairs."""
         return (len(self.parts) - 1) // 2
 
+    @cached_property
+    def training(self) -> tuple[ViewMoments, ...]:
+        """Training moments of each trial; kept, so that their spectra are shared."""
+        return tuple(merge_views(without(self.parts, t)) for t in range(self.trials))
+
+    @cached_property
+    def merged(self) -> ViewMoments:
+        """All rows of the sample."""
+        return merge_views(self.parts)
+
+
+def without(parts: Sequence[T], trial: int) -> list[T]:
+    """All groups but the trial's dev and test."""
+    return [part for g, part in enumerate(parts) if g not in (2 * trial, 2 * trial + 1)]
+
+
+@dataclass(frozen=True, eq=False)
+class Folds:
+    """A pair of views of one sample, cut for its trials."""
+
+    x: FoldedView
+    y: FoldedView
+    xy: tuple[Array, ...]
+
+    @property
+    def trials(self) -> int:
+        """Number of (dev, test) pairs."""
+        return self.x.trials
+
     def trial(self, t: int) -> tuple[Moments, Moments, Moments]:
         """(train, dev, test) of trial t; train is everything but its dev and test."""
-        dev, test = self.parts[2 * t], self.parts[2 * t + 1]
+        dev, test = (
+            Moments(self.x.parts[g], self.y.parts[g], self.xy[g]) for g in (2 * t, 2 * t + 1)
+        )
         for name, fold in (("dev", dev), ("test", test)):
             if fold.n < 2:
                 raise StrataError(
                     f"trial {t}: its {name} fold has {fold.n} units, a correlation needs two or "
                     "more; use more utterances, or fewer sampling.folds"
                 )
-        rest = [part for g, part in enumerate(self.parts) if g not in (2 * t, 2 * t + 1)]
-        return merge(rest), dev, test
+        xy = merge_cross(without(self.x.parts, t), without(self.y.parts, t), without(self.xy, t))
+        return Moments(self.x.training[t], self.y.training[t], xy), dev, test
 
     def merged(self) -> Moments:
         """All rows of the sample."""
-        return merge(self.parts)
+        xy = merge_cross(self.x.parts, self.y.parts, self.xy)
+        return Moments(self.x.merged, self.y.merged, xy)
+
+
+def fold_views(
+    x: NDArray[np.floating], y: NDArray[np.floating], folds: NDArray[np.int64], trials: int
+) -> Folds:
+    """Cut two views held in memory, x (n, dx) and y (n, dy), by the fold (n,) of each row."""
+    groups = group_of(folds, trials)
+    parts = [moments_of(x[groups == g], y[groups == g]) for g in range(2 * trials + 1)]
+    return Folds(
+        FoldedView(tuple(part.x for part in parts)),
+        FoldedView(tuple(part.y for part in parts)),
+        tuple(part.xy for part in parts),
+    )

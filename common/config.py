@@ -7,7 +7,7 @@ the configuration is composed; `resolve` then checks ranges and paths. Nothing h
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 from hydra.core.config_store import ConfigStore
 from hydra.errors import InstantiationException
@@ -25,6 +25,9 @@ SPLITS = ("frame", "utterance", "speaker")
 LAYER_SETS = ("all", "cnn", "transformer", "last4", "every_other", "single")
 LAYER_NAME = re.compile(r"[CT]\d+")
 TASKS = ("analysis", "cache")
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["fp32", "bf16"]
 
 
 def require(key: str, value: object, choices: Collection[object]) -> None:
@@ -184,7 +187,7 @@ class LayersConfig:
 
 @dataclass(kw_only=True)
 class TrackingConfig:
-    """Where runs are logged. `backend` is "none" or "wandb"; `mode` is online, offline, disabled."""
+    """Where runs are logged: `backend` none or wandb; `mode` online, offline or disabled."""
 
     backend: str = MISSING
     mode: str = "online"
@@ -230,8 +233,8 @@ class Config:
     def __post_init__(self) -> None:
         require("task", self.task, TASKS)
         require("split", self.split, SPLITS)
-        require("device", self.device, ("auto", "cpu", "cuda", "mps"))
-        require("precision", self.precision, ("fp32", "bf16"))
+        require("device", self.device, get_args(Device))
+        require("precision", self.precision, get_args(Precision))
         require("cache", self.cache, ("on", "off", "refresh"))
         if self.clear is not None:
             require("clear", self.clear, ("stale", "all"))

@@ -30,6 +30,6 @@ class Metric(ABC):
     def score(self, folds: Folds) -> list[Score]:
         """Scores of one layer on one sample: one per trial if `held_out`, else exactly one."""
 
-    def summary(self, scores: list[Score]) -> dict[str, object]:  # noqa: ARG002
+    def summary(self, scores: list[Score], experiment: str) -> dict[str, object]:  # noqa: ARG002
         """What the run's metadata should keep of all the scores of an experiment."""
         return {}

@@ -14,46 +14,10 @@ import numpy as np
 import scipy.linalg
 
 from analysis.metrics.base import Metric, Score
-from analysis.moments import Array, Folds, Moments
+from analysis.moments import Array, Folds, Moments, Spectrum
 from common.records import StrataError
 
 log = logging.getLogger(__name__)
-
-RELATIVE_CUTOFF = 1e-10  # of a view's largest eigenvalue; float64 moments resolve 2e-13
-
-
-@dataclass(frozen=True, slots=True)
-class Spectrum:
-    """Eigendecomposition of one view's scaled covariance, null directions dropped.
-
-    values (r,) decreasing; vectors (d, r); scale = mean eigenvalue of the unscaled scatter.
-    """
-
-    values: Array
-    vectors: Array
-    scale: float
-
-    def truncated(self, share: float) -> "Spectrum":
-        """The leading directions that hold `share` of the variance."""
-        cumulative = np.cumsum(self.values) / self.values.sum()
-        r = int(np.searchsorted(cumulative, share * (1 - 1e-12))) + 1
-        return Spectrum(self.values[:r], self.vectors[:, :r], self.scale)
-
-
-def spectrum(scatter: Array, view: str) -> Spectrum:
-    """Decompose a scatter matrix (d, d); `view` names it in errors."""
-    d, _ = scatter.shape
-    scale = float(np.trace(scatter)) / d
-    if not np.isfinite(scale):
-        raise StrataError(f"the {view} has NaN or infinite values: nothing can be correlated with it")
-    if scale <= 0:
-        raise StrataError(
-            f"the {view} is constant on the training folds ({d} columns, no variance): a correlation "
-            "is undefined; check that the labels or frames differ at all"
-        )
-    values, vectors = scipy.linalg.eigh(scatter / scale, driver="evd", check_finite=False)
-    keep = values > RELATIVE_CUTOFF * values[-1]
-    return Spectrum(values[keep][::-1], vectors[:, keep][:, ::-1], scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +30,7 @@ class Projection:
 
 @dataclass(frozen=True, slots=True)
 class Whitened:
-    """Both spectra of a trial's training folds and the rotated cross-covariance: any ridge is cheap."""
+    """Spectra of a trial's training folds, and their rotated cross-covariance, for any ridge."""
 
     x: Spectrum
     y: Spectrum
@@ -93,12 +57,12 @@ def whiten(train: Moments, x: Spectrum, y: Spectrum) -> Whitened:
 def held_out_correlations(projection: Projection, fold: Moments) -> Array:
     """Signed correlation (k,) of every canonical pair on a fold, centred by the fold's own mean."""
     a, b = projection.a, projection.b
-    variance_x = np.einsum("kd,kd->k", a @ fold.xx, a)
-    variance_y = np.einsum("kd,kd->k", b @ fold.yy, b)
+    variance_x = np.einsum("kd,kd->k", a @ fold.x.scatter, a)
+    variance_y = np.einsum("kd,kd->k", b @ fold.y.scatter, b)
     if min(variance_x.min(), variance_y.min()) <= 0:
         raise StrataError(
             f"a canonical direction is constant on a held-out fold of {fold.n} units: its "
-            "correlation is undefined; use more units (utterances, instances) or fewer sampling.folds"
+            "correlation is undefined; use more utterances or instances, or fewer sampling.folds"
         )
     return np.einsum("kd,kd->k", a @ fold.xy, b) / np.sqrt(variance_x * variance_y)
 
@@ -116,15 +80,12 @@ def projection_weights(directions: Array, scatter: Array) -> Array:
     return weights / weights.sum()
 
 
-def live_columns(scatter: Array) -> int:
-    """Number of columns that vary."""
-    return int(np.count_nonzero(np.diag(scatter) > 0))
-
-
 def check_ridges(ridges: tuple[tuple[float, float], ...]) -> None:
     """At most a dozen pairs of non-negative numbers."""
     if not 1 <= len(ridges) <= 12:
-        raise StrataError(f"metric.ridges has {len(ridges)} pairs: give 1 to 12 (layer, target) pairs")
+        raise StrataError(
+            f"metric.ridges has {len(ridges)} pairs: give 1 to 12 (layer, target) pairs"
+        )
     for pair in ridges:
         if len(pair) != 2 or not all(0 <= ridge <= 1 for ridge in pair):
             raise StrataError(
@@ -155,14 +116,15 @@ class RidgedCCA(Metric):
         """One score per trial."""
         return [self.score_trial(*folds.trial(t)) for t in range(folds.trials)]
 
-    def summary(self, scores: list[Score]) -> dict[str, object]:
+    def summary(self, scores: list[Score], experiment: str) -> dict[str, object]:
         """How often each pair of ridges was chosen; a choice at the grid's edge is logged."""
         chosen = Counter(score.detail["ridge"] for score in scores)
         edges = {str(self.ridges[0]), str(self.ridges[-1])}
         at_edge = sum(count for ridge, count in chosen.items() if ridge in edges)
         if len(self.ridges) > 1 and at_edge:
             log.info(
-                "%d of %d fits chose a ridge at the edge of the grid (%s)",
+                "%s: %d of %d fits chose a ridge at the edge of the grid (%s)",
+                experiment,
                 at_edge,
                 len(scores),
                 ", ".join(f"{ridge} x {count}" for ridge, count in chosen.most_common()),
@@ -183,7 +145,7 @@ class HeldOutCCA(RidgedCCA):
 
     def spectra(self, train: Moments) -> tuple[Spectrum, Spectrum]:
         """The directions of each view that enter the fit."""
-        return spectrum(train.xx, "layer"), spectrum(train.yy, "target")
+        return train.x.spectrum, train.y.spectrum
 
     def score_trial(self, train: Moments, dev: Moments, test: Moments) -> Score:
         """One eigendecomposition per view, shared by every ridge."""
@@ -212,10 +174,10 @@ class PWCCA(HeldOutCCA):
 
     def aggregate(self, projection: Projection, train: Moments, correlations: Array) -> float:
         """Weighted mean of the correlations (k,)."""
-        if live_columns(train.xx) <= live_columns(train.yy):
-            weights = projection_weights(projection.a, train.xx)
+        if train.x.live_columns <= train.y.live_columns:
+            weights = projection_weights(projection.a, train.x.scatter)
         else:
-            weights = projection_weights(projection.b, train.yy)
+            weights = projection_weights(projection.b, train.y.scatter)
         return float(weights @ correlations)
 
 

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 import scipy.linalg
+from numpy.typing import NDArray
 
 from analysis.metrics.base import Score
 from analysis.metrics.cca import Projection, RidgedCCA, held_out_correlations
@@ -16,7 +17,7 @@ FALLBACK_RIDGES = tuple(product((1e-8, 1e-7, 1e-6, 1e-5), repeat=2))
 NULL_VARIANCE = 1e-6  # of the largest variance among the pairs of a fold
 
 
-def inverse_root(scatter: Array, ridge: float) -> tuple[Array, Array, float]:
+def inverse_root(scatter: Array, ridge: float) -> tuple[Array, NDArray[np.bool_], float]:
     """(Sxx / max + ridge)^-1/2 over the dimensions whose scaled variance is at least the ridge.
 
     Returns the root (r, r), the mask of kept dimensions (d,) and the scale.
@@ -33,8 +34,8 @@ def inverse_root(scatter: Array, ridge: float) -> tuple[Array, Array, float]:
 def fit_published(train: Moments, ridge_x: float, ridge_y: float) -> Projection:
     """Directions (k, dx), (k, dy); dimensions that were dropped have zero columns."""
     covariance = train.n - 1
-    root_x, kept_x, scale_x = inverse_root(train.xx / covariance, ridge_x)
-    root_y, kept_y, scale_y = inverse_root(train.yy / covariance, ridge_y)
+    root_x, kept_x, scale_x = inverse_root(train.x.scatter / covariance, ridge_x)
+    root_y, kept_y, scale_y = inverse_root(train.y.scatter / covariance, ridge_y)
     cross = train.xy[np.ix_(kept_x, kept_y)] / covariance / np.sqrt(scale_x * scale_y)
     u, _, vt = scipy.linalg.svd(root_x @ cross @ root_y)
     k = min(root_x.shape[0], root_y.shape[0])
@@ -66,7 +67,7 @@ def without_null_pairs(projection: Projection, fold: Moments) -> Projection:
     The published code keeps them; their correlation and weight are rounding noise.
     """
     live = np.ones(len(projection.a), dtype=bool)
-    for side, scatter in ((projection.a, fold.xx), (projection.b, fold.yy)):
+    for side, scatter in ((projection.a, fold.x.scatter), (projection.b, fold.y.scatter)):
         variance = np.einsum("kd,kd->k", side @ scatter, side)
         live &= variance > NULL_VARIANCE * variance.max()
     return Projection(projection.a[live], projection.b[live])
@@ -78,9 +79,9 @@ def published_score(projection: Projection, fold: Moments) -> float:
     correlations = held_out_correlations(projection, fold)
     kept_x, kept_y = (np.any(side != 0, axis=0) for side in (projection.a, projection.b))
     if np.count_nonzero(kept_x) < np.count_nonzero(kept_y):
-        side, kept, scatter, mean = projection.a, kept_x, fold.xx, fold.mean_x
+        side, kept, scatter, mean = projection.a, kept_x, fold.x.scatter, fold.x.mean
     else:
-        side, kept, scatter, mean = projection.b, kept_y, fold.yy, fold.mean_y
+        side, kept, scatter, mean = projection.b, kept_y, fold.y.scatter, fold.y.mean
     # The published code weighs by the first k kept columns; there are just k of the smaller view.
     weights = published_weights(side[:, kept], scatter[np.ix_(kept, kept)], mean[kept], fold.n)
     return float(weights @ correlations)
@@ -109,15 +110,15 @@ class PublishedPWCCA(RidgedCCA):
         if not fits:
             raise StrataError(
                 f"no ridge up to {FALLBACK_RIDGES[-1][0]:g} makes the published fit work "
-                f"({train.n} units, {len(train.mean_x)} and {len(train.mean_y)} columns): use "
+                f"({train.n} units, {len(train.x.mean)} and {len(train.y.mean)} columns): use "
                 "metric=pwcca, or more units"
             )
         ridge, projection = max(fits, key=lambda fit: published_score(fit[1], dev))
         return Score(published_score(projection, test), detail={"ridge": str(ridge)})
 
     def _fits(
-        self, train: Moments, ridges: tuple[tuple[float, float], ...]
-    ) -> list[tuple[tuple[float, float], Projection]]:
+        self, train: Moments, ridges: tuple[tuple[float, ...], ...]
+    ) -> list[tuple[tuple[float, ...], Projection]]:
         fits = []
         for ridge in ridges:
             try:

@@ -25,7 +25,7 @@ class LinearCKA(Metric):
     def score(self, folds: Folds) -> list[Score]:
         """One score for the merged sample."""
         moments = folds.merged()
-        scale = np.linalg.norm(moments.xx) * np.linalg.norm(moments.yy)
+        scale = np.linalg.norm(moments.x.scatter) * np.linalg.norm(moments.y.scatter)
         if not scale > 0:
             raise StrataError(
                 f"CKA of a constant view is undefined ({moments.n} units): check that layer and "

@@ -1,0 +1,205 @@
+"""Take rows as they come and forget the frames: moments of frames, vectors of pooled units."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from analysis.moments import Array, FoldedView, Folds, ViewMoments
+from common.cache import Entry
+from common.records import StrataError
+
+BLOCK = 1024  # rows of a group that are multiplied at once
+
+Pair = tuple[str, str]
+
+
+def gram(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """X' y (dx, dy) of float64 blocks (n, dx) and (n, dy)."""
+    if x.device.type == "cpu":  # numpy takes half the products when x is y; torch does not
+        return torch.from_numpy(x.numpy().T @ y.numpy())
+    return x.T @ y
+
+
+@dataclass(eq=False)
+class Sums:
+    """Shifted sums of g groups in float64: counts (g,), first (g, d) and second (g, dx, dy).
+
+    Sums about one fixed shift per view add plainly; the shift, a mean of the first frames, keeps
+    them from cancelling.
+    """
+
+    counts: Array
+    first: dict[str, torch.Tensor]
+    second: dict[Pair, torch.Tensor]
+
+    def copy(self) -> "Sums":
+        """Sums that can be added to without changing these."""
+        first = {view: total.clone() for view, total in self.first.items()}
+        second = {pair: total.clone() for pair, total in self.second.items()}
+        return Sums(self.counts.copy(), first, second)
+
+    def add(self, other: "Sums") -> None:
+        """Add the sums of other rows, in place."""
+        self.counts += other.counts
+        for view, total in other.first.items():
+            self.first[view] += total
+        for pair, total in other.second.items():
+            self.second[pair] += total
+
+
+class MomentCollector:
+    """Moments of views that share their rows: the layers of one grid and their mel frames.
+
+    A pair is (layer, target); (view, view) is a view's own scatter. For each utterance call
+    `begin` with the group (R,) of its rows, `add` every view's rows (R, d), then `end`.
+    Rows of a group wait in a buffer until a block is worth multiplying.
+    """
+
+    def __init__(
+        self, dims: Mapping[str, int], pairs: Iterable[Pair], groups: int, device: torch.device
+    ) -> None:
+        self.dims = dict(dims)
+        self.pairs = tuple(pairs)
+        self.groups = groups
+        self.device = torch.device("cpu") if device.type == "mps" else device  # mps has no float64
+        self.sums = self._zeros()
+        self._shift: dict[str, torch.Tensor] = {}
+        self._fill = np.zeros(groups, dtype=np.int64)
+        self._buffers = {view: self._buffer(dim, BLOCK) for view, dim in self.dims.items()}
+        self._order = torch.zeros(0, dtype=torch.int64)
+        self._counts = np.zeros(groups, dtype=np.int64)
+
+    def _zeros(self) -> Sums:
+        zeros = partial(torch.zeros, dtype=torch.float64, device=self.device)
+        first = {view: zeros(self.groups, dim) for view, dim in self.dims.items()}
+        second = {(x, y): zeros(self.groups, self.dims[x], self.dims[y]) for x, y in self.pairs}
+        return Sums(np.zeros(self.groups), first, second)
+
+    def _buffer(self, dim: int, rows: int) -> torch.Tensor:
+        return torch.zeros(self.groups, rows, dim, device=self.device)
+
+    def begin(self, groups: NDArray[np.int64]) -> None:
+        """Make room for an utterance whose row r belongs to group `groups[r]`."""
+        self._counts = np.bincount(groups, minlength=self.groups)
+        self._order = torch.from_numpy(np.argsort(groups, kind="stable")).to(self.device)
+        capacity = next(iter(self._buffers.values())).shape[1]
+        for g in np.flatnonzero(self._fill + self._counts > capacity):
+            self._flush(int(g))
+        if self._counts.max(initial=0) > capacity:
+            self.flush()
+            rows = int(self._counts.max())
+            self._buffers = {view: self._buffer(dim, rows) for view, dim in self.dims.items()}
+
+    def add(self, view: str, rows: torch.Tensor) -> None:
+        """Copy a view's rows (R, d) of the utterance into the buffers."""
+        if len(rows) != len(self._order):
+            raise ValueError(f"{view}: {len(rows)} rows, {len(self._order)} were announced")
+        ordered = rows.to(self.device, torch.float32)[self._order]
+        if view not in self._shift:
+            self._shift[view] = ordered.double().mean(0)
+        buffer, start = self._buffers[view], 0
+        for g in np.flatnonzero(self._counts):
+            count, fill = int(self._counts[g]), int(self._fill[g])
+            buffer[g, fill : fill + count] = ordered[start : start + count]
+            start += count
+
+    def end(self) -> None:
+        """Every view of the utterance has been added."""
+        self._fill += self._counts
+
+    def flush(self) -> None:
+        """Multiply what waits in the buffers."""
+        for g in range(self.groups):
+            self._flush(g)
+
+    def _flush(self, g: int) -> None:
+        n = int(self._fill[g])
+        if n == 0:
+            return
+        targets = {y for x, y in self.pairs if x != y}
+        held = {view: self._block(view, g, n) for view in targets}
+        for view in self.dims:
+            block = held.get(view)
+            block = self._block(view, g, n) if block is None else block
+            self.sums.first[view][g] += block.sum(0)
+            for x, y in self.pairs:
+                if x == view:
+                    self.sums.second[x, y][g] += gram(block, block if y == view else held[y])
+        self.sums.counts[g] += n
+        self._fill[g] = 0
+
+    def _block(self, view: str, g: int, n: int) -> torch.Tensor:
+        return self._buffers[view][g, :n].double() - self._shift[view]
+
+    def take(self) -> Sums:
+        """The sums so far; collecting starts again from zero, about the same shifts."""
+        self.flush()
+        sums, self.sums = self.sums, self._zeros()
+        return sums
+
+    def continue_from(self, sums: Sums) -> None:
+        """Go on adding to these sums."""
+        self.flush()
+        self.sums = sums
+
+    def store(self, entry: Entry, sums: Sums, prefix: str) -> None:
+        """Write each view's n, mean and centred scatter, and each pair's cross-scatter."""
+        n = torch.from_numpy(sums.counts).to(self.device)
+        divisor = n.clamp(min=1)
+        for (x, y), second in sums.second.items():
+            cross = sums.first[x][:, :, None] * sums.first[y][:, None, :]
+            arrays = {"scatter": (second - cross / divisor[:, None, None]).cpu().numpy()}
+            if x == y:
+                mean = self._shift.get(x, 0) + sums.first[x] / divisor[:, None]
+                arrays |= {"n": sums.counts, "mean": mean.cpu().numpy()}
+            entry.save(moment_name(prefix, x, y), arrays)
+
+
+def moment_name(prefix: str, x: str, y: str) -> str:
+    """File of a view's own moments, or of a pair's cross-scatter."""
+    return f"{prefix}.{x}" if x == y else f"{prefix}.{x}.{y}"
+
+
+def load_view(entry: Entry, prefix: str, view: str) -> FoldedView:
+    """A view's moments by group."""
+    arrays = entry.load(moment_name(prefix, view, view))
+    columns = zip(arrays["n"], arrays["mean"], arrays["scatter"], strict=True)
+    return FoldedView(tuple(ViewMoments(int(n), mean, scatter) for n, mean, scatter in columns))
+
+
+def load_folds(entry: Entry, prefix: str, x: FoldedView, y: FoldedView, pair: Pair) -> Folds:
+    """A pair's moments by group."""
+    if pair[0] == pair[1]:  # a layer against itself
+        return Folds(x, x, tuple(part.scatter for part in x.parts))
+    return Folds(x, y, tuple(entry.load(moment_name(prefix, *pair))["scatter"]))
+
+
+class VectorCollector:
+    """Pooled vectors (n, d) float32 of each layer, memory-mapped on disk.
+
+    `valid` (n,) tells which rows have been filled: a unit can lie beyond its waveform.
+    """
+
+    def __init__(self, entry: Entry, dims: Mapping[str, int], n: int) -> None:
+        self.entry = entry
+        self.valid = np.zeros(n, dtype=bool)
+        self._arrays = {layer: entry.create(layer, (n, dim)) for layer, dim in dims.items()}
+
+    def add(
+        self, layer: str, rows: Sequence[int] | NDArray[np.int64], vectors: torch.Tensor
+    ) -> None:
+        """Write vectors (u, d) into rows (u,)."""
+        if not torch.isfinite(vectors).all():
+            raise StrataError(f"layer {layer} gives NaN or infinite values: try precision=fp32")
+        self._arrays[layer][rows] = vectors.float().cpu().numpy()
+        self.valid[rows] = True
+
+    def finish(self) -> None:
+        """Publish the files: from now on they can be read."""
+        self.entry.save("valid", {"valid": self.valid})
+        for layer in self._arrays:
+            self.entry.publish(layer)

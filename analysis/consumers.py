@@ -1,0 +1,260 @@
+"""Who listens to the forward pass: moments of frames, vectors of phones and words."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+import torch
+
+from analysis.collectors import MomentCollector, Pair, Sums, VectorCollector, moment_name
+from analysis.pooling import MEL_HOP, grid_rows, grid_step, pool, to_grid
+from analysis.sampling import FrameSamples, UnitSamples
+from analysis.targets import MEL_BINS, mel, mel_frames
+from common.architecture import Layer
+from common.cache import Entry
+from common.frames import FrameGeometry
+from common.records import Waveform
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """One utterance on its way through the encoder: its index in the corpus, its waveform (n,)."""
+
+    index: int
+    waveform: Waveform
+
+
+class Consumer(ABC):
+    """Somebody who wants the layers of some utterances."""
+
+    @abstractmethod
+    def utterances(self) -> Iterable[int]:
+        """Indices of the utterances it needs."""
+
+    @abstractmethod
+    def order(self, utterance: int) -> tuple[int, ...]:
+        """Utterances with equal keys should come one after another, smaller keys first."""
+
+    @abstractmethod
+    def begin(self, items: Sequence[Item]) -> None:
+        """The next utterances are these; those it did not ask for are to be passed over."""
+
+    @abstractmethod
+    def add(self, layer: Layer, frames: Sequence[torch.Tensor]) -> None:
+        """A layer's frames (T_i, d) of each of them."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Every layer has been added."""
+
+    @abstractmethod
+    def finish(self) -> Mapping[str, int]:
+        """No more utterances: write what was collected; returns what was dropped, by reason."""
+
+
+class FrameConsumer(Consumer):
+    """Moments of frames for every sample, each frame accumulated once.
+
+    Utterances come by the set of samples that share them; a set's sums are added to each of its
+    samples when the next set begins. `crosses` are the (layer, target) pairs wanted; what the
+    entry holds already is not computed again.
+    """
+
+    def __init__(
+        self,
+        samples: FrameSamples,
+        entry: Entry,
+        layers: Sequence[Layer],
+        crosses: Sequence[Pair],
+        device: torch.device,
+    ) -> None:
+        self.samples = samples
+        self.entry = entry
+        self.patterns = samples.patterns()  # utterance -> the samples that share it
+        self.layers = {layer.name: layer for layer in layers}
+        self.grids: dict[int, MomentCollector] = {}
+        for step in sorted({step_of(layer) for layer in layers}):
+            pairs = missing_pairs(entry, samples, self.layers, crosses, step)
+            dims = {v: MEL_BINS if v == "mel" else self.layers[v].dim for p in pairs for v in p}
+            if pairs:
+                self.grids[step] = MomentCollector(dims, pairs, samples.groups, device)
+        self._totals: dict[int, dict[int, Sums]] = {}
+        self._pattern: tuple[int, ...] = ()
+        self._items: list[int] = []  # positions, within the batch, of the utterances it asked for
+        self._rows: dict[int, list[int]] = {}
+
+    def utterances(self) -> Iterable[int]:
+        """Members of any sample."""
+        return self.patterns if self.grids else ()
+
+    def order(self, utterance: int) -> tuple[int, ...]:
+        """Sets shared by more samples first, so that few sums are alive at once."""
+        pattern = self.patterns.get(utterance, ())
+        return (-len(pattern), *pattern)
+
+    def begin(self, items: Sequence[Item]) -> None:
+        """Announce each row's group, and the mel frames that the rows will meet."""
+        self._items = [i for i, item in enumerate(items) if item.index in self.patterns]
+        if not self._items:
+            return
+        own = [items[i] for i in self._items]
+        self._turn_to(self.patterns[own[0].index])
+        for step, collector in self.grids.items():
+            self._rows[step] = [self._count(step, len(item.waveform)) for item in own]
+            counts = zip(own, self._rows[step], strict=True)
+            groups = [self.samples.groups_of(item.index, rows) for item, rows in counts]
+            collector.begin(np.concatenate(groups))
+        self._add_mel(own)
+
+    def _add_mel(self, items: Sequence[Item]) -> None:
+        with_mel = {step: grid for step, grid in self.grids.items() if "mel" in grid.dims}
+        mels = [mel(item.waveform) for item in items] if with_mel else []
+        for step, collector in with_mel.items():
+            rows = zip(mels, self._rows[step], strict=True)
+            collector.add("mel", torch.cat([frames[::step][:n] for frames, n in rows]))
+
+    def _count(self, step: int, n_samples: int) -> int:
+        """Rows of an utterance on a grid: those that all of the model's layers and mel have."""
+        geometries = [layer.geometry for layer in self.layers.values() if step_of(layer) == step]
+        rows = min(grid_rows(geometry, n_samples) for geometry in geometries)
+        return min(rows, ceil(mel_frames(n_samples) / step))
+
+    def add(self, layer: Layer, frames: Sequence[torch.Tensor]) -> None:
+        """Lay a layer on its grid and hand its rows on."""
+        collector = self.grids.get(step_of(layer))
+        if not self._items or collector is None or layer.name not in collector.dims:
+            return
+        own = zip((frames[i] for i in self._items), self._rows[step_of(layer)], strict=True)
+        collector.add(layer.name, torch.cat([to_grid(f, layer.geometry)[:n] for f, n in own]))
+
+    def end(self) -> None:
+        """Close the utterances in every grid."""
+        if self._items:
+            for collector in self.grids.values():
+                collector.end()
+
+    def finish(self) -> Mapping[str, int]:
+        """Write the moments of each sample."""
+        self._turn_to(())
+        for sample, totals in self._totals.items():
+            for step, sums in totals.items():
+                self.grids[step].store(self.entry, sums, prefix(sample, step))
+        return {}
+
+    def _turn_to(self, pattern: tuple[int, ...]) -> None:
+        """Give what was collected to the samples it belongs to, and go on with another set."""
+        if pattern == self._pattern:
+            return
+        for step, collector in self.grids.items():
+            if self._pattern:
+                self._share(step, collector.take())
+            only = self._totals.get(pattern[0], {}) if len(pattern) == 1 else {}
+            if step in only:
+                collector.continue_from(only.pop(step))
+        self._pattern = pattern
+
+    def _share(self, step: int, sums: Sums) -> None:
+        for position, sample in enumerate(self._pattern):
+            totals = self._totals.setdefault(sample, {})
+            if step in totals:
+                totals[step].add(sums)
+            else:
+                totals[step] = sums if position == 0 else sums.copy()
+
+
+def step_of(layer: Layer) -> int:
+    """Steps of 10 ms between the rows of a layer."""
+    return grid_step(layer.geometry, layer.name)
+
+
+def prefix(sample: int, step: int) -> str:
+    """How the files of a sample's moments on one grid begin."""
+    return f"sample{sample}.{10 * step}ms"
+
+
+def missing_pairs(
+    entry: Entry,
+    samples: FrameSamples,
+    layers: Mapping[str, Layer],
+    crosses: Sequence[Pair],
+    step: int,
+) -> list[Pair]:
+    """Pairs on one grid that the entry lacks: the crosses, and each view with itself."""
+    on_grid = [(x, y) for x, y in crosses if step_of(layers[x]) == step]
+    views = dict.fromkeys(view for pair in on_grid for view in pair)
+    pairs = [(view, view) for view in views] + [(x, y) for x, y in on_grid if x != y]
+    prefixes = [prefix(sample, step) for sample in samples.distinct()]
+    return [pair for pair in pairs if not all(entry.has(moment_name(p, *pair)) for p in prefixes)]
+
+
+class UnitConsumer(Consumer):
+    """Pooled vectors of the sampled units of one tier."""
+
+    def __init__(
+        self, samples: UnitSamples, entry: Entry, layers: Sequence[Layer], pooling: str
+    ) -> None:
+        self.samples = samples
+        self.pooling = pooling
+        self.layers = {layer.name: layer for layer in layers if not entry.has(layer.name)}
+        self.collector = VectorCollector(
+            entry, {name: layer.dim for name, layer in self.layers.items()}, len(samples.label)
+        )
+        self._own: list[tuple[int, slice]] = []
+        self._clipped: set[int] = set()
+        self._empty: set[int] = set()
+
+    def utterances(self) -> Iterable[int]:
+        """Utterances with a sampled unit."""
+        return np.unique(self.samples.utterance).tolist() if self.layers else ()
+
+    def order(self, utterance: int) -> tuple[int, ...]:  # noqa: ARG002
+        """Any order will do."""
+        return ()
+
+    def begin(self, items: Sequence[Item]) -> None:
+        """Find each utterance's units."""
+        rows = [(i, self.samples.of(item.index)) for i, item in enumerate(items)]
+        self._own = [(i, own) for i, own in rows if own.stop > own.start]
+
+    def add(self, layer: Layer, frames: Sequence[torch.Tensor]) -> None:
+        """Pool the units of each utterance from a layer's frames on its grid."""
+        if layer.name not in self.layers:
+            return
+        on_grid = FrameGeometry(hop=max(MEL_HOP, layer.geometry.hop))
+        for i, rows in self._own:
+            hidden = to_grid(frames[i], layer.geometry)
+            spans = self._spans(rows, len(hidden), on_grid)
+            if spans:
+                vectors = pool(hidden, list(spans.values()), self.pooling)
+                self.collector.add(layer.name, list(spans), vectors)
+
+    def _spans(
+        self, rows: slice, n_frames: int, geometry: FrameGeometry
+    ) -> dict[int, tuple[int, int]]:
+        """Frames of each unit, clipped to the utterance; those beyond it are left out."""
+        spans = {}
+        for row in range(rows.start, rows.stop):
+            first, last = geometry.span(int(self.samples.start[row]), int(self.samples.end[row]))
+            if first >= n_frames:
+                self._empty.add(row)
+                continue
+            if last > n_frames:
+                self._clipped.add(row)
+            spans[row] = (first, min(last, n_frames))
+        return spans
+
+    def end(self) -> None:
+        """Nothing to close."""
+
+    def finish(self) -> Mapping[str, int]:
+        """Publish the vectors; a unit beyond its utterance's frames in any layer is left out."""
+        self.collector.valid[list(self._empty)] = False
+        if self.layers:
+            self.collector.finish()
+        tier = self.samples.tier
+        return {
+            f"{tier}: clipped to the utterance's frames": len(self._clipped),
+            f"{tier}: beyond the utterance's frames": len(self._empty),
+        }

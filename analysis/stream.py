@@ -1,0 +1,167 @@
+"""The one forward pass: utterances in, every layer's frames out to the consumers."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import groupby, islice
+
+import torch
+from tqdm import tqdm
+
+from analysis.consumers import Consumer, Item
+from common.architecture import Layer
+from common.encoder import Encoder
+from common.records import SAMPLE_RATE, Corpus, StrataError, Waveform
+from common.timing import Stopwatch
+
+log = logging.getLogger(__name__)
+
+WINDOW = 8  # batches read ahead, and sorted by length
+
+
+@dataclass
+class PassReport:
+    """What a forward pass did: utterances and seconds of audio, and what it dropped by reason."""
+
+    utterances: int = 0
+    audio_seconds: float = 0.0
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def drop(self, counts: Mapping[str, int]) -> None:
+        """Count what was left out."""
+        for reason, count in counts.items():
+            self.dropped[reason] = self.dropped.get(reason, 0) + count
+
+
+def stream(
+    corpus: Corpus,
+    encoder: Encoder,
+    consumers: Sequence[Consumer],
+    watch: Stopwatch,
+    batch_size: int = 1,
+    show_progress: bool | None = None,
+) -> PassReport:
+    """Run every utterance that a consumer needs through the encoder, once.
+
+    Progress in seconds of audio; by default shown only on a terminal.
+    """
+    report = PassReport()
+    wanted = sorted(
+        {u for consumer in consumers for u in consumer.utterances()},
+        key=lambda u: (*(consumer.order(u) for consumer in consumers), u),
+    )
+    total = sum(corpus.utterances[u].n_samples for u in wanted) / SAMPLE_RATE
+    with tqdm(
+        total=round(total),
+        desc="forward pass",
+        unit="s",
+        bar_format="{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio "
+        "[{elapsed}<{remaining}, {rate_noinv_fmt}]",
+        disable=None if show_progress is None else not show_progress,
+    ) as bar:
+        for items in _windows(corpus, encoder, consumers, wanted, watch, report, batch_size):
+            for batch in encoder.batches([len(item.waveform) for item in items]):
+                _forward([items[i] for i in batch], encoder, consumers, watch, report)
+                bar.update(sum(len(items[i].waveform) for i in batch) / SAMPLE_RATE)
+    if report.utterances == 0:
+        raise StrataError(
+            f"none of {len(wanted)} utterances could be used: "
+            + "; ".join(f"{reason}: {count}" for reason, count in report.dropped.items())
+        )
+    with watch.stage("storing"):
+        for consumer in consumers:
+            report.drop(consumer.finish())
+    return report
+
+
+def _forward(
+    items: Sequence[Item],
+    encoder: Encoder,
+    consumers: Sequence[Consumer],
+    watch: Stopwatch,
+    report: PassReport,
+) -> None:
+    """One batch through the encoder; its layers are handed on as they are computed."""
+
+    def emit(layer: Layer, hidden: torch.Tensor, lengths: tuple[int, ...]) -> None:
+        with watch.stage("collecting"):
+            frames = [hidden[b, :n] for b, n in enumerate(lengths)]
+            for consumer in consumers:
+                consumer.add(layer, frames)
+
+    with torch.inference_mode():
+        with watch.stage("collecting"):
+            for consumer in consumers:
+                consumer.begin(items)
+        with watch.stage("forward"):
+            encoder.run([item.waveform for item in items], emit)
+        with watch.stage("collecting"):
+            for consumer in consumers:
+                consumer.end()
+    report.utterances += len(items)
+    report.audio_seconds += sum(len(item.waveform) for item in items) / SAMPLE_RATE
+
+
+def _windows(
+    corpus: Corpus,
+    encoder: Encoder,
+    consumers: Sequence[Consumer],
+    wanted: Sequence[int],
+    watch: Stopwatch,
+    report: PassReport,
+    batch_size: int,
+) -> Iterator[list[Item]]:
+    """Utterances with their waveforms, some batches at a time, the next ones read meanwhile.
+
+    A window never mixes utterances that a consumer wants apart.
+    """
+    runs = groupby(wanted, key=lambda u: tuple(consumer.order(u) for consumer in consumers))
+    size = WINDOW * batch_size
+    windows = [window for _, run in runs for window in _chunks(run, size)]
+    with ThreadPoolExecutor(1, thread_name_prefix="read") as pool:
+        ahead = [pool.submit(_read, corpus, window, encoder) for window in windows[:1]]
+        for k in range(len(windows)):
+            with watch.stage("reading"):
+                items, dropped = ahead.pop().result()
+            if k + 1 < len(windows):
+                ahead.append(pool.submit(_read, corpus, windows[k + 1], encoder))
+            report.drop(dropped)
+            yield items
+
+
+def _chunks(run: Iterator[int], size: int) -> Iterator[list[int]]:
+    while chunk := list(islice(run, size)):
+        yield chunk
+
+
+def _read(
+    corpus: Corpus, window: Sequence[int], encoder: Encoder
+) -> tuple[list[Item], Counter[str]]:
+    """Waveforms of a window; what cannot be read or is too short is counted, the rest goes on."""
+    items, dropped = [], Counter[str]()
+    for index in window:
+        utterance = corpus.utterances[index]
+        try:
+            items.append(Item(index, _checked(utterance.read(), encoder)))
+        except StrataError as error:
+            reason = "utterance: too short or too long for the model"
+            if not isinstance(error, LengthError):
+                reason = "utterance: audio could not be read"
+            log.warning("dropping utterance %s: %s", utterance.id, error)
+            dropped[reason] += 1
+    return items, dropped
+
+
+class LengthError(StrataError):
+    """A waveform that the encoder cannot take."""
+
+
+def _checked(waveform: Waveform, encoder: Encoder) -> Waveform:
+    n = len(waveform)
+    if n < encoder.min_samples or n > (encoder.max_samples or n):
+        raise LengthError(
+            f"{n} samples; the model takes {encoder.min_samples} to {encoder.max_samples or 'any'}"
+        )
+    return waveform
