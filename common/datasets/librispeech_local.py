@@ -1,0 +1,126 @@
+"""LibriSpeech from disk: the OpenSLR tree, and TextGrids of the same tree (Zenodo 2619474)."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from common import alignments, audio
+from common.datasets import files
+from common.datasets.base import Dataset
+from common.records import Corpus, StrataError, Utterance
+
+PARTITIONS = (
+    "dev_clean",
+    "dev_other",
+    "test_clean",
+    "test_other",
+    "train_clean_100",
+    "train_clean_360",
+    "train_other_500",
+)
+
+LICENCE = "CC BY 4.0"
+
+
+def canonical(partition: str) -> str:
+    """A partition's name with underscores; an error where LibriSpeech has no such part."""
+    name = partition.strip().replace("-", "_")
+    if name not in PARTITIONS:
+        raise StrataError(
+            f"dataset.partition={partition}: LibriSpeech has none such. Use one of "
+            + ", ".join(PARTITIONS)
+        )
+    return name
+
+
+@dataclass(frozen=True, kw_only=True)
+class LibriSpeechLocal(Dataset):
+    """`audio_root`/dev-clean/84/121123/84-121123-0000.flac with a TextGrid of the same name.
+
+    Both roots may be the folder that holds the partitions or its parent (`LibriSpeech/…`, as the
+    archives unpack); a null `alignment_root` looks beside the audio. `partition` takes - or _.
+    """
+
+    audio_root: str
+    alignment_root: str | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._roots()
+
+    def read(self) -> Corpus:
+        """List the partition: TextGrids, .trans.txt files and FLAC headers are read."""
+        dropped: Counter[str] = Counter()
+        audio_root, alignment_root = self._roots()
+        pairs = files.pair(audio_root, alignment_root, dropped)
+        texts = _transcripts(audio_root)
+        utterances = [
+            _utterance(pair, texts, dropped) for pair in files.thin(pairs, self.limit, dropped)
+        ]
+        evidence = [files.glance(pair.audio) for pair in files.thin(pairs, self.limit, Counter())]
+        name, partition = "librispeech", canonical(self.partition)
+        files.report(name, partition, len(utterances), dropped)
+        return Corpus(
+            name=name,
+            partition=partition,
+            licence=LICENCE,
+            utterances=tuple(utterances),
+            dropped=dict(dropped),
+            fingerprint=files.fingerprint(utterances, evidence),
+        )
+
+    def _roots(self) -> tuple[Path, Path]:
+        """The partition's folders of audio and of alignments, checked."""
+        folder = canonical(self.partition).replace("_", "-")
+        audio_root = _partition_folder("dataset.audio_root", self.audio_root, folder)
+        if self.alignment_root is None:
+            return audio_root, audio_root
+        return audio_root, _partition_folder("dataset.alignment_root", self.alignment_root, folder)
+
+
+def _partition_folder(key: str, value: str, folder: str) -> Path:
+    """`value`/dev-clean or `value`/LibriSpeech/dev-clean, whichever exists."""
+    root = files.existing_folder(key, value)
+    for candidate in (root / folder, root / "LibriSpeech" / folder):
+        if candidate.is_dir():
+            return candidate
+    inside = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
+    raise StrataError(
+        f"{key}={value} holds neither {folder} nor LibriSpeech/{folder} but {inside}. Point it at "
+        f"the unpacked archive, or run: python -m common.datasets.download librispeech "
+        f"--partition {folder} --root {value}"
+    )
+
+
+def _transcripts(root: Path) -> Mapping[str, str]:
+    """Utterance id -> text, from every chapter's .trans.txt ("84-121123-0000 GO DO YOU HEAR")."""
+    texts = {}
+    for path in files.list_files(root, lambda p: p.name.endswith(".trans.txt")):
+        for line in alignments.decode(path).splitlines():
+            id, _, text = line.strip().partition(" ")
+            texts[id] = text
+    return texts
+
+
+def _utterance(pair: files.Pair, texts: Mapping[str, str], dropped: Counter[str]) -> Utterance:
+    id = pair.key.name
+    if id not in texts:
+        raise StrataError(
+            f"{pair.audio}: no line for {id} in the .trans.txt of its chapter. "
+            "An incomplete copy: unpack the archive again"
+        )
+    speaker = id.split("-")[0]
+    n_samples = audio.header(pair.audio)
+    raw = alignments.read(pair.alignment)
+    tiers = {}
+    for kind in ("word", "phone"):
+        index = alignments.select(raw, kind, None, speaker, pair.alignment)
+        if index is None:
+            raise StrataError(
+                f"{pair.alignment}: no {kind} tier among {', '.join(n for n, _ in raw) or 'none'}. "
+                "Use the alignments of Zenodo record 2619474, or dataset=textgrid for others"
+            )
+        tiers[kind] = alignments.tier(kind, raw[index][1], n_samples, pair.alignment, dropped)
+    return Utterance(id, speaker, texts[id], n_samples, tiers, partial(audio.read, pair.audio))

@@ -1,0 +1,154 @@
+"""Any corpus with Praat TextGrids beside, or parallel to, its audio: the layout of the MFA."""
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, get_args
+
+from common import alignments, audio
+from common.datasets import files
+from common.datasets.base import Dataset
+from common.records import Corpus, Interval, StrataError, Utterance
+
+log = logging.getLogger(__name__)
+
+SpeakerRule = Literal["folder", "prefix", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextGrid(Dataset):
+    """Audio files and TextGrids of the same path below two roots, or of the same unique name.
+
+    `audio_root`, `alignment_root` (null: the same folder); `partition` other than "all" names a
+    folder below both. `word_tier`, `phone_tier`: regular expressions for a tier's whole name,
+    case-insensitive, {speaker} allowed; null tries `common.alignments.TIER_PATTERNS`.
+    `speaker`: "folder" = the first folder below the root, "prefix" = the file name up to the first
+    "-" or "_", "none" = unknown. An unknown speaker is "".
+    Transcripts come from the .lab or .txt beside the audio or the alignment, else the word tier.
+    `licence` is recorded with the results.
+    """
+
+    audio_root: str
+    alignment_root: str | None
+    word_tier: str | None
+    phone_tier: str | None
+    speaker: SpeakerRule
+    licence: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._roots()
+        for key, value in (("word_tier", self.word_tier), ("phone_tier", self.phone_tier)):
+            _check_pattern(key, value)
+        if self.speaker not in get_args(SpeakerRule):
+            raise StrataError(f"dataset.speaker={self.speaker}: use folder, prefix or none")
+
+    def read(self) -> Corpus:
+        """List the pairs: every TextGrid is parsed, of the audio only the header is read."""
+        dropped: Counter[str] = Counter()
+        audio_root, alignment_root = self._roots()
+        pairs = files.thin(files.pair(audio_root, alignment_root, dropped), self.limit, dropped)
+        names = Counter(pair.key.name for pair in pairs)
+        unfit: Counter[tuple[str, ...]] = Counter()
+        utterances, evidence = [], []
+        for pair in pairs:
+            name = pair.key.name
+            id = name if names[name] == 1 else pair.key.as_posix()
+            utterance = self._utterance(pair, id, dropped, unfit)
+            if utterance is not None:
+                utterances.append(utterance)
+                evidence.append(files.glance(pair.audio))
+        if not utterances:
+            raise self._no_tier(len(pairs), unfit)
+        self._warn_of_unknown_speakers(utterances)
+        files.report("textgrid", self.partition, len(utterances), dropped)
+        return Corpus(
+            name="textgrid",
+            partition=self.partition,
+            licence=self.licence,
+            utterances=tuple(utterances),
+            dropped=dict(dropped),
+            fingerprint=files.fingerprint(utterances, evidence),
+        )
+
+    def _roots(self) -> tuple[Path, Path]:
+        """Folders of the audio and of the alignments, checked."""
+        below = "" if self.partition == "all" else self.partition
+        audio_root = _folder("dataset.audio_root", self.audio_root, below)
+        if self.alignment_root is None:
+            return audio_root, audio_root
+        return audio_root, _folder("dataset.alignment_root", self.alignment_root, below)
+
+    def _utterance(
+        self, pair: files.Pair, id: str, dropped: Counter[str], unfit: Counter[tuple[str, ...]]
+    ) -> Utterance | None:
+        """One pair, or None where no tier has a fitting name."""
+        speaker = self._speaker(pair.key)
+        n_samples = audio.header(pair.audio)
+        raw = alignments.read(pair.alignment)
+        tiers: dict[str, tuple[Interval, ...]] = {}
+        for kind, pattern in (("word", self.word_tier), ("phone", self.phone_tier)):
+            index = alignments.select(raw, kind, pattern, speaker, pair.alignment)
+            if index is None:
+                dropped[f"{kind}: no such tier in the file"] += 1
+                continue
+            tiers[kind] = alignments.tier(kind, raw[index][1], n_samples, pair.alignment, dropped)
+        if not tiers:
+            unfit[tuple(name for name, _ in raw)] += 1
+            dropped["utterance: neither word nor phone tier"] += 1
+            return None
+        text = transcript(pair) or " ".join(i.label for i in tiers.get("word", ()))
+        read = partial(audio.read, pair.audio)
+        return Utterance(id, speaker, text, n_samples, tiers, read)
+
+    def _speaker(self, key: Path) -> str:
+        if self.speaker == "folder":
+            return key.parts[0] if len(key.parts) > 1 else ""
+        return re.split(r"[-_]", key.name)[0] if self.speaker == "prefix" else ""
+
+    def _warn_of_unknown_speakers(self, utterances: Sequence[Utterance]) -> None:
+        unknown = sum(not u.speaker for u in utterances)
+        if unknown and self.speaker == "folder":
+            log.warning(
+                "%d of %d files lie directly in %s, so their speaker is unknown and a split by "
+                "speaker impossible: dataset.speaker=prefix takes it from the file name",
+                unknown, len(utterances), self.audio_root,
+            )  # fmt: skip
+
+    def _no_tier(self, n_pairs: int, unfit: Counter[tuple[str, ...]]) -> StrataError:
+        names, times = unfit.most_common(1)[0]
+        return StrataError(
+            f"none of {n_pairs} TextGrids below {self.alignment_root or self.audio_root} has a "
+            f"word or phone tier by these names: dataset.word_tier={self.word_tier}, "
+            f"dataset.phone_tier={self.phone_tier}. {times} have the tiers "
+            f"{', '.join(map(repr, names)) or '(none)'}: name those"
+        )
+
+
+def transcript(pair: files.Pair) -> str:
+    """Text of the .lab or .txt beside the audio or the alignment; "" where there is none."""
+    for beside in (pair.audio, pair.alignment):
+        for suffix in (".lab", ".txt"):
+            path = beside.with_suffix(suffix)
+            if path.is_file():
+                return " ".join(alignments.decode(path).split())
+    return ""
+
+
+def _folder(key: str, value: str, below: str) -> Path:
+    root = files.existing_folder(key, value)
+    return files.existing_folder(f"dataset.partition={below} with {key}", str(root / below))
+
+
+def _check_pattern(key: str, value: str | None) -> None:
+    try:
+        re.compile((value or "").replace("{speaker}", ""))
+    except re.error as error:
+        raise StrataError(
+            f"dataset.{key}={value}: not a regular expression ({error}). Use a tier's name, with "
+            r"\ before ( ) [ ] . * + ?, or null for the usual names"
+        ) from error
