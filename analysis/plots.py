@@ -1,5 +1,6 @@
-"""One picture of a run: a curve over layers for every experiment."""
+"""One picture of a run: a panel for each experiment, a curve over layers in it."""
 
+from math import ceil
 from pathlib import Path
 
 import matplotlib as mpl
@@ -17,52 +18,56 @@ DASHES = ("-", "--", "-.", ":")
 
 
 def plot_layers(frame: pd.DataFrame, folder: Path, title: str) -> list[Path]:
-    """Write layers.png and layers.svg: mean curves with a band of one standard deviation."""
+    """Write layers.png and layers.svg: mean curves with a band of one standard deviation.
+
+    Each experiment has a panel and a scale of its own: their levels differ by more than the
+    differences between layers that one looks for.
+    """
     summary = summarise(frame)
-    layers = summary.sort_values(["part", "layer_index"])["layer"]
-    positions = {layer: x for x, layer in enumerate(dict.fromkeys(layers))}
+    names = list(dict.fromkeys(summary["experiment"]))
+    columns = min(2, len(names))
+    rows = ceil(len(names) / columns)
     # An explicit Figure, no pyplot: no display, no global state between the jobs of a multirun.
-    figure = Figure(figsize=(1.8 + 0.42 * max(12, len(positions)), 4.6), layout="constrained")
-    axes = figure.add_subplot()
-    for k, (name, curve) in enumerate(summary.groupby("experiment", sort=False)):
-        _draw_curve(axes, k, str(name), curve, positions)
-    _mark_parts(axes, positions)
-    axes.set_xticks(list(positions.values()), list(positions))
-    axes.set_xlabel("layer")
-    axes.set_ylabel(" / ".join(dict.fromkeys(summary["metric"])))
-    axes.set_title(title, loc="left", fontsize=11)
-    axes.grid(axis="y", color="0.9")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right upper", frameon=False)
+    figure = Figure(figsize=(6.2 * columns, 0.4 + 3.1 * rows), layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for k, (axes, name) in enumerate(zip(grid, names, strict=False)):
+        draw_panel(axes, k, name, summary[summary["experiment"] == name])
+    for axes in grid[len(names) :]:
+        axes.set_axis_off()
     paths = [folder / "layers.png", folder / "layers.svg"]
     with mpl.rc_context({"svg.hashsalt": "strata"}):  # the same numbers give the same file
-        figure.savefig(paths[0], dpi=160)
+        figure.savefig(paths[0], dpi=150)
         figure.savefig(paths[1], metadata={"Date": None})
     return paths
 
 
-def _draw_curve(
-    axes: Axes, k: int, name: str, curve: pd.DataFrame, positions: dict[str, int]
-) -> None:
-    """A line for each part, so that the CNN is not joined to the transformer."""
+def draw_panel(axes: Axes, k: int, name: str, curve: pd.DataFrame) -> None:
+    """An experiment's curve, with a line for each part: the CNN is not joined to the blocks."""
+    curve = curve.sort_values(["part", "layer_index"])
+    positions = {layer: x for x, layer in enumerate(curve["layer"])}
     colour, marker, dash = (options[k % len(options)] for options in (COLOURS, MARKERS, DASHES))
-    for first, (_, part) in enumerate(curve.groupby("part")):
-        part = part.sort_values("layer_index")
+    for _, part in curve.groupby("part"):
         x = np.array([positions[layer] for layer in part["layer"]])
         mean, std = part["mean"].to_numpy(), part["std"].fillna(0).to_numpy()
-        label = name if first == 0 else None
-        axes.plot(x, mean, dash, color=colour, marker=marker, markersize=5, label=label)
-        axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.18, linewidth=0)
+        axes.plot(x, mean, dash, color=colour, marker=marker, markersize=5)
+        axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.22, linewidth=0)
+    axes.set_title(name, loc="left", fontsize=11)
+    axes.set_ylabel(str(curve["metric"].iloc[0]))
+    axes.set_xticks(list(positions.values()), list(positions))
+    axes.grid(axis="y", color="0.9")
+    axes.spines[["top", "right"]].set_visible(False)
+    mark_parts(axes, positions)
 
 
-def _mark_parts(axes: Axes, positions: dict[str, int]) -> None:
+def mark_parts(axes: Axes, positions: dict[str, int]) -> None:
     """Shade the CNN's layers and name both parts."""
     cnn = [x for layer, x in positions.items() if layer.startswith("C")]
     transformer = [x for layer, x in positions.items() if layer.startswith("T")]
     if cnn:
         axes.axvspan(min(cnn) - 0.5, max(cnn) + 0.5, color="0.95", zorder=-1)
     for name, part in (("CNN", cnn), ("transformer", transformer)):
-        if part and len(positions) > 1:
+        if part:
             axes.annotate(
                 name,
                 (float(np.mean(part)), 1.0),
