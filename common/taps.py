@@ -1,0 +1,118 @@
+"""Where a model's layers come out of its modules, found by structure and tapped by hooks."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from common.records import StrataError
+
+Part = Literal["cnn", "transformer"]
+Read = Callable[[torch.Tensor], torch.Tensor]
+
+
+def as_it_is(hidden: torch.Tensor) -> torch.Tensor:
+    """(B, T, D) as blocks have it."""
+    return hidden
+
+
+def transposed(hidden: torch.Tensor) -> torch.Tensor:
+    """(B, D, T) -> (B, T, D)."""
+    return hidden.transpose(1, 2)
+
+
+def activated(hidden: torch.Tensor) -> torch.Tensor:
+    """(B, D, T) -> (B, T, D) after the GELU that Whisper's encoder applies between modules."""
+    return nn.functional.gelu(hidden).transpose(1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """A layer's module, the side on which it comes out, and how that is read as (B, T, D)."""
+
+    name: str
+    part: Part
+    index: int
+    module: str
+    side: Literal["input", "output"]
+    read: Read
+
+
+@contextmanager
+def tapped(
+    encoder: nn.Module, taps: Sequence[Tap], hand_on: Callable[[Tap, torch.Tensor], None]
+) -> Iterator[None]:
+    """While open, each tap's layer (B, T, D) goes to `hand_on` as soon as it is computed."""
+
+    def before(tap: Tap, _: nn.Module, args: Any, kwargs: Any) -> None:
+        hand_on(tap, tap.read(args[0] if args else kwargs["hidden_states"]))
+
+    def after(tap: Tap, _: nn.Module, __: Any, output: Any) -> None:
+        hand_on(tap, tap.read(output[0] if isinstance(output, tuple) else output))
+
+    with ExitStack() as hooks:
+        for tap in taps:
+            module = encoder.get_submodule(tap.module)
+            if tap.side == "input":
+                handle = module.register_forward_pre_hook(partial(before, tap), with_kwargs=True)
+            else:
+                handle = module.register_forward_hook(partial(after, tap))
+            hooks.callback(handle.remove)
+        yield
+
+
+def find_taps(encoder: nn.Module) -> tuple[Tap, ...]:
+    """Taps of all layers in the order of computation: C1, …, T0, T1, …"""
+    blocks = _blocks(encoder)
+    convolutions = [
+        Tap(f"C{i}", "cnn", i, module, "output", read)
+        for i, (module, read) in enumerate(_convolutions(encoder, blocks), start=1)
+    ]
+    entrance = Tap("T0", "transformer", 0, f"{blocks}.0", "input", as_it_is)
+    depth = len(list(encoder.get_submodule(blocks).children()))
+    rest = [
+        Tap(f"T{i}", "transformer", i, f"{blocks}.{i - 1}", "output", as_it_is)
+        for i in range(1, depth + 1)
+    ]
+    return (*convolutions, entrance, *rest)
+
+
+def norm_taps(encoder: nn.Module, last: Tap) -> list[Tap]:
+    """Layer norms beside the blocks: what becomes of the last layer, if they come after it."""
+    owner = _owner(last.module.rpartition(".")[0])
+    return [
+        Tap(last.name, last.part, last.index, owner + name, "output", as_it_is)
+        for name, module in encoder.get_submodule(owner.rstrip(".")).named_children()
+        if isinstance(module, nn.LayerNorm)
+    ]
+
+
+def _blocks(encoder: nn.Module) -> str:
+    """Name of the list of transformer blocks."""
+    names = {name for name, module in encoder.named_modules() if isinstance(module, nn.ModuleList)}
+    for name in ("layers", "encoder.layers"):
+        if name in names:
+            return name
+    raise StrataError(f"a {type(encoder).__name__} has no list `layers` of transformer blocks")
+
+
+def _convolutions(encoder: nn.Module, blocks: str) -> list[tuple[str, Read]]:
+    """Convolutional layers before the blocks: a list of modules with activation, or bare ones."""
+    for name, module in encoder.named_modules():
+        if isinstance(module, nn.ModuleList) and name.endswith("conv_layers"):
+            return [(f"{name}.{i}", transposed) for i in range(len(module))]
+    owner = _owner(blocks)
+    return [
+        (owner + name, activated)
+        for name, module in encoder.get_submodule(owner.rstrip(".")).named_children()
+        if isinstance(module, nn.Conv1d)
+    ]
+
+
+def _owner(module: str) -> str:
+    """Prefix of a module's siblings: "encoder.layers" -> "encoder.", "layers" -> ""."""
+    return module[: module.rfind(".") + 1]

@@ -1,0 +1,316 @@
+"""Layers of small random models of every architecture, against transformers' own and by hand."""
+
+import gc
+import weakref
+from functools import cache
+
+import models
+import numpy as np
+import pytest
+import torch
+import transformers
+from models import ARCHITECTURES, configured, noise
+from torch.nn import functional
+
+from common.encoder import describe, load_encoder
+from common.records import SAMPLE_RATE, StrataError
+
+every_architecture = pytest.mark.parametrize("name", list(ARCHITECTURES))
+pre_norm = [name for name, a in ARCHITECTURES.items() if a.final_norm]
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory):
+    """A folder by architecture, not to be changed."""
+    return models.save_all(tmp_path_factory.mktemp("checkpoints"))
+
+
+@pytest.fixture(scope="session")
+def plain(checkpoints):
+    """Encoders by architecture as they load by default, for tests that leave them as they are."""
+    return cache(lambda name: load_encoder(configured(checkpoints[name]), "cpu"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    with models.one_thread():
+        yield
+
+
+def layers_of(encoder, waveforms, only=None):
+    """Valid frames by layer, one (T, D) tensor for each waveform."""
+    frames = {}
+
+    def keep(layer, hidden, n_frames):
+        frames[layer.name] = [h[:n].clone() for h, n in zip(hidden, n_frames, strict=True)]
+
+    encoder.run(waveforms, keep, only)
+    return frames
+
+
+def alone(encoder, waveform):
+    return {name: frames for name, (frames,) in layers_of(encoder, [waveform]).items()}
+
+
+def reference(folder):
+    """What transformers makes of a folder: its model and feature extractor."""
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    extractor = transformers.AutoFeatureExtractor.from_pretrained(folder)
+    return model.get_encoder() if model.config.is_encoder_decoder else model, extractor
+
+
+def inputs_of(extractor, waveform):
+    return extractor(
+        waveform, sampling_rate=SAMPLE_RATE, return_tensors="pt", return_attention_mask=False
+    )
+
+
+@every_architecture
+def test_blocks_are_the_hidden_states_of_transformers(plain, checkpoints, name):
+    waveform = noise(9_001)
+    model, extractor = reference(checkpoints[name])
+    with torch.no_grad():
+        out = model(**inputs_of(extractor, waveform), output_hidden_states=True)
+    layers = alone(plain(name), waveform)
+    blocks = {n: frames for n, frames in layers.items() if n.startswith("T")}
+    *rest, last = blocks.values()
+    assert list(blocks) == [f"T{i}" for i in range(len(out.hidden_states))]
+    for frames, hidden in zip(rest, out.hidden_states[:-1], strict=True):
+        torch.testing.assert_close(frames, hidden[0, : len(frames)], rtol=0, atol=1e-5)
+    if name == "sew":  # Whose output is brought back to the rate before the blocks.
+        return
+    if ARCHITECTURES[name].final_norm:
+        norm = getattr(model, "encoder", model).layer_norm
+        assert not torch.allclose(last, out.last_hidden_state[0, : len(last)], atol=1e-3)
+        last = norm(last.clone()).detach()
+    torch.testing.assert_close(last, out.last_hidden_state[0, : len(last)], rtol=0, atol=1e-5)
+
+
+def convolved(waveform, state, config, normalise):
+    """(D, T) after each convolutional layer of the wav2vec 2.0 family, written out."""
+    x = torch.from_numpy(waveform)[None, None]
+    if normalise:
+        x = (x - x.mean()) / (x.var(correction=0) + 1e-7).sqrt()
+    for i, stride in enumerate(config.conv_stride):
+        part = f"feature_extractor.conv_layers.{i}."
+        x = functional.conv1d(x, state[f"{part}conv.weight"], state.get(f"{part}conv.bias"), stride)
+        weight, bias = state.get(f"{part}layer_norm.weight"), state.get(f"{part}layer_norm.bias")
+        if weight is not None and f"{part[:-2]}1.layer_norm.weight" not in state:
+            x = functional.group_norm(x, len(weight), weight, bias)
+        elif weight is not None:
+            x = functional.layer_norm(x.mT, weight.shape, weight, bias).mT
+        x = functional.gelu(x)
+        yield x[0]
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in ARCHITECTURES if n not in ("wav2vec2_bert", "whisper")]
+)
+def test_convolutional_layers_by_hand(plain, checkpoints, name):
+    waveform = noise(4_000)
+    model, extractor = reference(checkpoints[name])
+    layers = alone(plain(name), waveform)
+    by_hand = list(convolved(waveform, model.state_dict(), model.config, extractor.do_normalize))
+    assert [n for n in layers if n.startswith("C")] == [f"C{i + 1}" for i in range(len(by_hand))]
+    for i, expected in enumerate(by_hand, start=1):
+        torch.testing.assert_close(layers[f"C{i}"], expected.T, rtol=0, atol=1e-5)
+
+
+def test_whisper_convolutions_by_hand(plain, checkpoints):
+    waveform = noise(9_001)
+    model, extractor = reference(checkpoints["whisper"])
+    x = inputs_of(extractor, waveform).input_features
+    state = model.state_dict()
+    layers = alone(plain("whisper"), waveform)
+    for i, stride in ((1, 1), (2, 2)):
+        weight, bias = state[f"conv{i}.weight"], state[f"conv{i}.bias"]
+        x = functional.gelu(functional.conv1d(x, weight, bias, stride=stride, padding=1))
+        frames = layers[f"C{i}"]
+        assert len(frames) == -(-len(waveform) // (160 * i))
+        torch.testing.assert_close(frames, x[0, :, : len(frames)].T, rtol=0, atol=1e-5)
+    positions = state["embed_positions.weight"][: len(frames)]
+    torch.testing.assert_close(layers["T0"], frames + positions, rtol=0, atol=1e-5)
+
+
+@every_architecture
+def test_a_batch_gives_what_single_utterances_give(checkpoints, name):
+    encoder = load_encoder(configured(checkpoints[name], batch_size=2), "cpu")
+    waveforms = [noise(n, seed) for seed, n in enumerate((12_345, 5_000, 8_000, 7_777, 8_000))]
+    batches = encoder.batches([len(w) for w in waveforms])
+    assert sorted(i for batch in batches for i in batch) == list(range(len(waveforms)))
+    assert max(map(len, batches)) == 2
+    for batch in batches:
+        together = layers_of(encoder, [waveforms[i] for i in batch])
+        for place, i in enumerate(batch):
+            for layer, frames in alone(encoder, waveforms[i]).items():
+                torch.testing.assert_close(together[layer][place], frames, rtol=0, atol=1e-5)
+
+
+@every_architecture
+def test_the_probe_tells_which_models_may_be_padded(checkpoints, name):
+    encoder = load_encoder(configured(checkpoints[name], batch_size=2), "cpu")
+    assert encoder.padding_safe is ARCHITECTURES[name].safe
+    pairs = [[1, 3], [0, 2]] if encoder.padding_safe else [[1, 3], [0], [2]]
+    assert encoder.batches([7_000, 5_000, 8_000, 5_000]) == pairs
+
+
+def test_batches_of_one_keep_the_order_and_need_no_probe(checkpoints):
+    encoder = load_encoder(configured(checkpoints["wav2vec2_base"]), "cpu")
+    encoder.model = None
+    assert encoder.batches([3, 1, 2]) == [[0], [1], [2]]
+
+
+@every_architecture
+def test_geometry_gives_the_frames_of_real_runs(plain, checkpoints, name):
+    config = configured(checkpoints[name])
+    encoder = plain(name)
+    assert encoder.layers == describe(config).layers
+    for n in (encoder.min_samples, encoder.min_samples + 1, 3_999, 4_000):
+        frames_of = alone(encoder, noise(n))
+        for layer in encoder.layers:
+            frames = frames_of[layer.name]
+            assert frames.shape == (layer.geometry.n_frames(n), layer.dim)
+
+
+@pytest.mark.parametrize("name", ["wav2vec2_base", "wav2vec2_bert", "sew"])
+def test_a_description_needs_no_weights(checkpoints, name, tmp_path):
+    for file in checkpoints[name].glob("*.json"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    description = describe(configured(tmp_path))
+    model, _ = reference(checkpoints[name])
+    hops = {"wav2vec2_base": 320, "wav2vec2_bert": 320, "sew": 320}
+    assert description.n_parameters == sum(p.numel() for p in model.parameters())
+    assert description.layers[-1].geometry.hop == hops[name]
+    assert [layer.name for layer in description.layers][-4:] == ["T0", "T1", "T2", "T3"]
+
+
+@every_architecture
+def test_too_short_audio_names_its_length(plain, name):
+    encoder = plain(name)
+    n = encoder.min_samples - 1
+    with pytest.raises(StrataError, match=f"utterance of {n} samples is too short"):
+        encoder.run([noise(n)], lambda *_: None)
+
+
+def test_whisper_refuses_audio_beyond_its_window(plain):
+    encoder = plain("whisper")
+    assert encoder.max_samples == 32_000
+    with pytest.raises(StrataError, match=r"32001 samples \(2.0 s\) is too long"):
+        encoder.run([noise(32_001)], lambda *_: None)
+
+
+@pytest.mark.parametrize("name", pre_norm)
+def test_final_norm_gives_the_last_hidden_state(plain, checkpoints, name):
+    waveform = noise(6_000)
+    model, extractor = reference(checkpoints[name])
+    with torch.no_grad():
+        expected = model(**inputs_of(extractor, waveform)).last_hidden_state[0]
+    raw = alone(plain(name), waveform)
+    normed = alone(load_encoder(configured(checkpoints[name], final_norm=True), "cpu"), waveform)
+    assert list(raw) == list(normed)
+    torch.testing.assert_close(normed["T3"], expected[: len(normed["T3"])], rtol=0, atol=1e-5)
+    for layer in raw.keys() - {"T3"}:
+        assert torch.equal(raw[layer], normed[layer])
+
+
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES.keys() - set(pre_norm)))
+def test_final_norm_needs_one_after_the_blocks(checkpoints, name):
+    with pytest.raises(StrataError, match="no layer norm after its last block"):
+        describe(configured(checkpoints[name], final_norm=True))
+
+
+def test_random_weights_depend_on_their_seed_alone(checkpoints):
+    def frames(seed):
+        config = configured(checkpoints["wav2vec2_base"], random_init=True, init_seed=seed)
+        encoder = load_encoder(config, "cpu")
+        return encoder.revision, alone(encoder, noise(4_000))["T3"]
+
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    one, first = frames(0)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    again, second = frames(0)
+    other, third = frames(1)
+    assert one == again != other
+    assert one.startswith("random:0:")
+    assert torch.equal(first, second)
+    assert not torch.allclose(first, third)
+
+
+def test_only_the_layers_asked_for_come(plain):
+    encoder = plain("hubert_base")
+    assert list(layers_of(encoder, [noise(4_000)], only={"T2", "C1"})) == ["C1", "T2"]
+    with pytest.raises(StrataError, match=r"no layer T4: it has C1, .*, T3"):
+        encoder.run([noise(4_000)], lambda *_: None, only=["T4"])
+
+
+def test_nothing_is_kept(plain):
+    encoder = plain("wavlm_large")
+    seen = {}
+
+    def watch(layer, hidden, n_frames):
+        if layer.name == "T2":
+            assert seen["C1"]() is None
+            assert seen["C7"]() is None
+        seen[layer.name] = weakref.ref(hidden.untyped_storage())
+
+    encoder.run([noise(4_000)], watch)
+    gc.collect()
+    assert len(seen) == 11
+    assert all(hidden() is None for hidden in seen.values())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in encoder.model.modules())
+
+
+def test_hooks_go_when_the_receiver_fails(plain):
+    encoder = plain("hubert_base")
+
+    def fail(*_):
+        raise RuntimeError("full disk")
+
+    with pytest.raises(RuntimeError, match="full disk"):
+        encoder.run([noise(4_000)], fail)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in encoder.model.modules())
+
+
+def test_train_mode_changes_nothing(checkpoints):
+    encoder = load_encoder(configured(checkpoints["wav2vec2_lv60"]), "cpu")
+    expected = alone(encoder, noise(4_000))
+    encoder.model.train()
+    for layer, frames in alone(encoder, noise(4_000)).items():
+        assert torch.equal(frames, expected[layer])
+
+
+@every_architecture
+def test_bf16_is_close_to_fp32(plain, checkpoints, name):
+    config = configured(checkpoints[name])
+    exact = alone(plain(name), noise(8_000))
+    for layer, frames in alone(load_encoder(config, "cpu", "bf16"), noise(8_000)).items():
+        assert frames.dtype in (torch.float32, torch.bfloat16)
+        distance = (frames.float() - exact[layer]).norm() / exact[layer].norm()
+        assert 0 < distance < 0.06
+
+
+def test_not_a_number_names_the_layer(checkpoints):
+    encoder = load_encoder(configured(checkpoints["wav2vec2_base"]), "cpu")
+    with pytest.raises(StrataError, match=r"layer C1 of wav2vec2 .* NaN or infinity"):
+        encoder.run([np.full(4_000, np.nan, np.float32)], lambda *_: None)
+    with torch.no_grad():
+        encoder.model.encoder.layers[1].final_layer_norm.bias.fill_(torch.inf)
+    with pytest.raises(StrataError, match="layer T2 "):
+        encoder.run([noise(4_000)], lambda *_: None)
+
+
+def test_a_device_that_is_not_there_is_an_error(checkpoints, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(StrataError, match="device=cuda: torch sees none here"):
+        load_encoder(configured(checkpoints["wav2vec2_base"]), "cuda")
+
+
+def test_the_bundled_model():
+    description = describe(
+        models.ModelConfig(name="tiny", checkpoint="assets/wav2vec2_tiny", random_init=True)
+    )
+    assert 3.1e6 < description.n_parameters < 3.3e6
+    assert [layer.dim for layer in description.layers] == [32, 64, 96, *[128] * 4, *[192] * 7]
+    assert [layer.geometry.hop for layer in description.layers[:7]] == [5, 10, 20, 40, 80, 160, 320]
