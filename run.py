@@ -28,9 +28,9 @@ def main(cfg: DictConfig) -> None:
         task = import_module(TASKS[config.task])  # only now: torch takes seconds to import
         task.run(config, run_dir, OmegaConf.to_container(cfg, resolve=True))
     except StrataError as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise  # the launcher reports it and the sweep goes on or stops as it is told to
         log.error("%s", error)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise  # the other jobs go on; at the end the launcher reports the first that failed
         sys.exit(1)
 
 

@@ -1,8 +1,11 @@
 """Take rows as they come and forget the frames: moments of frames, vectors of pooled units."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from os import cpu_count
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,13 +18,7 @@ from common.records import StrataError
 BLOCK = 1024  # rows of a group that are multiplied at once
 
 Pair = tuple[str, str]
-
-
-def gram(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """X' y (dx, dy) of float64 blocks (n, dx) and (n, dy)."""
-    if x.device.type == "cpu":  # numpy takes half the products when x is y; torch does not
-        return torch.from_numpy(x.numpy().T @ y.numpy())
-    return x.T @ y
+Block = Any  # float64 rows (n, d) where they are multiplied: a numpy array or a tensor on a GPU
 
 
 @dataclass(eq=False)
@@ -66,6 +63,8 @@ class MomentCollector:
         self.pairs = tuple(pairs)
         self.groups = groups
         self.device = torch.device("cpu") if device.type == "mps" else device  # mps has no float64
+        on_cpu = self.device.type == "cpu"
+        self._workers = ThreadPoolExecutor(cpu_count()) if on_cpu else None
         self.sums = self._zeros()
         self._shift: dict[str, torch.Tensor] = {}
         self._fill = np.zeros(groups, dtype=np.int64)
@@ -99,7 +98,7 @@ class MomentCollector:
         if len(rows) != len(self._order):
             raise ValueError(f"{view}: {len(rows)} rows, {len(self._order)} were announced")
         ordered = rows.to(self.device, torch.float32)[self._order]
-        if view not in self._shift:
+        if view not in self._shift and len(ordered):
             self._shift[view] = ordered.double().mean(0)
         buffer, start = self._buffers[view], 0
         for g in np.flatnonzero(self._counts):
@@ -120,20 +119,39 @@ class MomentCollector:
         n = int(self._fill[g])
         if n == 0:
             return
-        targets = {y for x, y in self.pairs if x != y}
-        held = {view: self._block(view, g, n) for view in targets}
-        for view in self.dims:
-            block = held.get(view)
-            block = self._block(view, g, n) if block is None else block
-            self.sums.first[view][g] += block.sum(0)
-            for x, y in self.pairs:
-                if x == view:
-                    self.sums.second[x, y][g] += gram(block, block if y == view else held[y])
+        held = {y: self._block(y, g, n) for x, y in self.pairs if x != y}
+        multiply = partial(self._multiply, g, n, held)
+        if self._workers is None:
+            for view in self.dims:
+                multiply(view)
+        else:
+            list(self._workers.map(multiply, self.dims))
         self.sums.counts[g] += n
         self._fill[g] = 0
 
-    def _block(self, view: str, g: int, n: int) -> torch.Tensor:
-        return self._buffers[view][g, :n].double() - self._shift[view]
+    def _multiply(self, g: int, n: int, held: Mapping[str, Block], view: str) -> None:
+        """Add one view's rows of a group to its sums; `held` has the blocks of the targets."""
+        block = held[view] if view in held else self._block(view, g, n)
+        first = self._native(self.sums.first[view][g])
+        first += block.sum(0)
+        for x, y in self.pairs:
+            if x == view:
+                second = self._native(self.sums.second[x, y][g])
+                second += block.T @ (block if y == view else held[y])
+
+    def _block(self, view: str, g: int, n: int) -> Block:
+        rows, shift = self._buffers[view][g, :n], self._shift[view]
+        if self._workers is None:
+            return rows.double() - shift
+        return np.subtract(rows.numpy(), shift.numpy(), dtype=np.float64)
+
+    def _native(self, tensor: torch.Tensor) -> Block:
+        """On a CPU the numpy array that shares the tensor's memory.
+
+        There numpy's x' x takes half the products that torch's does, and a view's products run on
+        one thread beside other views' on others.
+        """
+        return tensor if self._workers is None else tensor.numpy()
 
     def take(self) -> Sums:
         """The sums so far; collecting starts again from zero, about the same shifts."""

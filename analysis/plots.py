@@ -52,12 +52,21 @@ def draw_panel(axes: Axes, k: int, name: str, curve: pd.DataFrame) -> None:
         mean, std = part["mean"].to_numpy(), part["std"].fillna(0).to_numpy()
         axes.plot(x, mean, dash, color=colour, marker=marker, markersize=5)
         axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.22, linewidth=0)
+    widen(axes)
     axes.set_title(name, loc="left", fontsize=11)
     axes.set_ylabel(str(curve["metric"].iloc[0]))
     axes.set_xticks(list(positions.values()), list(positions))
     axes.grid(axis="y", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     mark_parts(axes, positions)
+
+
+def widen(axes: Axes, least: float = 0.1) -> None:
+    """Show at least that much of the scale, lest noise on a flat curve look like a finding."""
+    bottom, top = axes.get_ylim()
+    missing = least - (top - bottom)
+    if missing > 0:
+        axes.set_ylim(bottom - missing / 2, top + missing / 2)
 
 
 def mark_parts(axes: Axes, positions: dict[str, int]) -> None:

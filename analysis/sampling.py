@@ -238,7 +238,16 @@ def blocks(order: Index, size: int, samples: int) -> list[Index]:
 
 def group_keys(utterances: Sequence[Utterance], split: str) -> list[str]:
     """What must not be torn apart by a fold: the utterance or its speaker."""
-    return [u.id if split == "utterance" else u.speaker for u in utterances]
+    if split == "utterance":
+        return [u.id for u in utterances]
+    unknown = [u.id for u in utterances if not u.speaker]
+    if unknown:
+        raise StrataError(
+            f"split=speaker: {len(unknown)} of {len(utterances)} utterances have no speaker (the "
+            f"first is {unknown[0]}): a folder of audio for each speaker names them, or use "
+            "split=utterance"
+        )
+    return [u.speaker for u in utterances]
 
 
 def grouped_folds(keys: list[str], folds: int, split: str, rng: np.random.Generator) -> Index:

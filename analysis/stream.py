@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import groupby, islice
 
 import torch
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from analysis.consumers import Consumer, Item
@@ -35,6 +36,7 @@ class PassReport:
             self.dropped[reason] = self.dropped.get(reason, 0) + count
 
 
+@torch.inference_mode()
 def stream(
     corpus: Corpus,
     encoder: Encoder,
@@ -53,14 +55,19 @@ def stream(
         key=lambda u: (*(consumer.order(u) for consumer in consumers), u),
     )
     total = sum(corpus.utterances[u].n_samples for u in wanted) / SAMPLE_RATE
-    with tqdm(
-        total=round(total),
-        desc="forward pass",
-        unit="s",
-        bar_format="{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio "
-        "[{elapsed}<{remaining}, {rate_noinv_fmt}]",
-        disable=None if show_progress is None else not show_progress,
-    ) as bar:
+    # numpy's idle threads spin, and so do torch's: taking turns, each slows the other tenfold.
+    # The collectors use threads of their own instead.
+    with (
+        threadpool_limits(1, user_api="blas"),
+        tqdm(
+            total=round(total),
+            desc="forward pass",
+            unit="s",
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio "
+            "[{elapsed}<{remaining}, {rate_noinv_fmt}]",
+            disable=None if show_progress is None else not show_progress,
+        ) as bar,
+    ):
         for items in _windows(corpus, encoder, consumers, wanted, watch, report, batch_size):
             for batch in encoder.batches([len(item.waveform) for item in items]):
                 _forward([items[i] for i in batch], encoder, consumers, watch, report)
@@ -91,15 +98,14 @@ def _forward(
             for consumer in consumers:
                 consumer.add(layer, frames)
 
-    with torch.inference_mode():
-        with watch.stage("collecting"):
-            for consumer in consumers:
-                consumer.begin(items)
-        with watch.stage("forward"):
-            encoder.run([item.waveform for item in items], emit)
-        with watch.stage("collecting"):
-            for consumer in consumers:
-                consumer.end()
+    with watch.stage("collecting"):
+        for consumer in consumers:
+            consumer.begin(items)
+    with watch.stage("forward"):
+        encoder.run([item.waveform for item in items], emit)
+    with watch.stage("collecting"):
+        for consumer in consumers:
+            consumer.end()
     report.utterances += len(items)
     report.audio_seconds += sum(len(item.waveform) for item in items) / SAMPLE_RATE
 

@@ -215,6 +215,7 @@ class UnitStudy(Study):
         return {
             "experiments": list(self.experiments),
             "labels": len(self.samples.labels),
+            "dropped": self.samples.dropped,
             "units_per_sample": drawn.sum(1).tolist(),
             "units_drawn_by_any_sample": len(self.samples.label),
             "units_per_label": dict(zip(self.samples.labels, counts.tolist(), strict=True)),

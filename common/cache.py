@@ -24,6 +24,7 @@ from common.config import Config
 log = logging.getLogger(__name__)
 
 Key = Mapping[str, object]
+PARTIAL = ".part."  # how the names of files begin that are being written under the entry's lock
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Entry:
         return self.folder / f"{name}.npy"
 
     def _partial(self, name: str) -> Path:
-        return self.folder / f".{name}.{os.getpid()}.part"
+        return self.folder / f"{PARTIAL}{os.getpid()}.{name}"
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,8 @@ class Cache:
                 except Timeout:
                     log.info("waiting for another job that computes %s", folder.name)
                     stack.enter_context(lock.acquire())
+                for orphan in folder.glob(f"{PARTIAL}*"):  # of a job that was killed
+                    orphan.unlink()
             yield
 
 

@@ -13,6 +13,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
 
 from common.datasets.base import Dataset
 from common.records import StrataError
@@ -247,7 +248,10 @@ def register() -> None:
 
 def resolve(cfg: DictConfig) -> Config:
     """Typed configuration: keys, ranges and paths checked, datasets and metrics constructed."""
-    config = OmegaConf.to_object(cfg)
+    try:
+        config = OmegaConf.to_object(cfg)
+    except MissingMandatoryValue as error:
+        raise StrataError(f"{error.full_key}=???: give it, {error.full_key}=…") from None
     if not isinstance(config, Config):
         raise TypeError("compose the configuration from conf/config.yaml: its schema is missing")
     dataset = _construct("dataset", config.dataset)

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from common.config import TrackingConfig
+from common.records import StrataError
 from common.results import summarise
 
 
@@ -19,29 +20,37 @@ def log_results(
     folder: Path,
     pictures: Sequence[Path],
 ) -> str | None:
-    """Send a finished run to W&B; returns where it is (an address, or the offline run's folder)."""
+    """Send a finished run to W&B; returns its address, or the folder of an offline run."""
     if tracking.backend == "none":
         return None
     import wandb
 
-    run = wandb.init(
-        project=tracking.project,
-        entity=tracking.entity,
-        group=tracking.group,
-        mode=tracking.mode,  # type: ignore[arg-type]
-        name=name,
-        dir=folder,
-        config=dict(raw) | {"metadata": dict(metadata)},
-        # A multirun's jobs share this process: each closes its run before the next one starts.
-        reinit="finish_previous",
-        settings=wandb.Settings(silent=True),
-    )
+    try:
+        run = wandb.init(
+            project=tracking.project,
+            entity=tracking.entity,
+            group=tracking.group,
+            mode=tracking.mode,  # type: ignore[arg-type]
+            name=name,
+            dir=folder,
+            config=dict(raw) | {"metadata": dict(metadata)},
+            # A multirun's jobs share this process: each closes its run before the next one starts.
+            reinit="finish_previous",
+            settings=wandb.Settings(silent=True),
+        )
+    except wandb.Error as error:
+        raise StrataError(
+            f"tracking=wandb: {error} The results are safe in {folder}. Log in (wandb login, or "
+            "WANDB_API_KEY=…), or use tracking.mode=offline and send the run later: wandb sync"
+        ) from error
     with run:
         _log_curves(run, frame)
         run.log({"results": wandb.Table(dataframe=frame.astype({"trial": "float64"}))})
         run.log({path.stem: wandb.Image(str(path)) for path in pictures if path.suffix == ".png"})
         run.summary.update(best_layers(frame))
-        return run.url or str(Path(run.dir).parent)
+        if tracking.mode == "online":
+            return run.url
+        return str(Path(run.dir).parent) if tracking.mode == "offline" else None
 
 
 def _log_curves(run: Any, frame: pd.DataFrame) -> None:

@@ -14,7 +14,8 @@ from analysis.moments import Array, Folds, Moments
 from common.records import StrataError
 
 FALLBACK_RIDGES = tuple(product((1e-8, 1e-7, 1e-6, 1e-5), repeat=2))
-NULL_VARIANCE = 1e-6  # of the largest variance among the pairs of a fold
+# Of a direction's squared length times the view's total variance: what float64 cannot tell from 0.
+NULL_VARIANCE = 1e-12
 
 
 def inverse_root(scatter: Array, ridge: float) -> tuple[Array, NDArray[np.bool_], float]:
@@ -64,12 +65,14 @@ def published_weights(directions: Array, scatter: Array, mean: Array, n: int) ->
 def without_null_pairs(projection: Projection, fold: Moments) -> Projection:
     """Leave out pairs along a null direction (of a one-hot view: its rows sum to 1).
 
-    The published code keeps them; their correlation and weight are rounding noise.
+    The published code keeps them; their correlation and weight are rounding noise. Such a
+    direction is long (its eigenvalue is a ridge of 1e-10), so its variance alone does not tell.
     """
     live = np.ones(len(projection.a), dtype=bool)
     for side, scatter in ((projection.a, fold.x.scatter), (projection.b, fold.y.scatter)):
         variance = np.einsum("kd,kd->k", side @ scatter, side)
-        live &= variance > NULL_VARIANCE * variance.max()
+        lengths = np.einsum("kd,kd->k", side, side)
+        live &= variance > NULL_VARIANCE * lengths * np.trace(scatter)
     return Projection(projection.a[live], projection.b[live])
 
 

@@ -86,9 +86,14 @@ class TextGrid(Dataset):
     def _utterance(
         self, pair: files.Pair, id: str, dropped: Counter[str], unfit: Counter[tuple[str, ...]]
     ) -> Utterance | None:
-        """One pair, or None where no tier has a fitting name."""
+        """One pair, or None where no tier has a fitting name or the audio cannot be read."""
         speaker = self._speaker(pair.key)
-        n_samples = audio.header(pair.audio)
+        try:
+            n_samples = audio.header(pair.audio)
+        except StrataError as error:
+            log.warning("leaving out %s", error)
+            dropped["utterance: audio could not be read"] += 1
+            return None
         raw = alignments.read(pair.alignment)
         tiers: dict[str, tuple[Interval, ...]] = {}
         for kind, pattern in (("word", self.word_tier), ("phone", self.phone_tier)):
@@ -120,6 +125,8 @@ class TextGrid(Dataset):
             )  # fmt: skip
 
     def _no_tier(self, n_pairs: int, unfit: Counter[tuple[str, ...]]) -> StrataError:
+        if not unfit:
+            return StrataError(f"none of {n_pairs} audio files below {self.audio_root} can be read")
         names, times = unfit.most_common(1)[0]
         return StrataError(
             f"none of {n_pairs} TextGrids below {self.alignment_root or self.audio_root} has a "

@@ -1,0 +1,153 @@
+"""One picture of a run: a panel for each experiment, the same bytes for the same numbers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from analysis.plots import COLOURS, draw_panel, plot_layers
+from common.results import summarise
+
+CNN = [f"C{i}" for i in range(1, 4)]
+BLOCKS = [f"T{i}" for i in range(4)]
+
+
+def scores(
+    experiments: Sequence[str] = ("cca_mel",),
+    layers: Sequence[str] = (*CNN, *BLOCKS),
+    trials: int = 3,
+) -> pd.DataFrame:
+    """Rows with the columns that a picture is made from."""
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        [
+            {
+                "model": "toy",
+                "experiment": experiment,
+                "metric": "pwcca",
+                "part": "cnn" if layer.startswith("C") else "transformer",
+                "layer_index": int(layer[1:]),
+                "layer": layer,
+                "value": rng.uniform(0, 1),
+            }
+            for experiment in experiments
+            for layer in layers
+            for _ in range(trials)
+        ]
+    )
+
+
+def panel(frame: pd.DataFrame, k: int = 0) -> Axes:
+    axes = Figure().subplots()
+    draw_panel(axes, k, "cca_mel", summarise(frame))
+    return axes
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that were saved."""
+    saved: list[Figure] = []
+    save = Figure.savefig
+
+    def remember(self: Figure, *args: object, **keys: object) -> None:
+        saved.append(self)
+        save(self, *args, **keys)
+
+    monkeypatch.setattr(Figure, "savefig", remember)
+    return saved
+
+
+def titles(figure: Figure) -> list[str]:
+    return [axes.get_title("left") for axes in figure.axes if axes.axison]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_every_experiment_has_a_panel(n: int, tmp_path: Path, figures: list[Figure]) -> None:
+    names = ["cca_mel", "cca_intra", "cca_phone", "cca_word"][:n]
+    paths = plot_layers(scores(names), tmp_path, "toy on speech")
+    assert [path.name for path in paths] == ["layers.png", "layers.svg"]
+    assert titles(figures[0]) == names  # in the order of the run
+    height, width, _ = imread(paths[0]).shape
+    assert min(height, width) > 400
+    svg = paths[1].read_text()
+    assert svg.startswith("<?xml")
+    assert "toy on speech" in svg
+
+
+def test_the_same_numbers_give_the_same_bytes(tmp_path: Path) -> None:
+    written = []
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        written.append(plot_layers(scores(["a", "b"]), tmp_path / folder, "title"))
+    for one, two in zip(*written, strict=True):
+        assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_panel_draws_means_and_a_band_of_one_deviation() -> None:
+    frame = scores()
+    axes = panel(frame)
+    values = {layer: own.to_numpy() for layer, own in frame.groupby("layer")["value"]}
+    cnn, blocks = axes.lines  # the CNN is not joined to the blocks
+    for line, layers in ((cnn, CNN), (blocks, BLOCKS)):
+        np.testing.assert_allclose(line.get_ydata(), [values[layer].mean() for layer in layers])
+    assert [text.get_text() for text in axes.get_xticklabels()] == [*CNN, *BLOCKS]
+    (vertices,) = (path.vertices for path in axes.collections[1].get_paths())
+    for x, layer in enumerate(BLOCKS, start=len(CNN)):
+        edge = vertices[vertices[:, 0] == x, 1]
+        mean, std = values[layer].mean(), values[layer].std(ddof=1)
+        assert edge.max() == pytest.approx(mean + std)
+        assert edge.min() == pytest.approx(mean - std)
+
+
+def test_layers_come_in_the_order_of_the_model_whatever_the_rows_order() -> None:
+    layers = [*CNN, *(f"T{i}" for i in range(13))]
+    shuffled = scores(layers=layers).sample(frac=1, random_state=0)
+    axes = panel(shuffled)
+    assert [text.get_text() for text in axes.get_xticklabels()] == layers  # T10 after T9
+
+
+def test_both_parts_are_named_and_the_cnn_is_shaded() -> None:
+    axes = panel(scores())
+    assert {text.get_text() for text in axes.texts} == {"CNN", "transformer"}
+    assert len(axes.patches) == 1
+
+
+@pytest.mark.parametrize(("layers", "name"), [(BLOCKS, "transformer"), (CNN, "CNN")])
+def test_one_part_alone(layers: list[str], name: str, tmp_path: Path) -> None:
+    axes = panel(scores(layers=layers))
+    assert [text.get_text() for text in axes.texts] == [name]
+    assert len(axes.lines) == 1
+    assert len(axes.patches) == (1 if name == "CNN" else 0)
+    assert all(path.stat().st_size for path in plot_layers(scores(layers=layers), tmp_path, ""))
+
+
+def test_one_score_of_one_layer_is_drawn_as_a_point(tmp_path: Path) -> None:
+    frame = scores(layers=["T3"], trials=1)  # no deviation
+    axes = panel(frame)
+    (line,) = axes.lines
+    np.testing.assert_allclose(line.get_ydata(), frame["value"])
+    assert line.get_marker() not in ("", "None")
+    low, high = axes.get_xlim()
+    assert low < 0 < high
+    assert all(path.exists() for path in plot_layers(frame, tmp_path, "one"))
+
+
+def test_panels_differ_in_grey_too() -> None:
+    lines = [panel(scores(layers=BLOCKS), k).lines[0] for k in range(4)]
+    assert len({(line.get_marker(), line.get_linestyle()) for line in lines}) == 4
+    assert [to_hex(line.get_color()).upper() for line in lines] == list(COLOURS[:4])
+
+
+def test_experiments_with_different_layers_share_a_picture(
+    tmp_path: Path, figures: list[Figure]
+) -> None:
+    frame = pd.concat([scores(["cca_mel"]), scores(["cca_phone"], layers=BLOCKS)])
+    plot_layers(frame, tmp_path, "mixed")
+    ticks = [[t.get_text() for t in axes.get_xticklabels()] for axes in figures[0].axes]
+    assert ticks == [[*CNN, *BLOCKS], BLOCKS]

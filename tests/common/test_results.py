@@ -1,0 +1,200 @@
+"""Rows, table and metadata: what a user and the next program read."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from common import results
+from common.results import (
+    Row,
+    config_key,
+    git_commit,
+    print_table,
+    read_results,
+    summarise,
+    to_frame,
+    versions,
+    write_results,
+)
+
+
+def row(**keys: object) -> Row:
+    same = {"model": "small", "dataset": "toy", "partition": "all", "unit": "phone", "n": 9}
+    same |= {"target": "phone", "metric": "pwcca", "split": "frame", "dim": 4, "seed": 7}
+    same |= {"revision": "r", "config_key": "k", "git_commit": "g", "sample": 0, "trial": 0}
+    same |= {"experiment": "cca_phone", "layer": "T1", "layer_index": 1, "part": "transformer"}
+    return Row(**(same | {"value": 0.5} | keys))
+
+
+def layered(experiments: list[str], layers: list[str], trials: int = 2) -> pd.DataFrame:
+    return to_frame(
+        [
+            row(
+                experiment=experiment,
+                layer=layer,
+                layer_index=int(layer[1:]),
+                part="cnn" if layer[0] == "C" else "transformer",
+                trial=trial,
+                value=0.1 * int(layer[1:]) + 0.01 * trial,
+            )
+            for experiment in experiments
+            for layer in layers
+            for trial in range(trials)
+        ]
+    )
+
+
+def test_results_are_read_back_as_they_were_written(tmp_path: Path) -> None:
+    value = 0.1 + 0.2  # all its digits
+    frame = to_frame([row(value=value), row(trial=None, metric="cka", value=1e-300)])
+    paths = write_results(tmp_path, frame, {"a": np.float64(1.5), "b": Path("/x"), "c": (1, 2)})
+    assert [path.name for path in paths] == ["results.csv", "metadata.json"]
+    back = read_results(tmp_path)
+    pd.testing.assert_frame_equal(back, frame)
+    assert back["value"].tolist() == [value, 1e-300]
+    assert back["trial"].tolist() == [0, pd.NA]
+    assert json.loads(paths[1].read_text()) == {"a": 1.5, "b": "/x", "c": [1, 2]}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["metadata.json", "results.csv"]
+
+
+def test_no_rows_are_a_table_with_columns(tmp_path: Path) -> None:
+    write_results(tmp_path, to_frame([]), {})
+    assert list(read_results(tmp_path).columns) == list(Row.__dataclass_fields__)
+
+
+def test_metadata_that_cannot_be_written_leave_the_old_files(tmp_path: Path) -> None:
+    write_results(tmp_path, to_frame([row()]), {"run": 1})
+    circle: dict[str, object] = {}
+    circle["self"] = circle
+    with pytest.raises(ValueError, match="Circular"):
+        write_results(tmp_path, to_frame([row(value=9.0)]), circle)
+    assert read_results(tmp_path)["value"].tolist() == [0.5]
+    assert json.loads((tmp_path / "metadata.json").read_text()) == {"run": 1}
+
+
+def test_a_summary_is_over_samples_and_trials() -> None:
+    frame = to_frame(
+        [row(sample=s, trial=t, value=float(3 * s + t)) for s in range(2) for t in range(3)]
+    )
+    (one,) = summarise(frame).itertuples()
+    assert (one.mean, one.count) == (2.5, 6)
+    assert one.std == pytest.approx(np.std(range(6), ddof=1))
+
+
+def test_one_score_alone_has_no_deviation() -> None:
+    assert np.isnan(summarise(to_frame([row()]))["std"].iloc[0])
+
+
+@pytest.mark.parametrize("columns", ["40", "80", None])
+def test_a_table_in_a_pipe_is_not_cut(
+    columns: str | None, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However narrow the terminal says that it is, and however long the names are."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+    names = [*(f"cca_{i}" for i in range(8)), "an_experiment_with_quite_a_long_name"]
+    layers = [*(f"C{i}" for i in range(1, 8)), *(f"T{i}" for i in range(25))]
+    print_table(layered(names, layers), "a model on a corpus")
+    lines = capsys.readouterr().out.splitlines()
+    assert "…" not in "".join(lines)
+    (header,) = [line for line in lines if "layer" in line and "cca_0" in line]
+    assert all(name in header for name in names)
+    for layer in layers:
+        (line,) = [line for line in lines if line.split("│")[1:2] == [f" {layer:<5} "]]
+        assert line.count(f"{0.1 * int(layer[1:]) + 0.005:.3f} ± 0.007") == len(names)
+
+
+def test_layers_go_down_in_the_models_order_and_the_best_is_marked(
+    capsys: pytest.CaptureFixture,
+) -> None:
+    frame = layered(["cca_mel"], ["T10", "T2", "C2", "C1"])
+    print_table(frame, "title")
+    cells = [line.split("│") for line in capsys.readouterr().out.splitlines() if "±" in line]
+    lines = [(c[1].strip(), "*" in c[2]) for c in cells if len(c) > 2]
+    assert lines == [("C1", False), ("C2", False), ("T2", False), ("T10", True)]
+
+
+def test_a_layer_that_an_experiment_does_not_cover_has_an_empty_cell(
+    capsys: pytest.CaptureFixture,
+) -> None:
+    frame = pd.concat([layered(["cca_mel"], ["C1", "T1"]), layered(["cca_phone"], ["T1"])])
+    print_table(frame, "title")
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if " C1 " in line]
+    assert line.split("│")[3].strip() == ""
+
+
+RAW = {
+    "name": "paper",
+    "seed": 0,
+    "model": {"name": "small", "revision": "main"},
+    "device": "auto",
+    "layers": {"select": "all"},
+    "cache": "on",
+    "clear": None,
+    "tracking": {"backend": "none"},
+    "paths": {"runs": "runs"},
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"device": "cpu"},
+        {"layers": {"select": "last4"}},
+        {"cache": "off"},
+        {"tracking": {"backend": "wandb"}},
+        {"paths": {"runs": "/elsewhere"}},
+        {"name": "mine"},
+    ],
+    ids=str,
+)
+def test_the_config_key_ignores_what_cannot_change_a_number(change: dict[str, object]) -> None:
+    assert config_key(RAW | change) == config_key(RAW)
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"model": {"name": "small", "revision": "v2"}}, {"split": "speaker"}]
+)
+def test_the_config_key_heeds_the_rest(change: dict[str, object]) -> None:
+    assert config_key(RAW | change) != config_key(RAW)
+    assert config_key(dict(reversed(RAW.items()))) == config_key(RAW)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    command = ["git", "-C", str(folder), *identity, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_the_commit_of_a_checkout_has_a_plus_where_files_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / "file").write_text("1")
+    git(tmp_path, "add", "file")
+    git(tmp_path, "commit", "--quiet", "-m", "one")
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    commit = git(tmp_path, "rev-parse", "--short=12", "HEAD")
+    assert git_commit() == commit
+    (tmp_path / "untracked").write_text("of no matter")
+    assert git_commit() == commit
+    (tmp_path / "file").write_text("2")
+    assert git_commit() == f"{commit}+"
+
+
+def test_outside_a_checkout_or_without_git_the_commit_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    assert git_commit() == "unknown"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert git_commit() == "unknown"
+
+
+def test_versions_name_what_computed_the_numbers() -> None:
+    assert {"python", "numpy", "scipy", "torch", "transformers"} <= versions().keys()

@@ -1,0 +1,221 @@
+"""Runs logged to Weights & Biases without network, read back from the files that wandb writes."""
+
+import json
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from time import sleep
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from common.config import TrackingConfig
+from common.records import StrataError
+from common.results import Row, to_frame
+from common.tracking import best_layers, log_results
+
+HEADER = struct.Struct("<IHB")  # checksum, length, kind of a piece of a record
+BLOCK = 32 * 1024
+RAW = {"seed": 7, "model": {"name": "small"}, "experiments": {"cca_phone": {"unit": "phone"}}}
+
+
+def pieces(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """(kind, data) of the pieces of a LevelDB log, checksums verified."""
+    position = 7  # after ":W&B", a magic number and the format's version
+    while position + HEADER.size <= len(content):
+        left = BLOCK - position % BLOCK
+        if left < HEADER.size:
+            position += left
+            continue
+        checksum, length, kind = HEADER.unpack_from(content, position)
+        position += HEADER.size
+        data = content[position : position + length]
+        if len(data) < length:
+            return  # still being written
+        assert zlib.crc32(bytes([kind]) + data) == checksum
+        yield kind, data
+        position += length
+
+
+def finished(path: Path) -> list[Any]:
+    """Every record of a finished run's file: wandb's service writes it a little later."""
+    for _ in range(500):
+        found = records(path.read_bytes())
+        if any(record.HasField("exit") for record in found):
+            return found
+        sleep(0.02)
+    raise AssertionError(f"{path} was not finished within 10 s: {len(found)} records")
+
+
+def records(content: bytes) -> list[Any]:
+    """Every record so far, decoded by wandb's own message class."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    assert content.startswith(b":W&B")
+    found, whole = [], b""
+    for kind, data in pieces(content):
+        whole += data
+        if kind in (1, 4):  # full, or last of several
+            found.append(Record.FromString(whole))
+            whole = b""
+    return found
+
+
+def values(items: Sequence[Any]) -> dict[str, Any]:
+    """Keys and values of a message's items."""
+    return {".".join(i.nested_key) or i.key: json.loads(i.value_json) for i in items}
+
+
+def scores() -> pd.DataFrame:
+    """Two experiments over three blocks, one of them over two CNN layers too."""
+    levels = {
+        ("cca_mel", "C1"): 0.9,
+        ("cca_mel", "C2"): 0.8,
+        **{("cca_mel", f"T{i}"): 0.5 + 0.1 * i for i in range(3)},
+        **{("cca_phone", f"T{i}"): [0.1, 0.4, 0.2][i] for i in range(3)},
+    }
+    same = {"model": "small", "dataset": "toy", "partition": "all", "unit": "phone", "n": 9}
+    same |= {"target": "phone", "metric": "pwcca", "split": "frame", "dim": 4, "seed": 7}
+    same |= {"revision": "r", "config_key": "k", "git_commit": "g", "sample": 0}
+    rows = [
+        Row(
+            **same,
+            experiment=experiment,
+            layer=layer,
+            layer_index=int(layer[1:]),
+            part="cnn" if layer[0] == "C" else "transformer",
+            trial=trial,
+            value=level + 0.01 * (trial - 0.5),
+        )
+        for (experiment, layer), level in levels.items()
+        for trial in range(2)
+    ]
+    return to_frame(rows)
+
+
+def log(folder: Path, name: str = "paper", mode: str = "offline", **keys: str) -> str | None:
+    from PIL import Image
+
+    folder.mkdir(exist_ok=True)
+    pictures = [folder / "layers.png", folder / "layers.svg"]
+    Image.new("L", (40, 30)).save(pictures[0])
+    pictures[1].write_text("<svg/>")
+    tracking = TrackingConfig(backend="wandb", mode=mode, **keys)
+    return log_results(tracking, name, RAW, scores(), {"dropped": {"x": 3}}, folder, pictures)
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No login, no settings of the user's, and every address leads nowhere."""
+    home = str(tmp_path_factory.mktemp("wandb_home"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR"):
+            patch.setenv(name, home)
+        patch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+        patch.delenv("WANDB_MODE", raising=False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def runs(quiet: None, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, list[Any]]]:
+    """Folder and records of two runs that one process logged, one after the other."""
+    folder = tmp_path_factory.mktemp("sweep")
+    found = []
+    for job in ("0", "1"):
+        told = log(folder / job, name=f"job{job}", project="mine", group="sweep")
+        (path,) = (folder / job / "wandb").glob("offline-run-*/*.wandb")
+        assert told == str(path.parent)
+        found.append((path.parent, finished(path)))
+    return found
+
+
+@pytest.fixture
+def logged(runs: list[tuple[Path, list[Any]]]) -> list[Any]:
+    return runs[0][1]
+
+
+def test_a_run_has_its_name_and_the_whole_configuration(logged: list[Any]) -> None:
+    (run,) = [r.run for r in logged if r.HasField("run")]
+    assert (run.display_name, run.project, run.run_group) == ("job0", "mine", "sweep")
+    config = values(run.config.update)
+    for record in logged:
+        config |= values(record.config.update)
+    assert {key: config[key] for key in RAW} == RAW
+    assert config["metadata"] == {"dropped": {"x": 3}}
+
+
+def test_layer_is_the_x_axis_of_every_curve(logged: list[Any]) -> None:
+    steps = {r.metric.name: r.metric.step_metric for r in logged if r.HasField("metric")}
+    assert steps["cca_phone/pwcca"] == steps["cca_mel/pwcca"] == "layer"
+    assert steps["cca_mel/pwcca (cnn)"] == "cnn_layer"
+
+
+def test_history_has_one_value_per_layer_of_each_experiment(logged: list[Any]) -> None:
+    history = [values(r.history.item) for r in logged if r.HasField("history")]
+    curves: dict[str, dict[int, float]] = {}
+    for point in history:
+        for key in (key for key in point if "/" in key and not key.startswith("_")):
+            step = "cnn_layer" if "(cnn)" in key else "layer"
+            curve = curves.setdefault(key, {})
+            assert point[step] not in curve
+            curve[point[step]] = pytest.approx(point[key])
+    assert curves == {
+        "cca_mel/pwcca": {0: 0.5, 1: 0.6, 2: 0.7},
+        "cca_phone/pwcca": {0: 0.1, 1: 0.4, 2: 0.2},
+        "cca_mel/pwcca (cnn)": {1: 0.9, 2: 0.8},
+    }
+
+
+def test_the_summary_names_the_best_layer_and_its_score(logged: list[Any]) -> None:
+    summary: dict[str, Any] = {}
+    for record in logged:
+        summary |= values(record.summary.update)
+    assert summary["cca_phone/best_layer"] == "T1"
+    assert summary["cca_phone/best_score"] == pytest.approx(0.4)
+    assert summary["cca_mel/best_layer"] == best_layers(scores())["cca_mel/best_layer"] == "C1"
+
+
+def test_the_table_and_the_picture_are_kept(runs: list[tuple[Path, list[Any]]]) -> None:
+    folder, logged = runs[0]
+    history: dict[str, Any] = {}
+    for record in logged:
+        history |= values(record.history.item)
+    assert history["results._type"] == "table-file"
+    table = json.loads((folder / "files" / history["results.path"]).read_text())
+    assert len(table["data"]) == len(scores())
+    assert table["columns"] == list(scores().columns)
+    assert history["layers._type"] == "image-file"
+    assert (history["layers.width"], history["layers.height"]) == (40, 30)
+    assert (folder / "files" / history["layers.path"]).is_file()
+
+
+def test_two_jobs_of_one_process_are_two_finished_runs(
+    runs: list[tuple[Path, list[Any]]],
+) -> None:
+    for job, (_, logged) in enumerate(runs):
+        assert [r.run.display_name for r in logged if r.HasField("run")] == [f"job{job}"]
+        assert [r.exit.exit_code for r in logged if r.HasField("exit")] == [0]
+    ids = {r.run.run_id for _, logged in runs for r in logged if r.HasField("run")}
+    assert len(ids) == 2
+
+
+def test_disabled_writes_nothing(quiet: None, tmp_path: Path) -> None:
+    assert log(tmp_path / "run", mode="disabled") is None
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["layers.png", "layers.svg"]
+
+
+def test_none_does_not_even_import_wandb(tmp_path: Path) -> None:
+    told = log_results(TrackingConfig(backend="none"), "x", RAW, scores(), {}, tmp_path, [])
+    assert told is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_online_without_login_says_how_to_go_on(
+    quiet: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with pytest.raises(StrataError, match=r"tracking\.mode=offline"):
+        log(tmp_path / "run", mode="online")

@@ -1,0 +1,98 @@
+"""Runs as tests want them: in this process for speed, or through the real command line."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from common.config import register, resolve
+from common.datasets.synthetic import Synthetic
+from common.results import METADATA, read_results
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run's folder and what it wrote there."""
+
+    folder: Path
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        return read_results(self.folder)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        return json.loads((self.folder / METADATA).read_text())
+
+    @property
+    def passed(self) -> bool:
+        """Whether it made a forward pass of its own."""
+        return isinstance(self.metadata["forward_pass"], dict)
+
+    def curve(self, experiment: str) -> dict[str, float]:
+        """Mean value of each layer."""
+        own = self.rows[self.rows["experiment"] == experiment]
+        return own.groupby("layer", sort=False)["value"].mean().to_dict()
+
+
+@lru_cache
+def composed(overrides: tuple[str, ...]) -> DictConfig:
+    register()
+    with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf")):
+        return compose("config", list(overrides))
+
+
+def execute(folder: Path, *overrides: str) -> Finished:
+    """What run.py does, without Hydra's command line and logging."""
+    from analysis import experiment, inventory
+
+    cfg = composed(overrides)
+    config = resolve(cfg)
+    folder.mkdir(parents=True, exist_ok=True)
+    task = {"analysis": experiment, "cache": inventory}[config.task]
+    task.run(config, folder, OmegaConf.to_container(cfg, resolve=True))
+    return Finished(folder)
+
+
+def environment(**more: str) -> dict[str, str]:
+    """One thread each, and no word to a hub."""
+    return os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | more
+
+
+def command(*overrides: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
+    """`python run.py …` to its end."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), *overrides],
+        cwd=cwd,
+        env=environment(**env),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def write_corpus(folder: Path, minutes: float = 1.5, speakers: int = 6) -> list[str]:
+    """Synthetic speech as a folder of FLAC files and TextGrids; overrides that read it."""
+    keys = {"partition": "all", "limit": None, "seed": 0, "write_to": str(folder)}
+    Synthetic(minutes=minutes, speakers=speakers, **keys).read()
+    return textgrids(folder)
+
+
+def textgrids(folder: Path) -> list[str]:
+    """Overrides that read a folder which `write_corpus` filled."""
+    return [
+        "dataset=textgrid",
+        f"dataset.audio_root={folder / 'audio'}",
+        f"dataset.alignment_root={folder / 'alignments'}",
+    ]

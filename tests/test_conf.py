@@ -1,0 +1,396 @@
+"""Every option of every group composes and resolves; what the design promises of names holds."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException
+from omegaconf import DictConfig, OmegaConf
+
+from analysis.metrics.base import Metric
+from common.config import Config, register, resolve
+from common.datasets.base import Dataset
+from common.records import StrataError
+
+ROOT = Path(__file__).resolve().parents[1]
+CONF = ROOT / "conf"
+OPTIONS = sorted(
+    (path.parent.relative_to(CONF).as_posix(), path.stem) for path in CONF.glob("*/*.yaml")
+)
+MODELS = [name for group, name in OPTIONS if group == "model"]
+ANALYSES = [name for group, name in OPTIONS if group == "analysis"]
+METRICS = [name for group, name in OPTIONS if group == "metric"]
+# What an option leaves for the user to say.
+LACKING = {
+    ("dataset", "textgrid"): ["dataset.audio_root={tmp}"],
+    ("dataset", "librispeech_local"): ["dataset.audio_root={tmp}", "dataset.alignment_root=null"],
+    ("dataset", "timit"): ["dataset.root={tmp}"],
+    ("model", "hf"): ["model.checkpoint=owner/name"],
+    ("layers", "single"): ["layers.index=3"],
+}
+KEYS = [field.name for field in fields(Config)]
+PHONE = ["experiment=cca_phone", "model=wav2vec2_tiny", "dataset=synthetic"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hydra() -> Iterator[None]:
+    register()
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        yield
+
+
+@lru_cache
+def composed(*overrides: str) -> DictConfig:
+    return compose("config", list(overrides))
+
+
+def resolved(*overrides: str) -> Config:
+    return resolve(composed(*overrides))
+
+
+# One configuration composes one option of every group: together they cover all of them.
+GROUPS = {g: [name for group, name in OPTIONS if group == g] for g, _ in OPTIONS if g != "analysis"}
+CASES = [
+    {group: names[k % len(names)] for group, names in GROUPS.items()}
+    for k in range(max(map(len, GROUPS.values())))
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['model']}-{case['experiment']}")
+def test_every_option_of_every_group_composes_and_resolves(
+    case: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "dev-clean").mkdir()  # librispeech_local and timit look for their partitions
+    (tmp_path / "TRAIN").mkdir()
+    overrides = [f"{group}={name}" for group, name in case.items()]
+    more = [more for option in case.items() for more in LACKING.get(option, [])]
+    config = resolved(*overrides, *(override.format(tmp=tmp_path) for override in more))
+    assert isinstance(config.dataset, Dataset)
+    assert (config.model.name, config.name) == (case["model"], case["experiment"])
+    assert (config.layers.select, config.tracking.backend) == (case["layers"], case["tracking"])
+    assert config.experiments or config.task != "analysis"
+    for member in config.experiments.values():
+        assert isinstance(member.metric, Metric)
+        assert member.metric.name == case["metric"]
+
+
+def test_the_groups_are_those_of_the_design() -> None:
+    expected = {"analysis", "dataset", "debug", "experiment", "launcher", "layers", "metric"}
+    assert {group for group, _ in OPTIONS} >= expected | {"model", "paths", "tracking"}
+
+
+def test_no_option_repeats_a_key() -> None:
+    """YAML keeps the last of two equal keys without a word."""
+    for path in CONF.rglob("*.yaml"):
+        lines = path.read_text().splitlines()
+        top = [m[1] for line in lines if (m := re.match(r"([\w@/]+):", line))]
+        assert len(top) == len(set(top)), path
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_file_says_its_own_name_and_its_revision(name: str) -> None:
+    content = yaml.safe_load((CONF / f"model/{name}.yaml").read_text())
+    assert content["name"] == name
+    assert content["revision"]
+    assert content["checkpoint"]
+
+
+def test_the_models_are_those_of_the_issue() -> None:
+    assert set(MODELS) >= {
+        *("wav2vec2_base", "wav2vec2_large", "wav2vec2_large_lv60", "wav2vec2_base_100h"),
+        *("wav2vec2_base_960h", "wav2vec2_large_960h", "hubert_base", "hubert_large"),
+        *("wavlm_base", "wavlm_base_plus", "wavlm_large", "xlsr53", "xls_r_300m", "w2v_bert"),
+        *("data2vec_base", "data2vec_large", "unispeech_sat_base", "whisper_base"),
+        *("whisper_large_v3", "hf"),
+    }
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+def test_an_analysis_is_an_experiment_of_the_same_name(name: str) -> None:
+    config = resolved(f"experiment={name}")
+    assert list(config.experiments) == [name]
+    assert (config.name, config.task) == (name, "analysis")
+    assert (config.model.name, type(config.dataset).__name__) == ("wav2vec2_base", "LibriSpeech")
+
+
+def test_the_bare_command_is_the_demo_and_needs_no_network() -> None:
+    config = resolved()
+    assert config.name == "demo"
+    assert list(config.experiments) == ["cca_mel", "cca_intra", "cca_phone", "cca_word"]
+    assert config.model.name == "wav2vec2_tiny"
+    assert (ROOT / config.model.checkpoint / "config.json").is_file()
+    assert type(config.dataset).__name__ == "Synthetic"
+
+
+def test_a_model_and_a_dataset_on_the_command_line_win_over_the_demo() -> None:
+    config = resolved("model=hubert_base")
+    assert (config.model.name, type(config.dataset).__name__) == ("hubert_base", "Synthetic")
+    config = resolved("experiment=demo", "dataset=librispeech")
+    assert (config.model.name, type(config.dataset).__name__) == ("wav2vec2_tiny", "LibriSpeech")
+
+
+def test_paper_is_the_four_analyses_with_the_default_model_and_data() -> None:
+    config = resolved("experiment=paper")
+    assert list(config.experiments) == ["cca_mel", "cca_intra", "cca_phone", "cca_word"]
+    assert (config.model.name, config.dataset.partition) == ("wav2vec2_base", "dev_clean")
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_metric_reaches_every_member(name: str) -> None:
+    config = resolved("experiment=paper", f"metric={name}")
+    assert {member.metric.name for member in config.experiments.values()} == {name}
+    assert {type(m.metric) for m in config.experiments.values()} == {type(config.metric)}
+
+
+def test_a_metrics_own_keys_reach_every_member_or_one() -> None:
+    config = resolved("experiment=paper", "metric=svcca", "metric.variance=0.9")
+    assert {member.metric.variance for member in config.experiments.values()} == {0.9}
+    one = resolved("experiment=paper", "experiments.cca_mel.metric.ridges=[[0.5,0.5]]")
+    assert list(map(list, one.experiments["cca_mel"].metric.ridges)) == [[0.5, 0.5]]
+    assert len(one.experiments["cca_word"].metric.ridges) > 1
+
+
+def test_without_one_each_member_keeps_its_own_metric() -> None:
+    config = resolved("experiment=paper")
+    assert {member.metric.name for member in config.experiments.values()} == {"pwcca"}
+
+
+def test_a_target_layer_is_for_a_single_experiment_against_a_layer() -> None:
+    def target(*overrides: str) -> str | None:
+        return resolved(*overrides).experiments["cca_intra"].target.layer
+
+    assert target("experiment=cca_intra") == "T0"
+    assert target("experiment=cca_intra", "target.layer=T3") == "T3"
+    assert target("experiment=paper", "experiments.cca_intra.target.layer=T3") == "T3"
+    with pytest.raises(StrataError, match=r"experiments\.cca_intra\.target\.layer=T3"):
+        resolved("experiment=paper", "target.layer=T3")
+    with pytest.raises(StrataError, match=r"target\.layer=T3"):
+        resolved("experiment=cca_phone", "target.layer=T3")
+
+
+NAMES = [*(f"C{i}" for i in range(1, 8)), *(f"T{i}" for i in range(13))]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "chosen"),
+    [
+        ([], NAMES),
+        (["layers=cnn"], NAMES[:7]),
+        (["layers=transformer"], NAMES[7:]),
+        (["layers=last4"], ["T9", "T10", "T11", "T12"]),
+        (["layers=every_other"], ["C1", "C3", "C5", "C7", *(f"T{i}" for i in range(0, 13, 2))]),
+        (["layers.index=3"], ["T3"]),
+        (["layers=single", "layers.index=0"], ["T0"]),
+        (["layers.indices=[T3,C7]"], ["C7", "T3"]),
+        (["layers=single", "layers.indices=[C7,T3]"], ["C7", "T3"]),
+    ],
+)
+def test_layers_choose(overrides: list[str], chosen: list[str]) -> None:
+    assert resolved("experiment=cache", *overrides).layers.choose(NAMES) == chosen
+
+
+def test_a_layer_that_the_model_lacks_is_named_with_those_it_has() -> None:
+    with pytest.raises(StrataError, match=r"T99.*C1.*T12"):
+        resolved("layers.index=99").layers.choose(NAMES)
+
+
+def test_sampling_of_the_run_lies_over_what_a_member_draws() -> None:
+    plain = resolved("experiment=paper").experiments
+    config = resolved("experiment=paper", "sampling.instances=7", "sampling.samples=5").experiments
+    assert [config[name].sampling.instances for name in config] == [None, None, 7, 7]
+    assert config["cca_phone"].sampling.labels == plain["cca_phone"].sampling.labels == 39
+    own = resolved("experiment=paper", "experiments.cca_word.sampling.instances=3").experiments
+    assert [own[name].sampling.instances for name in own] == [None, None, 200, 3]
+
+
+def test_defaults_of_sampling_are_the_papers() -> None:
+    config = resolved("experiment=paper")
+    drawn = {name: vars(member.sampling) for name, member in config.experiments.items()}
+    assert (config.sampling.samples, config.sampling.folds, config.sampling.trials) == (3, 10, 3)
+    assert drawn["cca_mel"]["utterances"] == drawn["cca_intra"]["utterances"] == 500
+    assert (drawn["cca_phone"]["labels"], drawn["cca_phone"]["instances"]) == (39, 200)
+    assert (drawn["cca_word"]["labels"], drawn["cca_word"]["instances"]) == (500, 15)
+
+
+@pytest.mark.parametrize("name", ["demo", "cca_word"])
+def test_debug_comes_after_the_experiment(name: str) -> None:
+    config = resolved(f"experiment={name}", "debug=default")
+    assert (config.sampling.samples, config.sampling.trials, config.dataset.limit) == (1, 1, 24)
+    for member in config.experiments.values():
+        assert (member.sampling.utterances or 24, member.sampling.instances or 20) == (24, 20)
+
+
+@pytest.mark.parametrize("value", ["on", "off", "refresh"])
+def test_cache_is_a_string_whatever_yaml_thinks_of_it(value: str) -> None:
+    assert resolved("experiment=cache", f"cache={value}").cache == value
+    assert resolved().cache == "on"
+
+
+WRONG = {
+    "split=word": ["split=word", "frame, utterance, speaker"],
+    "device=tpu": ["device=tpu", "auto, cpu, cuda, mps"],
+    "precision=fp16": ["precision=fp16", "fp32, bf16"],
+    "cache=maybe": ["cache=maybe", "on, off, refresh"],
+    "clear=some": ["clear=some", "stale, all"],
+    "task=sing": ["task=sing", "analysis"],
+    "sampling.folds=6": ["sampling.folds=6", "sampling.trials=3", "at least 7"],
+    "sampling.trials=5": ["sampling.folds=10", "sampling.trials=5", "at least 11"],
+    "sampling.trials=0": ["sampling.trials=0", "at least 1"],
+    "sampling.samples=0": ["sampling.samples=0", "at least 1"],
+    "sampling.instances=0": ["sampling.instances=0", "at least 1"],
+    "model.batch_size=0": ["model.batch_size=0", "at least 1"],
+    "dataset.limit=0": ["dataset.limit=0", ">= 1"],
+    "dataset.minutes=0": ["dataset.minutes=0", "more than 0"],
+    "layers.index=-1": ["layers.index=-1", "at least 0"],
+    "layers.indices=[X3]": ["layers.indices", "X3", "C1"],
+    "layers.select=single": ["layers=single", "layers.index=3"],
+    "experiments.cca_intra.target.layer=last": ["target.layer=last", "T0"],
+    "experiments.cca_intra.target.layer=null": ["target.layer=null", "T0"],
+    "experiments.cca_mel.unit=syllable": ["unit=syllable", "frame, phone, word"],
+    "experiments.cca_phone.pooling=median": ["pooling=median", "middle_third"],
+    "experiments.cca_phone.target.kind=mel": ["target.kind", "mel", "phone"],
+    "experiments.cca_mel.parts=[rnn]": ["parts=rnn", "cnn, transformer"],
+    "experiments.cca_mel.metric.ridges=[]": ["ridges"],
+    "experiments.cca_mel.metric.ridges=[[-1,1]]": ["ridges", "-1"],
+    "tracking.mode=live": ["tracking.mode=live", "online, offline, disabled"],
+}
+
+
+@pytest.mark.parametrize("override", WRONG)
+def test_a_value_out_of_range_is_told_with_its_key_and_what_would_be_right(override: str) -> None:
+    config = composed().copy()
+    config.merge_with_dotlist([override])
+    with pytest.raises(StrataError) as told:
+        resolve(config)
+    for part in WRONG[override]:
+        assert part in str(told.value)
+
+
+def test_both_ways_of_choosing_layers_at_once_are_refused() -> None:
+    with pytest.raises(StrataError, match=r"layers\.index and layers\.indices"):
+        resolved("layers.index=3", "layers.indices=[T3]")
+
+
+@pytest.mark.parametrize("override", ["metric.variance=0", "metric.variance=1.5"])
+def test_an_error_of_a_metric_is_the_users_own(override: str) -> None:
+    with pytest.raises(StrataError, match=re.escape(override.removesuffix(".0"))):
+        resolved("metric=svcca", override)
+
+
+@pytest.mark.parametrize(
+    "override", ["sampling.fold=5", "sampling.folds=many", "model.batchsize=2", "sed=1"]
+)
+def test_an_unknown_key_or_type_fails_while_composing(override: str) -> None:
+    with pytest.raises(ConfigCompositionException, match=override.split("=")[0].split(".")[-1]):
+        composed(override)
+
+
+def test_an_unknown_key_of_a_dataset_is_told_by_the_dataset() -> None:
+    with pytest.raises((StrataError, ConfigCompositionException), match="minute"):
+        resolved("dataset.minute=3")
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("dataset=textgrid", "dataset.audio_root"),
+        ("dataset=timit", "dataset.root"),
+        ("model=hf", "model.checkpoint"),
+    ],
+)
+def test_what_was_not_given_is_asked_for(override: str, key: str) -> None:
+    with pytest.raises(StrataError, match=re.escape(f"{key}=")):
+        resolved(override)
+
+
+@pytest.mark.parametrize("name", ["joblib", "slurm", "basic"])
+def test_launchers_set_hydras_launcher_and_nothing_else(name: str) -> None:
+    plain, other = (
+        compose("config", [*PHONE, *more], return_hydra_config=True)
+        for more in ([], [f"launcher={name}"])
+    )
+    expected = {"joblib": "joblib", "slurm": "submitit_slurm", "basic": "basic"}[name]
+    assert other.hydra.runtime.choices["hydra/launcher"] == expected
+    assert OmegaConf.masked_copy(plain, KEYS) == OmegaConf.masked_copy(other, KEYS)
+
+
+def test_run_folders_do_not_collide() -> None:
+    hydra = yaml.safe_load((CONF / "config.yaml").read_text())["hydra"]
+    assert "%f" in hydra["run"]["dir"]
+    assert "%f" in hydra["sweep"]["dir"]
+
+
+def test_the_schema_is_registered_once_under_its_name() -> None:
+    assert ConfigStore.instance().load("schema.yaml").name == "schema.yaml"
+    assert GlobalHydra.instance().is_initialized()
+
+
+IMPORTS_NO_TORCH = """
+import json, sys
+from hydra import compose, initialize_config_dir
+from common.config import register, resolve
+register()
+with initialize_config_dir(version_base="1.3", config_dir=sys.argv[1]):
+    for overrides in json.loads(sys.argv[2]):
+        resolve(compose("config", overrides))
+print(sorted({"torch", "transformers", "datasets", "wandb", "matplotlib"} & set(sys.modules)))
+"""
+
+
+def clean_env(**more: str) -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | more
+
+
+def test_composing_and_resolving_import_no_torch() -> None:
+    each = [["experiment=paper", f"metric={name}"] for name in METRICS]
+    each += [["experiment=demo"], ["experiment=cca_phone", "tracking=wandb"], ["experiment=cache"]]
+    command = [sys.executable, "-c", IMPORTS_NO_TORCH, str(CONF), json.dumps(each)]
+    done = subprocess.run(
+        command, env=clean_env(), capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+
+
+# Runs run.py as the command line does, and says at its end what it cost and what it imported.
+MEASURED = """
+import atexit, runpy, sys, time
+atexit.register(lambda: print("MEASURED", time.process_time(), "torch" in sys.modules))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        (["dataset=textgrid", "dataset.audio_root=/no/where"], ["dataset.audio_root=/no/where"]),
+        (["split=words"], ["split=words", "speaker"]),
+        (["model=wav2vec3"], ["model/wav2vec3", "wav2vec2_base", "hubert_base"]),
+    ],
+)
+def test_a_missing_root_or_wrong_name_fails_at_once(
+    overrides: list[str], parts: list[str], tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", MEASURED, str(ROOT / "run.py"), *overrides]
+    command.append(f"hydra.run.dir={tmp_path}")
+    done = subprocess.run(
+        command, env=clean_env(), capture_output=True, text=True, check=False, timeout=60
+    )
+    _, seconds, torch = re.search(r"(MEASURED) (\S+) (\w+)", done.stdout).groups()  # type: ignore[union-attr]
+    told = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert all(part in told for part in parts), told
+    assert "Traceback" not in told
+    assert torch == "False"
+    assert float(seconds) < 1.5  # of CPU: 0.6 s here, of which Hydra takes most

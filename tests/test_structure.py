@@ -1,0 +1,36 @@
+"""The direction of imports: common knows nothing of its siblings, they nothing of each other."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = {"analysis", "common", "finetune"}
+MAY_IMPORT = {"common": {"common"}, "analysis": {"analysis", "common"}}
+MAY_IMPORT["finetune"] = {"finetune", "common"}
+
+
+def imported(nodes: list[ast.AST]) -> set[str]:
+    """Our own top-level packages that import statements name."""
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+    return {name.split(".")[0] for name in names} & PACKAGES
+
+
+@pytest.mark.parametrize("package", sorted(MAY_IMPORT))
+def test_a_package_imports_no_sibling_but_common(package: str) -> None:
+    for path in (ROOT / package).rglob("*.py"):
+        found = imported(list(ast.walk(ast.parse(path.read_text(encoding="utf-8")))))
+        assert found <= MAY_IMPORT[package], path
+
+
+def test_run_imports_only_common_before_it_knows_the_task() -> None:
+    assert imported(ast.parse((ROOT / "run.py").read_text(encoding="utf-8")).body) == {"common"}
+
+
+def test_imports_are_absolute() -> None:  # or the tests above would not see them
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                assert not (isinstance(node, ast.ImportFrom) and node.level), path
