@@ -48,13 +48,14 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
         passed = collect(config, corpus, studies, cache, watch)
         with watch.stage("scoring"):
             scored, failures = score(studies, chosen)
+        studied = [study.describe() | {"statistics": study.entry.notes()} for study in studies]
     rows = results.to_frame(to_rows(config, corpus, scored, key, results.config_key(raw)))
     metadata = {
         "model": asdict(config.model) | {"revision": key["revision"]},
         "architecture": description.architecture,
         "parameters": description.n_parameters,
         "dataset": describe_corpus(corpus),
-        "studies": [study.describe() for study in studies],
+        "studies": studied,
         "forward_pass": asdict(passed) if passed else "none: all statistics came from the cache",
         "scoring": summarise_scoring(config, scored),
         "not_scored": failures,
@@ -159,12 +160,15 @@ def collect(
         for study in studies:
             if study not in lacking:
                 log.info("%s: statistics come from the cache", ", ".join(study.experiments))
+                log_dropped(study.entry.notes().get("dropped", {}))
         if not lacking:
             return None
         with watch.stage("loading"):
             encoder = load_encoder(config.model, config.device, config.precision)
         consumers = [study.consumer(encoder.device) for study in lacking]
         passed = stream(corpus, encoder, consumers, watch, config.model.batch_size)
+        for study in lacking:
+            study.entry.note(asdict(passed))
     log_dropped(passed.dropped)
     return passed
 
@@ -262,9 +266,9 @@ def publish(
         return
     title = f"{config.model.name} on {rows['dataset'].iloc[0]} ({rows['partition'].iloc[0]})"
     pictures = plot_layers(rows, folder, title)
-    tracked = log_results(config.tracking, config.name, raw, rows, metadata, folder, pictures)
     results.print_table(rows, title)
     for path in (*paths, *pictures):
         print(path)
+    tracked = log_results(config.tracking, config.name, raw, rows, metadata, folder, pictures)
     if tracked:
         print(tracked)

@@ -118,11 +118,52 @@ def draw_frames(
     return FrameSamples(members, run.trials, run.folds, seed, ids, folds)
 
 
+@dataclass(frozen=True, eq=False)
+class UnitTable:
+    """Every unit of a tier that could be drawn; arrays (n,); `label` indexes `labels`."""
+
+    tier: str
+    labels: tuple[str, ...]
+    utterance: Index
+    start: Index
+    end: Index
+    label: Index
+
+
 def draw_units(
     corpus: Corpus, analysis: AnalysisConfig, run: SamplingConfig, split: str, seed: int
 ) -> UnitSamples:
     """Draw at most `instances` of each of the `labels` most frequent labels, for each sample."""
-    tier, sampling = analysis.unit, analysis.sampling
+    tier, instances = analysis.unit, analysis.sampling.instances
+    table, dropped = unit_table(corpus, tier, analysis.sampling)
+    folds = np.stack([draw_sample(table, s, instances, run, seed) for s in range(run.samples)])
+    if split != "frame":
+        keys = group_keys(corpus.utterances, split)
+        for sample, row in enumerate(folds):
+            drawn = np.flatnonzero(row >= 0)
+            rng = generator(seed, "folds", tier, split, sample)
+            own = [keys[u] for u in table.utterance[drawn]]
+            row[drawn] = grouped_folds(own, run.folds, split, rng)
+    for row in folds:
+        check_folds(tier, row, run)
+    kept = (folds >= 0).any(0)
+    dropped[f"{tier}: beyond {instances} instances of a label"] = int((~kept).sum())
+    return UnitSamples(
+        tier=tier,
+        labels=table.labels,
+        utterance=table.utterance[kept],
+        start=table.start[kept],
+        end=table.end[kept],
+        label=table.label[kept],
+        folds=folds[:, kept],
+        dropped=dropped,
+    )
+
+
+def unit_table(
+    corpus: Corpus, tier: str, sampling: UnitSampling
+) -> tuple[UnitTable, dict[str, int]]:
+    """The units of a tier whose label is frequent enough, and counts of those left out."""
     if tier not in corpus.tiers:
         raise StrataError(
             f"dataset {corpus.name} ({corpus.partition}) has no {tier} tier: it has "
@@ -135,34 +176,8 @@ def draw_units(
     ]
     labels, dropped = eligible_labels(tier, units, sampling)
     codes = {label: code for code, label in enumerate(labels)}
-    kept = [
-        (index, interval, codes[interval.label])
-        for index, interval in units
-        if interval.label in codes
-    ]
-    utterance, start, end, label = (
-        np.array(column, dtype=np.int64)
-        for column in zip(*((i, iv.start, iv.end, code) for i, iv, code in kept), strict=True)
-    )
-    keys = None if split == "frame" else group_keys(corpus.utterances, split)
-    folds = np.stack(
-        [
-            _draw_sample(label, utterance, keys, sample, run, split, seed, sampling.instances)
-            for sample in range(run.samples)
-        ]
-    )
-    drawn = (folds >= 0).any(0)
-    dropped[f"{tier}: beyond {sampling.instances} instances of a label"] = int((~drawn).sum())
-    return UnitSamples(
-        tier,
-        labels,
-        utterance[drawn],
-        start[drawn],
-        end[drawn],
-        label[drawn],
-        folds[:, drawn],
-        dropped,
-    )
+    rows = [(u, iv.start, iv.end, codes[iv.label]) for u, iv in units if iv.label in codes]
+    return UnitTable(tier, labels, *np.array(rows, dtype=np.int64).T), dropped
 
 
 def eligible_labels(
@@ -195,39 +210,30 @@ def eligible_labels(
     }
 
 
-def _draw_sample(
-    label: Index,
-    utterance: Index,
-    keys: list[str] | None,
-    sample: int,
-    run: SamplingConfig,
-    split: str,
-    seed: int,
-    instances: int | None,
+def draw_sample(
+    table: UnitTable, sample: int, instances: int | None, run: SamplingConfig, seed: int
 ) -> Index:
-    """Fold (n,) of every unit that this sample draws; -1 for the others."""
-    folds = np.full(len(label), -1, dtype=np.int64)
-    for code in range(int(label.max()) + 1):
-        rows = np.flatnonzero(label == code)
-        order = generator(seed, "units", code).permutation(rows)
+    """Fold (n,) of every unit that a sample draws, even within each label; -1 for the others."""
+    folds = np.full(len(table.label), -1, dtype=np.int64)
+    for code, label in enumerate(table.labels):
+        rows = np.flatnonzero(table.label == code)
+        order = generator(seed, "units", table.tier, label).permutation(rows)
         chosen = blocks(order, min(len(rows), instances or len(rows)), run.samples)[sample]
-        shuffled = generator(seed, "folds", code, sample)
-        offset = int(shuffled.integers(run.folds))  # or every small label would fill fold 0 first
-        folds[shuffled.permutation(chosen)] = (np.arange(len(chosen)) + offset) % run.folds
-    if keys is not None:
-        drawn = np.flatnonzero(folds >= 0)
-        unit_keys = [keys[u] for u in utterance[drawn]]
-        folds[drawn] = grouped_folds(
-            unit_keys, run.folds, split, generator(seed, "folds", split, sample)
-        )
+        rng = generator(seed, "folds", table.tier, label, sample)
+        offset = int(rng.integers(run.folds))  # or every small label would fill fold 0 first
+        folds[rng.permutation(chosen)] = (np.arange(len(chosen)) + offset) % run.folds
+    return folds
+
+
+def check_folds(tier: str, folds: Index, run: SamplingConfig) -> None:
+    """Every fold that a trial scores needs two units."""
     counts = np.bincount(folds[folds >= 0], minlength=run.folds)
     fewest = int(counts[: 2 * run.trials].min())
     if fewest < 2:
         raise StrataError(
-            f"{int(counts.sum())} units over {run.folds} folds leave {fewest} in one of "
+            f"{int(counts.sum())} {tier} units over {run.folds} folds leave {fewest} in one of "
             "them: use more speech, more instances, or fewer sampling.folds and trials"
         )
-    return folds
 
 
 def blocks(order: Index, size: int, samples: int) -> list[Index]:

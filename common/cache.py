@@ -49,6 +49,16 @@ class Entry:
         with np.load(self._archive(name), allow_pickle=False) as archive:
             return dict(archive)
 
+    def note(self, content: Mapping[str, object]) -> None:
+        """Write down how the arrays came about."""
+        partial = self._partial("note.json")
+        partial.write_text(json.dumps(content, indent=1))
+        partial.replace(self.folder / "note.json")
+
+    def notes(self) -> dict[str, Any]:
+        """What was written down; empty if nothing was."""
+        return self._json("note.json")
+
     def create(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """A float32 array on disk to be filled row by row; `publish` it when it is complete."""
         return np.lib.format.open_memmap(self._partial(name), "w+", np.dtype(np.float32), shape)
@@ -68,11 +78,7 @@ class Entry:
 
     def key(self) -> dict[str, Any]:
         """The key in clear; empty where it cannot be read."""
-        try:
-            content: dict[str, Any] = json.loads((self.folder / "key.json").read_text())
-        except (OSError, ValueError):
-            return {}
-        return content
+        return self._json("key.json")
 
     def size(self) -> int:
         """Bytes on disk, files that were never finished included."""
@@ -82,6 +88,13 @@ class Entry:
         """Delete every array; the lock and the key stay."""
         for path in self.folder.glob("*.np[yz]"):
             path.unlink()
+
+    def _json(self, name: str) -> dict[str, Any]:
+        try:
+            content: dict[str, Any] = json.loads((self.folder / name).read_text())
+        except (OSError, ValueError):
+            return {}
+        return content
 
     def _archive(self, name: str) -> Path:
         return self.folder / f"{name}.npz"

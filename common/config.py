@@ -297,4 +297,7 @@ def _construct(key: str, node: object) -> Any:
     except InstantiationException as error:
         if isinstance(error.__cause__, StrataError):
             raise error.__cause__ from None
-        raise StrataError(f"{key}: {error.__cause__ or error}") from None
+        given = (
+            {k: v for k, v in node.items() if k != "_target_"} if isinstance(node, dict) else node
+        )
+        raise StrataError(f"{key}: {error.__cause__ or error}; it was given {given}") from None

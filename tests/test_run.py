@@ -431,6 +431,10 @@ def test_one_corrupt_file_is_counted_and_the_run_goes_on(
     assert first.metadata["forward_pass"]["dropped"]["utterance: audio could not be read"] == 1
     assert bad.stem in caplog.text
     assert np.isfinite(first.rows["value"]).all()
+    again = execute(tmp_path / "2", "experiment=cca_mel", "metric=cka", *overrides)
+    assert not again.passed
+    (study,) = again.metadata["studies"]
+    assert study["statistics"]["dropped"]["utterance: audio could not be read"] == 1
 
 
 def test_a_file_that_is_no_audio_at_all_is_counted_too(

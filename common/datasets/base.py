@@ -19,7 +19,9 @@ class Dataset(ABC):
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
-            raise StrataError(f"dataset.limit={self.limit}: use a number of utterances >= 1, or null")
+            raise StrataError(
+                f"dataset.limit={self.limit}: use a number of utterances >= 1, or null"
+            )
 
     @abstractmethod
     def read(self) -> Corpus:

@@ -208,8 +208,7 @@ def _find() -> tuple[Path, Path]:
         import espeakng_loader
     except ImportError:
         raise StrataError(
-            "dataset=synthetic speaks with espeak-ng, which is missing: "
-            "pip install 'strata[synthetic]' (or pip install espeakng-loader)"
+            "dataset=synthetic speaks with espeak-ng, which is missing: pip install espeakng-loader"
         ) from None
     return Path(espeakng_loader.get_library_path()), Path(espeakng_loader.get_data_path())
 

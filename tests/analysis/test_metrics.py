@@ -1,4 +1,4 @@
-"""Every metric against a slow oracle, against planted answers, and under what must not change it."""
+"""Every metric against a slow oracle and planted answers, and under what must not change it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -290,4 +290,6 @@ def test_trials_use_disjoint_dev_and_test_folds() -> None:
         assert dev.x.mean[0] == rows[fold == 2 * t].mean()
         assert test.x.mean[0] == rows[fold == 2 * t + 1].mean()
         assert train.n == 80
-        np.testing.assert_allclose(train.x.mean[0], rows[(fold != 2 * t) & (fold != 2 * t + 1)].mean())
+        np.testing.assert_allclose(
+            train.x.mean[0], rows[(fold != 2 * t) & (fold != 2 * t + 1)].mean()
+        )

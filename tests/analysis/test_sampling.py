@@ -395,7 +395,7 @@ def test_a_label_with_one_instance_is_drawn_where_that_is_allowed() -> None:
 
 def test_too_few_units_for_the_folds_are_refused_with_their_number() -> None:
     speech = corpus_of([utterance(0, ["a", "b"] * 7, "s")])
-    with pytest.raises(StrataError, match=r"14 units over 10 folds leave [01] in one"):
+    with pytest.raises(StrataError, match=r"14 phone units over 10 folds leave [01] in one"):
         units_of(speech)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("espeakng_loader", reason="needs the extra: pip install 'strata[synthetic]'")
+pytest.importorskip("espeakng_loader", reason="needs espeak-ng: pip install espeakng-loader")
 
 from common.datasets import grammar
 from common.datasets.espeak import Speech, SpokenPhone, Voice, speak

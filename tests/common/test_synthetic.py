@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-pytest.importorskip("espeakng_loader", reason="needs the extra: pip install 'strata[synthetic]'")
+pytest.importorskip("espeakng_loader", reason="needs espeak-ng: pip install espeakng-loader")
 
 from common.datasets.synthetic import Reading, Synthetic, _voice
 from common.datasets.textgrid import TextGrid
@@ -260,5 +260,5 @@ def test_missing_package_says_what_to_install(monkeypatch):
     from common.datasets import espeak
 
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    with pytest.raises(StrataError, match=r"pip install 'strata\[synthetic\]'"):
+    with pytest.raises(StrataError, match="pip install espeakng-loader"):
         espeak._find()
