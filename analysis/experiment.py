@@ -18,7 +18,7 @@ from analysis.plots import plot_layers
 from analysis.stream import PassReport, stream
 from analysis.studies import ExperimentError, Scored, Study, build_studies, metric_of, target_label
 from common import results
-from common.architecture import Layer, describe
+from common.architecture import Layer, ModelDescription, describe
 from common.cache import Cache, cache_root
 from common.checkpoint import revision_of
 from common.config import Config
@@ -51,18 +51,13 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
         studied = [study.describe() | {"statistics": study.entry.notes()} for study in studies]
     rows = results.to_frame(to_rows(config, corpus, scored, key, results.config_key(raw)))
     metadata = {
-        "model": asdict(config.model) | {"revision": key["revision"]},
-        "architecture": description.architecture,
-        "parameters": description.n_parameters,
+        "model": describe_model(config, description, key),
         "dataset": describe_corpus(corpus),
         "studies": studied,
         "forward_pass": asdict(passed) if passed else "none: all statistics came from the cache",
         "scoring": summarise_scoring(config, scored),
         "not_scored": failures,
-        "seconds": {stage: round(seconds, 3) for stage, seconds in watch.seconds.items()},
-        "peak_memory_bytes": peak_memory_bytes(),
-        "versions": results.versions(),
-        "git_commit": results.git_commit(),
+        **describe_process(watch),
         "config": raw,
     }
     publish(config, folder, raw, rows, metadata)
@@ -228,6 +223,27 @@ def to_rows(
             for trial, score in enumerate(one.scores)
         ]
     return rows
+
+
+def describe_model(
+    config: Config, description: ModelDescription, key: Mapping[str, object]
+) -> dict[str, object]:
+    """Which model it was, for the metadata."""
+    return asdict(config.model) | {
+        "revision": key["revision"],
+        "architecture": description.architecture,
+        "parameters": description.n_parameters,
+    }
+
+
+def describe_process(watch: Stopwatch) -> dict[str, object]:
+    """What the run took, and what ran it."""
+    return {
+        "seconds": {stage: round(seconds, 3) for stage, seconds in watch.seconds.items()},
+        "peak_memory_bytes": peak_memory_bytes(),
+        "versions": results.versions(),
+        "git_commit": results.git_commit(),
+    }
 
 
 def describe_corpus(corpus: Corpus) -> dict[str, object]:
