@@ -24,7 +24,8 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:  # noqa: 
     entries = cache.entries()
     show(entries)
     total = sum(entry.size() for entry in entries)
-    print(f"{len(entries)} entries, {megabytes(total)} in {cache.root}")
+    count = "1 entry" if len(entries) == 1 else f"{len(entries)} entries"
+    print(f"{count}, {megabytes(total)} in {cache.root}")
 
 
 def clear(cache: Cache, which: str) -> None:

@@ -62,7 +62,7 @@ def stream(
         tqdm(
             total=round(total),
             desc="forward pass",
-            unit="s",
+            unit=" audio-s",
             bar_format="{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio "
             "[{elapsed}<{remaining}, {rate_noinv_fmt}]",
             disable=None if show_progress is None else not show_progress,

@@ -102,12 +102,10 @@ def print_table(frame: pd.DataFrame, title: str) -> None:
         )
         for row in summary.itertuples()
     }
-    table = Table(
-        title=title, caption="mean ± standard deviation over samples and trials; * best layer"
-    )
+    table = Table(title=title)
     table.add_column("layer")
     for name in experiments:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     ordered = summary.sort_values(["part", "layer_index"])["layer"]
     for layer in dict.fromkeys(ordered):
         table.add_row(layer, *(cells.get((name, layer), "") for name in experiments))
@@ -116,11 +114,12 @@ def print_table(frame: pd.DataFrame, title: str) -> None:
     if not console.is_terminal:
         console = Console(width=24 + 20 * len(experiments))
     console.print(table)
+    console.print("mean ± standard deviation over samples and trials; * best layer", soft_wrap=True)
 
 
 def _cell(mean: float, std: float, best: bool) -> str:
     deviation = "" if np.isnan(std) else f" ± {std:.3f}"
-    return f"{mean:.3f}{deviation}{' *' if best else '  '}"
+    return f"{mean:.3f}{deviation}{'*' if best else ' '}"
 
 
 def config_key(raw: Mapping[str, Any]) -> str:
