@@ -22,7 +22,8 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:  # noqa: 
     if config.clear is not None:
         clear(cache, config.clear)
     entries = cache.entries()
-    show(entries)
+    if entries:
+        show(entries)
     total = sum(entry.size() for entry in entries)
     count = "1 entry" if len(entries) == 1 else f"{len(entries)} entries"
     print(f"{count}, {megabytes(total)} in {cache.root}")

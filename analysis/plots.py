@@ -14,6 +14,7 @@ from common.results import summarise
 # Okabe & Ito's colours: told apart by colour-blind readers; markers and dashes carry them in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+HIGHEST = 1.005  # where a scale that is widened ends: no metric exceeds 1
 DASHES = ("-", "--", "-.", ":")
 
 
@@ -66,7 +67,8 @@ def widen(axes: Axes, least: float = 0.1) -> None:
     bottom, top = axes.get_ylim()
     missing = least - (top - bottom)
     if missing > 0:
-        axes.set_ylim(bottom - missing / 2, top + missing / 2)
+        top = min(top + missing / 2, max(top, HIGHEST))
+        axes.set_ylim(top - least, top)
 
 
 def mark_parts(axes: Axes, positions: dict[str, int]) -> None:

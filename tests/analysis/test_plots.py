@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from analysis.plots import COLOURS, draw_panel, plot_layers
+from analysis.plots import COLOURS, draw_panel, plot_layers, widen
 from common.results import summarise
 
 CNN = [f"C{i}" for i in range(1, 4)]
@@ -151,3 +151,16 @@ def test_experiments_with_different_layers_share_a_picture(
     plot_layers(frame, tmp_path, "mixed")
     ticks = [[t.get_text() for t in axes.get_xticklabels()] for axes in figures[0].axes]
     assert ticks == [[*CNN, *BLOCKS], BLOCKS]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.17, 0.18), (0.996, 1.0), (0.1, 0.5)])
+def test_a_flat_curve_is_not_blown_up_and_no_scale_is_widened_beyond_one(
+    low: float, high: float
+) -> None:
+    axes = Figure().add_subplot()
+    axes.plot([0, 1], [low, high])
+    shown = axes.get_ylim()
+    widen(axes)
+    bottom, top = axes.get_ylim()
+    assert top - bottom == pytest.approx(max(0.1, shown[1] - shown[0]))
+    assert bottom < low < high < top <= max(shown[1], 1.005)
