@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from os import cpu_count
 from typing import Any
 
@@ -65,14 +65,15 @@ class MomentCollector:
         self.device = torch.device("cpu") if device.type == "mps" else device  # mps has no float64
         on_cpu = self.device.type == "cpu"
         self._workers = ThreadPoolExecutor(cpu_count()) if on_cpu else None
-        self.sums = self._zeros()
         self._shift: dict[str, torch.Tensor] = {}
         self._fill = np.zeros(groups, dtype=np.int64)
         self._buffers = {view: self._buffer(dim, BLOCK) for view, dim in self.dims.items()}
         self._order = torch.zeros(0, dtype=torch.int64)
         self._counts = np.zeros(groups, dtype=np.int64)
 
-    def _zeros(self) -> Sums:
+    @cached_property
+    def sums(self) -> Sums:
+        """What has been multiplied so far."""
         zeros = partial(torch.zeros, dtype=torch.float64, device=self.device)
         first = {view: zeros(self.groups, dim) for view, dim in self.dims.items()}
         second = {(x, y): zeros(self.groups, self.dims[x], self.dims[y]) for x, y in self.pairs}
@@ -156,7 +157,8 @@ class MomentCollector:
     def take(self) -> Sums:
         """The sums so far; collecting starts again from zero, about the same shifts."""
         self.flush()
-        sums, self.sums = self.sums, self._zeros()
+        sums = self.sums
+        del self.sums  # made anew only when rows come: two sets of a large model are gigabytes
         return sums
 
     def continue_from(self, sums: Sums) -> None:

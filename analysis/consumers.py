@@ -1,6 +1,7 @@
 """Who listens to the forward pass: moments of frames, vectors of phones and words."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -82,6 +83,7 @@ class FrameConsumer(Consumer):
                 self.grids[step] = MomentCollector(dims, pairs, samples.groups, device)
         self._totals: dict[int, dict[int, Sums]] = {}
         self._pattern: tuple[int, ...] = ()
+        self._left = Counter(s for pattern in self.patterns.values() for s in pattern)
         self._items: list[int] = []  # positions, within the batch, of the utterances it asked for
         self._rows: dict[int, list[int]] = {}
 
@@ -101,6 +103,8 @@ class FrameConsumer(Consumer):
             return
         own = [items[i] for i in self._items]
         self._turn_to(self.patterns[own[0].index])
+        for item in own:
+            self._left.subtract(self.patterns[item.index])
         for step, collector in self.grids.items():
             self._rows[step] = [self._count(step, len(item.waveform)) for item in own]
             counts = zip(own, self._rows[step], strict=True)
@@ -138,10 +142,13 @@ class FrameConsumer(Consumer):
     def finish(self) -> Mapping[str, int]:
         """Write the moments of each sample."""
         self._turn_to(())
-        for sample, totals in self._totals.items():
-            for step, sums in totals.items():
-                self.grids[step].store(self.entry, sums, prefix(sample, step))
+        for sample in list(self._totals):
+            self._store(sample)
         return {}
+
+    def _store(self, sample: int) -> None:
+        for step, sums in self._totals.pop(sample).items():
+            self.grids[step].store(self.entry, sums, prefix(sample, step))
 
     def _turn_to(self, pattern: tuple[int, ...]) -> None:
         """Give what was collected to the samples it belongs to, and go on with another set."""
@@ -150,6 +157,9 @@ class FrameConsumer(Consumer):
         for step, collector in self.grids.items():
             if self._pattern:
                 self._share(step, collector.take())
+        for sample in [s for s in self._totals if self._left[s] == 0]:
+            self._store(sample)  # no utterance of it is to come: free its sums now
+        for step, collector in self.grids.items():
             only = self._totals.get(pattern[0], {}) if len(pattern) == 1 else {}
             if step in only:
                 collector.continue_from(only.pop(step))
