@@ -21,7 +21,7 @@ register()
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> None:
-    """Validate everything, seed, dispatch by cfg.task."""
+    """Validate everything, then dispatch by cfg.task. Every random draw names its own seed."""
     try:
         config = resolve(cfg)
         run_dir = Path(HydraConfig.get().runtime.output_dir)

@@ -284,6 +284,24 @@ def test_identical_samples_are_collected_and_stored_once(
     ]
 
 
+def test_a_samples_sums_are_freed_when_its_last_utterance_has_passed(
+    corpus: Corpus, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+    turn_to = FrameConsumer._turn_to
+
+    def watched(self: FrameConsumer, pattern: tuple[int, ...]) -> None:
+        turn_to(self, pattern)
+        held.append(sum(bool(totals) for totals in self._totals.values()))
+
+    monkeypatch.setattr(FrameConsumer, "_turn_to", watched)
+    samples = draw(corpus, utterances=2)  # 3 x 2 of 8: disjoint
+    entry = entry_at(tmp_path / "entry")
+    collect_frames(corpus, encoder, samples, entry, crosses_with_mel(encoder))
+    assert max(held) == 0  # each was written when the next began, or while it was the last
+    assert all(entry.has(f"sample{s}.20ms.T0") for s in range(3))
+
+
 # Units
 
 
