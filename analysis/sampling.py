@@ -1,5 +1,6 @@
 """Draw utterances and units before the forward pass, from the alignments, with a seed."""
 
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from common.seeding import generator, hashed_folds
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # bumped when the same seed would draw something else
+VERSION = 2  # bumped when the same seed would draw something else
 Index = NDArray[np.int64]
 
 
@@ -56,6 +57,11 @@ class FrameSamples:
         same = (self.members == self.members[:, [sample]]).all(0)
         return int(np.flatnonzero(same)[0])
 
+    def digest(self) -> str:
+        """Hash of who lends frames to which sample, and of their folds."""
+        folds = () if self.utterance_folds is None else (self.utterance_folds,)
+        return _digest(self.members, *folds)
+
     def distinct(self) -> list[int]:
         """One sample of each set of equal ones."""
         return sorted({self.representative(s) for s in range(self.members.shape[1])})
@@ -85,10 +91,18 @@ class UnitSamples:
     folds: Index
     dropped: dict[str, int] = field(default_factory=dict)
 
+    def digest(self) -> str:
+        """Hash of the rows: pooled vectors of other rows, or in another order, are not these."""
+        return _digest(self.utterance, self.start, self.end)
+
     def of(self, utterance: int) -> slice:
         """Rows of one utterance."""
         first, last = np.searchsorted(self.utterance, [utterance, utterance + 1])
         return slice(int(first), int(last))
+
+
+def _digest(*arrays: NDArray[np.generic]) -> str:
+    return hashlib.sha256(b"|".join(array.tobytes() for array in arrays)).hexdigest()[:16]
 
 
 def draw_frames(

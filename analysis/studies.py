@@ -284,7 +284,8 @@ def _study(
     if first.unit == "frame":
         key |= {"split": split, "folds": run.folds, "trials": run.trials}
         frames = draw_frames(corpus, first.sampling, run, split, seed)
+        key |= {"drawn": frames.digest()}
         return FrameStudy(experiments, layers, cache.entry("moments", key), frames)
-    key |= {"pooling": first.pooling}
     units = draw_units(corpus, first, run, split, seed)
+    key |= {"pooling": first.pooling, "drawn": units.digest()}
     return UnitStudy(experiments, layers, cache.entry("vectors", key), units, run.trials)
