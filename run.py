@@ -13,7 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 from common.config import register, resolve
 from common.records import StrataError
 
-TASKS = {"analysis": "analysis.experiment", "cache": "analysis.inventory"}
+TASKS = {
+    "analysis": "analysis.experiment",
+    "cache": "analysis.inventory",
+    "pretrain": "finetune.pretrain",
+}
 
 log = logging.getLogger("strata")
 register()

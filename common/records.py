@@ -1,7 +1,8 @@
 """Aligned speech as the rest of the project sees it. Times are integer samples at 16 kHz."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,3 +67,33 @@ class Corpus:
     def tiers(self) -> tuple[str, ...]:
         """Names of the tiers that at least one utterance has."""
         return tuple(sorted({name for u in self.utterances for name in u.tiers}))
+
+    def where(self, keep: Callable[[Utterance], bool], reason: str) -> "Corpus":
+        """The utterances that are to be kept; the others are counted as dropped for `reason`."""
+        kept = tuple(u for u in self.utterances if keep(u))
+        if len(kept) == len(self.utterances):
+            return self
+        named = "\n".join((self.fingerprint, *(u.id for u in kept)))
+        return replace(
+            self,
+            utterances=kept,
+            dropped={**self.dropped, reason: len(self.utterances) - len(kept)},
+            fingerprint=hashlib.sha256(named.encode()).hexdigest(),
+        )
+
+    def without_speakers(self, speakers: Collection[str]) -> "Corpus":
+        """Without the utterances of some speakers."""
+        return self.where(lambda u: u.speaker not in speakers, "utterance: of a left-out speaker")
+
+    def describe(self) -> dict[str, object]:
+        """What was listed, for a run's metadata."""
+        return {
+            "name": self.name,
+            "partition": self.partition,
+            "licence": self.licence,
+            "fingerprint": self.fingerprint,
+            "utterances": len(self.utterances),
+            "hours": round(self.hours, 4),
+            "speakers": len({u.speaker for u in self.utterances}),
+            "dropped": dict(self.dropped),
+        }

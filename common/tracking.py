@@ -81,3 +81,24 @@ def best_layers(frame: pd.DataFrame) -> dict[str, object]:
             (f"{row.experiment}/best_score", float(row.mean)),
         )
     }
+
+
+def training_logger(
+    tracking: TrackingConfig, name: str, raw: Mapping[str, Any], folder: Path
+) -> Any | None:
+    """Lightning's W&B logger for the curves of a training, or None."""
+    if tracking.backend == "none":
+        return None
+    from pytorch_lightning.loggers import WandbLogger
+
+    return WandbLogger(
+        name=name,
+        save_dir=folder,
+        project=tracking.project,
+        offline=tracking.mode == "offline",
+        config=dict(raw),
+        entity=tracking.entity,
+        group=tracking.group,
+        mode=tracking.mode,
+        reinit="finish_previous",
+    )

@@ -1,0 +1,1 @@
+"""Training: pretraining of small models, and fine-tuning. Knows `common` and nothing of analysis."""

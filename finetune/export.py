@@ -1,0 +1,29 @@
+"""Models as folders in the Hub's format: what `model=hf model.checkpoint=FOLDER` reads."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from common.checkpoint import PREPROCESSOR, Checkpoint
+
+
+def export(model: Any, checkpoint: Checkpoint, folder: Path, half: bool = False) -> Path:
+    """Write config, weights (safetensors, in half precision if asked) and feature extractor.
+
+    The folder appears whole or not at all.
+    """
+    partial = folder.with_name(f".part.{folder.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    dtype = torch.float16 if half else torch.float32
+    weights = {
+        name: tensor.detach().to("cpu", dtype, copy=True).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    model.save_pretrained(partial, state_dict=weights)
+    extractor = checkpoint.file(PREPROCESSOR)
+    shutil.copyfile(extractor, partial / extractor.name)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.replace(folder)
+    return folder

@@ -1,0 +1,80 @@
+"""Units to be guessed: k-means clusters of MFCC, or of a layer of a trained model."""
+
+import logging
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.cluster import MiniBatchKMeans
+from tqdm import tqdm
+
+from common.config import Config, ModelConfig
+from common.encoder import Layer, load_encoder
+from common.records import StrataError
+from common.seeding import generator
+from finetune.speech import Speech
+
+log = logging.getLogger(__name__)
+
+FITTED = 200_000  # frames that k-means sees
+
+
+def cluster(features: NDArray[np.floating], k: int, seed: int) -> MiniBatchKMeans:
+    """k-means of feature rows (n, d), with HuBERT's settings (Hsu et al. 2021, section IV-B)."""
+    n, _ = features.shape
+    if n < 10 * k:
+        raise StrataError(
+            f"pretrain.units={k}: {n} frames are too few to cluster; use at most {n // 10} units "
+            "or more speech"
+        )
+    rows = generator(seed, "k-means").permutation(n)[:FITTED]
+    means = MiniBatchKMeans(
+        k, init="k-means++", batch_size=10_000, n_init=5, max_no_improvement=100,
+        reassignment_ratio=0.0, random_state=seed,
+    )  # fmt: skip
+    return means.fit(features[np.sort(rows)].astype(np.float32))
+
+
+def acoustic_units(speech: Speech, k: int, seed: int) -> NDArray[np.int32]:
+    """Units (F,) of every frame: clusters of its normalised MFCC."""
+    features = speech.normalised(np.arange(len(speech.units)))
+    return _label(cluster(features, k, seed), features)
+
+
+def learnt_units(speech: Speech, config: Config, teacher: ModelConfig) -> NDArray[np.int32]:
+    """Units (F,) of every frame: clusters of a layer of a trained model, the teacher."""
+    recipe = config.pretrain
+    encoder = load_encoder(teacher, config.device, config.precision)
+    layer = next((one for one in encoder.layers if one.name == recipe.teacher_layer), None)
+    if layer is None:
+        names = ", ".join(one.name for one in encoder.layers)
+        raise StrataError(f"pretrain.teacher_layer={recipe.teacher_layer}: the teacher has {names}")
+    if layer.geometry != speech.geometry:
+        raise StrataError(
+            f"pretrain.teacher_layer={layer.name}: it has a frame every {layer.geometry.hop} "
+            f"samples, the model to train one every {speech.geometry.hop}: choose a layer and a "
+            "teacher with the same frames"
+        )
+    features = np.empty((len(speech.units), layer.dim), dtype=np.float16)
+    utterances = tqdm(
+        range(len(speech.lengths)), desc="teacher's layer", unit=" utterances", disable=None
+    )
+    for u in utterances:
+        waveform = speech.crop(u, 0, int(speech.lengths[u]))
+        first = int(speech.frame_offsets[u])
+
+        def keep(
+            _: Layer, hidden: torch.Tensor, lengths: tuple[int, ...], first: int = first
+        ) -> None:
+            features[first : first + lengths[0]] = hidden[0, : lengths[0]].float().cpu().numpy()
+
+        encoder.run([waveform], keep, only=[layer.name])
+    return _label(cluster(features, recipe.units, config.seed), features)
+
+
+def _label(means: MiniBatchKMeans, features: NDArray[np.floating]) -> NDArray[np.int32]:
+    parts = np.array_split(features, max(1, len(features) // FITTED))
+    units = np.concatenate([means.predict(part.astype(np.float32)) for part in parts])
+    used = len(np.unique(units))
+    log.info("%d units for %d frames; %d in use", means.n_clusters, len(units), used)
+    return units.astype(np.int32)
