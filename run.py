@@ -16,6 +16,7 @@ from common.records import StrataError
 TASKS = {
     "analysis": "analysis.experiment",
     "cache": "analysis.inventory",
+    "growth": "analysis.growth",
     "pretrain": "finetune.pretrain",
 }
 

@@ -25,7 +25,7 @@ PARTS = ("cnn", "transformer")
 SPLITS = ("frame", "utterance", "speaker")
 LAYER_SETS = ("all", "cnn", "transformer", "last4", "every_other", "single")
 LAYER_NAME = re.compile(r"[CT]\d+")
-TASKS = ("analysis", "cache", "pretrain")
+TASKS = ("analysis", "cache", "pretrain", "growth")
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16"]
@@ -239,6 +239,11 @@ class PretrainConfig:
                 f"pretrain.crop_seconds={self.crop_seconds}: use 0.5 s or more, up to "
                 f"pretrain.batch_seconds={self.batch_seconds}"
             )
+        self._check_lists()
+        for name in self.weights:
+            require("pretrain.weights", name, ("main", *self.mix))
+
+    def _check_lists(self) -> None:
         if not all(0 < part <= 1 for part in self.snapshots):
             raise StrataError(
                 f"pretrain.snapshots={self.snapshots}: parts of the training, above 0, up to 1"
@@ -252,8 +257,6 @@ class PretrainConfig:
                 f"pretrain.teacher={self.teacher} and pretrain.teacher_layer="
                 f"{self.teacher_layer}: give both (units of a model's layer), or none (of MFCC)"
             )
-        for name in self.weights:
-            require("pretrain.weights", name, ("main", *self.mix))
 
 
 @dataclass(kw_only=True)
@@ -298,7 +301,8 @@ class Config:
     precision: str = "fp32"
     cache: str = "on"
     clear: str | None = None
-    pretrain: PretrainConfig | None = None
+    pretrain: PretrainConfig = MISSING
+    snapshots: str | None = None
     tracking: TrackingConfig = MISSING
     paths: PathsConfig = MISSING
 
@@ -325,33 +329,29 @@ def resolve(cfg: DictConfig) -> Config:
         raise StrataError(f"{error.full_key}=???: give it, {error.full_key}=…") from None
     if not isinstance(config, Config):
         raise TypeError("compose the configuration from conf/config.yaml: its schema is missing")
+    if config.task == "growth" and config.snapshots is None:
+        raise StrataError("snapshots=null: name the folder `snapshots` of a pretraining run")
     dataset = _dataset("dataset", config.dataset)
     metric = None if config.metric is None else _construct("metric", config.metric)
     experiments = {
         name: _member(name, analysis, metric, config)
         for name, analysis in config.experiments.items()
     }
-    if config.task == "analysis" and not experiments:
+    if config.task in ("analysis", "growth") and not experiments:
         raise StrataError(f"experiment={config.name} mounts no analysis")
     return replace(
         config,
         dataset=dataset,
         metric=metric,
         experiments=experiments,
-        pretrain=_pretrain(config),
+        pretrain=_pretrain(config.pretrain),
     )
 
 
-def _pretrain(config: Config) -> PretrainConfig | None:
-    """The recipe with its further datasets constructed; it must be there for its task."""
-    if config.task == "pretrain" and config.pretrain is None:
-        raise StrataError("pretrain=null: choose a recipe, e.g. pretrain=tiny")
-    if config.pretrain is None:
-        return None
-    mix = {
-        name: _dataset(f"pretrain.mix.{name}", node) for name, node in config.pretrain.mix.items()
-    }
-    return replace(config.pretrain, mix=mix)
+def _pretrain(recipe: PretrainConfig) -> PretrainConfig:
+    """The recipe with its further datasets constructed."""
+    mix = {name: _dataset(f"pretrain.mix.{name}", node) for name, node in recipe.mix.items()}
+    return replace(recipe, mix=mix)
 
 
 def _dataset(key: str, node: object) -> Dataset:

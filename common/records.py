@@ -1,7 +1,7 @@
 """Aligned speech as the rest of the project sees it. Times are integer samples at 16 kHz."""
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -68,22 +68,34 @@ class Corpus:
         """Names of the tiers that at least one utterance has."""
         return tuple(sorted({name for u in self.utterances for name in u.tiers}))
 
-    def where(self, keep: Callable[[Utterance], bool], reason: str) -> "Corpus":
-        """The utterances that are to be kept; the others are counted as dropped for `reason`."""
-        kept = tuple(u for u in self.utterances if keep(u))
+    def only_speakers(self, speakers: Collection[str]) -> "Corpus":
+        """The utterances of some speakers alone."""
+        kept = [u for u in self.utterances if u.speaker in speakers]
+        return self._keeping(kept, "utterance: of another speaker")
+
+    def without_speakers(self, speakers: Collection[str]) -> "Corpus":
+        """Without the utterances of some speakers."""
+        kept = [u for u in self.utterances if u.speaker not in speakers]
+        return self._keeping(kept, "utterance: of a left-out speaker")
+
+    def thinned(self, limit: int | None) -> "Corpus":
+        """`limit` utterances, evenly spaced over the listing; all of them for None."""
+        n = len(self.utterances)
+        chosen = range(n) if limit is None or limit >= n else [i * n // limit for i in range(limit)]
+        kept = [self.utterances[i] for i in chosen]
+        return self._keeping(kept, "utterance: beyond dataset.limit")
+
+    def _keeping(self, kept: Sequence[Utterance], reason: str) -> "Corpus":
+        """Some of the utterances; the others are counted as dropped for a reason."""
         if len(kept) == len(self.utterances):
             return self
         named = "\n".join((self.fingerprint, *(u.id for u in kept)))
         return replace(
             self,
-            utterances=kept,
+            utterances=tuple(kept),
             dropped={**self.dropped, reason: len(self.utterances) - len(kept)},
             fingerprint=hashlib.sha256(named.encode()).hexdigest(),
         )
-
-    def without_speakers(self, speakers: Collection[str]) -> "Corpus":
-        """Without the utterances of some speakers."""
-        return self.where(lambda u: u.speaker not in speakers, "utterance: of a left-out speaker")
 
     def describe(self) -> dict[str, object]:
         """What was listed, for a run's metadata."""

@@ -19,7 +19,17 @@ RESULTS = "results.csv"
 METADATA = "metadata.json"
 ROOT = Path(__file__).resolve().parents[1]
 # What does not change a number, or what a row says already.
-NOT_IN_KEY = ("name", "layers", "device", "cache", "clear", "tracking", "paths")
+NOT_IN_KEY = (
+    "name",
+    "layers",
+    "device",
+    "cache",
+    "clear",
+    "tracking",
+    "paths",
+    "pretrain",
+    "snapshots",
+)
 
 
 @dataclass(frozen=True, slots=True)

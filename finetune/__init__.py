@@ -1,1 +1,1 @@
-"""Training: pretraining of small models, and fine-tuning. Knows `common` and nothing of analysis."""
+"""Training: pretraining of small models. Imports common, knows nothing of analysis."""

@@ -17,6 +17,8 @@ from common.seeding import generator
 from finetune.masking import draw_negatives, span_mask
 from finetune.speech import Speech
 
+STEP = SAMPLE_RATE // 2  # crops are a whole number of these long
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -41,9 +43,10 @@ class Batch:
 class Crops(IterableDataset[Batch]):
     """Batches number `first` to `last` of a stream of crops.
 
-    A batch draws an utterance, cuts `crop_seconds` from it (or takes all of a shorter one), and as
-    many crops of that very length from utterances at least as long as fill `batch_seconds`: no
-    crop is padded, which models with a group norm would hear.
+    A batch draws an utterance, cuts `crop_seconds` from it (of a shorter one as many half seconds
+    as it has), and as many crops of that very length from utterances at least as long as fill
+    `batch_seconds`: no crop is padded, which models with a group norm would hear. Half seconds,
+    because every new length costs the libraries below new kernels and buffers, which they keep.
     """
 
     speech: Speech
@@ -66,7 +69,7 @@ class Crops(IterableDataset[Batch]):
         rng = generator(self.seed, "batch", number)
         speech, recipe = self.speech, self.recipe
         lead = speech.draw(1, 0, rng)[0]
-        n = min(round(recipe.crop_seconds * SAMPLE_RATE), int(speech.lengths[lead]))
+        n = min(round(recipe.crop_seconds * SAMPLE_RATE), int(speech.lengths[lead]) // STEP * STEP)
         n_frames = speech.geometry.n_frames(n)
         others = max(1, round(recipe.batch_seconds * SAMPLE_RATE / n) - 1)
         chosen = [lead, *speech.draw(others, n, rng)]

@@ -6,7 +6,7 @@ from typing import Any, final
 import pytorch_lightning as pl
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn.functional import cross_entropy, l1_loss, normalize
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoModel,
@@ -74,7 +74,7 @@ class Objective(pl.LightningModule):
         loss, curves = self.losses(batch)
         if self.recipe.acoustic_weight:
             predicted = self.acoustics(self._convolved)
-            curves["acoustic"] = F.l1_loss(predicted.float(), batch.acoustics)
+            curves["acoustic"] = l1_loss(predicted.float(), batch.acoustics)
             loss = loss + self.recipe.acoustic_weight * curves["acoustic"]
         self._convolved = None
         if not torch.isfinite(loss):
@@ -138,7 +138,7 @@ class Contrastive(Objective):
         logits = contrastive_logits(
             predicted, quantised, batch.mask, batch.negatives, config.contrastive_logits_temperature
         )
-        contrastive = F.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.int64))
+        contrastive = cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.int64))
         entries = config.num_codevectors_per_group * config.num_codevector_groups
         diversity = (entries - perplexity) / entries
         curves = {
@@ -164,8 +164,8 @@ def contrastive_logits(
     distractor that equals the true latent is out (-inf).
     """
     sizes = mask.sum(1).tolist()
-    direction = F.normalize(predicted.float(), dim=1).split(sizes)
-    latent = F.normalize(quantised.float(), dim=1).split(sizes)
+    direction = list(torch.split(normalize(predicted.float(), dim=1), sizes))
+    latent = list(torch.split(normalize(quantised.float(), dim=1), sizes))
     own = torch.unique(quantised.detach(), dim=0, return_inverse=True)[1]
     # Inner products of all masked frames of an utterance with all its latents: (B, m, m).
     products = torch.bmm(
@@ -203,7 +203,7 @@ class MaskedUnits(Objective):
         hidden = self.model(batch.waveforms, mask_time_indices=batch.mask).last_hidden_state
         logits = self.head(hidden[batch.mask]).float()
         units = batch.units[batch.mask]
-        loss = F.cross_entropy(logits, units)
+        loss = cross_entropy(logits, units)
         return loss, {"accuracy": (logits.argmax(1) == units).float().mean()}
 
 

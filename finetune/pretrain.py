@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger
 from torch.utils.data import DataLoader
 
 from common.architecture import Blueprint, draw
-from common.config import Config, ModelConfig, PretrainConfig
+from common.config import Config, PretrainConfig
 from common.encoder import pick_device
 from common.records import Corpus, StrataError
 from common.results import git_commit, versions
@@ -33,7 +34,7 @@ from finetune.curves import plot_curves, print_curves
 from finetune.export import export
 from finetune.objectives import Contrastive, MaskedUnits, Objective, build, objective_of
 from finetune.speech import Speech, prepare
-from finetune.units import acoustic_units, learnt_units
+from finetune.units import acoustic_units, learnt_units, teacher_layer
 
 log = logging.getLogger(__name__)
 
@@ -44,29 +45,31 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
     """Train from random weights and export; run again in the same folder to go on after a kill."""
     watch = Stopwatch()
     recipe = config.pretrain
-    assert recipe is not None
     blueprint = draw(config.model)
+    geometry = blueprint.description.layers[-1].geometry
     objective_of(blueprint)
-    check_geometry(blueprint.description.layers[-1].geometry)
+    check_geometry(geometry)
+    if recipe.teacher is not None:
+        teacher_layer(recipe, geometry)
     with watch.stage("preparing"):
         corpora = read_corpora(config, recipe)
         speech = prepare(
             corpora,
             {name: recipe.weights.get(name, 1.0) for name in corpora},
-            blueprint.description.layers[-1].geometry,
+            geometry,
             folder / "speech",
         )
         module = build(blueprint, recipe, config.model.init_seed)
         if isinstance(module, MaskedUnits):
-            speech = speech.with_units(units_of(config, recipe, speech, folder / "speech"))
+            speech = speech.with_units(units_of(config, speech, folder / "speech"))
     with watch.stage("training"):
-        train(config, recipe, module, speech, blueprint, folder, raw)
+        steps = train(config, module, speech, blueprint, folder, raw)
     model = export(module.model, blueprint.checkpoint, folder / "model", half=True)
     metadata = {
         "data": {name: corpus.describe() for name, corpus in corpora.items()},
         "seconds": {stage: round(seconds, 1) for stage, seconds in watch.seconds.items()},
         "audio_seconds_per_second": round(
-            recipe.steps * recipe.batch_seconds / watch.seconds["training"], 1
+            steps * recipe.batch_seconds / watch.seconds["training"], 1
         ),
         "peak_memory_bytes": peak_memory_bytes(),
         "versions": versions(),
@@ -107,32 +110,30 @@ def read_corpora(config: Config, recipe: PretrainConfig) -> dict[str, Corpus]:
     return corpora
 
 
-def units_of(
-    config: Config, recipe: PretrainConfig, speech: Speech, folder: Path
-) -> np.ndarray[Any, np.dtype[np.int32]]:
+def units_of(config: Config, speech: Speech, folder: Path) -> NDArray[np.int32]:
     """Units of every frame; kept beside the speech, so that a resumed run has the same ones."""
+    recipe = config.pretrain
     kept = folder / "units.npy"
     if kept.is_file() and len(units := np.load(kept)) == len(speech.units):
         return units
     if recipe.teacher is None:
         units = acoustic_units(speech, recipe.units, config.seed)
     else:
-        teacher = ModelConfig(name="teacher", checkpoint=recipe.teacher)
-        units = learnt_units(speech, config, teacher)
+        units = learnt_units(speech, config)
     np.save(kept, units)
     return units
 
 
 def train(
     config: Config,
-    recipe: PretrainConfig,
     module: Objective,
     speech: Speech,
     blueprint: Blueprint,
     folder: Path,
     raw: Mapping[str, Any],
-) -> None:
-    """Every step that is not done yet, with checkpoints, snapshots and curves."""
+) -> int:
+    """Every step that is not done yet, with checkpoints, snapshots and curves; how many it were."""
+    recipe = config.pretrain
     last = folder / "checkpoints" / "last.ckpt"
     done = int(torch.load(last, weights_only=True)["global_step"]) if last.is_file() else 0
     if done:
@@ -150,6 +151,7 @@ def train(
             ckpt_path=last if done else None,
             weights_only=True,
         )
+    return recipe.steps - done
 
 
 def divide(speech: Speech, recipe: PretrainConfig, seed: int) -> tuple[Speech, Speech]:

@@ -1,9 +1,10 @@
 """Speech prepared for training: 16-bit waveforms and the acoustics of every frame, on disk."""
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -15,9 +16,11 @@ from tqdm import tqdm
 from common.frames import FrameGeometry
 from common.records import SAMPLE_RATE, Corpus, StrataError, Utterance, Waveform
 from finetune.acoustics import DIM, frame_mfcc
+from finetune.acoustics import VERSION as ACOUSTICS_VERSION
 
 log = logging.getLogger(__name__)
 
+VERSION = 1  # bumped when the files would hold something else
 INDEX = "index.npz"
 SHORTEST = SAMPLE_RATE // 2  # samples: too little to guess a part of from the rest
 
@@ -67,7 +70,7 @@ class Speech:
     def crop(self, utterance: int, start: int, n: int) -> Waveform:
         """Waveform (n,) of an utterance from a sample on."""
         first = self.offsets[utterance] + start
-        return self.pcm[first : first + n].astype(np.float32) / 2**15
+        return self.pcm[first : first + n].astype(np.float32) / np.float32(2**15)
 
     def first_frame(self, utterance: int, start: int) -> int:
         """Row of the frame that begins at a sample of an utterance, a multiple of the hop."""
@@ -75,7 +78,8 @@ class Speech:
 
     def normalised(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """MFCC (r, 39) of some frames, with mean 0 and deviation 1 in every column."""
-        return (self.acoustics[rows].astype(np.float32) - self.mean) / self.scale
+        normalised: NDArray[np.float32] = (self.acoustics[rows] - self.mean) / self.scale
+        return normalised.astype(np.float32)
 
     def with_units(self, units: NDArray[np.int32]) -> Self:
         """The same speech with the units (F,) of its frames."""
@@ -97,7 +101,8 @@ def prepare(
     `weights`: the part of the training that each corpus gives, whatever its size.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    identity = ",".join(corpus.fingerprint for corpus in corpora.values())
+    fingerprints = [corpus.fingerprint for corpus in corpora.values()]
+    identity = json.dumps([VERSION, ACOUSTICS_VERSION, asdict(geometry), fingerprints])
     if not _holds(folder, identity):
         _write(corpora, geometry, folder, identity)
     with np.load(folder / INDEX) as index:

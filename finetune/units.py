@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
 from tqdm import tqdm
 
-from common.config import Config, ModelConfig
-from common.encoder import Layer, load_encoder
+from common.config import Config, ModelConfig, PretrainConfig
+from common.encoder import Layer, describe, load_encoder
+from common.frames import FrameGeometry
 from common.records import StrataError
 from common.seeding import generator
 from finetune.speech import Speech
@@ -41,20 +42,34 @@ def acoustic_units(speech: Speech, k: int, seed: int) -> NDArray[np.int32]:
     return _label(cluster(features, k, seed), features)
 
 
-def learnt_units(speech: Speech, config: Config, teacher: ModelConfig) -> NDArray[np.int32]:
-    """Units (F,) of every frame: clusters of a layer of a trained model, the teacher."""
-    recipe = config.pretrain
-    encoder = load_encoder(teacher, config.device, config.precision)
-    layer = next((one for one in encoder.layers if one.name == recipe.teacher_layer), None)
+def teacher_of(recipe: PretrainConfig) -> ModelConfig:
+    """The trained model whose layer gives the units."""
+    return ModelConfig(name="teacher", checkpoint=str(recipe.teacher))
+
+
+def teacher_layer(recipe: PretrainConfig, geometry: FrameGeometry) -> Layer:
+    """The teacher's layer, known to have the frames of the model that is to be trained."""
+    layers = describe(teacher_of(recipe)).layers
+    layer = next((one for one in layers if one.name == recipe.teacher_layer), None)
     if layer is None:
-        names = ", ".join(one.name for one in encoder.layers)
-        raise StrataError(f"pretrain.teacher_layer={recipe.teacher_layer}: the teacher has {names}")
-    if layer.geometry != speech.geometry:
+        raise StrataError(
+            f"pretrain.teacher_layer={recipe.teacher_layer}: the teacher has "
+            f"{', '.join(one.name for one in layers)}"
+        )
+    if layer.geometry != geometry:
         raise StrataError(
             f"pretrain.teacher_layer={layer.name}: it has a frame every {layer.geometry.hop} "
-            f"samples, the model to train one every {speech.geometry.hop}: choose a layer and a "
-            "teacher with the same frames"
+            f"samples that sees {layer.geometry.receptive_field}, the model to train one every "
+            f"{geometry.hop} that sees {geometry.receptive_field}: choose a layer with its frames"
         )
+    return layer
+
+
+def learnt_units(speech: Speech, config: Config) -> NDArray[np.int32]:
+    """Units (F,) of every frame: clusters of a layer of a trained model, the teacher."""
+    recipe = config.pretrain
+    layer = teacher_layer(recipe, speech.geometry)
+    encoder = load_encoder(teacher_of(recipe), config.device, config.precision)
     features = np.empty((len(speech.units), layer.dim), dtype=np.float16)
     utterances = tqdm(
         range(len(speech.lengths)), desc="teacher's layer", unit=" utterances", disable=None

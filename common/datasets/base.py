@@ -1,7 +1,8 @@
 """The one thing every corpus can do: list itself."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import final
 
 from common.records import Corpus, StrataError
 
@@ -10,19 +11,54 @@ from common.records import Corpus, StrataError
 class Dataset(ABC):
     """A corpus as configured. Constructing one checks keys, ranges and paths; it reads nothing.
 
-    `partition` is the corpus's own part ("dev_clean"). `limit` keeps that many utterances, evenly
-    spaced over the listing so that speakers stay mixed (a debugging aid; counted as dropped).
+    `partition` is the corpus's own part ("dev_clean"). `only_speakers` keeps the utterances of
+    these speakers, `without_speakers` leaves those of others out. `limit` keeps that many
+    utterances, evenly spaced over the listing so that speakers stay mixed (a debugging aid).
+    What is left out is counted as dropped.
     """
 
     partition: str = "all"
     limit: int | None = None
+    only_speakers: list[str] | None = None
+    without_speakers: list[str] | None = None
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
             raise StrataError(
                 f"dataset.limit={self.limit}: use a number of utterances >= 1, or null"
             )
+        both = set(self.only_speakers or ()) & set(self.without_speakers or ())
+        if both:
+            raise StrataError(
+                f"dataset.only_speakers and dataset.without_speakers both name "
+                f"{', '.join(sorted(both))}: name each speaker in one of them"
+            )
 
-    @abstractmethod
+    @final
     def read(self) -> Corpus:
         """List the partition: alignments and headers, no audio is decoded."""
+        if self.only_speakers is None and self.without_speakers is None:
+            return self._list()
+        # The limit is for what the choice of speakers leaves: list all, choose, then thin.
+        corpus = replace(self, limit=None)._list()
+        self._check_speakers(corpus)
+        chosen = corpus.without_speakers(self.without_speakers or ())
+        if self.only_speakers is not None:
+            chosen = chosen.only_speakers(self.only_speakers)
+        return chosen.thinned(self.limit)
+
+    def _check_speakers(self, corpus: Corpus) -> None:
+        """A speaker who is named must be there, or nobody would see that he was misspelt."""
+        there = {u.speaker for u in corpus.utterances}
+        named = [*(self.only_speakers or ()), *(self.without_speakers or ())]
+        unknown = [speaker for speaker in named if speaker not in there]
+        if unknown:
+            raise StrataError(
+                f"dataset.only_speakers or dataset.without_speakers names {', '.join(unknown)}; "
+                f"{corpus.name} ({corpus.partition}) has {len(there)} speakers, such as "
+                f"{', '.join(sorted(there)[:5])}. Numbers with leading zeros need quotes: ['0036']"
+            )
+
+    @abstractmethod
+    def _list(self) -> Corpus:
+        """List the partition, at most `limit` utterances of it."""

@@ -138,7 +138,7 @@ class LibriSpeech(Dataset):
                 "for files on disk use dataset=librispeech_local or dataset=textgrid"
             )
 
-    def read(self) -> Corpus:
+    def _list(self) -> Corpus:
         """List the partition; the audio is neither decoded nor held in memory."""
         dropped: Counter[str] = Counter()
         with explained("dataset", f"{self.repo_id}@{self.revision}"):

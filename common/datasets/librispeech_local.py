@@ -50,7 +50,7 @@ class LibriSpeechLocal(Dataset):
         super().__post_init__()
         self._roots()
 
-    def read(self) -> Corpus:
+    def _list(self) -> Corpus:
         """List the partition: TextGrids, .trans.txt files and FLAC headers are read."""
         dropped: Counter[str] = Counter()
         audio_root, alignment_root = self._roots()

@@ -69,7 +69,7 @@ class Synthetic(Dataset):
         if self.write_to is not None and Path(self.write_to).is_file():
             raise StrataError(f"dataset.write_to={self.write_to}: this is a file; name a folder")
 
-    def read(self) -> Corpus:
+    def _list(self) -> Corpus:
         """Speak every utterance once, for its times; the audio is thrown away."""
         digest = hashlib.sha256(
             f"{VERSION} {grammar.VERSION} {version()} {self.seed} {self.speakers}".encode()

@@ -47,7 +47,7 @@ class TextGrid(Dataset):
         if self.speaker not in get_args(SpeakerRule):
             raise StrataError(f"dataset.speaker={self.speaker}: use folder, prefix or none")
 
-    def read(self) -> Corpus:
+    def _list(self) -> Corpus:
         """List the pairs: every TextGrid is parsed, of the audio only the header is read."""
         dropped: Counter[str] = Counter()
         audio_root, alignment_root = self._roots()

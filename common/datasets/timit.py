@@ -72,7 +72,7 @@ class Timit(Dataset):
         super().__post_init__()
         self._folder()
 
-    def read(self) -> Corpus:
+    def _list(self) -> Corpus:
         """List the partition: .PHN, .WRD, .TXT and the sound files' headers are read."""
         dropped: Counter[str] = Counter()
         folder = self._folder()

@@ -2,7 +2,6 @@ import pickle
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -194,11 +193,9 @@ def test_constructing_imports_no_torch_and_takes_no_time(corpus: Path) -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
 
 
-def test_speechocean762_reads_whole_and_fast(shared_data: Path) -> None:
+def test_speechocean762_reads_whole(shared_data: Path) -> None:
     folder = shared_data / "speechocean762"
-    start = time.perf_counter()
     listed = textgrid(folder / "audio", folder / "alignments").read()
-    assert time.perf_counter() - start < 15  # 2 s alone on a quiet machine
     assert len(listed.utterances) == 1311
     assert len({u.speaker for u in listed.utterances}) == 67
     assert listed.hours * 60 == pytest.approx(100.8, abs=0.1)

@@ -1,0 +1,124 @@
+"""The task `growth`: the layer curves of a model at every snapshot of its pretraining."""
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from analysis import experiment
+from analysis.plots import mark_parts, widen
+from common import results
+from common.config import Config
+from common.records import StrataError
+
+log = logging.getLogger(__name__)
+
+SNAPSHOT = re.compile(r"step_(\d+)")
+
+
+def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
+    """Analyse random weights (step 0) and every snapshot; write all rows and one picture."""
+    snapshots = find_snapshots(Path(str(config.snapshots)))
+    steps = {0: replace(config.model, random_init=True)} | {
+        step: replace(config.model, checkpoint=str(path.resolve()), random_init=False)
+        for step, path in snapshots.items()
+    }
+    frames = []
+    for step, model in steps.items():
+        log.info("%s after %d steps", config.model.name, step)
+        own = folder / f"step_{step:06d}"
+        own.mkdir(exist_ok=True)
+        experiment.run(replace(config, model=model), own, raw)
+        frames.append(results.read_results(own).assign(step=step))
+    rows = pd.concat(frames)
+    rows.to_csv(folder / results.RESULTS, index=False)
+    print_growth(rows, config.model.name)
+    for path in (folder / results.RESULTS, *plot_growth(rows, folder, config.model.name)):
+        print(path)
+
+
+def find_snapshots(folder: Path) -> dict[int, Path]:
+    """Folders named step_000120, … by their step, in order."""
+    found = {
+        int(match[1]): path
+        for path in sorted(folder.glob("step_*"))
+        if (match := SNAPSHOT.fullmatch(path.name))
+    }
+    if not found:
+        held = ", ".join(sorted(p.name for p in folder.glob("*"))[:5]) or "nothing"
+        raise StrataError(
+            f"snapshots={folder}: no folder step_… there (it holds: {held}); give the folder "
+            "`snapshots` of a run of experiment=pretrain"
+        )
+    return dict(sorted(found.items()))
+
+
+def print_growth(rows: pd.DataFrame, title: str) -> None:
+    """Steps down, experiments across: each one's best layer."""
+    table = Table(title=f"{title}: best layer after so many steps")
+    table.add_column("step", justify="right")
+    names = list(dict.fromkeys(rows["experiment"]))
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    for step, own in rows.groupby("step"):
+        means = results.summarise(own).set_index("experiment")
+        best = [means.loc[[name]].nlargest(1, "mean").iloc[0] for name in names]
+        table.add_row(str(step), *(f"{row['mean']:.3f} ({row['layer']})" for row in best))
+    console = Console()
+    (console if console.is_terminal else Console(width=24 + 20 * len(names))).print(table)
+
+
+def plot_growth(rows: pd.DataFrame, folder: Path, title: str) -> list[Path]:
+    """Write growth.png and growth.svg: a panel for each experiment, a curve for each snapshot."""
+    names = list(dict.fromkeys(rows["experiment"]))
+    columns = min(2, len(names))
+    height = ceil(len(names) / columns)
+    figure = Figure(figsize=(6.2 * columns, 0.6 + 3.1 * height), layout="constrained")
+    figure.suptitle(f"{title}: layer curves as it learns", x=0.01, ha="left", fontsize=12)
+    grid = figure.subplots(height, columns, squeeze=False).ravel()
+    for axes, name in zip(grid, names, strict=False):
+        draw_panel(axes, name, rows[rows["experiment"] == name])
+    for axes in grid[len(names) :]:
+        axes.set_axis_off()
+    handles, labels = grid[0].get_legend_handles_labels()
+    figure.legend(handles, labels, title="step", loc="outside right center", frameon=False)
+    paths = [folder / "growth.png", folder / "growth.svg"]
+    with mpl.rc_context({"svg.hashsalt": "strata"}):  # the same numbers give the same file
+        figure.savefig(paths[0], dpi=150)
+        figure.savefig(paths[1], metadata={"Date": None})
+    return paths
+
+
+def draw_panel(axes: Axes, name: str, rows: pd.DataFrame) -> None:
+    """An experiment's curves, from dark (first) to bright (last); random weights in grey."""
+    steps = sorted(rows["step"].unique())
+    colours = mpl.colormaps["viridis"](np.linspace(0, 0.85, max(1, len(steps) - 1)))
+    positions: dict[str, int] = {}
+    for k, step in enumerate(steps):
+        curve = results.summarise(rows[rows["step"] == step]).sort_values(["part", "layer_index"])
+        positions = {layer: x for x, layer in enumerate(curve["layer"])}
+        colour = "0.6" if step == 0 else colours[k - 1]
+        for number, (_, part) in enumerate(curve.groupby("part")):
+            x = [positions[layer] for layer in part["layer"]]
+            label = None if number else str(step) if step else "0 (random)"
+            axes.plot(x, part["mean"], color=colour, marker="o", markersize=4, label=label)
+            low, high = part["mean"] - part["std"].fillna(0), part["mean"] + part["std"].fillna(0)
+            axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    widen(axes)
+    axes.set_title(name, loc="left", fontsize=11)
+    axes.set_ylabel(str(rows["metric"].iloc[0]))
+    axes.set_xticks(list(positions.values()), list(positions))
+    axes.grid(axis="y", color="0.9")
+    axes.spines[["top", "right"]].set_visible(False)
+    mark_parts(axes, positions)

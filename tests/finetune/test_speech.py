@@ -1,0 +1,112 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from models import noise
+
+from common.frames import FrameGeometry
+from common.records import Corpus, StrataError, Utterance, Waveform
+from finetune.acoustics import frame_mfcc
+from finetune.speech import INDEX, Speech, prepare
+
+GEOMETRY = FrameGeometry.from_convolutions([10, 3, 3, 3, 3, 2, 2], [5, 2, 2, 2, 2, 2, 2])
+
+
+def corpus(name: str, *reads: Callable[[], Waveform]) -> Corpus:
+    utterances = tuple(
+        Utterance(f"{name}{k}", "s", "", 16_000, {}, read) for k, read in enumerate(reads)
+    )
+    return Corpus(name, "all", "none", utterances, {}, f"fingerprint of {name}")
+
+
+def spoken(n: int, seed: int) -> Callable[[], Waveform]:
+    return lambda: noise(n, seed)
+
+
+def two(folder: Path, **weights: float) -> Speech:
+    corpora = {
+        "a": corpus("a", spoken(16_000, 1), spoken(48_000, 2)),
+        "b": corpus("b", spoken(24_000, 3), spoken(20_001, 4)),
+    }
+    return prepare(corpora, {"a": 1.0, "b": 1.0} | weights, GEOMETRY, folder)
+
+
+def test_what_was_written_is_what_was_spoken(tmp_path: Path) -> None:
+    speech = two(tmp_path)
+    assert speech.lengths.tolist() == [16_000, 48_000, 24_000, 20_001]
+    for u, seed in enumerate((1, 2, 3, 4)):
+        waveform = noise(int(speech.lengths[u]), seed)
+        assert speech.crop(u, 0, len(waveform)) == pytest.approx(waveform, abs=2 / 2**15)
+        rows = speech.first_frame(u, 0) + np.arange(speech.frames[u])
+        assert speech.acoustics[rows] == pytest.approx(frame_mfcc(waveform, GEOMETRY), rel=1e-2)
+    assert speech.crop(1, 640, 320) == pytest.approx(noise(48_000, 2)[640:960], abs=2 / 2**15)
+
+
+def test_normalised_cepstra_have_mean_0_and_deviation_1(tmp_path: Path) -> None:
+    speech = two(tmp_path)
+    rows = speech.normalised(np.arange(len(speech.units)))
+    assert rows.dtype == np.float32
+    assert rows.mean(0) == pytest.approx(np.zeros(39), abs=1e-3)
+    assert rows.std(0) == pytest.approx(np.ones(39), abs=1e-3)
+
+
+@pytest.mark.parametrize("weight", [1.0, 3.0])
+def test_each_corpus_gives_its_part_and_each_utterance_by_its_length(
+    tmp_path: Path, weight: float
+) -> None:
+    speech = two(tmp_path, a=weight)
+    drawn = speech.draw(20_000, 0, np.random.default_rng(0))
+    shares = np.bincount(drawn, minlength=4) / 20_000
+    of_a = weight / (weight + 1)
+    expected = [of_a / 4, of_a * 3 / 4, (1 - of_a) * 24_000 / 44_001, (1 - of_a) * 20_001 / 44_001]
+    assert shares == pytest.approx(expected, abs=0.012)
+    assert speech.share.sum() == pytest.approx(1)
+
+
+def test_a_length_leaves_out_the_shorter_and_those_not_to_be_learnt_from(tmp_path: Path) -> None:
+    speech = two(tmp_path)
+    rng = np.random.default_rng(0)
+    assert set(speech.draw(500, 24_000, rng)) == {1, 2}
+    assert set(speech.draw(500, 24_001, rng)) == {1}
+    kept = speech.only(np.array([True, False, True, False]))
+    assert set(kept.draw(500, 0, rng)) == {0, 2}
+
+
+def test_a_second_run_reads_no_audio_again(tmp_path: Path) -> None:
+    read: list[int] = []
+
+    def counted() -> Waveform:
+        read.append(1)
+        return noise(16_000)
+
+    one = {"main": corpus("main", counted, counted)}
+    prepare(one, {"main": 1.0}, GEOMETRY, tmp_path)
+    prepare(one, {"main": 1.0}, GEOMETRY, tmp_path)
+    assert len(read) == 2
+    other = {"main": replace(one["main"], fingerprint="another")}
+    prepare(other, {"main": 1.0}, GEOMETRY, tmp_path)
+    assert len(read) == 4
+    (tmp_path / INDEX).write_bytes(b"cut short")
+    prepare(other, {"main": 1.0}, GEOMETRY, tmp_path)
+    assert len(read) == 6
+
+
+def test_what_cannot_be_learnt_from_is_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> Waveform:
+        raise StrataError("cannot be decoded")
+
+    speech = prepare(
+        {"main": corpus("main", broken, spoken(2000, 0), spoken(16_000, 1))},
+        {"main": 1.0},
+        GEOMETRY,
+        tmp_path,
+    )
+    assert speech.lengths.tolist() == [16_000]
+    assert "audio could not be read 1" in caplog.text
+    assert "shorter than 0.5 s 1" in caplog.text
+    with pytest.raises(StrataError, match=r"empty: no utterance of 0.5 s or more"):
+        prepare({"empty": corpus("e", spoken(100, 0))}, {"empty": 1.0}, GEOMETRY, tmp_path)
