@@ -45,7 +45,11 @@ def open_table(path: Path) -> Iterator[Iterable[bytes]]:
 
 
 def _only_member(path: Path, bundle: zipfile.ZipFile) -> zipfile.ZipInfo:
-    members = [member for member in bundle.infolist() if not member.is_dir()]
+    members = [
+        member
+        for member in bundle.infolist()
+        if not member.is_dir() and not member.filename.startswith("__MACOSX/")
+    ]
     if len(members) != 1:
         names = ", ".join(member.filename for member in members[:5])
         raise StrataError(
