@@ -24,6 +24,7 @@ from common.records import StrataError
 
 log = logging.getLogger(__name__)
 
+TABLE = "growth.csv"  # the rows of every step's results.csv, and the step
 SNAPSHOT = re.compile(r"step_(\d+)")
 
 
@@ -42,9 +43,9 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
         experiment.run(replace(config, model=model), own, raw)
         frames.append(results.read_results(own).assign(step=step))
     rows = pd.concat(frames)
-    rows.to_csv(folder / results.RESULTS, index=False)
+    rows.to_csv(folder / TABLE, index=False)
     print_growth(rows, config.model.name)
-    for path in (folder / results.RESULTS, *plot_growth(rows, folder, config.model.name)):
+    for path in (folder / TABLE, *plot_growth(rows, folder, config.model.name)):
         print(path)
 
 

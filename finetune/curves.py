@@ -33,7 +33,7 @@ def print_curves(folder: Path, title: str) -> None:
     figures = [f"valid/{name}" for name in figures_of(curves)]
     points = curves[[name for name in figures if name in curves]].dropna(how="all")
     chosen = points.iloc[np.unique(np.linspace(0, len(points) - 1, 10).round().astype(int))]
-    table = Table(title=f"{title}: utterances that were not learnt from")
+    table = Table(title=f"{title}: validation")
     table.add_column("step", justify="right")
     for name in points:
         table.add_column(name.split("/")[1], justify="right", no_wrap=True)

@@ -221,8 +221,11 @@ class Snapshots(Callback):
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without Lightning's advice on workers (a batch is made in milliseconds) and on tips."""
+    """Without advice that does not apply: a batch takes milliseconds and is known by number."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*does not have many workers")
         warnings.filterwarnings("ignore", ".*IterableDataset.*__len__")
+        warnings.filterwarnings("ignore", "The number of training batches .* logging interval")
+        warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before")
+        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
         yield

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +55,12 @@ def composed(overrides: tuple[str, ...]) -> DictConfig:
 
 def execute(folder: Path, *overrides: str) -> Finished:
     """What run.py does, without Hydra's command line and logging."""
-    from analysis import experiment, inventory
+    from run import TASKS
 
     cfg = composed(overrides)
     config = resolve(cfg)
     folder.mkdir(parents=True, exist_ok=True)
-    task = {"analysis": experiment, "cache": inventory}[config.task]
-    task.run(config, folder, OmegaConf.to_container(cfg, resolve=True))
+    import_module(TASKS[config.task]).run(config, folder, OmegaConf.to_container(cfg, resolve=True))
     return Finished(folder)
 
 

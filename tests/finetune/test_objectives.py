@@ -6,6 +6,8 @@ import torch
 from finetune_speech import blueprint_of, prepared, recipe
 from models import one_thread
 
+from common.architecture import draw
+from common.config import ModelConfig
 from common.records import StrataError
 from finetune.crops import Batch, Crops
 from finetune.objectives import Contrastive, MaskedUnits, Objective, build, objective_of
@@ -157,3 +159,24 @@ def test_a_loss_that_is_not_finite_is_told(tmp_path: Path) -> None:
         module.head.weight.fill_(torch.nan)
     with pytest.raises(StrataError, match=r"loss is nan.*learning_rate"):
         module._step(crops.batch(0))
+
+
+@pytest.mark.parametrize("name", ["wav2vec2_tiny", "hubert_tiny"])
+def test_a_batch_can_be_learnt_by_heart(name: str, tmp_path: Path) -> None:
+    blueprint = draw(ModelConfig(name=name, checkpoint=f"assets/{name}", random_init=True))
+    speech = prepared(blueprint, tmp_path)
+    units = np.random.default_rng(0).integers(0, 10, len(speech.units)).astype(np.int32)
+    crops = Crops(speech.with_units(units), recipe(), blueprint.front, 20, seed=0, first=0, last=1)
+    module = build(blueprint, crops.recipe, seed=0)
+    optimizer = torch.optim.AdamW(module.parameters(), 1e-3)
+    batch = crops.batch(0)
+    accuracies = []
+    with one_thread():
+        for _ in range(30):
+            loss, curves = module._step(batch)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            accuracies.append(curves["accuracy"].item())
+    assert accuracies[0] < 0.25
+    assert accuracies[-1] > 2 * accuracies[0] + 0.05, accuracies

@@ -1,0 +1,162 @@
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from models import one_thread, save
+from running import Finished, execute
+from safetensors.torch import load_file
+
+from common.records import StrataError
+from finetune.curves import read_curves
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*is deprecated")
+
+SMALL = [
+    *("experiment=pretrain", "debug=default", "dataset.minutes=0.6", "dataset.speakers=4"),
+    *("pretrain.batch_seconds=2", "pretrain.crop_seconds=1", "pretrain.units=8"),
+    *("pretrain.steps=8", "pretrain.valid_every=4", "pretrain.warmup_steps=2", "model=hf"),
+]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    root = tmp_path_factory.mktemp("models")
+    return {
+        name: [f"model.checkpoint={save(name, root / name)}", f"model.name={name}"]
+        for name in ("wav2vec2_base", "hubert_base", "wav2vec2_lv60")
+    }
+
+
+def pretrain(folder: Path, *overrides: str) -> Finished:
+    with one_thread():
+        return execute(folder, *SMALL, *overrides)
+
+
+@pytest.mark.parametrize("name", ["wav2vec2_base", "hubert_base"])
+def test_a_model_is_trained_exported_and_analysed_as_it_grew(
+    name: str, models: dict[str, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = pretrain(tmp_path / "run", *models[name], "pretrain.snapshots=[0.5,1]")
+    printed = capsys.readouterr().out
+    for wanted in ("validation", "loss", "curves.png", "model"):
+        assert wanted in printed
+    weights = load_file(done.folder / "model" / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+    assert not (done.folder / "speech").exists()
+    assert done.metadata["data"]["main"]["utterances"] > 4
+    curves = read_curves(done.folder)
+    assert {"train/loss", "valid/loss", "valid/accuracy", "valid/acoustic"} <= set(curves)
+    assert np.isfinite(curves["valid/loss"].dropna()).all()
+    with one_thread():
+        growth = execute(
+            tmp_path / "growth",
+            *("experiment=growth", "debug=default", "dataset.minutes=0.6", "dataset.speakers=4"),
+            *("model=hf", *models[name], f"snapshots={done.folder / 'snapshots'}", "cache=off"),
+            *("layers.indices=[T0,T3]", "sampling.utterances=8", "sampling.min_instances=2"),
+        )
+    rows = pd.read_csv(growth.folder / "growth.csv")
+    assert sorted(rows["step"].unique()) == [0, 4, 8]
+    assert set(rows["layer"]) == {"T0", "T3"}
+    assert rows.groupby("step")["revision"].nunique().tolist() == [1, 1, 1]
+    assert rows["revision"].nunique() == 3
+    assert (growth.folder / "growth.png").stat().st_size > 10_000
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_weights(
+    models: dict[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dropout, layer drop, Gumbel noise and Adam's state included."""
+    from finetune.objectives import Objective
+
+    own = [*models["wav2vec2_base"], "pretrain.checkpoint_minutes=0.0001"]
+    whole = pretrain(tmp_path / "whole", *own)
+    learn = Objective.training_step
+
+    def killed(self: Objective, batch: object, number: int) -> torch.Tensor:
+        if self.global_step == 5:
+            raise KeyError("the machine went away")
+        return learn(self, batch, number)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Objective, "training_step", killed)
+    with pytest.raises(KeyError, match="went away"):
+        pretrain(tmp_path / "halves", *own)
+    assert (tmp_path / "halves" / "checkpoints" / "last.ckpt").is_file()
+    assert not (tmp_path / "halves" / "model").exists()
+    monkeypatch.setattr(Objective, "training_step", learn)
+    halves = pretrain(tmp_path / "halves", *own)
+    for file in ("model", "snapshots/step_000008"):
+        first, second = (
+            load_file(run.folder / file / "model.safetensors") for run in (whole, halves)
+        )
+        assert first.keys() == second.keys()
+        for name, tensor in first.items():
+            assert torch.equal(tensor, second[name]), name
+    one, other = (read_curves(run.folder) for run in (whole, halves))
+    pd.testing.assert_frame_equal(one[one.columns.sort_values()], other[one.columns.sort_values()])
+
+
+def test_units_of_a_trained_models_layer(models: dict[str, list[str]], tmp_path: Path) -> None:
+    first = pretrain(tmp_path / "first", *models["hubert_base"])
+    teacher = [f"pretrain.teacher={first.folder / 'model'}", "pretrain.teacher_layer=T2"]
+    second = pretrain(tmp_path / "second", *models["hubert_base"], *teacher)
+    one, other = (load_file(r.folder / "model" / "model.safetensors") for r in (first, second))
+    assert any(not torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def test_what_a_teacher_lacks_is_told_before_any_audio_is_read(
+    models: dict[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from common.datasets.base import Dataset
+
+    monkeypatch.setattr(Dataset, "read", lambda _: pytest.fail("audio was read"))
+    checkpoint = models["hubert_base"][0].split("=")[1]
+    for layer, told in (("T9", "the teacher has C1"), ("C3", "has a frame every")):
+        with pytest.raises(StrataError, match=told):
+            pretrain(
+                tmp_path, *models["hubert_base"],
+                *(f"pretrain.teacher={checkpoint}", f"pretrain.teacher_layer={layer}"),
+            )  # fmt: skip
+
+
+def test_a_mix_leaves_speakers_out_everywhere_and_counts_them(
+    models: dict[str, list[str]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mix = [
+        *("+dataset@pretrain.mix.more=synthetic", "pretrain.mix.more.minutes=0.6"),
+        *("pretrain.mix.more.seed=1", "+pretrain.weights.more=3"),
+    ]
+    with caplog.at_level(logging.INFO):
+        done = pretrain(
+            tmp_path / "run", *models["hubert_base"], *mix, "pretrain.without_speakers=[s0001]"
+        )
+    for name in ("main", "more"):
+        data = done.metadata["data"][name]
+        assert data["dropped"]["utterance: of a left-out speaker"] >= 1
+    assert "more: synthetic (all)" in caplog.text
+    with pytest.raises(StrataError, match="nobody, whom no dataset has"):
+        pretrain(tmp_path / "no", *models["hubert_base"], "pretrain.without_speakers=[nobody]")
+
+
+def test_more_units_than_frames_allow_is_told(models: dict[str, list[str]], tmp_path: Path) -> None:
+    with pytest.raises(StrataError, match=r"pretrain.units=5000: \d+ frames are too few"):
+        pretrain(tmp_path, *models["hubert_base"], "pretrain.units=5000")
+
+
+def test_a_folder_without_snapshots_is_told(models: dict[str, list[str]], tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    with pytest.raises(StrataError, match=r"no folder step_.*it holds: model"):
+        execute(tmp_path, "experiment=growth", f"snapshots={tmp_path}", "debug=default")
+
+
+def test_curves_go_to_wandb(models: dict[str, list[str]], tmp_path: Path) -> None:
+    done = pretrain(tmp_path, *models["hubert_base"], "tracking=wandb", "tracking.mode=offline")
+    offline = list((done.folder / "wandb").glob("offline-run-*"))
+    assert len(offline) == 1
+    shutil.rmtree(offline[0])
+    assert json.loads((done.folder / "metadata.json").read_text())["config"]["name"] == "pretrain"
