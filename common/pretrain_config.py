@@ -1,6 +1,7 @@
 """The configuration of a pretraining as a type: what each key means, and its range."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING
@@ -20,6 +21,7 @@ class PretrainConfig:
 
     A step sees `batch_seconds` of audio in crops of `crop_seconds`. `mask_prob` and `mask_length`
     as in wav2vec 2.0; `acoustic_weight` times the L1 distance to the MFCC is added to the loss.
+    `start`: a folder with a model of the same architecture to go on from (null: random weights).
     `temperature`: of the Gumbel softmax, first and last (contrastive). `units`: number of k-means
     clusters to be guessed (masked units), of MFCC, or of layer `teacher_layer` of the model in the
     folder `teacher`. `snapshots`: parts of the training after which the model is saved for later
@@ -43,6 +45,7 @@ class PretrainConfig:
     acoustic_weight: float = MISSING
     temperature: list[float] = MISSING
     units: int = MISSING
+    start: str | None = None
     teacher: str | None = None
     teacher_layer: str | None = None
     snapshots: list[float] = MISSING
@@ -75,6 +78,13 @@ class PretrainConfig:
             raise StrataError(
                 f"pretrain.temperature={self.temperature}: give two above 0, [first, last]"
             )
+        for key in ("start", "teacher"):
+            folder = getattr(self, key)
+            if folder is not None and not Path(folder).expanduser().is_dir():
+                raise StrataError(
+                    f"pretrain.{key}={folder}: no such folder; name the folder `model`, or one of "
+                    "`snapshots`, of an earlier run"
+                )
         if (self.teacher is None) != (self.teacher_layer is None):
             raise StrataError(
                 f"pretrain.teacher={self.teacher} and pretrain.teacher_layer="

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from common.checkpoint import PREPROCESSOR, Checkpoint
+from common.loading import hushed
 
 
 def export(model: Any, checkpoint: Checkpoint, folder: Path, half: bool = False) -> Path:
@@ -21,7 +22,8 @@ def export(model: Any, checkpoint: Checkpoint, folder: Path, half: bool = False)
         name: tensor.detach().to("cpu", dtype, copy=True).contiguous()
         for name, tensor in model.state_dict().items()
     }
-    model.save_pretrained(partial, state_dict=weights)
+    with hushed():
+        model.save_pretrained(partial, state_dict=weights)
     extractor = checkpoint.file(PREPROCESSOR)
     shutil.copyfile(extractor, partial / extractor.name)
     shutil.rmtree(folder, ignore_errors=True)

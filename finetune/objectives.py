@@ -1,6 +1,8 @@
 """What a model learns from speech alone: contrastive (wav2vec 2.0) or masked units (HuBERT)."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, final
 
 import pytorch_lightning as pl
@@ -222,11 +224,35 @@ def objective_of(blueprint: Blueprint) -> type[Contrastive] | type[MaskedUnits]:
 
 
 def build(blueprint: Blueprint, recipe: PretrainConfig, seed: int) -> Objective:
-    """A model with weights drawn from `seed`, ready to learn; the random state stays as it was."""
+    """A model ready to learn, with weights drawn from `seed`, or those in the folder `start`.
+
+    The heads are drawn in either case; the global random state stays as it was.
+    """
     objective = objective_of(blueprint)
     auto = AutoModelForPreTraining if objective is Contrastive else AutoModel
+    # Attention written out is faster here: crops are short, and fused kernels want long ones.
+    how = {"dtype": torch.float32, "attn_implementation": "eager"}
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        # Attention written out is faster here: crops are short, and fused kernels want long ones.
-        model = auto.from_config(blueprint.config, dtype=torch.float32, attn_implementation="eager")
-        return objective(model, recipe, seed)
+        if recipe.start is None:
+            return objective(auto.from_config(blueprint.config, **how), recipe, seed)
+        return objective(_started(auto, blueprint, recipe.start, how), recipe, seed)
+
+
+def _started(auto: Any, blueprint: Blueprint, start: str, how: Mapping[str, Any]) -> Any:
+    """A model with all the weights of a folder, which must be of the same architecture."""
+    model, info = auto.from_pretrained(
+        Path(start).expanduser(),
+        config=blueprint.config,
+        local_files_only=True,
+        output_loading_info=True,
+        **how,
+    )
+    wrong = [*info["missing_keys"], *info["mismatched_keys"], *info["unexpected_keys"]]
+    if wrong:
+        raise StrataError(
+            f"pretrain.start={start}: its weights are not those of {blueprint.checkpoint.asked}: "
+            f"{len(wrong)} differ ({', '.join(map(str, wrong[:3]))}, …). Start from the folder "
+            "`model` or a snapshot of a run with the same model="
+        )
+    return model.train()  # from_pretrained leaves it in eval mode

@@ -227,5 +227,6 @@ def quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", ".*IterableDataset.*__len__")
         warnings.filterwarnings("ignore", "The number of training batches .* logging interval")
         warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before")
+        warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.* is deprecated")
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
         yield

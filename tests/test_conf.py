@@ -322,7 +322,8 @@ WRONG = {
     "pretrain.crop_seconds=60": ["pretrain.crop_seconds=60", "batch_seconds=32"],
     "pretrain.snapshots=[0.5,2]": ["pretrain.snapshots", "up to 1"],
     "pretrain.temperature=[1]": ["pretrain.temperature", "[first, last]"],
-    "pretrain.teacher=runs/model": ["pretrain.teacher_layer=None", "give both"],
+    "pretrain.teacher=tests": ["pretrain.teacher_layer=None", "give both"],
+    "pretrain.start=no/where": ["pretrain.start=no/where", "snapshots"],
     "tracking.mode=live": ["tracking.mode=live", "online, offline, disabled"],
 }
 

@@ -14,8 +14,6 @@ from safetensors.torch import load_file
 from common.records import StrataError
 from finetune.curves import read_curves
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*is deprecated")
-
 SMALL = [
     *("experiment=pretrain", "debug=default", "dataset.minutes=0.6", "dataset.speakers=4"),
     *("pretrain.batch_seconds=2", "pretrain.crop_seconds=1", "pretrain.units=8"),
@@ -107,6 +105,22 @@ def test_units_of_a_trained_models_layer(models: dict[str, list[str]], tmp_path:
     second = pretrain(tmp_path / "second", *models["hubert_base"], *teacher)
     one, other = (load_file(r.folder / "model" / "model.safetensors") for r in (first, second))
     assert any(not torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def test_training_goes_on_from_a_models_weights_and_from_no_others(
+    models: dict[str, list[str]], tmp_path: Path
+) -> None:
+    for name in ("hubert_base", "wav2vec2_base"):
+        first = pretrain(tmp_path / name, *models[name])
+        again = [f"pretrain.start={first.folder / 'model'}", "pretrain.learning_rate=1e-9"]
+        second = pretrain(tmp_path / f"{name}2", *models[name], *again)
+        one, other = (load_file(r.folder / "model" / "model.safetensors") for r in (first, second))
+        assert one.keys() == other.keys()
+        for key, tensor in one.items():
+            assert torch.allclose(tensor, other[key], atol=1e-3), key
+    start = f"pretrain.start={tmp_path / 'hubert_base' / 'model'}"
+    with pytest.raises(StrataError, match=r"pretrain\.start=.*are not those of"):
+        pretrain(tmp_path / "other", *models["wav2vec2_lv60"], start)
 
 
 def test_what_a_teacher_lacks_is_told_before_any_audio_is_read(
