@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis import experiment
-from analysis.plots import mark_parts, widen
+from analysis.plots import draw_controls, mark_parts, widen
 from common import results
 from common.config import Config
 from common.records import StrataError
@@ -40,7 +40,8 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
         log.info("%s after %d steps", config.model.name, step)
         own = folder / f"step_{step:06d}"
         own.mkdir(exist_ok=True)
-        experiment.run(replace(config, model=model), own, raw)
+        controls = config.controls and step == max(steps)  # step 0 has random weights already
+        experiment.run(replace(config, model=model, controls=controls), own, raw)
         frames.append(results.read_results(own).assign(step=step))
     rows = pd.concat(frames)
     rows.to_csv(folder / TABLE, index=False)
@@ -72,7 +73,7 @@ def print_growth(rows: pd.DataFrame, title: str) -> None:
     names = list(dict.fromkeys(rows["experiment"]))
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
-    for step, own in rows.groupby("step"):
+    for step, own in results.own_figures(rows).groupby("step"):
         means = results.summarise(own).set_index("experiment")
         best = [means.loc[[name]].nlargest(1, "mean").iloc[0] for name in names]
         table.add_row(str(step), *(f"{row['mean']:.3f} ({row['layer']})" for row in best))
@@ -102,7 +103,9 @@ def plot_growth(rows: pd.DataFrame, folder: Path, title: str) -> list[Path]:
 
 
 def draw_panel(axes: Axes, name: str, rows: pd.DataFrame) -> None:
-    """An experiment's curves, from dark (first) to bright (last); random weights in grey."""
+    """An experiment's curves, from dark (first) to bright (last); controls in grey."""
+    mel = results.summarise(rows[(rows["control"] == "mel") & rows["primary"]])
+    rows = results.own_figures(rows)
     steps = sorted(rows["step"].unique())
     colours = mpl.colormaps["viridis"](np.linspace(0, 0.85, max(1, len(steps) - 1)))
     positions: dict[str, int] = {}
@@ -116,10 +119,11 @@ def draw_panel(axes: Axes, name: str, rows: pd.DataFrame) -> None:
             axes.plot(x, part["mean"], color=colour, marker="o", markersize=4, label=label)
             low, high = part["mean"] - part["std"].fillna(0), part["mean"] + part["std"].fillna(0)
             axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-    widen(axes)
     axes.set_title(name, loc="left", fontsize=11)
     axes.set_ylabel(str(rows["metric"].iloc[0]))
     axes.set_xticks(list(positions.values()), list(positions))
     axes.grid(axis="y", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     mark_parts(axes, positions)
+    draw_controls(axes, mel, positions)
+    widen(axes)
