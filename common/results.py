@@ -150,7 +150,7 @@ def print_table(frame: pd.DataFrame, title: str, left_out: Mapping[str, str] | N
     # A pipe has no width: do not let lines be cut there.
     console = Console()
     if not console.is_terminal:
-        console = Console(width=24 + 20 * len(experiments))
+        console = Console(width=24 + 24 * len(experiments))
     console.print(table)
     console.print("mean ± standard deviation over samples and trials; * best layer", soft_wrap=True)
     for name, why in (left_out or {}).items():
