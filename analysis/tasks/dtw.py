@@ -18,7 +18,7 @@ def unit_frames(segment: NDArray[np.floating]) -> Frames:
     """Frames (t, d) scaled to length 1; one that is zero stays zero, at distance 1 from all."""
     frames = np.asarray(segment, dtype=np.float32)
     lengths = np.linalg.norm(frames, axis=1, keepdims=True)
-    return frames / np.where(lengths > 0, lengths, 1)
+    return np.asarray(frames / np.where(lengths > 0, lengths, 1), dtype=np.float32)
 
 
 def dtw_distances(rows: Sequence[Frames], columns: Sequence[Frames]) -> Array:
@@ -47,7 +47,7 @@ def cheapest(cosines: NDArray[np.float32], last: NDArray[np.intp]) -> Array:
 
 
 def next_row(path: Array, cost: Array) -> Array:
-    """Cheapest paths (longest, c) that end in each cell of a row of `cost`; `path`: of the row before.
+    """Cheapest paths (longest, c) to each cell of a row of `cost`; `path` has the row before's.
 
     A path enters the row in one cell k and walks along it: the minimum over k <= j of
     enter[k] + cost[k] + ... + cost[j].
