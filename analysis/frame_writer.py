@@ -72,11 +72,13 @@ class FrameWriter(Consumer):
         rows = hidden.float().cpu().numpy()
         largest = float(np.abs(rows).max(initial=0))
         if not np.isfinite(largest):
-            raise StrataError(f"layer {layer.name} gives NaN or infinite values: try precision=fp32")
-        if largest > np.finfo(self.stored).max:
+            raise StrataError(
+                f"layer {layer.name} gives NaN or infinite values: try precision=fp32"
+            )
+        if largest > (most := float(np.finfo(self.stored).max)):
             raise StrataError(
                 f"layer {layer.name} has values up to {largest:.3g}, more than {self.stored} holds "
-                f"({np.finfo(self.stored).max:.3g}): store its frames as float32"
+                f"({most:.3g}): store its frames as float32"
             )
         return rows
 

@@ -36,5 +36,13 @@ def frames_of(
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     n_samples = np.array([u.n_samples for u in utterances])
     return Frames(
-        hidden, starts, offsets, GEOMETRY, tuple(utterances), n_samples, tier, seed, tuple(intervals)
+        hidden,
+        starts,
+        offsets,
+        GEOMETRY,
+        tuple(utterances),
+        n_samples,
+        tier,
+        seed,
+        tuple(intervals),
     )
