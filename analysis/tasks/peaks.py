@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # metrics are constructed with the configuration, before torc
 
 Distance = Literal["cosine", "euclidean"]
 DISTANCES: tuple[Distance, ...] = get_args(Distance)
-BLOCK = 8192  # frames that are held in float32 at once
+BLOCK = 2048  # frames that are held in memory at once
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -101,7 +101,9 @@ def peaks(curve: Array, offsets: Index, window: int) -> Peaks:
     as high as can be stands between utterances: no peak's prominence looks beyond it, just as it
     would not beyond the end of a signal. So one search serves all.
     """
-    smooth = sum(curve[j : len(curve) - window + 1 + j] for j in range(window)) / window
+    smooth = np.zeros(max(0, len(curve) - window + 1))
+    for j in range(window):  # no running sum: its rounding would make peaks of its own
+        smooth += curve[j : j + len(smooth)] / window
     walled = np.full(len(curve) + 1, np.inf)
     lengths = np.maximum(0, np.diff(offsets) - window)
     inside = np.repeat(offsets[:-1], lengths) + ramps(lengths)

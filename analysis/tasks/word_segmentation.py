@@ -151,10 +151,10 @@ def figures(counts: Counts, setting: str, tuning_f1: float) -> list[Score]:
     }
     return [
         Score(counts.f1, detail=detail),
-        Score(counts.precision, "boundary_precision"),
-        Score(counts.recall, "boundary_recall"),
-        Score(counts.r_value, "boundary_r_value"),
-        Score(counts.over_segmentation, "over_segmentation"),
+        Score(counts.precision, metric="boundary_precision"),
+        Score(counts.recall, metric="boundary_recall"),
+        Score(counts.r_value, metric="boundary_r_value"),
+        Score(counts.over_segmentation, metric="over_segmentation"),
     ]
 
 
@@ -177,10 +177,10 @@ def boundaries(intervals: tuple[Interval, ...], n_samples: int) -> list[int]:
 
 
 def starts(frames: "Frames") -> Positions:
-    """Where each utterance (u,) begins on the line, in half samples: out of reach of its neighbours.
+    """Where each utterance (u,) begins on the line, in half samples.
 
-    The last frames may pass the end of the audio, the first begin before it, and smoothing reaches
-    over 16 of them: ten seconds of room are more than that, and more than any tolerance.
+    Ten seconds of room keep neighbours out of reach: frames and their smoothed peaks may lie a
+    little outside the audio, and a tolerance is less than one second.
     """
     lengths = 2 * (frames.n_samples + 10 * SAMPLE_RATE)
     return np.cumsum(lengths) - lengths

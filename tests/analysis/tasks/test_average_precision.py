@@ -36,9 +36,9 @@ def brute_force(
     pairs = [(i, j) for i in range(len(label)) for j in range(i)]
     if recalled == "across_speakers":
         pairs = [(i, j) for i, j in pairs if speaker[i] != speaker[j]]
-    match = np.array([label[i] == label[j] for i, j in pairs])
+    match = np.array([label[i] == label[j] for i, j in pairs], dtype=bool)
     wanted = match & np.array(
-        [recalled == "every_pair" or speaker[i] != speaker[j] for i, j in pairs]
+        [recalled == "every_pair" or speaker[i] != speaker[j] for i, j in pairs], dtype=bool
     )
     values = np.array([scores[i, j] for i, j in pairs])
     if not wanted.any():
@@ -81,9 +81,9 @@ def test_it_is_scikit_learns_average_precision(levels: int) -> None:
 
 def test_cosines_of_vectors_in_several_blocks() -> None:
     rng = np.random.default_rng(0)
-    n = 1500  # more than a block
-    label, speaker = rng.integers(0, 300, n), rng.integers(0, 9, n)
-    centre = rng.normal(size=(300, 20))
+    n = 1100  # more than a block
+    label, speaker = rng.integers(0, 200, n), rng.integers(0, 9, n)
+    centre = rng.normal(size=(200, 20))
     vectors = (centre[label] + 2 * rng.normal(size=(n, 20))).astype(np.float32)
     unit = vectors.astype(np.float64) / np.linalg.norm(vectors.astype(np.float64), axis=1)[:, None]
     i, j = np.triu_indices(n, 1)

@@ -57,5 +57,5 @@ def test_what_is_wrong_with_a_table_is_said(tmp_path: Path, text: str, message: 
 
 
 def test_a_table_that_is_not_there() -> None:
-    with pytest.raises(StrataError, match="nowhere.csv: no such file"):
+    with pytest.raises(StrataError, match=r"nowhere\.csv: no such file"):
         read_pairs("nowhere.csv")
