@@ -1,26 +1,24 @@
-"""Download LibriSpeech and its alignments: python -m common.datasets.download librispeech --help.
+"""Download data: python -m common.datasets.download {librispeech,glove,agwe} --help.
 
-Audio from OpenSLR 12 and TextGrids from Zenodo record 2619474 (Lugosch et al.), both CC BY 4.0,
-unpacked as dataset=librispeech_local reads them. Transfers resume, checksums are compared before
-anything is unpacked, and a folder appears under its name only when it is whole.
+librispeech: audio from OpenSLR 12 and TextGrids from Zenodo record 2619474 (Lugosch et al.), both
+CC BY 4.0, unpacked as dataset=librispeech_local reads them. glove, agwe: tables of word vectors
+for target.path, kept zipped. Transfers resume, checksums are compared before anything is unpacked,
+and a folder appears under its name only when it is whole.
 """
 
 import argparse
-import hashlib
-import re
 import shutil
 import sys
 import tarfile
-import time
 import zipfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import requests
-from tqdm import tqdm
 
+from common.datasets import word_vectors
 from common.datasets.librispeech_local import PARTITIONS, canonical
+from common.datasets.transfer import TIMEOUT, Remote, fetch, read_sums
 from common.records import StrataError
 
 OPENSLR = (
@@ -41,125 +39,6 @@ SHA256 = {
     "train-other-500.tar.gz": "ddb22f27f96ec163645d53215559df6aa36515f26e01dd70798188350adcb6d2",
 }
 
-ATTEMPTS = 5  # per mirror, in a row and without a byte gained
-PAUSE = 1.0  # seconds before the next, times the number of those failed
-TIMEOUT = 30  # seconds without a byte
-CHUNK = 1 << 16  # bytes; what a broken transfer loses at most
-
-
-@dataclass(frozen=True)
-class Remote:
-    """A file to fetch: where it may be had, and its checksum ("sha256:…", "md5:…") if known."""
-
-    name: str
-    urls: tuple[str, ...]
-    checksum: str | None
-
-
-def fetch(remote: Remote, folder: Path) -> Path:
-    """The file in `folder`, whole and checked; a broken transfer is kept as .part and resumed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / remote.name
-    if not target.is_file():
-        part = target.with_name(f"{target.name}.part")
-        _transfer(remote, part)
-        _check(part, remote, folder)
-        part.replace(target)
-    else:
-        _check(target, remote, folder)
-    return target
-
-
-def _transfer(remote: Remote, part: Path) -> None:
-    """Fill `part` from the first mirror that gives the file."""
-    failures = []
-    for url in remote.urls:
-        stalled = 0
-        while stalled < ATTEMPTS:
-            before = _size(part)
-            try:
-                _resume(url, part)
-                return
-            except requests.HTTPError as error:
-                failures.append(f"{url}: {error}")
-                break
-            except requests.RequestException as error:
-                failures.append(f"{url}: {type(error).__name__}")
-                stalled = 0 if _size(part) > before else stalled + 1
-                time.sleep(PAUSE * stalled)
-    tried = "; ".join(dict.fromkeys(failures))
-    raise StrataError(
-        f"{remote.name} could not be fetched ({tried}). {_size(part)} bytes are kept: run this "
-        "again and it resumes there. Another mirror: --openslr URL or --zenodo URL; or fetch the "
-        f"file by other means and put it at {part.with_suffix('')}"
-    )
-
-
-def _resume(url: str, part: Path) -> None:
-    """Append what `part` lacks; start over where the server cannot or the file has shrunk."""
-    have = _size(part)
-    asked = {"Range": f"bytes={have}-"} if have else {}
-    # Archives are stored compressed: "identity" keeps lengths and offsets those of the file.
-    headers = {"Accept-Encoding": "identity", **asked}
-    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
-        if answer.status_code == requests.codes.requested_range_not_satisfiable:
-            if _total(answer) != have:
-                part.unlink()
-                raise requests.ConnectionError("the kept part is longer than the file")
-            return
-        answer.raise_for_status()
-        resumed = answer.status_code == requests.codes.partial_content
-        start = have if resumed else 0
-        length = int(answer.headers.get("Content-Length", 0))
-        total = start + length or None
-        bar = tqdm(desc=part.stem, initial=start, total=total, unit="B", unit_scale=True)
-        with part.open("ab" if resumed else "wb") as file, bar:
-            for chunk in answer.iter_content(CHUNK):
-                bar.update(file.write(chunk))
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
-
-
-def _total(answer: requests.Response) -> int:
-    """Length of the whole file, from "Content-Range: bytes */1234"; -1 where it is not given."""
-    match = re.search(r"/(\d+)$", answer.headers.get("Content-Range", ""))
-    return int(match[1]) if match else -1
-
-
-def digest(path: Path, algorithm: str) -> str:
-    """Hexadecimal checksum of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
-
-
-def _check(path: Path, remote: Remote, folder: Path) -> None:
-    """Compare with the publisher's checksum, else with the one recorded at the first download."""
-    sums = folder / "SHA256SUMS"
-    recorded = _read_sums(sums.read_text() if sums.is_file() else "").get(remote.name)
-    wanted = remote.checksum or (f"sha256:{recorded}" if recorded else None)
-    if wanted is None:
-        with sums.open("a") as file:
-            file.write(f"{digest(path, 'sha256')}  {remote.name}\n")
-        print(f"{remote.name}: no published checksum; recorded this one's in {sums}")
-        return
-    algorithm, _, value = wanted.partition(":")
-    found = digest(path, algorithm)
-    if found != value:
-        size = path.stat().st_size
-        path.unlink()
-        raise StrataError(
-            f"{remote.name}: {algorithm} is {found}, should be {value} ({size} bytes). Damaged on "
-            "the way, or a mirror out of date: it was deleted, run this again"
-        )
-
-
-def _read_sums(text: str) -> dict[str, str]:
-    """File name -> checksum, from the output of md5sum or sha256sum."""
-    lines = (line.split() for line in text.splitlines())
-    return {PurePosixPath(f[1].lstrip("*")).name: f[0] for f in lines if len(f) == 2}
-
 
 def audio_archive(partition: str, mirrors: Sequence[str]) -> Remote:
     """OpenSLR's archive of a partition; an unlisted one is checked against its md5sum.txt."""
@@ -174,7 +53,7 @@ def _published_md5(name: str, mirrors: Iterable[str]) -> str | None:
             answer = requests.get(f"{mirror.rstrip('/')}/md5sum.txt", timeout=TIMEOUT)
         except requests.RequestException:
             continue
-        if answer.ok and name in (sums := _read_sums(answer.text)):
+        if answer.ok and name in (sums := read_sums(answer.text)):
             return f"md5:{sums[name]}"
     return None
 
@@ -281,27 +160,48 @@ def librispeech(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; 1 on failure, with the reason on stderr."""
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m common.datasets.download")
-    corpora = parser.add_subparsers(dest="corpus", required=True)
-    libri = corpora.add_parser("librispeech", help="audio and alignments of a partition")
-    libri.add_argument("--partition", default="dev_clean", help=", ".join(PARTITIONS))
-    libri.add_argument("--root", type=Path, required=True, help="folder to put everything in")
-    libri.add_argument("--openslr", action="append", help="base URL of a mirror of OpenSLR 12")
-    libri.add_argument("--zenodo", default=ZENODO, help="API URL of the alignments' record")
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
-        audio, alignments = librispeech(
-            options.partition, options.root, options.openslr or OPENSLR, options.zenodo
-        )
+        print(_librispeech(options) if options.what == "librispeech" else _vectors(options))
     except StrataError as error:
         print(error, file=sys.stderr)
         return 1
-    print(
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        prog="python -m common.datasets.download",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    kinds = parser.add_subparsers(dest="what", required=True)
+    libri = kinds.add_parser("librispeech", help="audio and alignments of a partition")
+    libri.add_argument("--partition", default="dev_clean", help=", ".join(PARTITIONS))
+    libri.add_argument("--openslr", action="append", help="base URL of a mirror of OpenSLR 12")
+    libri.add_argument("--zenodo", default=ZENODO, help="API URL of the alignments' record")
+    for name, source in word_vectors.SOURCES.items():
+        table = kinds.add_parser(name, help=source.what, description=source.what)
+        table.add_argument("--url", help=f"another address, instead of {source.urls[0]}")
+    for kind in kinds.choices.values():
+        kind.add_argument("--root", type=Path, required=True, help="folder to put everything in")
+    return parser
+
+
+def _librispeech(options: argparse.Namespace) -> str:
+    audio, alignments = librispeech(
+        options.partition, options.root, options.openslr or OPENSLR, options.zenodo
+    )
+    return (
         f"audio: {audio}\nalignments: {alignments}\nuse: dataset=librispeech_local "
         f"dataset.partition={canonical(options.partition)} dataset.audio_root={options.root} "
         f"dataset.alignment_root={options.root / 'alignments'}"
     )
-    return 0
+
+
+def _vectors(options: argparse.Namespace) -> str:
+    path = word_vectors.download(options.what, options.root, options.url)
+    return f"vectors: {path}\nuse: experiment=cca_{options.what} target.path={path}"
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from threading import Thread
 import pytest
 from speech import PHONES, WORDS, textgrid, write_audio
 
-from common.datasets import download
+from analysis.embeddings import read_table
+from common.datasets import download, transfer, word_vectors
 from common.datasets.librispeech_local import LibriSpeechLocal
 from common.records import StrataError
 
@@ -72,8 +73,8 @@ class MirrorHandler(BaseHTTPRequestHandler):
 def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
     """Both archives of a LibriSpeech of one utterance, and Zenodo's description of the second."""
     monkeypatch.setattr(download, "SHA256", {})
-    monkeypatch.setattr(download, "PAUSE", 0)
-    monkeypatch.setattr(download, "CHUNK", 1000)
+    monkeypatch.setattr(transfer, "PAUSE", 0)
+    monkeypatch.setattr(transfer, "CHUNK", 1000)
     served = Mirror()
     tar, bundle = audio_tar(tmp_path), alignment_zip()
     served.files = {
@@ -142,7 +143,7 @@ def test_a_broken_transfer_resumes_where_it_broke(mirror: Mirror, tmp_path) -> N
     remote = download.audio_archive("dev_clean", [f"{mirror.url}/12"])
     mirror.cut = 2
     content = mirror.files["/12/dev-clean.tar.gz"]
-    path = download.fetch(remote, tmp_path)
+    path = transfer.fetch(remote, tmp_path)
     assert path.read_bytes() == content
     half = len(content) // 2 // 1000 * 1000
     more = (len(content) - half) // 2 // 1000 * 1000
@@ -167,7 +168,7 @@ def test_a_complete_part_and_a_server_without_ranges(mirror: Mirror, tmp_path) -
         folder = tmp_path / f"{len(part)}"
         folder.mkdir()
         (folder / "dev-clean.tar.gz.part").write_bytes(part)
-        assert download.fetch(remote, folder).read_bytes() == content
+        assert transfer.fetch(remote, folder).read_bytes() == content
 
 
 def test_a_wrong_checksum_is_an_error_and_nothing_is_unpacked(mirror, tmp_path, capsys) -> None:
@@ -191,22 +192,22 @@ def test_a_file_without_published_sum_is_recorded_then_compared(mirror, tmp_path
     del mirror.files["/12/md5sum.txt"]
     remote = download.audio_archive("dev-clean", [f"{mirror.url}/12"])
     assert remote.checksum is None
-    path = download.fetch(remote, tmp_path)
+    path = transfer.fetch(remote, tmp_path)
     assert "no published checksum; recorded" in capsys.readouterr().out
-    assert download.fetch(remote, tmp_path) == path
+    assert transfer.fetch(remote, tmp_path) == path
     path.write_bytes(b"changed")
     with pytest.raises(StrataError, match=r"dev-clean\.tar\.gz: sha256 is .* \(7 bytes\)"):
-        download.fetch(remote, tmp_path)
+        transfer.fetch(remote, tmp_path)
 
 
 def test_a_missing_file_tries_the_next_mirror_then_says_so(mirror, tmp_path) -> None:
     mirrors = [f"{mirror.url}/gone", f"{mirror.url}/12"]
-    assert download.fetch(download.audio_archive("dev-clean", mirrors), tmp_path / "a").is_file()
+    assert transfer.fetch(download.audio_archive("dev-clean", mirrors), tmp_path / "a").is_file()
     mirrors = [f"{mirror.url}/gone", "http://127.0.0.1:9"]
     with pytest.raises(
         StrataError, match=r"404 Client Error.*gone/.*; http://127\.0\.0\.1:9/.*Connec"
     ):
-        download.fetch(download.audio_archive("dev-clean", mirrors), tmp_path / "b")
+        transfer.fetch(download.audio_archive("dev-clean", mirrors), tmp_path / "b")
 
 
 def test_archives_cannot_write_outside_their_folder(mirror: Mirror, tmp_path) -> None:
@@ -240,3 +241,62 @@ def test_the_published_sums_are_whole() -> None:
     sums = download.SHA256
     assert len(sums) == 7
     assert all(re.fullmatch(r"[0-9a-f]{64}", value) for value in sums.values())
+
+
+VECTORS = "the 0.1 0.2\nking 0.3 0.4\n"
+
+
+def zipped(text: str, name: str = "table.txt") -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as bundle:
+        bundle.writestr(name, text)
+        bundle.writestr("__MACOSX/._table.txt", "left by an archiver")
+    return buffer.getvalue()
+
+
+def vectors(mirror: Mirror, root: Path, name: str = "glove", path: str = "/data/table.zip") -> int:
+    return download.main([name, "--root", str(root), "--url", f"{mirror.url}{path}"])
+
+
+@pytest.mark.parametrize("name", ["glove", "agwe"])
+def test_word_vectors_are_read_as_they_come(mirror, tmp_path, capsys, name: str) -> None:
+    mirror.files["/data/table.zip"] = zipped(VECTORS)
+    assert vectors(mirror, tmp_path / "v", name) == 0
+    told = capsys.readouterr().out
+    path = tmp_path / "v" / "table.zip"
+    assert f"use: experiment=cca_{name} target.path={path}" in told
+    assert read_table(path).words == ("the", "king")
+
+
+def test_word_vectors_are_recorded_then_compared(mirror, tmp_path, capsys) -> None:
+    """Nobody publishes their sums."""
+    content = zipped(VECTORS)
+    mirror.files["/data/table.zip"] = content
+    assert vectors(mirror, tmp_path) == vectors(mirror, tmp_path) == 0
+    recorded = (tmp_path / "SHA256SUMS").read_text()
+    assert recorded == f"{hashlib.sha256(content).hexdigest()}  table.zip\n"
+    assert len(mirror.requests) == 1
+    (tmp_path / "table.zip").unlink()
+    mirror.files["/data/table.zip"] = zipped(VECTORS + "queen 0.5 0.6\n")
+    assert vectors(mirror, tmp_path) == 1
+    assert "table.zip: sha256 is" in capsys.readouterr().err
+    assert not (tmp_path / "table.zip").exists()
+
+
+def test_a_web_page_instead_of_vectors_is_not_recorded(mirror, tmp_path, capsys) -> None:
+    mirror.files["/data/table.zip"] = b"<html>please log in</html>"
+    assert vectors(mirror, tmp_path) == 1
+    assert "is no zip file (26 bytes): a web page in its place" in capsys.readouterr().err
+    assert list(tmp_path.glob("*SUMS")) == list(tmp_path.glob("table.zip*")) == []
+    assert vectors(mirror, tmp_path, path="/") == 1
+    assert "must end in the name of a file" in capsys.readouterr().err
+
+
+def test_word_vectors_without_a_url_come_from_their_publishers(monkeypatch, tmp_path) -> None:
+    asked = []
+    monkeypatch.setattr(word_vectors, "fetch", lambda remote, root: asked.append(remote) or root)
+    for name in word_vectors.SOURCES:
+        assert download.main([name, "--root", str(tmp_path)]) == 0
+    assert [remote.name for remote in asked] == ["glove.840B.300d.zip", "librispeech_agwe_map.zip"]
+    assert [remote.checksum for remote in asked] == [None, None]
+    assert all(url.startswith("https://") for remote in asked for url in remote.urls)

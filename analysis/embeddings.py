@@ -1,0 +1,198 @@
+"""Tables of word vectors: GloVe, word2vec and fastText text, .npz, .safetensors, QVEC's features.
+
+Text: a word and its d numbers a line, parted by blanks; a first line "v d" may state the size. A
+word may hold blanks (GloVe 840B has ". . ."): the last d fields are the numbers. A .gz or .zip of
+such a file is read as it is.
+`.npz`: arrays `words` (v,) of strings and `vectors` (v, d). `.safetensors`: tensors `vectors`
+(v, d) and `words`, uint8: the words in UTF-8, one a line.
+QVEC (Tsvetkov et al. 2015): word, tab, JSON object feature -> share; a column for each feature.
+Pickles are not read: opening one can run any code.
+
+Case: an entry spelt just like the word comes first; where there is none, the table's first entry
+that differs in case alone stands in (tiers are lower-case, a table may write "London").
+"""
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from analysis.embedding_text import Row, Size, is_features, open_table, size_of, text_rows
+from common.records import StrataError
+
+VERSION = 1  # bumped when the same file would give other vectors
+BLOCK = 1 << 16  # rows of a .safetensors file in memory at once
+UNREADABLE = (".pkl", ".pickle", ".pt", ".pth", ".npy", ".bin", ".model")
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Word vectors: `words` (v,) as the file spells them, `vectors` (v, d).
+
+    `index` gives a word's row; it holds the words asked for that the table has, or, where none
+    were named, every spelling and its lower case. `counts` says, by reason, how many lines were
+    left out and how many words found in another case only.
+    """
+
+    words: tuple[str, ...]
+    vectors: Vectors
+    index: Mapping[str, int]
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+def read_table(path: str | Path, words: Collection[str] | None = None) -> Table:
+    """The vectors of `words` (of all, if None) in a file; other rows are not kept in memory.
+
+    Raises StrataError where the file is damaged or holds none of the words.
+    """
+    path = Path(path)
+    _check(path)
+    counts: Counter[str] = Counter()
+    wanted = None if words is None else frozenset(words) | {word.lower() for word in words}
+    if path.suffix == ".npz":
+        rows = _array_rows(*_read_npz(path))
+    elif path.suffix == ".safetensors":
+        rows = _safetensors_rows(path)
+    else:
+        rows = _text_rows(path, wanted, counts)
+    kept, vectors = _keep(rows, wanted, counts)
+    if not kept:
+        raise _nothing(path, words, counts)
+    return Table(kept, vectors, _index(kept, words, counts), dict(counts))
+
+
+def _check(path: Path) -> None:
+    if not path.is_file():
+        raise StrataError(f"{path}: there is no such file; name a table of word vectors")
+    if path.suffix in UNREADABLE:
+        raise StrataError(
+            f"{path}: {path.suffix} files are not read (pickles can run code; others hold no "
+            "words): save the table as text, .npz or .safetensors"
+        )
+
+
+def _keep(
+    rows: Iterable[Row], wanted: Collection[str] | None, counts: Counter[str]
+) -> tuple[tuple[str, ...], Vectors]:
+    """The first row of every wanted word, in any case; later ones and those not finite go."""
+    kept: dict[str, Vectors] = {}
+    for word, vector in rows:
+        if wanted is not None and word not in wanted and word.lower() not in wanted:
+            continue
+        if word in kept:
+            counts["repeats of a word"] += 1
+        elif not np.isfinite(vector).all():
+            counts["vectors with NaN or infinite numbers"] += 1
+        else:
+            kept[word] = vector
+    return tuple(kept), np.array(list(kept.values()), dtype=np.float32)
+
+
+def _index(
+    kept: tuple[str, ...], words: Collection[str] | None, counts: Counter[str]
+) -> dict[str, int]:
+    """Row of every word: of its own spelling, else of the first that differs in case alone."""
+    exact = {word: row for row, word in enumerate(kept)}
+    lowered: dict[str, int] = {}
+    for row, word in enumerate(kept):
+        lowered.setdefault(word.lower(), row)
+    if words is None:
+        return lowered | exact
+    other = {w: lowered[w.lower()] for w in words if w not in exact and w.lower() in lowered}
+    if other:
+        counts["words found in another case only"] += len(other)
+    return {word: exact[word] for word in words if word in exact} | other
+
+
+def _nothing(path: Path, words: Collection[str] | None, counts: Mapping[str, int]) -> StrataError:
+    left_out = "; ".join(f"{reason} {count}" for reason, count in counts.items())
+    left_out = f" (left out: {left_out})" if left_out else ""
+    if words is None:
+        return StrataError(f"{path}: holds no word vectors{left_out}")
+    examples = ", ".join(sorted(words)[:5]) or "none"
+    return StrataError(
+        f"{path}: shares no word with the {len(words)} asked for (as {examples}){left_out}: "
+        "another language, or stems for words? Give a table of the same words"
+    )
+
+
+def _read_npz(path: Path) -> tuple[NDArray[np.str_], NDArray[np.floating]]:
+    """Both arrays, whole: a compressed archive cannot be read by rows."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            words, vectors = arrays["words"], arrays["vectors"]
+    except (OSError, KeyError, TypeError, ValueError, BadZipFile) as error:
+        raise StrataError(
+            f"{path}: no arrays `words` and `vectors` ({error}). Pickled objects are not read, "
+            "they can run code: save the words as an array of strings"
+        ) from error
+    if words.dtype.kind != "U" or words.ndim != 1:
+        raise StrataError(f"{path}: `words` is {words.dtype} {words.shape}, not (v,) strings")
+    _check_vectors(path, vectors.shape, len(words), vectors.dtype.kind == "f")
+    return words, vectors
+
+
+def _array_rows(words: Iterable[str], vectors: NDArray[np.floating]) -> Iterator[Row]:
+    for word, vector in zip(words, vectors, strict=True):
+        yield str(word), vector.astype(np.float32)
+
+
+def _safetensors_rows(path: Path) -> Iterator[Row]:
+    """Rows by blocks, so that a large table is never whole in memory."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            words = file.get_tensor("words").tobytes().decode().removesuffix("\n").split("\n")
+            vectors = file.get_slice("vectors")
+            shape = tuple(vectors.get_shape())
+            _check_vectors(path, shape, len(words), vectors.get_dtype() in ("F16", "F32", "F64"))
+            for start in range(0, len(words), BLOCK):
+                end = min(start + BLOCK, len(words))
+                yield from _array_rows(words[start:end], vectors[start:end])
+    except (SafetensorError, UnicodeDecodeError) as error:
+        raise StrataError(
+            f"{path}: no tensors `words` (uint8, UTF-8, one word a line) and `vectors` ({error})"
+        ) from error
+
+
+def _check_vectors(path: Path, shape: tuple[int, ...], words: int, floats: bool) -> None:
+    if not floats or len(shape) != 2 or shape[0] != words or shape[1] < 1:
+        raise StrataError(
+            f"{path}: `vectors` has shape {shape} for {words} words: it must be (v, d), floats"
+        )
+
+
+def _text_rows(path: Path, wanted: Collection[str] | None, counts: Counter[str]) -> Iterator[Row]:
+    """Rows of a text file, QVEC's or other; `wanted` spares parsing the others' numbers."""
+    with open_table(path) as lines:
+        head = [line for line, _ in zip(lines, range(100), strict=False)]
+    if head and is_features(head[0]):
+        with open_table(path) as lines:
+            yield from _feature_rows(path, lines)
+        return
+    size: Size = size_of(path, head)
+    with open_table(path) as lines:
+        yield from text_rows(path, lines, size, wanted, counts)
+
+
+def _feature_rows(path: Path, lines: Iterable[bytes]) -> Iterator[Row]:
+    """Rows of QVEC's features; the columns are all features of the file, in their order."""
+    entries = []
+    for number, line in enumerate(lines, 1):
+        try:
+            word, _, features = line.decode().rstrip("\r\n").partition("\t")
+            entries.append((word, {str(k): float(v) for k, v in json.loads(features).items()}))
+        except (ValueError, AttributeError) as error:
+            raise StrataError(f"{path}: line {number} is not word, tab, JSON object") from error
+    columns = {name: i for i, name in enumerate(sorted({f for _, own in entries for f in own}))}
+    for word, own in entries:
+        vector = np.zeros(len(columns), dtype=np.float32)
+        vector[[columns[name] for name in own]] = list(own.values())
+        yield word, vector
