@@ -1,13 +1,13 @@
 """Who writes frames to disk as the forward pass hands them on."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from analysis.consumers import Consumer, Item
-from analysis.frames_store import StoredType, Stretches
+from analysis.frames_store import Stretches
 from analysis.pooling import MEL_HOP, to_grid
 from common.architecture import Layer
 from common.cache import Entry
@@ -23,7 +23,7 @@ class FrameWriter(Consumer):
     """
 
     def __init__(
-        self, stretches: Stretches, entry: Entry, layers: Sequence[Layer], stored: StoredType
+        self, stretches: Stretches, entry: Entry, layers: Sequence[Layer], stored: str
     ) -> None:
         self.stretches = stretches
         self.entry = entry
@@ -38,6 +38,10 @@ class FrameWriter(Consumer):
     def utterances(self) -> Iterable[int]:
         """Utterances with a stretch."""
         return np.unique(self.stretches.utterance).tolist() if self.layers else ()
+
+    def layer_names(self) -> Collection[str]:
+        """Layers that the entry lacks."""
+        return self.layers.keys()
 
     def order(self, utterance: int) -> tuple[int, ...]:  # noqa: ARG002
         """Any order will do."""
@@ -75,7 +79,7 @@ class FrameWriter(Consumer):
             raise StrataError(
                 f"layer {layer.name} gives NaN or infinite values: try precision=fp32"
             )
-        if largest > (most := float(np.finfo(self.stored).max)):
+        if largest > (most := float(np.finfo(np.dtype(self.stored)).max)):
             raise StrataError(
                 f"layer {layer.name} has values up to {largest:.3g}, more than {self.stored} holds "
                 f"({most:.3g}): store its frames as float32"

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,6 @@ from common.records import Interval, Utterance
 
 VERSION = 1  # bumped when the frames that are stored would be others
 
-StoredType = Literal["float16", "float32"]
 Index = NDArray[np.int64]
 
 

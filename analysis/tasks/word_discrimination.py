@@ -71,10 +71,13 @@ class WarpedDiscrimination(FrameMetric):
         """The frames of whole words."""
         return unit == "word" and target in self.targets
 
+    def check(self, frames: "Frames") -> None:
+        """Some word is said twice, and there is another."""
+        check_pairs(*words_and_speakers(frames))
+
     def score(self, frames: "Frames") -> list[Score]:
         """All pairs first, pairs of different speakers and the pooled figure after them."""
-        label = codes([interval.label for interval in frames.intervals])
-        speaker = codes([utterance.speaker for utterance in frames.utterances])
+        label, speaker = words_and_speakers(frames)
         segments = [frames.of(k) for k in range(len(label))]
         means = np.stack([segment.mean(0, dtype=np.float64) for segment in segments])
         warped = pair_precision(Warping.of(segments), label, speaker)
@@ -85,6 +88,12 @@ class WarpedDiscrimination(FrameMetric):
     def summary(self, scores: list[Score], experiment: str) -> dict[str, object]:  # noqa: ARG002
         """How many pairs there are, and what chance would give."""
         return {"pairs": pairs_of(scores)}
+
+
+def words_and_speakers(frames: "Frames") -> tuple[Index, Index]:
+    """Numbers of each segment's word (n,) and speaker (n,)."""
+    words = codes([interval.label for interval in frames.intervals])
+    return words, codes([utterance.speaker for utterance in frames.utterances])
 
 
 def codes(names: list[str]) -> Index:

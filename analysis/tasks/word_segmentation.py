@@ -77,8 +77,8 @@ class Segmentation(FrameMetric):
     targets: ClassVar[tuple[str, ...]] = ("phone", "word")
 
     def __post_init__(self) -> None:
-        for key in ("windows", "prominences", "distances"):
-            object.__setattr__(self, key, tuple(getattr(self, key)))
+        for key, kind in (("windows", int), ("prominences", float), ("distances", str)):
+            object.__setattr__(self, key, tuple(map(kind, getattr(self, key))))
             if not getattr(self, key):
                 raise StrataError(f"metric.{key} is empty: give at least one value to try")
         if min(self.windows) < 1 or min(self.prominences) < 0:
@@ -97,6 +97,14 @@ class Segmentation(FrameMetric):
     def tolerance(self) -> int:
         """Half samples that a peak may be away from its boundary."""
         return round(2 * self.tolerance_ms * SAMPLE_RATE / 1000)
+
+    def accepts(self, unit: str, target: str) -> bool:
+        """Frames of whole utterances, against a tier."""
+        return unit == "frame" and target in self.targets
+
+    def check(self, frames: "Frames") -> None:
+        """There are two halves of speakers, and boundaries in both."""
+        check_reference(frames, reference_line(frames), tuning_half(frames))
 
     def score(self, frames: "Frames") -> list[Score]:
         """Choose the setting on one half of the speakers, report on the other."""

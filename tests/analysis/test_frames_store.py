@@ -9,7 +9,7 @@ import torch
 
 from analysis.consumers import Item
 from analysis.frame_writer import FrameWriter
-from analysis.frames_store import Frames, StoredType, Stretches, load_frames
+from analysis.frames_store import Frames, Stretches, load_frames
 from analysis.pooling import grid_geometry, to_grid
 from analysis.stream import stream
 from common.architecture import Layer
@@ -56,7 +56,7 @@ def hidden_of(encoder: Encoder, utterance: Utterance) -> dict[str, torch.Tensor]
 
 
 def collected(
-    folder: Path, encoder: Encoder, corpus: Corpus, stretches: Stretches, stored: StoredType
+    folder: Path, encoder: Encoder, corpus: Corpus, stretches: Stretches, stored: str
 ) -> tuple[Entry, dict[str, int]]:
     entry = Entry(folder)
     layers = [layer for layer in encoder.layers if layer.name in ("C6", "T0", "T3")]
@@ -78,7 +78,7 @@ def loaded(
 
 @pytest.mark.parametrize(("stored", "atol"), [("float32", 1e-5), ("float16", 2e-3)])
 def test_whole_utterances_come_back_with_their_own_frames(
-    stored: StoredType, atol: float, tmp_path: Path, encoder: Encoder, corpus: Corpus
+    stored: str, atol: float, tmp_path: Path, encoder: Encoder, corpus: Corpus
 ) -> None:
     stretches = Stretches(np.arange(len(LENGTHS)))
     entry, dropped = collected(tmp_path, encoder, corpus, stretches, stored)

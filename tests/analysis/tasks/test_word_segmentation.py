@@ -1,6 +1,7 @@
-"""Segmentation by peaks: a straightforward oracle, planted boundaries, invariances, hostile input."""
+"""Segmentation by peaks: an oracle by the letter, planted boundaries, hostile input."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def planted(
         part = np.repeat(means, lengths, axis=0) + noise * rng.normal(size=(ends[-1], d))
         cuts = [(GEOMETRY.centre(int(e) - 1) + GEOMETRY.centre(int(e))) // 2 for e in ends]
         edges = [0, *cuts[:-1], 320 * int(ends[-1]) + 80]
-        units = [Interval(a, b, "w") for a, b in zip(edges, edges[1:], strict=False)]
+        units = [Interval(a, b, "w") for a, b in pairwise(edges)]
         parts.append(part.astype(np.float32))
         described.append(utterance(f"u{k}", f"s{k % 4}", edges[-1], {"word": units}))
     return frames_of(parts, described)

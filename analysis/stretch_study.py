@@ -1,0 +1,142 @@
+"""Frames of whole utterances or of words, from disk."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Self
+
+import numpy as np
+import torch
+
+from analysis import frames_store, pooling, sampling
+from analysis.consumers import Consumer
+from analysis.frame_writer import FrameWriter
+from analysis.frames_store import Frames, Index, load_frames
+from analysis.metrics.base import FrameMetric
+from analysis.pooling import grid_geometry
+from analysis.stretch_sampling import StretchSamples, draw_stretches
+from analysis.study import Job, Scored, Setting, Study, metric_of
+from common.architecture import Layer
+from common.config import AnalysisConfig
+from common.records import Corpus
+from common.seeding import generator
+
+KIND = "frames"
+VERSIONS = {
+    "sampling": sampling.VERSION,
+    "pooling": pooling.VERSION,
+    "frames": frames_store.VERSION,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class StretchStudy(Study):
+    """Metrics of frames: experiments on the same stretches share them, whatever they look for."""
+
+    drawn: Mapping[str, StretchSamples]
+    corpus: Corpus
+    seed: int
+    stored: str
+
+    @classmethod
+    def build(cls, setting: Setting, name: str, analysis: AnalysisConfig) -> Self:
+        """Draw stretches; which sample chose which of them changes no frame."""
+        config, corpus = setting.config, setting.corpus
+        drawn = draw_stretches(corpus, analysis, config.sampling, config.seed)
+        key = dict(setting.key) | {
+            "unit": analysis.unit,
+            "stored": analysis.stored,
+            "versions": VERSIONS,
+            "drawn": drawn.digest(),
+        }
+        entry = setting.cache.entry(KIND, key)
+        experiments, each = {name: analysis}, {name: drawn}
+        study = cls(experiments, setting.layers, entry, each, corpus, config.seed, analysis.stored)
+        study.check(name)
+        return study
+
+    def check(self, name: str) -> None:
+        """Raise if the metric cannot score what was drawn, before anything is computed."""
+        drawn, utterances = self.drawn[name], self.corpus.utterances
+        for sample, chosen in enumerate(drawn.chosen):
+            own = [utterances[u] for u in drawn.stretches.utterance[chosen]]
+            zero = np.zeros(len(own), dtype=np.int64)
+            announced = Frames(
+                hidden=np.zeros((0, 0), dtype=np.float32),
+                starts=zero,
+                offsets=np.zeros(len(own) + 1, dtype=np.int64),
+                geometry=pooling.grid_geometry(self.layers[-1].geometry),
+                utterances=tuple(own),
+                n_samples=np.array([u.n_samples for u in own]),
+                tier=str(self.experiments[name].target.kind),
+                seed=self.sample_seed(sample),
+                intervals=tuple(drawn.intervals[k] for k in chosen) if drawn.intervals else (),
+            )
+            frame_metric(self.experiments[name]).check(announced)
+
+    def joined(self, other: Self) -> Self:
+        """Both have drawn the same stretches."""
+        experiments = {**self.experiments, **other.experiments}
+        return replace(self, experiments=experiments, drawn={**self.drawn, **other.drawn})
+
+    def complete(self) -> bool:
+        """Every layer's frames are there."""
+        return all(self.entry.has(layer.name) for layer in self.needed_layers())
+
+    def consumer(self, device: torch.device) -> Consumer:  # noqa: ARG002
+        """Frames of the layers that are missing."""
+        stretches = next(iter(self.drawn.values())).stretches
+        return FrameWriter(stretches, self.entry, self.needed_layers(), self.stored)
+
+    def jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
+        """A job per experiment, sample and layer."""
+        for name, drawn in self.drawn.items():
+            for sample, own in enumerate(drawn.chosen):
+                for layer in self.layers:
+                    if layer.name in chosen[name]:
+                        yield partial(self._score, name, sample, own, layer)
+
+    def _score(self, name: str, sample: int, chosen: Index, layer: Layer) -> list[Scored]:
+        drawn, analysis = self.drawn[name], self.experiments[name]
+        frames = load_frames(
+            self.entry,
+            layer.name,
+            grid_geometry(layer.geometry),
+            drawn.stretches,
+            chosen,
+            self.corpus.utterances,
+            drawn.intervals,
+            str(analysis.target.kind),
+            self.sample_seed(sample),
+        )
+        score = partial(frame_metric(analysis).score, frames)
+        n = len(frames.utterances)
+        return [Scored(name, layer, sample, n, "speaker", self.guarded(name, layer.name, score))]
+
+    def sample_seed(self, sample: int) -> int:
+        """The sample's own seed."""
+        return int(generator(self.seed, "sample", sample).integers(2**31))
+
+    def describe(self) -> dict[str, object]:
+        """Stretches of each sample, for each experiment."""
+        return {
+            "experiments": list(self.experiments),
+            "frames_stored_as": self.stored,
+            "drawn": {
+                name: {
+                    "stretches_per_sample": [len(chosen) for chosen in drawn.chosen],
+                    "stretches_drawn_by_any_sample": len(drawn.stretches.utterance),
+                    "labels": len({interval.label for interval in drawn.intervals}),
+                    "dropped": drawn.dropped,
+                }
+                for name, drawn in self.drawn.items()
+            },
+        }
+
+
+def frame_metric(analysis: AnalysisConfig) -> FrameMetric:
+    """The metric of an analysis whose study keeps frames."""
+    metric = metric_of(analysis)
+    if not isinstance(metric, FrameMetric):
+        raise TypeError(f"{metric.name} does not score frames")
+    return metric
