@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from analysis.consumers import Consumer, Item
 from analysis.frames_store import Stretches
 from analysis.pooling import MEL_HOP, to_grid
+from analysis.targets import MEL, MEL_BINS, mel
 from common.architecture import Layer
 from common.cache import Entry
 from common.frames import FrameGeometry
@@ -19,7 +20,8 @@ from common.records import StrataError
 class FrameWriter(Consumer):
     """Writes the frames of stretches to disk as they come: nothing of them stays in memory.
 
-    Layers faster than 10 ms are laid on that grid. `stored`: the type on disk.
+    Layers faster than 10 ms are laid on that grid; `MEL` among the layers is the filterbank.
+    `stored`: the type on disk.
     """
 
     def __init__(
@@ -41,7 +43,7 @@ class FrameWriter(Consumer):
 
     def layer_names(self) -> Collection[str]:
         """Layers that the entry lacks."""
-        return self.layers.keys()
+        return self.layers.keys() - {MEL.name}
 
     def order(self, utterance: int) -> tuple[int, ...]:  # noqa: ARG002
         """Any order will do."""
@@ -52,6 +54,10 @@ class FrameWriter(Consumer):
         self._items = [(i, it) for i, it in enumerate(items) if self.stretches.of(it.index)]
         for _, item in self._items:
             self._n_samples[self.stretches.of(item.index)] = len(item.waveform)
+        if MEL.name in self.layers and self._items:
+            own = {i: mel(item.waveform) for i, item in self._items}
+            nothing = torch.zeros(0, MEL_BINS)
+            self.add(MEL, [own.get(i, nothing) for i in range(len(items))])
 
     def add(self, layer: Layer, frames: Sequence[torch.Tensor]) -> None:
         """Append the frames of each stretch."""

@@ -1,7 +1,7 @@
 """Frames of whole utterances, or of stretches of them, on disk."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from common.cache import Entry
 from common.frames import FrameGeometry
 from common.records import Interval, Utterance
+from common.seeding import generator
 
 VERSION = 1  # bumped when the frames that are stored would be others
 
@@ -44,6 +45,13 @@ class Frames:
         """Frames (t, d) of a stretch."""
         length = self.offsets[stretch + 1] - self.offsets[stretch]
         return self.hidden[self.starts[stretch] : self.starts[stretch] + length]
+
+    def shuffled(self) -> "Frames":
+        """The same with the intervals permuted among the stretches: what is found is chance."""
+        order = generator(self.seed, "shuffled labels", len(self.intervals)).permutation(
+            len(self.intervals)
+        )
+        return replace(self, intervals=tuple(self.intervals[k] for k in order))
 
     def read(self, start: int, end: int) -> NDArray[np.floating]:
         """Frames [start, end) of all stretches one after another."""

@@ -8,14 +8,15 @@ from typing import Self
 import numpy as np
 import torch
 
-from analysis import frames_store, pooling, sampling
+from analysis import frames_store, pooling, sampling, targets
 from analysis.consumers import Consumer
 from analysis.frame_writer import FrameWriter
-from analysis.frames_store import Frames, Index, load_frames
+from analysis.frames_store import Frames, load_frames
 from analysis.metrics.base import FrameMetric
 from analysis.pooling import grid_geometry
 from analysis.stretch_sampling import StretchSamples, draw_stretches
 from analysis.study import Job, Scored, Setting, Study, metric_of
+from analysis.targets import MEL
 from common.architecture import Layer
 from common.config import AnalysisConfig
 from common.records import Corpus
@@ -26,6 +27,7 @@ VERSIONS = {
     "sampling": sampling.VERSION,
     "pooling": pooling.VERSION,
     "frames": frames_store.VERSION,
+    "targets": targets.VERSION,  # of the mel frames that are kept for the controls
 }
 
 
@@ -41,6 +43,7 @@ class StretchStudy(Study):
     @classmethod
     def build(cls, setting: Setting, name: str, analysis: AnalysisConfig) -> Self:
         """Draw stretches; which sample chose which of them changes no frame."""
+        setting.refuse_partitions(name, analysis)
         config, corpus = setting.config, setting.corpus
         drawn = draw_stretches(corpus, analysis, config.sampling, config.seed)
         key = dict(setting.key) | {
@@ -49,9 +52,16 @@ class StretchStudy(Study):
             "versions": VERSIONS,
             "drawn": drawn.digest(),
         }
-        entry = setting.cache.entry(KIND, key)
-        experiments, each = {name: analysis}, {name: drawn}
-        study = cls(experiments, setting.layers, entry, each, corpus, config.seed, analysis.stored)
+        study = cls(
+            experiments={name: analysis},
+            layers=setting.layers,
+            entry=setting.cache.entry(KIND, key),
+            drawn={name: drawn},
+            corpus=corpus,
+            seed=config.seed,
+            stored=analysis.stored,
+            controls=config.controls,
+        )
         study.check(name)
         return study
 
@@ -83,6 +93,10 @@ class StretchStudy(Study):
         """Every layer's frames are there."""
         return all(self.entry.has(layer.name) for layer in self.needed_layers())
 
+    def needed_layers(self) -> list[Layer]:
+        """Layers that any of the experiments covers, and mel where controls are wanted."""
+        return super().needed_layers() + ([MEL] if self.controls else [])
+
     def consumer(self, device: torch.device) -> Consumer:  # noqa: ARG002
         """Frames of the layers that are missing."""
         stretches = next(iter(self.drawn.values())).stretches
@@ -90,28 +104,51 @@ class StretchStudy(Study):
 
     def jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
         """A job per experiment, sample and layer."""
-        for name, drawn in self.drawn.items():
-            for sample, own in enumerate(drawn.chosen):
-                for layer in self.layers:
-                    if layer.name in chosen[name]:
-                        yield partial(self._score, name, sample, own, layer)
+        for name, sample in self._samples():
+            for layer in self.layers:
+                if layer.name in chosen[name]:
+                    yield partial(self._score, name, sample, layer)
 
-    def _score(self, name: str, sample: int, chosen: Index, layer: Layer) -> list[Scored]:
-        drawn, analysis = self.drawn[name], self.experiments[name]
-        frames = load_frames(
+    def control_jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
+        """Mel in a layer's place; every layer with labels permuted, where stretches have labels."""
+        for name, sample in self._samples():
+            if chosen[name]:
+                yield partial(self._score, name, sample, MEL, "mel")
+            for layer in self.layers:
+                if layer.name in chosen[name] and self.drawn[name].intervals:
+                    yield partial(self._score, name, sample, layer, "shuffled_labels")
+
+    def without_controls(self) -> dict[str, dict[str, str]]:
+        """Boundaries have no labels."""
+        why = {"shuffled_labels": "frames are compared with boundaries: there are no labels"}
+        return {name: why for name, drawn in self.drawn.items() if not drawn.intervals}
+
+    def _samples(self) -> Iterator[tuple[str, int]]:
+        for name, drawn in self.drawn.items():
+            for sample in range(len(drawn.chosen)):
+                yield name, sample
+
+    def _score(self, name: str, sample: int, layer: Layer, control: str = "") -> list[Scored]:
+        frames = self._frames(name, sample, layer)
+        if control == "shuffled_labels":
+            frames = frames.shuffled()
+        score = partial(frame_metric(self.experiments[name]).score, frames)
+        scores = self.guarded(name, layer.name, score)
+        return [Scored(name, layer, sample, len(frames.utterances), "speaker", scores, control)]
+
+    def _frames(self, name: str, sample: int, layer: Layer) -> Frames:
+        drawn = self.drawn[name]
+        return load_frames(
             self.entry,
             layer.name,
             grid_geometry(layer.geometry),
             drawn.stretches,
-            chosen,
+            drawn.chosen[sample],
             self.corpus.utterances,
             drawn.intervals,
-            str(analysis.target.kind),
+            str(self.experiments[name].target.kind),
             self.sample_seed(sample),
         )
-        score = partial(frame_metric(analysis).score, frames)
-        n = len(frames.utterances)
-        return [Scored(name, layer, sample, n, "speaker", self.guarded(name, layer.name, score))]
 
     def sample_seed(self, sample: int) -> int:
         """The sample's own seed."""

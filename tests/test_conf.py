@@ -37,12 +37,14 @@ LACKING = {
     ("dataset", "textgrid"): ["dataset.audio_root={tmp}"],
     ("dataset", "librispeech_local"): ["dataset.audio_root={tmp}", "dataset.alignment_root=null"],
     ("dataset", "timit"): ["dataset.root={tmp}"],
+    ("dataset", "recordings"): ["dataset.audio_root={tmp}"],
     ("model", "hf"): ["model.checkpoint=owner/name"],
     ("layers", "single"): ["layers.index=3"],
     ("experiment", "cca_glove"): ["target.path={tmp}"],
     ("experiment", "cca_agwe"): ["target.path={tmp}"],
     ("experiment", "cca_semantic"): ["target.path={tmp}"],
     ("experiment", "cca_syntactic"): ["target.path={tmp}"],
+    ("experiment", "spoken_sts"): ["target.path={tmp}"],
 }
 KEYS = [field.name for field in fields(Config)]
 PHONE = ["experiment=cca_phone", "model=wav2vec2_tiny", "dataset=synthetic"]
@@ -146,7 +148,8 @@ def test_the_models_are_those_of_the_issue() -> None:
 @pytest.mark.parametrize("name", ANALYSES)
 def test_an_analysis_is_an_experiment_of_the_same_name(name: str, tmp_path: Path) -> None:
     config = resolved(f"experiment={name}", *lacking({"experiment": name}, tmp_path))
-    assert list(config.experiments) == [name]
+    beside = {"word_discrimination": ["word_discrimination_dtw"]}  # on a draw of the same words
+    assert list(config.experiments) == [name, *beside.get(name, [])]
     assert (config.name, config.task) == (name, "analysis")
     assert (config.model.name, type(config.dataset).__name__) == ("wav2vec2_base", "LibriSpeech")
 
@@ -217,6 +220,21 @@ def test_a_targets_file_is_asked_for_with_the_way_to_get_it(tmp_path: Path) -> N
     assert config.experiments["cca_glove"].target.path == str(table)
     with pytest.raises(StrataError, match=r"experiments\.cca_glove\.target\.path="):
         resolved("experiment=cca_phone", f"target.path={table}")
+
+
+def test_full_is_every_analysis_with_controls_and_leaves_out_what_lacks_a_file(
+    tmp_path: Path,
+) -> None:
+    config = resolved("experiment=full")
+    assert set(config.experiments) | set(config.left_out) == set(ANALYSES)
+    assert config.controls
+    assert not resolved("experiment=paper").controls
+    for name, why in config.left_out.items():
+        assert f"experiments.{name}.target.path is not given: " in why
+    paths = [f"experiments.{name}.target.path={tmp_path}" for name in config.left_out]
+    assert resolved("experiment=full", *paths).left_out == {}
+    with pytest.raises(StrataError, match="no such file"):  # what was given must be there
+        resolved("experiment=full", f"{paths[0]}/absent")
 
 
 def test_a_metric_that_does_not_fit_its_own_analysis_is_refused() -> None:
@@ -405,6 +423,7 @@ def clean_env(**more: str) -> dict[str, str]:
 
 def test_composing_and_resolving_import_no_torch() -> None:
     each = [["experiment=paper", f"metric={name}"] for name in SIMILARITIES]
+    each += [[f"experiment={name}"] for name in ("word_segmentation", "word_discrimination")]
     each += [["experiment=demo"], ["experiment=cca_phone", "tracking=wandb"], ["experiment=cache"]]
     command = [sys.executable, "-c", IMPORTS_NO_TORCH, str(CONF), json.dumps(each)]
     done = subprocess.run(

@@ -67,7 +67,7 @@ class FrameMetric(Metric):
         """Anything, against a tier that it takes."""
         return target in self.targets
 
-    def check(self, frames: "Frames") -> None:  # noqa: B027
+    def check(self, frames: "Frames") -> None:
         """Raise a StrataError if these stretches, still without frames (0, 0), cannot be scored.
 
         Called for every sample before the forward pass.
