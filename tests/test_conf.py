@@ -16,6 +16,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from analysis.metrics.base import Metric
@@ -98,20 +99,29 @@ def test_every_option_of_every_group_composes_and_resolves(
         assert isinstance(member.metric, Metric)
 
 
+@pytest.fixture(scope="module")
+def families(hydra: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Family of each analysis's own metric."""
+    tmp = tmp_path_factory.mktemp("given")
+    more = {name: lacking({"experiment": name}, tmp) for name in ANALYSES}
+    return {
+        name: resolved(f"experiment={name}", *more[name]).experiments[name].metric.family
+        for name in ANALYSES
+    }
+
+
 @pytest.mark.parametrize("name", METRICS)
-def test_every_metric_is_for_the_analyses_of_its_family(name: str, tmp_path: Path) -> None:
-    takers = []
-    for experiment in ANALYSES:
-        more = lacking({"experiment": experiment}, tmp_path)
-        own = resolved(f"experiment={experiment}", *more).experiments[experiment].metric
-        try:
-            config = resolved(f"experiment={experiment}", f"metric={name}", *more)
-        except StrataError:  # of another family: tests/analysis/test_unit_study.py
-            continue
-        assert config.experiments[experiment].metric.name == name
-        takers.append(experiment)
-        assert own.family == config.metric.family
-    assert takers
+def test_every_metric_is_for_the_analyses_of_its_family(
+    name: str, families: dict[str, str], tmp_path: Path
+) -> None:
+    family = instantiate(OmegaConf.load(CONF / f"metric/{name}.yaml")).family
+    taker = next(analysis for analysis, own in families.items() if own == family)
+    more = lacking({"experiment": taker}, tmp_path)
+    config = resolved(f"experiment={taker}", f"metric={name}", *more)
+    assert config.experiments[taker].metric.name == name
+    alone = "cca_phone" if family != families["cca_phone"] else "word_segmentation"
+    with pytest.raises(StrataError, match=f"metric={name}: a {family} metric"):
+        resolved(f"experiment={alone}", f"metric={name}")
 
 
 def test_the_groups_are_those_of_the_design() -> None:

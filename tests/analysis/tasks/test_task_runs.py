@@ -171,6 +171,23 @@ def test_judges_who_hear_as_one_layer_does_agree_with_it(
     assert run.metadata["scoring"]["spoken_sts"] == {"pairs_scored": {"28 of 29": 12}}
 
 
+def test_controls_stand_beside(small: list[str], tmp_path: Path) -> None:
+    overrides = [*small, *DEBUG, "layers=single", "layers.index=3", "controls=true"]
+    more = "+analysis@experiments.word_segmentation=word_segmentation"
+    run = execute(tmp_path, "experiment=word_discrimination", more, *overrides)
+    rows = run.rows.fillna({"control": ""})
+    found = {
+        name: set(own["control"]) - {""} for name, own in rows.groupby("experiment", sort=False)
+    }
+    controls = {"mel", "random_weights", "shuffled_labels"}
+    assert found["word_discrimination"] == found["word_discrimination_dtw"] == controls
+    assert found["word_segmentation"] == {"mel", "random_weights"}
+    (mel,) = rows[(rows["control"] == "mel") & (rows["metric"] == "boundary_f1")].itertuples()
+    assert (mel.layer, mel.dim) == ("mel", 80)
+    warped = rows[rows["metric"] == "average_precision_dtw"].set_index("control")["value"]
+    assert warped["mel"] > 1.5 * warped["shuffled_labels"]
+
+
 # Errors that come before the forward pass
 
 
@@ -185,7 +202,7 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object) -> None:
         raise AssertionError("the weights were read")
 
-    monkeypatch.setattr("analysis.experiment.load_encoder", never)
+    monkeypatch.setattr("analysis.measure.load_encoder", never)
 
 
 @pytest.mark.usefixtures("no_weights")
