@@ -149,6 +149,12 @@ def test_a_corpus_without_words_is_an_error_before_the_pass(
         execute(tmp_path, "experiment=cca_semantic", *common, *more)
 
 
+def test_one_label_alone_is_an_error_before_the_pass(common: list[str], tmp_path: Path) -> None:
+    more = ["experiments.cca_phone.sampling.labels=1", "cache=off"]
+    with pytest.raises(StrataError, match=r"1 phone label.*a comparison needs two"):
+        execute(tmp_path, "experiment=cca_phone", *common, *more)
+
+
 # Two partitions: here the folders of two speakers
 
 
