@@ -1,5 +1,6 @@
 """Frames of whole utterances or of words, from disk."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,7 +12,7 @@ import torch
 from analysis import frames_store, pooling, sampling, targets
 from analysis.consumers import Consumer
 from analysis.frame_writer import FrameWriter
-from analysis.frames_store import Frames, load_frames
+from analysis.frames_store import Frames, Stretches, load_frames
 from analysis.metrics.base import FrameMetric
 from analysis.pooling import grid_geometry
 from analysis.stretch_sampling import StretchSamples, draw_stretches
@@ -21,6 +22,8 @@ from common.architecture import Layer
 from common.config import AnalysisConfig
 from common.records import Corpus
 from common.seeding import generator
+
+log = logging.getLogger(__name__)
 
 KIND = "frames"
 VERSIONS = {
@@ -98,9 +101,25 @@ class StretchStudy(Study):
         return super().needed_layers() + ([MEL] if self.controls else [])
 
     def consumer(self, device: torch.device) -> Consumer:  # noqa: ARG002
-        """Frames of the layers that are missing."""
+        """Frames of the layers that are missing; says how much disk they will take."""
         stretches = next(iter(self.drawn.values())).stretches
+        missing = [layer for layer in self.needed_layers() if not self.entry.has(layer.name)]
+        log.info(
+            "%s: about %.2f GB of frames go to disk as %s",
+            ", ".join(self.experiments),
+            1e-9 * sum(self._bytes(stretches, layer) for layer in missing),
+            self.stored,
+        )
         return FrameWriter(stretches, self.entry, self.needed_layers(), self.stored)
+
+    def _bytes(self, stretches: Stretches, layer: Layer) -> int:
+        """What a layer's frames take on disk, as far as lengths are known without the audio."""
+        if stretches.start is None or stretches.end is None:
+            samples = sum(self.corpus.utterances[u].n_samples for u in stretches.utterance)
+        else:
+            samples = int((stretches.end - stretches.start).sum())
+        frames = samples // grid_geometry(layer.geometry).hop
+        return frames * layer.dim * np.dtype(self.stored).itemsize
 
     def jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
         """A job per experiment, sample and layer."""

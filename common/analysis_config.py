@@ -112,7 +112,9 @@ class AnalysisConfig:
     `split` null: the run's. A unit `frame` with labels is a stretch of 20 ms, labelled by what
     lies in its middle. `fit_partition` and `score_partition`: parts of the dataset, null for its
     own; where they differ, one is fitted on and the other one scored on, without folds.
-    `stored`: the type in which frames are kept, where a metric reads frames.
+    `stored`: the type in which frames are kept, where a metric reads frames. float16 takes half
+    the disk; it moved F1 of boundaries by up to 0.001 and average precision by 1e-6 on a small
+    model, and moves more where a dimension's mean is large beside its deviation.
     """
 
     unit: str = MISSING
