@@ -20,7 +20,7 @@ from analysis.study import Job, Scored, Setting, Study, metric_of
 from analysis.targets import MEL
 from common.architecture import Layer
 from common.config import AnalysisConfig
-from common.records import Corpus
+from common.records import Corpus, StrataError
 from common.seeding import generator
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,11 @@ class StretchStudy(Study):
     def build(cls, setting: Setting, name: str, analysis: AnalysisConfig) -> Self:
         """Draw stretches; which sample chose which of them changes no frame."""
         setting.refuse_partitions(name, analysis)
+        if analysis.unit != "frame" and analysis.pooling != "mean":
+            raise StrataError(
+                f"experiments.{name}.pooling={analysis.pooling}: {metric_of(analysis).name} takes "
+                "all frames of a segment; leave it at mean"
+            )
         config, corpus = setting.config, setting.corpus
         drawn = draw_stretches(corpus, analysis, config.sampling, config.seed)
         key = dict(setting.key) | {

@@ -96,6 +96,14 @@ def draw_units(
     folds = np.stack([draw_sample(table, s, instances, run, seed) for s in range(run.samples)])
     kept = (folds >= 0).any(0)
     dropped[f"{table.name}: beyond {instances} instances of a label"] = int((~kept).sum())
+    if run.samples > 1 and (folds >= 0).all():
+        log.warning(
+            "all %d %s units are in each of the %d samples: these differ by their folds only, and "
+            "not at all for a metric without folds",
+            len(table.label),
+            table.name,
+            run.samples,
+        )
     drawn = UnitSamples(
         unit=analysis.unit,
         name=table.name,

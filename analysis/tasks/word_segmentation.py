@@ -61,8 +61,8 @@ class Segmentation(FrameMetric):
     A reference boundary is the start or end of a unit of the tier, each moment once; those at the
     edges of the recording are left out. It is matched with at most one peak within `tolerance_ms`,
     a peak with at most one boundary. A peak lies halfway between the centres of the two frames it
-    parts (the published script puts it at the start of the first: 22.5 ms too early for frames of
-    25 ms every 20 ms).
+    parts. (The published script puts it at the start of the first: for frames of 25 ms every 20 ms
+    that is 22.5 ms too early, or 12.5 ms where an even number of distances is averaged.)
 
     Secondary figures: precision, recall, R-value (Räsänen et al. 2009) and over-segmentation.
     """

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from frames import GEOMETRY, frames_of, utterance
+from frames_in_memory import GEOMETRY, frames_of, utterance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cosine
 from scipy.stats import spearmanr
-from units import units_of
+from units_in_memory import units_of
 
 from analysis.tasks.sentence_pairs import SentencePairs, read_pairs
 from analysis.tasks.spoken_sts import SentenceSimilarity, pair_cosines

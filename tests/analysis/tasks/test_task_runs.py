@@ -226,6 +226,8 @@ def test_no_such_tier(experiment: str, tier: str, small: list[str], tmp_path: Pa
     [
         ("sampling.min_seconds=30", "no word unit is left to draw"),
         ("experiments.word_discrimination.sampling.labels=1", "1 word label.s. occur"),
+        ("experiments.word_discrimination_dtw.pooling=max", "takes all frames of a segment"),
+        ("experiments.word_discrimination_dtw.fit_partition=train", "in folds of one partition"),
     ],
 )
 def test_nothing_to_discriminate(

@@ -4,8 +4,8 @@ import logging
 
 import numpy as np
 import pytest
-from frames import frames_of, utterance
-from units import units_of
+from frames_in_memory import frames_of, utterance
+from units_in_memory import units_of
 
 from analysis.frames_store import Frames
 from analysis.tasks.word_discrimination import PooledDiscrimination, WarpedDiscrimination

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from frames import GEOMETRY, frames_of, utterance
+from frames_in_memory import GEOMETRY, frames_of, utterance
 from numpy.typing import NDArray
 from scipy.signal import find_peaks
 from scipy.sparse import csr_array
