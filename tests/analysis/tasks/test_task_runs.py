@@ -1,7 +1,6 @@
 """The tasks through the real configuration, a real small model and real audio."""
 
 import csv
-import logging
 from pathlib import Path
 
 import models
@@ -233,23 +232,14 @@ def test_no_such_tier(experiment: str, tier: str, small: list[str], tmp_path: Pa
 def test_nothing_to_discriminate(
     override: str, message: str, small: list[str], tmp_path: Path
 ) -> None:
-    fails(tmp_path, message, "experiment=word_discrimination", *small, *DEBUG, override)
+    overrides = [*small, *DEBUG, "dataset.minutes=1", override]
+    fails(tmp_path, message, "experiment=word_discrimination", *overrides)
 
 
 @pytest.mark.usefixtures("no_weights")
 def test_one_speaker_cannot_be_halved(small: list[str], tmp_path: Path) -> None:
-    overrides = [*small, *DEBUG, "dataset.speakers=1"]
+    overrides = [*small, *DEBUG, "dataset.minutes=1", "dataset.speakers=1"]
     fails(tmp_path, "of 1 speaker", "experiment=word_segmentation", *overrides)
-
-
-def test_one_speaker_has_no_figure_of_different_speakers(
-    small: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    overrides = [*DEBUG, "dataset.speakers=1", "layers=single", "layers.index=3"]
-    with caplog.at_level(logging.WARNING):
-        run = execute(tmp_path, "experiment=word_discrimination", *small, *overrides)
-    assert "is said by two speakers (1 speakers in all)" in caplog.text
-    assert figures(run, "word_discrimination").keys() == {"average_precision"}
 
 
 @pytest.mark.usefixtures("no_weights")
