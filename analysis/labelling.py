@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from analysis.tasks.sentence_pairs import read_pairs
 from common.config import AnalysisConfig
 from common.records import Corpus, Interval, StrataError, Utterance
 
@@ -25,10 +26,21 @@ def labelled(corpus: Corpus, analysis: AnalysisConfig) -> list[tuple[int, Interv
         )
     if by == "speaker":
         check_speakers(corpus)
+    if analysis.target.kind == "sentence_pairs":
+        return recordings(corpus, str(analysis.target.path))
     return [
         (index, interval)
         for index, utterance in enumerate(corpus.utterances)
         for interval in units_of(utterance, unit, by)
+    ]
+
+
+def recordings(corpus: Corpus, path: str) -> list[tuple[int, Interval]]:
+    """Whole utterances, labelled by their sentence in a table of pairs; else by their id."""
+    pairs = read_pairs(path)
+    return [
+        (k, Interval(0, u.n_samples, pairs.sentence_of(u.id, u.text) or u.id))
+        for k, u in enumerate(corpus.utterances)
     ]
 
 

@@ -41,6 +41,13 @@ def grid_rows(geometry: FrameGeometry, n_samples: int) -> int:
     return max(0, (frames - kernel) // stride + 1)
 
 
+def grid_geometry(geometry: FrameGeometry) -> FrameGeometry:
+    """Which samples each row of a layer's grid sees."""
+    if geometry.hop > MEL_HOP:
+        return geometry
+    return geometry.then(*_kernel(geometry))
+
+
 def to_grid(hidden: torch.Tensor, geometry: FrameGeometry) -> torch.Tensor:
     """Rows (R, d) of a layer's frames (T, d): layers faster than 10 ms are mean-pooled to it.
 

@@ -2,9 +2,10 @@
 
 import logging
 
-from analysis import frame_study, unit_study
+from analysis import frame_study, stretch_study, unit_study
 from analysis.frame_study import FrameStudy
 from analysis.metrics.base import FrameMetric, MomentMetric
+from analysis.stretch_study import StretchStudy
 from analysis.study import Setting, Study, metric_of
 from analysis.unit_study import UnitStudy
 from common.config import AnalysisConfig
@@ -16,14 +17,15 @@ log = logging.getLogger(__name__)
 VERSIONS = {
     unit_study.KIND: unit_study.VERSIONS,
     frame_study.KIND: frame_study.VERSIONS,
+    stretch_study.KIND: stretch_study.VERSIONS,
 }
 
 
 def study_of(analysis: AnalysisConfig) -> type[Study]:
-    """The kind of study, by what the metric consumes: moments of frames, or vectors of units."""
+    """The kind of study, by what the metric consumes: moments, vectors of units, or frames."""
     metric = metric_of(analysis)
     if isinstance(metric, FrameMetric):
-        raise StrataError(f"{metric.name}: no study keeps whole utterances")
+        return StretchStudy
     if isinstance(metric, MomentMetric) and analysis.unit == "frame":
         return FrameStudy
     return UnitStudy

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from analysis.labelling import labelled, name_of
 from analysis.sampling import blocks, digest_of, group_keys, grouped_folds
 from common.config import AnalysisConfig, SamplingConfig, UnitSampling
-from common.records import Corpus, StrataError
+from common.records import SAMPLE_RATE, Corpus, Interval, StrataError
 from common.seeding import generator
 
 log = logging.getLogger(__name__)
@@ -96,6 +96,14 @@ def draw_units(
     folds = np.stack([draw_sample(table, s, instances, run, seed) for s in range(run.samples)])
     kept = (folds >= 0).any(0)
     dropped[f"{table.name}: beyond {instances} instances of a label"] = int((~kept).sum())
+    if run.samples > 1 and (folds >= 0).all():
+        log.warning(
+            "all %d %s units are in each of the %d samples: these differ by their folds only, and "
+            "not at all for a metric without folds",
+            len(table.label),
+            table.name,
+            run.samples,
+        )
     drawn = UnitSamples(
         unit=analysis.unit,
         name=table.name,
@@ -140,17 +148,40 @@ def unit_table(
 ) -> tuple[UnitTable, dict[str, int]]:
     """The units whose label is known and frequent enough, and counts of those left out."""
     name = name_of(analysis)
-    units = labelled(corpus, analysis)
+    units, dropped = long_enough(name, labelled(corpus, analysis), analysis.sampling)
     counts = Counter(interval.label for _, interval in units)
-    dropped: dict[str, int] = {}
     if known is not None:
-        counts, dropped = known_only(name, counts, known)
+        counts, unknown = known_only(name, counts, known)
+        dropped |= unknown
     labels, infrequent = eligible_labels(name, counts, analysis.sampling)
     codes = {label: code for code, label in enumerate(labels)}
     rows = [(u, iv.start, iv.end, codes[iv.label]) for u, iv in units if iv.label in codes]
     at, start, end, label = np.array(rows, dtype=np.int64).T
     own = None if scored is None else scored[at]
     return UnitTable(name, labels, at, start, end, label, own), dropped | infrequent
+
+
+def long_enough(
+    name: str, units: list[tuple[int, Interval]], sampling: UnitSampling
+) -> tuple[list[tuple[int, Interval]], dict[str, int]]:
+    """Units that last `min_seconds` and whose label has `min_characters`, and counts of others."""
+    shortest, fewest = sampling.min_seconds, sampling.min_characters
+    dropped: dict[str, int] = {}
+    if shortest is not None:
+        kept = [(u, iv) for u, iv in units if iv.end - iv.start >= shortest * SAMPLE_RATE]
+        dropped[f"{name}: shorter than {shortest:g} s"] = len(units) - len(kept)
+        units = kept
+    if fewest is not None:
+        kept = [(u, iv) for u, iv in units if len(iv.label) >= fewest]
+        dropped[f"{name}: label of less than {fewest} characters"] = len(units) - len(kept)
+        units = kept
+    if not units:
+        why = "; ".join(f"{reason} {count}" for reason, count in dropped.items())
+        raise StrataError(
+            f"no {name} unit is left to draw ({why or 'the dataset has none'}): use more speech, "
+            "or lower sampling.min_seconds and sampling.min_characters"
+        )
+    return units, dropped
 
 
 def known_only(

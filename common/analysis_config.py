@@ -25,7 +25,8 @@ SPLITS = ("frame", "utterance", "speaker")
 # An analysis may also ask for speakers where there are enough of them, else utterances.
 OWN_SPLITS = (*SPLITS, "speaker_else_utterance")
 LAYER_NAME = re.compile(r"[CT]\d+")
-LIMITS = ("utterances", "instances", "labels", "min_instances")
+LIMITS = ("utterances", "instances", "labels", "min_instances", "min_characters", "min_seconds")
+STORED = ("float32", "float16")
 
 
 def require(key: str, value: object, choices: Collection[object]) -> None:
@@ -34,7 +35,7 @@ def require(key: str, value: object, choices: Collection[object]) -> None:
         raise StrataError(f"{key}={value}: choose one of {', '.join(map(str, choices))}")
 
 
-def require_at_least(key: str, value: int | None, least: int) -> None:
+def require_at_least(key: str, value: float | None, least: int) -> None:
     """Raise if a number is given and too small."""
     if value is not None and value < least:
         raise StrataError(f"{key}={value}: it must be at least {least}")
@@ -67,17 +68,21 @@ class UnitSampling:
     """What an analysis draws. Null: no limit.
 
     `utterances` for frames; for labelled units at most `instances` of each of the `labels` most
-    frequent labels that occur `min_instances` times or more.
+    frequent labels that occur `min_instances` times or more, among units of `min_seconds` and
+    `min_characters` (of the label) or more.
     """
 
     utterances: int | None = None
     instances: int | None = None
     labels: int | None = None
     min_instances: int | None = None
+    min_characters: int | None = None
+    min_seconds: float | None = None
 
     def __post_init__(self) -> None:
         for key in LIMITS:
-            require_at_least(f"sampling.{key}", getattr(self, key), 1)
+            least = 0 if key == "min_seconds" else 1
+            require_at_least(f"sampling.{key}", getattr(self, key), least)
 
 
 @dataclass(kw_only=True)
@@ -107,6 +112,9 @@ class AnalysisConfig:
     `split` null: the run's. A unit `frame` with labels is a stretch of 20 ms, labelled by what
     lies in its middle. `fit_partition` and `score_partition`: parts of the dataset, null for its
     own; where they differ, one is fitted on and the other one scored on, without folds.
+    `stored`: the type in which frames are kept, where a metric reads frames. float16 takes half
+    the disk; it moved F1 of boundaries by up to 0.001 and average precision by 1e-6 on a small
+    model, and moves more where a dimension's mean is large beside its deviation.
     """
 
     unit: str = MISSING
@@ -118,8 +126,10 @@ class AnalysisConfig:
     split: str | None = None
     fit_partition: str | None = None
     score_partition: str | None = None
+    stored: str = "float32"
 
     def __post_init__(self) -> None:
+        require("stored", self.stored, STORED)
         require("unit", self.unit, UNITS)
         for part in self.parts:
             require("parts", part, PARTS)

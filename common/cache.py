@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from common.config import Config
+from common.growing import GrowingArray
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +64,12 @@ class Entry:
         """A float32 array on disk to be filled row by row; `publish` it when it is complete."""
         return np.lib.format.open_memmap(self._partial(name), "w+", np.dtype(np.float32), shape)
 
+    def grow(self, name: str, dim: int, dtype: DTypeLike) -> GrowingArray:
+        """An array (n, dim) on disk to be written front to back; close it, then `publish` it."""
+        return GrowingArray(self._partial(name), dim, dtype)
+
     def publish(self, name: str) -> None:
-        """Let others see an array that `create` made."""
+        """Let others see an array that `create` or `grow` made."""
         self._partial(name).replace(self._array(name))
 
     def open(self, name: str) -> NDArray[np.float32]:

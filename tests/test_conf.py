@@ -16,6 +16,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from analysis.metrics.base import Metric
@@ -37,6 +38,7 @@ LACKING = {
     ("dataset", "textgrid"): ["dataset.audio_root={tmp}"],
     ("dataset", "librispeech_local"): ["dataset.audio_root={tmp}", "dataset.alignment_root=null"],
     ("dataset", "timit"): ["dataset.root={tmp}"],
+    ("dataset", "recordings"): ["dataset.audio_root={tmp}"],
     ("model", "hf"): ["model.checkpoint=owner/name"],
     ("layers", "single"): ["layers.index=3"],
     ("experiment", "growth"): ["snapshots={tmp}"],
@@ -44,6 +46,7 @@ LACKING = {
     ("experiment", "cca_agwe"): ["target.path={tmp}"],
     ("experiment", "cca_semantic"): ["target.path={tmp}"],
     ("experiment", "cca_syntactic"): ["target.path={tmp}"],
+    ("experiment", "spoken_sts"): ["target.path={tmp}"],
 }
 KEYS = [field.name for field in fields(Config)]
 PHONE = ["experiment=cca_phone", "model=wav2vec2_tiny", "dataset=synthetic"]
@@ -97,20 +100,29 @@ def test_every_option_of_every_group_composes_and_resolves(
         assert isinstance(member.metric, Metric)
 
 
+@pytest.fixture(scope="module")
+def families(hydra: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Family of each analysis's own metric."""
+    tmp = tmp_path_factory.mktemp("given")
+    more = {name: lacking({"experiment": name}, tmp) for name in ANALYSES}
+    return {
+        name: resolved(f"experiment={name}", *more[name]).experiments[name].metric.family
+        for name in ANALYSES
+    }
+
+
 @pytest.mark.parametrize("name", METRICS)
-def test_every_metric_is_for_the_analyses_of_its_family(name: str, tmp_path: Path) -> None:
-    takers = []
-    for experiment in ANALYSES:
-        more = lacking({"experiment": experiment}, tmp_path)
-        own = resolved(f"experiment={experiment}", *more).experiments[experiment].metric
-        try:
-            config = resolved(f"experiment={experiment}", f"metric={name}", *more)
-        except StrataError:  # of another family: tests/analysis/test_unit_study.py
-            continue
-        assert config.experiments[experiment].metric.name == name
-        takers.append(experiment)
-        assert own.family == config.metric.family
-    assert takers
+def test_every_metric_is_for_the_analyses_of_its_family(
+    name: str, families: dict[str, str], tmp_path: Path
+) -> None:
+    family = instantiate(OmegaConf.load(CONF / f"metric/{name}.yaml")).family
+    taker = next(analysis for analysis, own in families.items() if own == family)
+    more = lacking({"experiment": taker}, tmp_path)
+    config = resolved(f"experiment={taker}", f"metric={name}", *more)
+    assert config.experiments[taker].metric.name == name
+    alone = "cca_phone" if family != families["cca_phone"] else "word_segmentation"
+    with pytest.raises(StrataError, match=f"metric={name}: a {family} metric"):
+        resolved(f"experiment={alone}", f"metric={name}")
 
 
 def test_the_groups_are_those_of_the_design() -> None:
@@ -147,7 +159,8 @@ def test_the_models_are_those_of_the_issue() -> None:
 @pytest.mark.parametrize("name", ANALYSES)
 def test_an_analysis_is_an_experiment_of_the_same_name(name: str, tmp_path: Path) -> None:
     config = resolved(f"experiment={name}", *lacking({"experiment": name}, tmp_path))
-    assert list(config.experiments) == [name]
+    beside = {"word_discrimination": ["word_discrimination_dtw"]}  # on a draw of the same words
+    assert list(config.experiments) == [name, *beside.get(name, [])]
     assert (config.name, config.task) == (name, "analysis")
     assert (config.model.name, type(config.dataset).__name__) == ("wav2vec2_base", "LibriSpeech")
 
@@ -436,6 +449,7 @@ def clean_env(**more: str) -> dict[str, str]:
 
 def test_composing_and_resolving_import_no_torch() -> None:
     each = [["experiment=paper", f"metric={name}"] for name in SIMILARITIES]
+    each += [[f"experiment={name}"] for name in ("word_segmentation", "word_discrimination")]
     each += [["experiment=demo"], ["experiment=cca_phone", "tracking=wandb"], ["experiment=cache"]]
     command = [sys.executable, "-c", IMPORTS_NO_TORCH, str(CONF), json.dumps(each)]
     done = subprocess.run(

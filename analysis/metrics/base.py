@@ -67,6 +67,12 @@ class FrameMetric(Metric):
         """Anything, against a tier that it takes."""
         return target in self.targets
 
+    def check(self, frames: "Frames") -> None:
+        """Raise a StrataError if these stretches, still without frames (0, 0), cannot be scored.
+
+        Called for every sample before the forward pass.
+        """
+
     @abstractmethod
     def score(self, frames: "Frames") -> list[Score]:
         """Scores of one layer on one sample: the own figure first, secondary figures after it."""

@@ -1,0 +1,203 @@
+"""Frames of whole utterances or of words, from disk."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Self
+
+import numpy as np
+import torch
+
+from analysis import frames_store, pooling, sampling, targets
+from analysis.consumers import Consumer
+from analysis.frame_writer import FrameWriter
+from analysis.frames_store import Frames, Stretches, load_frames
+from analysis.metrics.base import FrameMetric
+from analysis.pooling import grid_geometry
+from analysis.stretch_sampling import StretchSamples, draw_stretches
+from analysis.study import Job, Scored, Setting, Study, metric_of
+from analysis.targets import MEL
+from common.architecture import Layer
+from common.config import AnalysisConfig
+from common.records import Corpus, StrataError
+from common.seeding import generator
+
+log = logging.getLogger(__name__)
+
+KIND = "frames"
+VERSIONS = {
+    "sampling": sampling.VERSION,
+    "pooling": pooling.VERSION,
+    "frames": frames_store.VERSION,
+    "targets": targets.VERSION,  # of the mel frames that are kept for the controls
+}
+
+
+@dataclass(frozen=True, eq=False)
+class StretchStudy(Study):
+    """Metrics of frames: experiments on the same stretches share them, whatever they look for."""
+
+    drawn: Mapping[str, StretchSamples]
+    corpus: Corpus
+    seed: int
+    stored: str
+
+    @classmethod
+    def build(cls, setting: Setting, name: str, analysis: AnalysisConfig) -> Self:
+        """Draw stretches; which sample chose which of them changes no frame."""
+        setting.refuse_partitions(name, analysis)
+        if analysis.unit != "frame" and analysis.pooling != "mean":
+            raise StrataError(
+                f"experiments.{name}.pooling={analysis.pooling}: {metric_of(analysis).name} takes "
+                "all frames of a segment; leave it at mean"
+            )
+        config, corpus = setting.config, setting.corpus
+        drawn = draw_stretches(corpus, analysis, config.sampling, config.seed)
+        key = dict(setting.key) | {
+            "unit": analysis.unit,
+            "stored": analysis.stored,
+            "versions": VERSIONS,
+            "drawn": drawn.digest(),
+        }
+        study = cls(
+            experiments={name: analysis},
+            layers=setting.layers,
+            entry=setting.cache.entry(KIND, key),
+            drawn={name: drawn},
+            corpus=corpus,
+            seed=config.seed,
+            stored=analysis.stored,
+            controls=config.controls,
+        )
+        study.check(name)
+        return study
+
+    def check(self, name: str) -> None:
+        """Raise if the metric cannot score what was drawn, before anything is computed."""
+        drawn, utterances = self.drawn[name], self.corpus.utterances
+        for sample, chosen in enumerate(drawn.chosen):
+            own = [utterances[u] for u in drawn.stretches.utterance[chosen]]
+            zero = np.zeros(len(own), dtype=np.int64)
+            announced = Frames(
+                hidden=np.zeros((0, 0), dtype=np.float32),
+                starts=zero,
+                offsets=np.zeros(len(own) + 1, dtype=np.int64),
+                geometry=pooling.grid_geometry(self.layers[-1].geometry),
+                utterances=tuple(own),
+                n_samples=np.array([u.n_samples for u in own]),
+                tier=str(self.experiments[name].target.kind),
+                seed=self.sample_seed(sample),
+                intervals=tuple(drawn.intervals[k] for k in chosen) if drawn.intervals else (),
+            )
+            frame_metric(self.experiments[name]).check(announced)
+
+    def joined(self, other: Self) -> Self:
+        """Both have drawn the same stretches."""
+        experiments = {**self.experiments, **other.experiments}
+        return replace(self, experiments=experiments, drawn={**self.drawn, **other.drawn})
+
+    def complete(self) -> bool:
+        """Every layer's frames are there."""
+        return all(self.entry.has(layer.name) for layer in self.needed_layers())
+
+    def needed_layers(self) -> list[Layer]:
+        """Layers that any of the experiments covers, and mel where controls are wanted."""
+        return super().needed_layers() + ([MEL] if self.controls else [])
+
+    def consumer(self, device: torch.device) -> Consumer:  # noqa: ARG002
+        """Frames of the layers that are missing; says how much disk they will take."""
+        stretches = next(iter(self.drawn.values())).stretches
+        missing = [layer for layer in self.needed_layers() if not self.entry.has(layer.name)]
+        log.info(
+            "%s: about %.2f GB of frames go to disk as %s",
+            ", ".join(self.experiments),
+            1e-9 * sum(self._bytes(stretches, layer) for layer in missing),
+            self.stored,
+        )
+        return FrameWriter(stretches, self.entry, self.needed_layers(), self.stored)
+
+    def _bytes(self, stretches: Stretches, layer: Layer) -> int:
+        """What a layer's frames take on disk, as far as lengths are known without the audio."""
+        if stretches.start is None or stretches.end is None:
+            samples = sum(self.corpus.utterances[u].n_samples for u in stretches.utterance)
+        else:
+            samples = int((stretches.end - stretches.start).sum())
+        frames = samples // grid_geometry(layer.geometry).hop
+        return frames * layer.dim * np.dtype(self.stored).itemsize
+
+    def jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
+        """A job per experiment, sample and layer."""
+        for name, sample in self._samples():
+            for layer in self.layers:
+                if layer.name in chosen[name]:
+                    yield partial(self._score, name, sample, layer)
+
+    def control_jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
+        """Mel in a layer's place; every layer with labels permuted, where stretches have labels."""
+        for name, sample in self._samples():
+            if chosen[name]:
+                yield partial(self._score, name, sample, MEL, "mel")
+            for layer in self.layers:
+                if layer.name in chosen[name] and self.drawn[name].intervals:
+                    yield partial(self._score, name, sample, layer, "shuffled_labels")
+
+    def without_controls(self) -> dict[str, dict[str, str]]:
+        """Boundaries have no labels."""
+        why = {"shuffled_labels": "frames are compared with boundaries: there are no labels"}
+        return {name: why for name, drawn in self.drawn.items() if not drawn.intervals}
+
+    def _samples(self) -> Iterator[tuple[str, int]]:
+        for name, drawn in self.drawn.items():
+            for sample in range(len(drawn.chosen)):
+                yield name, sample
+
+    def _score(self, name: str, sample: int, layer: Layer, control: str = "") -> list[Scored]:
+        frames = self._frames(name, sample, layer)
+        if control == "shuffled_labels":
+            frames = frames.shuffled()
+        score = partial(frame_metric(self.experiments[name]).score, frames)
+        scores = self.guarded(name, layer.name, score)
+        return [Scored(name, layer, sample, len(frames.utterances), "speaker", scores, control)]
+
+    def _frames(self, name: str, sample: int, layer: Layer) -> Frames:
+        drawn = self.drawn[name]
+        return load_frames(
+            self.entry,
+            layer.name,
+            grid_geometry(layer.geometry),
+            drawn.stretches,
+            drawn.chosen[sample],
+            self.corpus.utterances,
+            drawn.intervals,
+            str(self.experiments[name].target.kind),
+            self.sample_seed(sample),
+        )
+
+    def sample_seed(self, sample: int) -> int:
+        """The sample's own seed."""
+        return int(generator(self.seed, "sample", sample).integers(2**31))
+
+    def describe(self) -> dict[str, object]:
+        """Stretches of each sample, for each experiment."""
+        return {
+            "experiments": list(self.experiments),
+            "frames_stored_as": self.stored,
+            "drawn": {
+                name: {
+                    "stretches_per_sample": [len(chosen) for chosen in drawn.chosen],
+                    "stretches_drawn_by_any_sample": len(drawn.stretches.utterance),
+                    "labels": len({interval.label for interval in drawn.intervals}),
+                    "dropped": drawn.dropped,
+                }
+                for name, drawn in self.drawn.items()
+            },
+        }
+
+
+def frame_metric(analysis: AnalysisConfig) -> FrameMetric:
+    """The metric of an analysis whose study keeps frames."""
+    metric = metric_of(analysis)
+    if not isinstance(metric, FrameMetric):
+        raise TypeError(f"{metric.name} does not score frames")
+    return metric

@@ -1,0 +1,143 @@
+"""Acoustic word discrimination: are two segments the same word?"""
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from analysis.metrics.base import FrameMetric, Score, UnitMetric
+from analysis.tasks.average_precision import Index, PairPrecision, pair_precision
+from analysis.tasks.segments import Cosine, Warping
+from analysis.units import Units
+from common.records import StrataError
+
+if TYPE_CHECKING:  # metrics are constructed with the configuration, before torch is imported
+    from analysis.frames_store import Frames
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PooledDiscrimination(UnitMetric):
+    """Average precision of same-word pairs, ranked by the cosine of pooled vectors. Range (0, 1].
+
+    Carlin et al., "Rapid evaluation of speech representations for spoken term discovery",
+    Interspeech 2011, section 2; Pasad et al., arXiv 2307.00162, section 4. All pairs of segments
+    are ranked, exactly. Secondary figures, where words are said by several speakers:
+    `average_precision_swdp` and `average_precision_across_speakers` (see `PairPrecision`).
+    Its chance level, the share of same-word pairs, is in the metadata.
+    """
+
+    name: ClassVar[str] = "average_precision"
+    family: ClassVar[str] = "word_discrimination"
+    held_out: ClassVar[bool] = False
+    targets: ClassVar[tuple[str, ...]] = ("word",)
+
+    def accepts(self, unit: str, target: str) -> bool:
+        """Whole words."""
+        return unit == "word" and target in self.targets
+
+    def check(self, units: Units) -> None:
+        """Some word is said twice, and there is another."""
+        check_pairs(units.label, units.speaker)
+
+    def score(self, units: Units) -> list[Score]:
+        """All pairs first, pairs of different speakers after them."""
+        found = pair_precision(Cosine(units.vectors), units.label, units.speaker)
+        return figures(found, self.name)
+
+    def summary(self, scores: list[Score], experiment: str) -> dict[str, object]:  # noqa: ARG002
+        """How many pairs there are, and what chance would give."""
+        return {"pairs": pairs_of(scores)}
+
+
+@dataclass(frozen=True)
+class WarpedDiscrimination(FrameMetric):
+    """Average precision of same-word pairs, ranked by dynamic time warping. Range (0, 1].
+
+    As `PooledDiscrimination`, but of the segments' frames: cosine distances along the cheapest
+    path, divided by the sum of the lengths (Carlin et al. 2011, section 3). The work grows with
+    the square of the segments: `sampling` says how many are drawn. The pooled figure of just these
+    segments stands beside it as `average_precision_pooled`.
+    """
+
+    name: ClassVar[str] = "average_precision_dtw"
+    family: ClassVar[str] = "word_discrimination_dtw"
+    held_out: ClassVar[bool] = False
+    targets: ClassVar[tuple[str, ...]] = ("word",)
+
+    def accepts(self, unit: str, target: str) -> bool:
+        """The frames of whole words."""
+        return unit == "word" and target in self.targets
+
+    def check(self, frames: "Frames") -> None:
+        """Some word is said twice, and there is another."""
+        check_pairs(*words_and_speakers(frames))
+
+    def score(self, frames: "Frames") -> list[Score]:
+        """All pairs first, pairs of different speakers and the pooled figure after them."""
+        label, speaker = words_and_speakers(frames)
+        segments = [frames.of(k) for k in range(len(label))]
+        means = np.stack([segment.mean(0, dtype=np.float64) for segment in segments])
+        warped = pair_precision(Warping.of(segments), label, speaker)
+        pooled = pair_precision(Cosine(means), label, speaker)
+        beside = Score(pooled.every_pair, metric="average_precision_pooled")
+        return [*figures(warped, self.name), beside]
+
+    def summary(self, scores: list[Score], experiment: str) -> dict[str, object]:  # noqa: ARG002
+        """How many pairs there are, and what chance would give."""
+        return {"pairs": pairs_of(scores)}
+
+
+def words_and_speakers(frames: "Frames") -> tuple[Index, Index]:
+    """Numbers of each segment's word (n,) and speaker (n,)."""
+    words = codes([interval.label for interval in frames.intervals])
+    return words, codes([utterance.speaker for utterance in frames.utterances])
+
+
+def codes(names: list[str]) -> Index:
+    """Numbers (n,) that are equal where names are."""
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+
+def figures(found: PairPrecision, name: str) -> list[Score]:
+    """The own figure, then those of different speakers where there are any."""
+    detail = {
+        "pairs": f"{found.matches} of {found.pairs} pairs are the same word, "
+        f"{found.matches_across} by different speakers; chance {found.chance:.4f}"
+    }
+    scores = [Score(found.every_pair, detail=detail)]
+    if found.swdp is not None and found.across_speakers is not None:
+        scores.append(Score(found.swdp, metric=f"{name}_swdp"))
+        scores.append(Score(found.across_speakers, metric=f"{name}_across_speakers"))
+    return scores
+
+
+def pairs_of(scores: list[Score]) -> list[str]:
+    """What the own figures say of their pairs, each once."""
+    return list(dict.fromkeys(score.detail["pairs"] for score in scores if score.metric == ""))
+
+
+def check_pairs(label: Index, speaker: Index) -> None:
+    """Raise where no pair is the same word, or every one is; say where no speakers differ."""
+    words, times = np.unique(label, return_counts=True)
+    if len(words) < 2 or times.max() < 2:
+        raise StrataError(
+            f"{len(label)} segments of {len(words)} words, none oftener than {times.max(initial=0)}"
+            " times: average precision needs a word that occurs twice and another word; use more "
+            "speech, or lower sampling.min_seconds and sampling.min_characters"
+        )
+    if not said_by_several(label, speaker):
+        log.warning(
+            "no word of %d segments is said by two speakers (%d speakers in all): no figure for "
+            "pairs of different speakers",
+            len(label),
+            len(np.unique(speaker)),
+        )
+
+
+def said_by_several(label: Index, speaker: Index) -> bool:
+    """Whether some word (n,) has two speakers (n,)."""
+    pairs = np.unique(np.stack([label, speaker]), axis=1)
+    return bool((np.bincount(pairs[0]) > 1).any())

@@ -1,0 +1,215 @@
+"""Word and phone boundaries as peaks in the change from frame to frame, without training."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.metrics.base import FrameMetric, Score
+from analysis.sampling import group_keys, grouped_folds
+from analysis.tasks import peaks
+from analysis.tasks.boundaries import Counts, Positions, count
+from common.records import SAMPLE_RATE, Interval, StrataError
+from common.seeding import generator
+
+if TYPE_CHECKING:  # metrics are constructed with the configuration, before torch is imported
+    from analysis.frames_store import Frames
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One choice of the grid: distance, smoothing window, least prominence of a peak."""
+
+    distance: peaks.Distance
+    window: int
+    prominence: float
+
+    def __str__(self) -> str:
+        return f"{self.distance}, window {self.window}, prominence {self.prominence:g}"
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """Boundaries of u utterances on one line, in half samples, no utterance in reach of the next.
+
+    utterance (p,), position (p,), ascending.
+    """
+
+    utterance: NDArray[np.int64]
+    position: Positions
+
+    def where(self, chosen: NDArray[np.bool_]) -> Positions:
+        """Positions of the boundaries in the chosen utterances (u,)."""
+        return self.position[chosen[self.utterance]]
+
+
+@dataclass(frozen=True)
+class Segmentation(FrameMetric):
+    """F1 of boundaries found as peaks in the dissimilarity of neighbouring frames. Range [0, 1].
+
+    Pasad et al., arXiv 2307.00162, section 4: frames z-scored per dimension, cosine or Euclidean
+    distance of neighbours, moving average, peaks of some prominence. The three settings are chosen
+    by F1 on one half of the speakers (whose frames also give the z-scores) and reported on the
+    other half; the published script reports the best F1 on the data it was chosen on.
+
+    A reference boundary is the start or end of a unit of the tier, each moment once; those at the
+    edges of the recording are left out. It is matched with at most one peak within `tolerance_ms`,
+    a peak with at most one boundary. A peak lies halfway between the centres of the two frames it
+    parts. (The published script puts it at the start of the first: for frames of 25 ms every 20 ms
+    that is 22.5 ms too early, or 12.5 ms where an even number of distances is averaged.)
+
+    Secondary figures: precision, recall, R-value (Räsänen et al. 2009) and over-segmentation.
+    """
+
+    windows: tuple[int, ...]
+    prominences: tuple[float, ...]
+    distances: tuple[peaks.Distance, ...]
+    tolerance_ms: float
+    name: ClassVar[str] = "boundary_f1"
+    family: ClassVar[str] = "segmentation"
+    held_out: ClassVar[bool] = False
+    targets: ClassVar[tuple[str, ...]] = ("phone", "word")
+
+    def __post_init__(self) -> None:
+        for key, kind in (("windows", int), ("prominences", float), ("distances", str)):
+            object.__setattr__(self, key, tuple(map(kind, getattr(self, key))))
+            if not getattr(self, key):
+                raise StrataError(f"metric.{key} is empty: give at least one value to try")
+        if min(self.windows) < 1 or min(self.prominences) < 0:
+            raise StrataError(
+                f"metric.windows={list(self.windows)}, metric.prominences={list(self.prominences)}:"
+                " a window averages 1 or more distances, a prominence is 0 or more"
+            )
+        if unknown := set(self.distances) - set(peaks.DISTANCES):
+            raise StrataError(
+                f"metric.distances has {sorted(unknown)}: use {', '.join(peaks.DISTANCES)}"
+            )
+        if not 0 < self.tolerance_ms < 1000:
+            raise StrataError(f"metric.tolerance_ms={self.tolerance_ms}: use 20, or 1 to 999")
+
+    @property
+    def tolerance(self) -> int:
+        """Half samples that a peak may be away from its boundary."""
+        return round(2 * self.tolerance_ms * SAMPLE_RATE / 1000)
+
+    def accepts(self, unit: str, target: str) -> bool:
+        """Frames of whole utterances, against a tier."""
+        return unit == "frame" and target in self.targets
+
+    def check(self, frames: "Frames") -> None:
+        """There are two halves of speakers, and boundaries in both."""
+        check_reference(frames, reference_line(frames), tuning_half(frames))
+
+    def score(self, frames: "Frames") -> list[Score]:
+        """Choose the setting on one half of the speakers, report on the other."""
+        tuning = tuning_half(frames)
+        rows = np.repeat(tuning, np.diff(frames.offsets))
+        curves = peaks.dissimilarities(frames, peaks.fit_scaling(frames, rows))
+        reference = reference_line(frames)
+        check_reference(frames, reference, tuning)
+        best, best_f1, line = None, -1.0, reference
+        for setting, found in self.grid(frames, curves):
+            f1 = self.count(found, reference, tuning).f1
+            if f1 > best_f1:
+                best, best_f1, line = setting, f1, found
+        return figures(self.count(line, reference, ~tuning), str(best), best_f1)
+
+    def grid(
+        self, frames: "Frames", curves: dict[peaks.Distance, NDArray[np.float64]]
+    ) -> Iterator[tuple[Setting, Line]]:
+        """Peaks of every setting; those of all prominences come from one search."""
+        for distance in self.distances:
+            for window in self.windows:
+                found = peaks.peaks(curves[distance], frames.offsets, window)
+                half = peaks.half_samples(found.index, window, frames.geometry)
+                position = starts(frames)[found.utterance] + half
+                for prominence in self.prominences:
+                    kept = found.prominence >= prominence
+                    line = Line(found.utterance[kept], position[kept])
+                    yield Setting(distance, window, prominence), line
+
+    def count(self, found: Line, reference: Line, chosen: NDArray[np.bool_]) -> Counts:
+        """Matches in the chosen utterances (u,)."""
+        return count(found.where(chosen), reference.where(chosen), self.tolerance)
+
+    def summary(self, scores: list[Score], experiment: str) -> dict[str, object]:
+        """Which settings were chosen, and how often."""
+        chosen = Counter(s.detail["setting"] for s in scores if s.metric == "")
+        log.info(
+            "%s: chosen on the tuning speakers: %s",
+            experiment,
+            "; ".join(f"{setting} x {n}" for setting, n in chosen.most_common(3)),
+        )
+        return {"settings_chosen": dict(chosen)}
+
+
+def figures(counts: Counts, setting: str, tuning_f1: float) -> list[Score]:
+    """F1 first, the secondary figures after it."""
+    detail = {
+        "setting": setting,
+        "tuning_f1": f"{tuning_f1:.4f}",
+        "found": str(counts.found),
+        "reference": str(counts.reference),
+    }
+    return [
+        Score(counts.f1, detail=detail),
+        Score(counts.precision, metric="boundary_precision"),
+        Score(counts.recall, metric="boundary_recall"),
+        Score(counts.r_value, metric="boundary_r_value"),
+        Score(counts.over_segmentation, metric="over_segmentation"),
+    ]
+
+
+def tuning_half(frames: "Frames") -> NDArray[np.bool_]:
+    """Which utterances (u,) settings are chosen on: those of a drawn half of the speakers."""
+    speakers = group_keys(frames.utterances, "speaker")
+    if len(set(speakers)) < 2:
+        raise StrataError(
+            f"{len(speakers)} utterances of {len(set(speakers))} speaker: settings are chosen on "
+            "one half of the speakers and reported on the other; use more speakers"
+        )
+    rng = generator(frames.seed, "tuning half")
+    return grouped_folds(speakers, 2, "speaker", rng) == 0
+
+
+def boundaries(intervals: tuple[Interval, ...], n_samples: int) -> list[int]:
+    """Moments, in samples, where a unit starts or ends inside a recording of `n_samples`."""
+    moments = {moment for interval in intervals for moment in (interval.start, interval.end)}
+    return sorted(moment for moment in moments if 0 < moment < n_samples)
+
+
+def starts(frames: "Frames") -> Positions:
+    """Where each utterance (u,) begins on the line, in half samples.
+
+    Ten seconds of room keep neighbours out of reach: frames and their smoothed peaks may lie a
+    little outside the audio, and a tolerance is less than one second.
+    """
+    lengths = 2 * (frames.n_samples + 10 * SAMPLE_RATE)
+    return np.cumsum(lengths) - lengths
+
+
+def reference_line(frames: "Frames") -> Line:
+    """The reference's boundaries of every utterance."""
+    each = [
+        boundaries(utterance.tiers[frames.tier], int(n))
+        for utterance, n in zip(frames.utterances, frames.n_samples, strict=True)
+    ]
+    utterance = np.repeat(np.arange(len(each)), [len(moments) for moments in each])
+    position = np.array([moment for moments in each for moment in moments], dtype=np.int64)
+    return Line(utterance, starts(frames)[utterance] + 2 * position)
+
+
+def check_reference(frames: "Frames", reference: Line, tuning: NDArray[np.bool_]) -> None:
+    """Both halves have boundaries to find."""
+    for half, chosen in (("tuning", tuning), ("test", ~tuning)):
+        if len(reference.where(chosen)) == 0:
+            raise StrataError(
+                f"the {half} half of the speakers ({int(chosen.sum())} utterances) has no "
+                f"{frames.tier} boundary inside a recording: use more speech"
+            )
