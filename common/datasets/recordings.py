@@ -37,7 +37,7 @@ class Recordings(Dataset):
                 f"dataset.speaker={self.speaker}: use {', '.join(get_args(SpeakerRule))}"
             )
 
-    def read(self) -> Corpus:
+    def _list(self) -> Corpus:
         """List the files: of the audio only the header is read."""
         dropped: Counter[str] = Counter()
         root = self._root()

@@ -194,13 +194,16 @@ def test_one_partition_is_fitted_on_and_another_one_scored_on(
     assert seen["scored"] == alone["s0002"]
 
 
+HALVES = {"fit": "s0001", "score": "s0002"}
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (parted("s0001", "all", "all"), r"fit_partition=s0001 and score_partition=all share \d+"),
         (parted("s0001", "nobody", "all"), r"experiments\.cca_phone\.score_partition=nobody"),
         (
-            ["experiments.cca_phone.fit_partition=s0001"],
+            [f"experiments.cca_phone.{k}_partition={s}" for k, s in HALVES.items()],
             r"fit_partition=s0001: pwcca is fitted and scored in folds",
         ),
     ],
