@@ -1,0 +1,1 @@
+"""What the representations are good for without training anything: words, boundaries, sentences."""
