@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from units import planted
 
 from analysis.metrics.agreement import agreement
+from analysis.metrics.base import Score
 from analysis.metrics.kmeans import Clustering, Lloyd, MiniBatch, clusterer_of
+from analysis.metrics.mutual_information import MutualInformation, fit_and_held
 from common.records import StrataError
 
 
@@ -116,3 +119,61 @@ def test_an_unknown_clusterer_and_a_missing_faiss(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(StrataError, match=r"pip install 'strata\[faiss\]'"):
         clusterer_of("faiss", 1500, 3, 25)
     assert clusterer_of("minibatch", 1500, 3, 25) == MiniBatch(1500)
+
+
+def metric(clusters: int = 30, clusterer: str = "minibatch") -> MutualInformation:
+    return MutualInformation(clusters, clusterer, batch=500, seeds=2, iterations=25)
+
+
+def named(scores: list[Score]) -> dict[str, float]:
+    return {score.metric: score.value for score in scores}
+
+
+@pytest.mark.parametrize("clusterer", ["minibatch", "faiss"])
+def test_clusters_of_planted_units_tell_their_labels(clusterer: str) -> None:
+    """And those of labels shuffled by themselves what chance says they do."""
+    units = planted(n=2000)
+    told = named(metric(clusterer=clusterer).score(units))
+    assert told[""] == told["mutual_information_adjusted"] == pytest.approx(1)
+    assert told["clusters_in_use"] > 0.9
+    chance = named(metric(clusterer=clusterer).score(units.shuffled()))
+    assert chance[""] == pytest.approx(chance["mutual_information_shuffled"], rel=0.25)
+    assert chance["mutual_information_adjusted"] == pytest.approx(0, abs=0.02)
+
+
+def test_units_are_fitted_and_scored_apart() -> None:
+    """On even and odd folds; on the two partitions where there are two."""
+    units = planted()
+    fit, held = fit_and_held(units)
+    assert set(units.speaker[fit]).isdisjoint(units.speaker[held])
+    assert len(fit) + len(held) == 600
+    scored = np.arange(600) >= 400
+    fit, held = fit_and_held(planted(scored=scored))
+    np.testing.assert_array_equal(fit, np.arange(400))
+    np.testing.assert_array_equal(held, np.arange(400, 600))
+
+
+def test_at_most_a_tenth_as_many_clusters_as_fitted_units(caplog) -> None:
+    caplog.set_level("INFO")
+    units = planted(scored=np.arange(600) >= 400)
+    scores = metric(clusters=500).score(units)
+    told = metric(clusters=500).summary(scores, "mi_phone")
+    assert told == {"clusters": [40], "fitted": [400], "scored": [200], "clusterer": "minibatch"}
+    assert "mi_phone: 40 clusters instead of 500, a tenth of the 400 units fitted" in caplog.text
+
+
+def test_too_few_units_and_one_label_are_known_before_there_are_vectors() -> None:
+    empty = np.zeros((600, 0), np.float32)
+    metric().check(planted(vectors=empty))
+    scored = np.arange(600) >= 19
+    with pytest.raises(StrataError, match="19 units to fit on are too few for 30 clusters"):
+        metric().check(planted(vectors=empty, scored=scored))
+    with pytest.raises(StrataError, match=r"the \d+ units to score have one label"):
+        metric().check(planted(vectors=empty, labels=1))
+
+
+def test_wrong_settings_are_errors() -> None:
+    with pytest.raises(StrataError, match=r"metric.clusters=1: it must be at least 2"):
+        metric(clusters=1)
+    with pytest.raises(StrataError, match="choose one of minibatch, faiss"):
+        metric(clusterer="spectral")
