@@ -1,8 +1,8 @@
-"""Who listens to the forward pass: moments of frames, vectors of phones and words."""
+"""Who listens to the forward pass: moments of frames, vectors of pooled units."""
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -11,8 +11,9 @@ import torch
 
 from analysis.collectors import MomentCollector, Pair, Sums, VectorCollector, moment_name
 from analysis.pooling import MEL_HOP, grid_rows, grid_step, pool, to_grid
-from analysis.sampling import FrameSamples, UnitSamples
+from analysis.sampling import FrameSamples
 from analysis.targets import MEL_BINS, mel, mel_frames
+from analysis.unit_sampling import UnitSamples
 from common.architecture import Layer
 from common.cache import Entry
 from common.frames import FrameGeometry
@@ -33,6 +34,10 @@ class Consumer(ABC):
     @abstractmethod
     def utterances(self) -> Iterable[int]:
         """Indices of the utterances it needs."""
+
+    @abstractmethod
+    def layer_names(self) -> Collection[str]:
+        """Layers it needs; the model does not run if nobody needs any."""
 
     @abstractmethod
     def order(self, utterance: int) -> tuple[int, ...]:
@@ -90,6 +95,10 @@ class FrameConsumer(Consumer):
     def utterances(self) -> Iterable[int]:
         """Members of any sample."""
         return self.patterns if self.grids else ()
+
+    def layer_names(self) -> Collection[str]:
+        """Layers of any pair that is missing."""
+        return {view for grid in self.grids.values() for view in grid.dims} - {"mel"}
 
     def order(self, utterance: int) -> tuple[int, ...]:
         """Sets shared by more samples first, so that few sums are alive at once."""
@@ -200,7 +209,7 @@ def missing_pairs(
 
 
 class UnitConsumer(Consumer):
-    """Pooled vectors of the sampled units of one tier."""
+    """Pooled vectors of the sampled units."""
 
     def __init__(
         self, samples: UnitSamples, entry: Entry, layers: Sequence[Layer], pooling: str
@@ -218,6 +227,10 @@ class UnitConsumer(Consumer):
     def utterances(self) -> Iterable[int]:
         """Utterances with a sampled unit."""
         return np.unique(self.samples.utterance).tolist() if self.layers else ()
+
+    def layer_names(self) -> Collection[str]:
+        """Layers that are missing."""
+        return self.layers
 
     def order(self, utterance: int) -> tuple[int, ...]:  # noqa: ARG002
         """Any order will do."""
@@ -244,6 +257,8 @@ class UnitConsumer(Consumer):
         self, rows: slice, n_frames: int, geometry: FrameGeometry
     ) -> dict[int, tuple[int, int]]:
         """Frames of each unit, clipped to the utterance; those beyond it are left out."""
+        if self.samples.unit == "utterance":  # its length may be known only now
+            return dict.fromkeys(range(rows.start, rows.stop), (0, n_frames))
         spans = {}
         for row in range(rows.start, rows.stop):
             first, last = geometry.span(int(self.samples.start[row]), int(self.samples.end[row]))
@@ -263,8 +278,8 @@ class UnitConsumer(Consumer):
         self.collector.valid[list(self._empty)] = False
         if self.layers:
             self.collector.finish()
-        tier = self.samples.tier
+        name = self.samples.name
         return {
-            f"{tier}: clipped to the utterance's frames": len(self._clipped),
-            f"{tier}: beyond the utterance's frames": len(self._empty),
+            f"{name}: clipped to the utterance's frames": len(self._clipped),
+            f"{name}: beyond the utterance's frames": len(self._empty),
         }

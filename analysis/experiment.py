@@ -13,18 +13,26 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from analysis.consumers import step_of
+from analysis.layer_choice import choose_layers
+from analysis.metadata import (
+    describe_corpus,
+    describe_model,
+    describe_process,
+    summarise_scoring,
+)
 from analysis.plots import plot_layers
+from analysis.rows import to_rows
 from analysis.stream import PassReport, stream
-from analysis.studies import ExperimentError, Scored, Study, build_studies, metric_of, target_label
+from analysis.studies import build_studies
+from analysis.study import ExperimentError, Scored, Setting, Study
 from common import results
-from common.architecture import Layer, ModelDescription, describe
+from common.architecture import describe
 from common.cache import Cache, cache_root
 from common.checkpoint import revision_of
 from common.config import Config
 from common.encoder import load_encoder
 from common.records import Corpus, StrataError
-from common.timing import Stopwatch, peak_memory_bytes
+from common.timing import Stopwatch
 from common.tracking import log_results
 
 log = logging.getLogger(__name__)
@@ -40,67 +48,34 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
         description = describe(config.model)
         chosen = choose_layers(config, description.layers)
         corpus = read_corpus(config)
+        revision = revision_of(config.model)
     with TemporaryDirectory(dir=folder, prefix=".statistics-") as scratch:
         cache = Cache(cache_root(config) if config.cache != "off" else Path(scratch))
         with watch.stage("preparing"):
-            key = statistics_key(config, corpus)
-            studies = build_studies(config, corpus, description.layers, cache, key)
+            key = statistics_key(config, corpus, revision)
+            studies, unfit = build_studies(Setting(config, corpus, description.layers, cache, key))
+            left_out = tell_left_out(config, unfit)
         passed = collect(config, corpus, studies, cache, watch)
         with watch.stage("scoring"):
             scored, failures = score(studies, chosen)
         studied = [study.describe() | {"statistics": study.entry.notes()} for study in studies]
-    rows = results.to_frame(to_rows(config, corpus, scored, key, results.config_key(raw)))
+    rows = results.to_frame(to_rows(config, corpus, scored, revision, results.config_key(raw)))
     metadata = {
-        "model": describe_model(config, description, key),
+        "model": describe_model(config, description, revision),
         "dataset": describe_corpus(corpus),
         "studies": studied,
         "forward_pass": asdict(passed) if passed else "none: all statistics came from the cache",
         "scoring": summarise_scoring(config, scored),
+        "left_out": left_out,
         "not_scored": failures,
         **describe_process(watch),
         "config": raw,
     }
-    publish(config, folder, raw, rows, metadata)
+    publish(config, folder, raw, rows, metadata, left_out)
     if failures:
         raise StrataError(
             "; ".join(f"{name} was not scored: {why}" for name, why in failures.items())
         )
-
-
-def choose_layers(config: Config, layers: tuple[Layer, ...]) -> dict[str, list[str]]:
-    """Names of the layers that each experiment scores; checks target layers on the way."""
-    by_name = {layer.name: layer for layer in layers}
-    wanted = config.layers.choose(by_name)
-    chosen = {}
-    for name, analysis in config.experiments.items():
-        own = [layer for layer in wanted if by_name[layer].part in analysis.parts]
-        target = analysis.target.layer
-        if target is not None:
-            if target not in by_name:
-                raise StrataError(
-                    f"experiments.{name}.target.layer={target}: this model has {', '.join(by_name)}"
-                )
-            check_same_grid(name, [by_name[layer] for layer in own], by_name[target])
-        chosen[name] = own
-    if not any(chosen.values()):
-        raise StrataError(
-            f"layers={config.layers.select} leaves nothing to score: {', '.join(chosen)} cover "
-            "other parts of the model (experiments.NAME.parts)"
-        )
-    for name in [name for name, own in chosen.items() if not own]:
-        log.warning("%s scores none of the chosen layers", name)
-    return chosen
-
-
-def check_same_grid(name: str, layers: list[Layer], target: Layer) -> None:
-    """Frames of two layers can be paired only where both have one frame for each other's."""
-    for layer in layers:
-        if step_of(layer) != step_of(target):
-            raise StrataError(
-                f"{name}: {layer.name} has a frame every {10 * step_of(layer)} ms and its target "
-                f"{target.name} every {10 * step_of(target)} ms: choose layers and target of one "
-                "frame rate"
-            )
 
 
 def read_corpus(config: Config) -> Corpus:
@@ -133,10 +108,21 @@ def log_dropped(dropped: Mapping[str, int]) -> None:
         log.info("left out: %s", "; ".join(counts))
 
 
-def statistics_key(config: Config, corpus: Corpus) -> dict[str, object]:
+def tell_left_out(config: Config, unfit: Mapping[str, str]) -> dict[str, str]:
+    """Say which analyses of the run cannot be had, and why; none left at all is an error."""
+    left_out = config.left_out | dict(unfit)
+    for name, why in left_out.items():
+        log.warning("left out %s: %s", name, why)
+    if not set(config.experiments) - set(unfit):
+        reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
+        raise StrataError(f"none of the run's analyses can be had: {reasons}")
+    return left_out
+
+
+def statistics_key(config: Config, corpus: Corpus, revision: str) -> dict[str, object]:
     """What every statistic of a forward pass depends on: the model and the speech."""
     return {
-        "revision": revision_of(config.model),
+        "revision": revision,
         "final_norm": config.model.final_norm,
         "dataset": corpus.fingerprint,
         "precision": config.precision,
@@ -188,93 +174,13 @@ def score(
     return [one for one in scored if one.experiment not in failures], failures
 
 
-def to_rows(
-    config: Config, corpus: Corpus, scored: list[Scored], key: Mapping[str, object], run_key: str
-) -> list[results.Row]:
-    """A row per score."""
-    commit = results.git_commit()
-    rows = []
-    for one in scored:
-        analysis = config.experiments[one.experiment]
-        metric = metric_of(analysis)
-        rows += [
-            results.Row(
-                model=config.model.name,
-                dataset=corpus.name,
-                partition=corpus.partition,
-                experiment=one.experiment,
-                unit=analysis.unit,
-                target=target_label(analysis),
-                metric=metric.name,
-                split=config.split,
-                layer=one.layer.name,
-                layer_index=one.layer.index,
-                part=one.layer.part,
-                sample=one.sample,
-                trial=trial if metric.held_out else None,
-                value=score.value,
-                n=one.n,
-                dim=one.layer.dim,
-                seed=config.seed,
-                revision=str(key["revision"]),
-                config_key=run_key,
-                git_commit=commit,
-            )
-            for trial, score in enumerate(one.scores)
-        ]
-    return rows
-
-
-def describe_model(
-    config: Config, description: ModelDescription, key: Mapping[str, object]
-) -> dict[str, object]:
-    """Which model it was, for the metadata."""
-    return asdict(config.model) | {
-        "revision": key["revision"],
-        "architecture": description.architecture,
-        "parameters": description.n_parameters,
-    }
-
-
-def describe_process(watch: Stopwatch) -> dict[str, object]:
-    """What the run took, and what ran it."""
-    return {
-        "seconds": {stage: round(seconds, 3) for stage, seconds in watch.seconds.items()},
-        "peak_memory_bytes": peak_memory_bytes(),
-        "versions": results.versions(),
-        "git_commit": results.git_commit(),
-    }
-
-
-def describe_corpus(corpus: Corpus) -> dict[str, object]:
-    """What was listed, for the metadata."""
-    return {
-        "name": corpus.name,
-        "partition": corpus.partition,
-        "licence": corpus.licence,
-        "fingerprint": corpus.fingerprint,
-        "utterances": len(corpus.utterances),
-        "hours": round(corpus.hours, 4),
-        "speakers": len({u.speaker for u in corpus.utterances}),
-        "dropped": dict(corpus.dropped),
-    }
-
-
-def summarise_scoring(config: Config, scored: list[Scored]) -> dict[str, object]:
-    """What each experiment's metric has to say of its choices."""
-    summaries: dict[str, object] = {}
-    for name, analysis in config.experiments.items():
-        scores = [score for one in scored if one.experiment == name for score in one.scores]
-        summaries[name] = metric_of(analysis).summary(scores, name)
-    return summaries
-
-
 def publish(
     config: Config,
     folder: Path,
     raw: Mapping[str, Any],
     rows: pd.DataFrame,
     metadata: Mapping[str, object],
+    left_out: Mapping[str, str],
 ) -> None:
     """Write and show the results: files, tracking, the table, and where everything is."""
     paths = results.write_results(folder, rows, metadata)
@@ -282,7 +188,7 @@ def publish(
         return
     title = f"{config.model.name} on {rows['dataset'].iloc[0]} ({rows['partition'].iloc[0]})"
     pictures = plot_layers(rows, folder, title)
-    results.print_table(rows, title)
+    results.print_table(rows, title, left_out)
     for path in (*paths, *pictures):
         print(path)
     tracked = log_results(config.tracking, config.name, raw, rows, metadata, folder, pictures)

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from common.results import summarise
+from common.results import own_figures, summarise
 
 # Okabe & Ito's colours: told apart by colour-blind readers; markers and dashes carry them in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -24,7 +24,7 @@ def plot_layers(frame: pd.DataFrame, folder: Path, title: str) -> list[Path]:
     Each experiment has a panel and a scale of its own: their levels differ by more than the
     differences between layers that one looks for.
     """
-    summary = summarise(frame)
+    summary = summarise(own_figures(frame))
     names = list(dict.fromkeys(summary["experiment"]))
     columns = min(2, len(names))
     rows = ceil(len(names) / columns)

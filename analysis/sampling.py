@@ -1,17 +1,17 @@
-"""Draw utterances and units before the forward pass, from the alignments, with a seed."""
+"""Draw utterances before the forward pass, with a seed; what every draw needs: blocks and folds."""
 
 import hashlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.moments import group_of
-from common.config import AnalysisConfig, SamplingConfig, UnitSampling
-from common.records import Corpus, Interval, StrataError, Utterance
+from common.config import SamplingConfig, UnitSampling
+from common.records import Corpus, StrataError, Utterance
 from common.seeding import generator, hashed_folds
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class FrameSamples:
     def digest(self) -> str:
         """Hash of who lends frames to which sample, and of their folds."""
         folds = () if self.utterance_folds is None else (self.utterance_folds,)
-        return _digest(self.members, *folds)
+        return digest_of(self.members, *folds)
 
     def distinct(self) -> list[int]:
         """One sample of each set of equal ones."""
@@ -75,33 +75,8 @@ class FrameSamples:
         }
 
 
-@dataclass(frozen=True, eq=False)
-class UnitSamples:
-    """Labelled units drawn by any sample, one row each, in the order of the corpus.
-
-    utterance, start, end, label: (n,); folds (samples, n), -1 where a sample has not drawn a unit.
-    """
-
-    tier: str
-    labels: tuple[str, ...]
-    utterance: Index
-    start: Index
-    end: Index
-    label: Index
-    folds: Index
-    dropped: dict[str, int] = field(default_factory=dict)
-
-    def digest(self) -> str:
-        """Hash of the rows: pooled vectors of other rows, or in another order, are not these."""
-        return _digest(self.utterance, self.start, self.end)
-
-    def of(self, utterance: int) -> slice:
-        """Rows of one utterance."""
-        first, last = np.searchsorted(self.utterance, [utterance, utterance + 1])
-        return slice(int(first), int(last))
-
-
-def _digest(*arrays: NDArray[np.generic]) -> str:
+def digest_of(*arrays: NDArray[np.generic]) -> str:
+    """Short hash of arrays."""
     return hashlib.sha256(b"|".join(array.tobytes() for array in arrays)).hexdigest()[:16]
 
 
@@ -130,124 +105,6 @@ def draw_frames(
         folds[drawn] = grouped_folds(keys, run.folds, split, generator(seed, "folds", split))
     ids = tuple(u.id for u in corpus.utterances)
     return FrameSamples(members, run.trials, run.folds, seed, ids, folds)
-
-
-@dataclass(frozen=True, eq=False)
-class UnitTable:
-    """Every unit of a tier that could be drawn; arrays (n,); `label` indexes `labels`."""
-
-    tier: str
-    labels: tuple[str, ...]
-    utterance: Index
-    start: Index
-    end: Index
-    label: Index
-
-
-def draw_units(
-    corpus: Corpus, analysis: AnalysisConfig, run: SamplingConfig, split: str, seed: int
-) -> UnitSamples:
-    """Draw at most `instances` of each of the `labels` most frequent labels, for each sample."""
-    tier, instances = analysis.unit, analysis.sampling.instances
-    table, dropped = unit_table(corpus, tier, analysis.sampling)
-    folds = np.stack([draw_sample(table, s, instances, run, seed) for s in range(run.samples)])
-    if split != "frame":
-        keys = group_keys(corpus.utterances, split)
-        for sample, row in enumerate(folds):
-            drawn = np.flatnonzero(row >= 0)
-            rng = generator(seed, "folds", tier, split, sample)
-            own = [keys[u] for u in table.utterance[drawn]]
-            row[drawn] = grouped_folds(own, run.folds, split, rng)
-    for row in folds:
-        check_folds(tier, row, run)
-    kept = (folds >= 0).any(0)
-    dropped[f"{tier}: beyond {instances} instances of a label"] = int((~kept).sum())
-    return UnitSamples(
-        tier=tier,
-        labels=table.labels,
-        utterance=table.utterance[kept],
-        start=table.start[kept],
-        end=table.end[kept],
-        label=table.label[kept],
-        folds=folds[:, kept],
-        dropped=dropped,
-    )
-
-
-def unit_table(
-    corpus: Corpus, tier: str, sampling: UnitSampling
-) -> tuple[UnitTable, dict[str, int]]:
-    """The units of a tier whose label is frequent enough, and counts of those left out."""
-    if tier not in corpus.tiers:
-        raise StrataError(
-            f"dataset {corpus.name} ({corpus.partition}) has no {tier} tier: it has "
-            f"{', '.join(corpus.tiers) or 'none'}; choose an experiment on those"
-        )
-    units = [
-        (index, interval)
-        for index, u in enumerate(corpus.utterances)
-        for interval in u.tiers.get(tier, ())
-    ]
-    labels, dropped = eligible_labels(tier, units, sampling)
-    codes = {label: code for code, label in enumerate(labels)}
-    rows = [(u, iv.start, iv.end, codes[iv.label]) for u, iv in units if iv.label in codes]
-    return UnitTable(tier, labels, *np.array(rows, dtype=np.int64).T), dropped
-
-
-def eligible_labels(
-    tier: str, units: Sequence[tuple[int, Interval]], sampling: UnitSampling
-) -> tuple[tuple[str, ...], dict[str, int]]:
-    """The most frequent labels that occur often enough, and the number of units without one."""
-    counts = Counter(interval.label for _, interval in units)
-    least = sampling.min_instances or 1
-    frequent = sorted((c for c in counts if counts[c] >= least), key=lambda c: (-counts[c], c))
-    labels = tuple(frequent[: sampling.labels])
-    if len(labels) < 2:
-        raise StrataError(
-            f"{len(labels)} {tier} label(s) occur {least} times or more among {len(units)} units "
-            f"of {len(counts)} labels: a comparison needs two; use more speech or lower "
-            "sampling.min_instances"
-        )
-    if sampling.labels is not None and len(labels) < sampling.labels and len(counts) > len(labels):
-        log.warning(
-            "%d %s labels occur %d times or more, %d were asked for",
-            len(labels),
-            tier,
-            least,
-            sampling.labels,
-        )
-    rare = sum(counts[c] for c in counts if counts[c] < least)
-    outside = sum(counts[c] for c in frequent[len(labels) :])
-    return labels, {
-        f"{tier}: label occurs less than {least} times": rare,
-        f"{tier}: label outside the {sampling.labels} most frequent": outside,
-    }
-
-
-def draw_sample(
-    table: UnitTable, sample: int, instances: int | None, run: SamplingConfig, seed: int
-) -> Index:
-    """Fold (n,) of every unit that a sample draws, even within each label; -1 for the others."""
-    folds = np.full(len(table.label), -1, dtype=np.int64)
-    for code, label in enumerate(table.labels):
-        rows = np.flatnonzero(table.label == code)
-        order = generator(seed, "units", table.tier, label).permutation(rows)
-        chosen = blocks(order, min(len(rows), instances or len(rows)), run.samples)[sample]
-        rng = generator(seed, "folds", table.tier, label, sample)
-        offset = int(rng.integers(run.folds))  # or every small label would fill fold 0 first
-        folds[rng.permutation(chosen)] = (np.arange(len(chosen)) + offset) % run.folds
-    return folds
-
-
-def check_folds(tier: str, folds: Index, run: SamplingConfig) -> None:
-    """Every fold that a trial scores needs two units."""
-    counts = np.bincount(folds[folds >= 0], minlength=run.folds)
-    fewest = int(counts[: 2 * run.trials].min())
-    if fewest < 2:
-        raise StrataError(
-            f"{int(counts.sum())} {tier} units over {run.folds} folds leave {fewest} in one of "
-            "them: use more speech, more instances, or fewer sampling.folds and trials"
-        )
 
 
 def blocks(order: Index, size: int, samples: int) -> list[Index]:

@@ -102,7 +102,9 @@ def _forward(
         for consumer in consumers:
             consumer.begin(items)
     with watch.stage("forward"):
-        encoder.run([item.waveform for item in items], emit)
+        only = {name for consumer in consumers for name in consumer.layer_names()}
+        if only:
+            encoder.run([item.waveform for item in items], emit, only)
     with watch.stage("collecting"):
         for consumer in consumers:
             consumer.end()

@@ -52,8 +52,11 @@ def in_own_process(options: argparse.Namespace, samples: int) -> dict[str, Any]:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     from analysis import experiment
+    from analysis.layer_choice import choose_layers
     from analysis.studies import build_studies
+    from analysis.study import Setting
     from common.cache import Cache
+    from common.checkpoint import revision_of
     from common.encoder import describe
     from common.timing import Stopwatch, peak_memory_bytes
 
@@ -64,10 +67,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         before = peak_memory_bytes()
         watch, start = Stopwatch(), perf_counter()
         description = describe(config.model)
-        chosen = experiment.choose_layers(config, description.layers)
-        key = experiment.statistics_key(config, corpus)
+        chosen = choose_layers(config, description.layers)
+        key = experiment.statistics_key(config, corpus, revision_of(config.model))
         cache = Cache(Path(scratch))
-        studies = build_studies(config, corpus, description.layers, cache, key)
+        studies, _ = build_studies(Setting(config, corpus, description.layers, cache, key))
         experiment.collect(config, corpus, studies, cache, watch)
         with watch.stage("scoring"):
             scored, failures = experiment.score(studies, chosen)

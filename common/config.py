@@ -4,9 +4,10 @@ Hydra merges the yaml files of `conf/` into these dataclasses, so a wrong key or
 the configuration is composed; `resolve` then checks ranges and paths. Nothing here imports torch.
 """
 
-import re
-from collections.abc import Collection, Iterable
+import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from hydra.core.config_store import ConfigStore
@@ -15,32 +16,42 @@ from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
+from common.analysis_config import (
+    FROM_FILES,
+    LAYER_NAME,
+    LIMITS,
+    SPLITS,
+    AnalysisConfig,
+    SamplingConfig,
+    TargetConfig,
+    UnitSampling,
+    require,
+    require_at_least,
+)
 from common.datasets.base import Dataset
+from common.metric import Metric
 from common.records import StrataError
 
-UNITS = ("frame", "phone", "word")
-TARGETS = ("mel", "layer", "phone", "word")
-POOLINGS = ("mean", "middle_third", "centre", "first", "last", "max")
-PARTS = ("cnn", "transformer")
-SPLITS = ("frame", "utterance", "speaker")
+__all__ = [
+    "AnalysisConfig",
+    "Config",
+    "LayersConfig",
+    "ModelConfig",
+    "SamplingConfig",
+    "TargetConfig",
+    "TrackingConfig",
+    "UnitSampling",
+    "register",
+    "resolve",
+]
+
+log = logging.getLogger(__name__)
+
 LAYER_SETS = ("all", "cnn", "transformer", "last4", "every_other", "single")
-LAYER_NAME = re.compile(r"[CT]\d+")
 TASKS = ("analysis", "cache")
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16"]
-
-
-def require(key: str, value: object, choices: Collection[object]) -> None:
-    """Raise unless `value` is one of `choices`."""
-    if value not in choices:
-        raise StrataError(f"{key}={value}: choose one of {', '.join(map(str, choices))}")
-
-
-def require_at_least(key: str, value: int | None, least: int) -> None:
-    """Raise if a number is given and too small."""
-    if value is not None and value < least:
-        raise StrataError(f"{key}={value}: it must be at least {least}")
 
 
 @dataclass(kw_only=True)
@@ -66,82 +77,6 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         require_at_least("model.batch_size", self.batch_size, 1)
-
-
-@dataclass(kw_only=True)
-class TargetConfig:
-    """The other view: `mel`, `layer` (another layer of this model) or one-hot `phone` / `word`."""
-
-    kind: str | None = None
-    layer: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.kind is not None:
-            require("target.kind", self.kind, TARGETS)
-        if self.layer is not None and not LAYER_NAME.fullmatch(self.layer):
-            raise StrataError(f"target.layer={self.layer}: a layer is named C1, C2, … or T0, T1, …")
-
-
-@dataclass(kw_only=True)
-class UnitSampling:
-    """What an analysis draws. Null: no limit.
-
-    `utterances` for frames; for labelled units at most `instances` of each of the `labels` most
-    frequent labels that occur `min_instances` times or more.
-    """
-
-    utterances: int | None = None
-    instances: int | None = None
-    labels: int | None = None
-    min_instances: int | None = None
-
-    def __post_init__(self) -> None:
-        for key in ("utterances", "instances", "labels", "min_instances"):
-            require_at_least(f"sampling.{key}", getattr(self, key), 1)
-
-
-@dataclass(kw_only=True)
-class SamplingConfig(UnitSampling):
-    """Sample sets, folds and trials of a run; the inherited keys override every analysis's own."""
-
-    samples: int = 3
-    folds: int = 10
-    trials: int = 3
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least("sampling.samples", self.samples, 1)
-        require_at_least("sampling.trials", self.trials, 1)
-        if self.folds < 2 * self.trials + 1:
-            raise StrataError(
-                f"sampling.folds={self.folds} with sampling.trials={self.trials}: each trial takes "
-                f"two folds of its own and one must be left to train on; use at least "
-                f"{2 * self.trials + 1} folds"
-            )
-
-
-@dataclass(kw_only=True)
-class AnalysisConfig:
-    """unit + target + metric + sampling. `conf/analysis/NAME.yaml` holds one each."""
-
-    unit: str = MISSING
-    target: TargetConfig = MISSING
-    metric: Any = MISSING
-    sampling: UnitSampling = field(default_factory=UnitSampling)
-    pooling: str | None = None
-    parts: list[str] = field(default_factory=lambda: ["transformer"])
-
-    def __post_init__(self) -> None:
-        require("unit", self.unit, UNITS)
-        for part in self.parts:
-            require("parts", part, PARTS)
-        if self.unit == "frame":
-            require("target.kind (of frames)", self.target.kind, ("mel", "layer"))
-        else:
-            require(f"target.kind (of {self.unit} units)", self.target.kind, (self.unit,))
-            require("pooling", self.pooling, POOLINGS)
-        if self.target.kind == "layer" and self.target.layer is None:
-            raise StrataError("target.layer=null: name the layer to compare with, e.g. T0")
 
 
 @dataclass(kw_only=True)
@@ -211,7 +146,11 @@ class PathsConfig:
 
 @dataclass(kw_only=True)
 class Config:
-    """Everything `run.py` takes. `conf/config.yaml` and its groups fill it."""
+    """Everything `run.py` takes. `conf/config.yaml` and its groups fill it.
+
+    With `leave_out` an analysis that the dataset or the given paths do not allow is left out,
+    with its reason, instead of being an error; `resolve` puts into `left_out` those that it knows.
+    """
 
     name: str = MISSING
     task: str = MISSING
@@ -228,6 +167,8 @@ class Config:
     precision: str = "fp32"
     cache: str = "on"
     clear: str | None = None
+    leave_out: bool = False
+    left_out: dict[str, str] = field(default_factory=dict)
     tracking: TrackingConfig = MISSING
     paths: PathsConfig = MISSING
 
@@ -257,37 +198,103 @@ def resolve(cfg: DictConfig) -> Config:
     dataset = _construct("dataset", config.dataset)
     if not isinstance(dataset, Dataset):
         raise StrataError(f"dataset: {type(dataset).__name__} is not a common.datasets Dataset")
-    metric = None if config.metric is None else _construct("metric", config.metric)
-    experiments = {
-        name: _member(name, analysis, metric, config)
-        for name, analysis in config.experiments.items()
-    }
-    if config.task == "analysis" and not experiments:
+    if config.task == "analysis" and not config.experiments:
         raise StrataError(f"experiment={config.name} mounts no analysis")
-    return replace(config, dataset=dataset, metric=metric, experiments=experiments)
+    experiments = {name: _member(name, own, config) for name, own in config.experiments.items()}
+    metric = None if config.metric is None else _metric("metric", config.metric)
+    experiments = experiments if metric is None else _with_metric(metric, experiments)
+    missing = _missing_files(experiments, config.leave_out)
+    experiments = {name: own for name, own in experiments.items() if name not in missing}
+    left_out = config.left_out | missing
+    return replace(
+        config, dataset=dataset, metric=metric, experiments=experiments, left_out=left_out
+    )
 
 
-def _member(name: str, analysis: AnalysisConfig, metric: object, config: Config) -> AnalysisConfig:
-    """One analysis with the run's own metric, target layer and sampling laid over it."""
-    single = len(config.experiments) == 1
-    own = _construct(f"experiments.{name}.metric", analysis.metric) if metric is None else metric
+def _member(name: str, analysis: AnalysisConfig, config: Config) -> AnalysisConfig:
+    """One analysis with the run's own target and sampling laid over it."""
     overrides = {
         key: value
-        for key in ("utterances", "instances", "labels", "min_instances")
+        for key in LIMITS
         if (value := getattr(config.sampling, key)) is not None
         and getattr(analysis.sampling, key) is not None
     }
-    target = analysis.target
-    if config.target.layer is not None:
-        if target.kind != "layer" or not single:
+    metric = _metric(f"experiments.{name}.metric", analysis.metric)
+    if not metric.accepts(analysis.unit, str(analysis.target.kind)):
+        raise StrataError(
+            f"experiments.{name}.metric: {metric.name} takes no {analysis.unit} units with the "
+            f"target {analysis.target.kind}"
+        )
+    target = _target(analysis.target, config)
+    sampling = replace(analysis.sampling, **overrides)
+    return replace(analysis, metric=metric, target=target, sampling=sampling)
+
+
+def _target(target: TargetConfig, config: Config) -> TargetConfig:
+    """An analysis's target with `target.layer=` and `target.path=` of the command line."""
+    single = len(config.experiments) == 1
+    for key, fits in (("layer", target.kind == "layer"), ("path", target.kind in FROM_FILES)):
+        value = getattr(config.target, key)
+        if value is None:
+            continue
+        if not fits or not single:
+            example = "cca_intra" if key == "layer" else "cca_glove"
+            what = "a layer" if key == "layer" else "what a file says"
             raise StrataError(
-                f"target.layer={config.target.layer}: only a single experiment against a layer "
-                f"takes it; here use experiments.cca_intra.target.layer={config.target.layer}"
+                f"target.{key}={value}: only a single experiment against {what} takes it; with "
+                f"several use experiments.{example}.target.{key}={value}"
             )
-        target = replace(target, layer=config.target.layer)
-    return replace(
-        analysis, metric=own, target=target, sampling=replace(analysis.sampling, **overrides)
-    )
+        target = replace(target, **{key: value})
+    return target
+
+
+def _with_metric(
+    metric: Metric, experiments: Mapping[str, AnalysisConfig]
+) -> dict[str, AnalysisConfig]:
+    """Give `metric=X` to every member that accepts it; the others keep their own."""
+    takers = [
+        name
+        for name, own in experiments.items()
+        if own.metric.family == metric.family and metric.accepts(own.unit, str(own.target.kind))
+    ]
+    if experiments and not takers:
+        families = dict.fromkeys(own.metric.family for own in experiments.values())
+        raise StrataError(
+            f"metric={metric.name}: a {metric.family} metric, and {', '.join(experiments)} take "
+            f"{' and '.join(families)} metrics only"
+        )
+    others = [name for name in experiments if name not in takers]
+    if others:
+        log.info("metric=%s is not for %s: they keep their own", metric.name, ", ".join(others))
+    return {
+        name: replace(own, metric=metric) if name in takers else own
+        for name, own in experiments.items()
+    }
+
+
+def _missing_files(experiments: Mapping[str, AnalysisConfig], leave_out: bool) -> dict[str, str]:
+    """Analyses whose `target.path` was not given, and what to do; a wrong path is an error."""
+    missing = {}
+    for name, analysis in experiments.items():
+        target = analysis.target
+        if target.kind not in FROM_FILES:
+            continue
+        remedy = f": {target.obtain}" if target.obtain else ""
+        key = "target.path" if len(experiments) == 1 else f"experiments.{name}.target.path"
+        if target.path is None:
+            missing[name] = f"{key} is not given{remedy}"
+        elif not Path(target.path).expanduser().exists():
+            raise StrataError(f"{key}={target.path}: there is no such file or folder{remedy}")
+    if missing and not leave_out:
+        raise StrataError("; ".join(f"{name}: {why}" for name, why in missing.items()))
+    return missing
+
+
+def _metric(key: str, node: object) -> Metric:
+    metric = _construct(key, node)
+    if not isinstance(metric, Metric):
+        raise StrataError(f"{key}: {type(metric).__name__} is not an analysis.metrics Metric")
+    return metric
 
 
 def _construct(key: str, node: object) -> Any:

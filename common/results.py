@@ -17,7 +17,10 @@ from rich.table import Table
 
 RESULTS = "results.csv"
 METADATA = "metadata.json"
+CONTROLS = ("mel", "random_weights", "shuffled_labels")
 ROOT = Path(__file__).resolve().parents[1]
+# Columns of Row that older results lack.
+LATER_COLUMNS = {"primary": True, "control": "", "low": np.nan, "high": np.nan}
 # What does not change a number, or what a row says already.
 NOT_IN_KEY = ("name", "layers", "device", "cache", "clear", "tracking", "paths")
 
@@ -27,7 +30,9 @@ class Row:
     """One score: one model, dataset, experiment, metric, layer, sample and trial.
 
     `layer_index` counts C1 … as 1 …, T0 as 0, and `part` says which of the two. `trial` is None
-    for metrics that have no trials. `n` units of `dim` columns entered.
+    for metrics that have no trials. `n` units of `dim` columns entered. `primary`: the
+    experiment's own figure, not a secondary one. `control`: "" for the experiment itself, else
+    "random_weights", "mel" or "shuffled_labels". `low` and `high`: a 95 % interval, or None.
     """
 
     model: str
@@ -50,17 +55,25 @@ class Row:
     revision: str
     config_key: str
     git_commit: str
+    primary: bool = True
+    control: str = ""
+    low: float | None = None
+    high: float | None = None
 
 
 def to_frame(rows: Sequence[Row]) -> pd.DataFrame:
     """One line per row, columns as in `Row`."""
     frame = pd.DataFrame([asdict(row) for row in rows], columns=[f.name for f in fields(Row)])
-    return frame.astype({"trial": "Int64"})
+    return frame.astype({"trial": "Int64", "low": "float64", "high": "float64"})
 
 
 def read_results(folder: Path) -> pd.DataFrame:
-    """The rows of a finished run."""
-    return pd.read_csv(folder / RESULTS, dtype={"trial": "Int64"})
+    """The rows of a finished run; columns that an older run lacks have their defaults."""
+    frame = pd.read_csv(folder / RESULTS, dtype={"trial": "Int64", "control": "str"})
+    for column, default in LATER_COLUMNS.items():
+        if column not in frame:
+            frame[column] = default
+    return frame.fillna({"control": ""})[[f.name for f in fields(Row)]]
 
 
 def write_results(folder: Path, frame: pd.DataFrame, metadata: Mapping[str, object]) -> list[Path]:
@@ -80,41 +93,84 @@ def _plain(value: object) -> object:
     return str(value)
 
 
+def own_figures(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the experiments' own figures, controls and secondary figures left out."""
+    return frame[frame["primary"] & (frame["control"] == "")]
+
+
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard deviation over samples and trials of every layer and experiment.
+    """Mean and standard deviation over samples and trials of every layer, experiment and control.
 
-    One score alone has no deviation (NaN).
+    One score alone has no deviation (NaN); `low` and `high` are means of intervals, NaN if none.
     """
-    keys = ["model", "experiment", "metric", "part", "layer_index", "layer"]
-    grouped = frame.groupby(keys, sort=False)["value"]
-    return grouped.agg(["mean", "std", "count"]).reset_index()
+    keys = ["model", "experiment", "metric", "primary", "control", "part", "layer_index", "layer"]
+    grouped = frame.groupby(keys, sort=False)
+    summary = grouped["value"].agg(["mean", "std", "count"])
+    return summary.join(grouped[["low", "high"]].mean()).reset_index()
 
 
-def print_table(frame: pd.DataFrame, title: str) -> None:
-    """Layers down, experiments across; the best layer of each experiment is marked."""
-    summary = summarise(frame)
+def print_table(frame: pd.DataFrame, title: str, left_out: Mapping[str, str] | None = None) -> None:
+    """Layers down, experiments across, own figures only; then a row for each control.
+
+    The best layer of each experiment is marked. `left_out` names experiments and why there are
+    no figures of theirs.
+    """
+    summary = summarise(frame[frame["primary"]])
+    layers = summary[summary["control"] == ""]
     experiments = list(dict.fromkeys(summary["experiment"]))
-    best = summary.loc[summary.groupby("experiment")["mean"].idxmax(), ["experiment", "layer"]]
-    starred = set(best.itertuples(index=False, name=None))
+    starred = {(row.experiment, row.layer) for row in best_of(layers).itertuples()}
     cells = {
         (row.experiment, row.layer): _cell(
             row.mean, row.std, (row.experiment, row.layer) in starred
         )
-        for row in summary.itertuples()
+        for row in layers.itertuples()
     }
     table = Table(title=title)
     table.add_column("layer")
     for name in experiments:
         table.add_column(name, justify="right", no_wrap=True)
-    ordered = summary.sort_values(["part", "layer_index"])["layer"]
+    ordered = layers.sort_values(["part", "layer_index"])["layer"]
     for layer in dict.fromkeys(ordered):
         table.add_row(layer, *(cells.get((name, layer), "") for name in experiments))
+    controls = _control_rows(summary, experiments)
+    if controls:
+        table.add_section()
+    for control in controls:
+        table.add_row(*control)
     # A pipe has no width: do not let lines be cut there.
     console = Console()
     if not console.is_terminal:
         console = Console(width=24 + 20 * len(experiments))
     console.print(table)
     console.print("mean ± standard deviation over samples and trials; * best layer", soft_wrap=True)
+    for name, why in (left_out or {}).items():
+        console.print(f"left out {name}: {why}", soft_wrap=True, markup=False, highlight=False)
+
+
+def best_of(summary: pd.DataFrame) -> pd.DataFrame:
+    """For every experiment the row of its best layer."""
+    return summary.loc[summary.groupby("experiment", sort=False)["mean"].idxmax()]
+
+
+def _control_rows(summary: pd.DataFrame, experiments: Sequence[str]) -> list[tuple[str, ...]]:
+    """A row for each control: its best layer in every experiment, which is named."""
+    rows = []
+    for control in CONTROLS:
+        best = {
+            row.experiment: row
+            for row in best_of(summary[summary["control"] == control]).itertuples()
+        }
+        cells = (_control_cell(best.get(name)) for name in experiments)
+        if best:
+            rows.append((control.replace("_", " "), *cells))
+    return rows
+
+
+def _control_cell(best: Any) -> str:
+    if best is None:
+        return ""
+    layer = "" if best.layer == best.control else f"{best.layer}: "
+    return f"{layer}{_cell(best.mean, best.std, False)}"
 
 
 def _cell(mean: float, std: float, best: bool) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from common.config import TrackingConfig
 from common.records import StrataError
-from common.results import summarise
+from common.results import best_of, own_figures, summarise
 
 
 def log_results(
@@ -55,7 +55,7 @@ def log_results(
 
 def _log_curves(run: Any, frame: pd.DataFrame) -> None:
     """A point per layer: T layers at 0, 1, …; C layers on curves of their own, at 1, 2, …."""
-    summary = summarise(frame)
+    summary = summarise(own_figures(frame))
     for part, curves in summary.groupby("part"):
         step = "layer" if part == "transformer" else f"{part}_layer"
         run.define_metric(step)
@@ -71,11 +71,9 @@ def _log_curves(run: Any, frame: pd.DataFrame) -> None:
 
 def best_layers(frame: pd.DataFrame) -> dict[str, object]:
     """For every experiment its best layer and that layer's mean score."""
-    summary = summarise(frame)
-    best = summary.loc[summary.groupby("experiment")["mean"].idxmax()]
     return {
         key: value
-        for row in best.itertuples()
+        for row in best_of(summarise(own_figures(frame))).itertuples()
         for key, value in (
             (f"{row.experiment}/best_layer", row.layer),
             (f"{row.experiment}/best_score", float(row.mean)),

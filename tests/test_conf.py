@@ -31,6 +31,7 @@ OPTIONS = sorted(
 MODELS = [name for group, name in OPTIONS if group == "model"]
 ANALYSES = [name for group, name in OPTIONS if group == "analysis"]
 METRICS = [name for group, name in OPTIONS if group == "metric"]
+SIMILARITIES = ["pwcca", "mean_cca", "svcca", "cka", "pwcca_published"]
 # What an option leaves for the user to say.
 LACKING = {
     ("dataset", "textgrid"): ["dataset.audio_root={tmp}"],
@@ -38,6 +39,10 @@ LACKING = {
     ("dataset", "timit"): ["dataset.root={tmp}"],
     ("model", "hf"): ["model.checkpoint=owner/name"],
     ("layers", "single"): ["layers.index=3"],
+    ("experiment", "cca_glove"): ["target.path={tmp}"],
+    ("experiment", "cca_agwe"): ["target.path={tmp}"],
+    ("experiment", "cca_semantic"): ["target.path={tmp}"],
+    ("experiment", "cca_syntactic"): ["target.path={tmp}"],
 }
 KEYS = [field.name for field in fields(Config)]
 PHONE = ["experiment=cca_phone", "model=wav2vec2_tiny", "dataset=synthetic"]
@@ -59,8 +64,16 @@ def resolved(*overrides: str) -> Config:
     return resolve(composed(*overrides))
 
 
-# One configuration composes one option of every group: together they cover all of them.
-GROUPS = {g: [name for group, name in OPTIONS if group == g] for g, _ in OPTIONS if g != "analysis"}
+def lacking(case: dict[str, str], tmp: Path) -> list[str]:
+    """What the options of a case leave for the user to say, with something in `tmp`."""
+    more = [more for option in case.items() for more in LACKING.get(option, [])]
+    return [override.format(tmp=tmp) for override in more]
+
+
+# One configuration composes one option of every group: together they cover all of them. A metric
+# fits some experiments only.
+APART = ("analysis", "metric")
+GROUPS = {g: [name for group, name in OPTIONS if group == g] for g, _ in OPTIONS if g not in APART}
 CASES = [
     {group: names[k % len(names)] for group, names in GROUPS.items()}
     for k in range(max(map(len, GROUPS.values())))
@@ -74,15 +87,29 @@ def test_every_option_of_every_group_composes_and_resolves(
     (tmp_path / "dev-clean").mkdir()  # librispeech_local and timit look for their partitions
     (tmp_path / "TRAIN").mkdir()
     overrides = [f"{group}={name}" for group, name in case.items()]
-    more = [more for option in case.items() for more in LACKING.get(option, [])]
-    config = resolved(*overrides, *(override.format(tmp=tmp_path) for override in more))
+    config = resolved(*overrides, *lacking(case, tmp_path))
     assert isinstance(config.dataset, Dataset)
     assert (config.model.name, config.name) == (case["model"], case["experiment"])
     assert (config.layers.select, config.tracking.backend) == (case["layers"], case["tracking"])
     assert config.experiments or config.task != "analysis"
     for member in config.experiments.values():
         assert isinstance(member.metric, Metric)
-        assert member.metric.name == case["metric"]
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_is_for_the_analyses_of_its_family(name: str, tmp_path: Path) -> None:
+    takers = []
+    for experiment in ANALYSES:
+        more = lacking({"experiment": experiment}, tmp_path)
+        own = resolved(f"experiment={experiment}", *more).experiments[experiment].metric
+        try:
+            config = resolved(f"experiment={experiment}", f"metric={name}", *more)
+        except StrataError:  # of another family: tests/analysis/test_unit_study.py
+            continue
+        assert config.experiments[experiment].metric.name == name
+        takers.append(experiment)
+        assert own.family == config.metric.family
+    assert takers
 
 
 def test_the_groups_are_those_of_the_design() -> None:
@@ -117,8 +144,8 @@ def test_the_models_are_those_of_the_issue() -> None:
 
 
 @pytest.mark.parametrize("name", ANALYSES)
-def test_an_analysis_is_an_experiment_of_the_same_name(name: str) -> None:
-    config = resolved(f"experiment={name}")
+def test_an_analysis_is_an_experiment_of_the_same_name(name: str, tmp_path: Path) -> None:
+    config = resolved(f"experiment={name}", *lacking({"experiment": name}, tmp_path))
     assert list(config.experiments) == [name]
     assert (config.name, config.task) == (name, "analysis")
     assert (config.model.name, type(config.dataset).__name__) == ("wav2vec2_base", "LibriSpeech")
@@ -146,7 +173,7 @@ def test_paper_is_the_four_analyses_with_the_default_model_and_data() -> None:
     assert (config.model.name, config.dataset.partition) == ("wav2vec2_base", "dev_clean")
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", SIMILARITIES)
 def test_a_metric_reaches_every_member(name: str) -> None:
     config = resolved("experiment=paper", f"metric={name}")
     assert {member.metric.name for member in config.experiments.values()} == {name}
@@ -177,6 +204,28 @@ def test_a_target_layer_is_for_a_single_experiment_against_a_layer() -> None:
         resolved("experiment=paper", "target.layer=T3")
     with pytest.raises(StrataError, match=r"target\.layer=T3"):
         resolved("experiment=cca_phone", "target.layer=T3")
+
+
+def test_a_targets_file_is_asked_for_with_the_way_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(StrataError, match=r"target\.path.*download glove --root"):
+        resolved("experiment=cca_glove")
+    with pytest.raises(StrataError, match=r"target\.path=/no/where.*download agwe --root"):
+        resolved("experiment=cca_agwe", "target.path=/no/where")
+    table = tmp_path / "table.txt"
+    table.touch()
+    config = resolved("experiment=cca_glove", f"target.path={table}")
+    assert config.experiments["cca_glove"].target.path == str(table)
+    with pytest.raises(StrataError, match=r"experiments\.cca_glove\.target\.path="):
+        resolved("experiment=cca_phone", f"target.path={table}")
+
+
+def test_a_metric_that_does_not_fit_its_own_analysis_is_refused() -> None:
+    config = composed("experiment=cca_phone").copy()
+    config.merge_with_dotlist(["experiments.cca_phone.target.kind=speaker"])
+    assert resolve(config).experiments["cca_phone"].labelled_by == "speaker"
+    config.merge_with_dotlist(["experiments.cca_phone.metric._target_=builtins.dict"])
+    with pytest.raises(StrataError, match=r"experiments\.cca_phone\.metric: dict is not"):
+        resolve(config)
 
 
 NAMES = [*(f"C{i}" for i in range(1, 8)), *(f"T{i}" for i in range(13))]
@@ -260,6 +309,8 @@ WRONG = {
     "experiments.cca_mel.unit=syllable": ["unit=syllable", "frame, phone, word"],
     "experiments.cca_phone.pooling=median": ["pooling=median", "middle_third"],
     "experiments.cca_phone.target.kind=mel": ["target.kind", "mel", "phone"],
+    "experiments.cca_phone.target.kind=embedding": ["target.kind", "embedding", "phone"],
+    "experiments.cca_phone.split=word": ["split=word", "speaker_else_utterance"],
     "experiments.cca_mel.parts=[rnn]": ["parts=rnn", "cnn, transformer"],
     "experiments.cca_mel.metric.ridges=[]": ["ridges"],
     "experiments.cca_mel.metric.ridges=[[-1,1]]": ["ridges", "-1"],
@@ -353,7 +404,7 @@ def clean_env(**more: str) -> dict[str, str]:
 
 
 def test_composing_and_resolving_import_no_torch() -> None:
-    each = [["experiment=paper", f"metric={name}"] for name in METRICS]
+    each = [["experiment=paper", f"metric={name}"] for name in SIMILARITIES]
     each += [["experiment=demo"], ["experiment=cca_phone", "tracking=wandb"], ["experiment=cache"]]
     command = [sys.executable, "-c", IMPORTS_NO_TORCH, str(CONF), json.dumps(each)]
     done = subprocess.run(

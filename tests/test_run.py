@@ -23,7 +23,7 @@ DEBUG = ["debug=default", "model=hf", "model.name=small"]
 ISSUE_COLUMNS = {
     *("model", "dataset", "partition", "experiment", "unit", "target", "metric", "split", "layer"),
     *("layer_index", "sample", "trial", "value", "revision", "n", "dim", "seed", "config_key"),
-    *("git_commit", "part"),
+    *("git_commit", "part", "primary", "control", "low", "high"),
 }
 
 
@@ -117,10 +117,12 @@ def test_a_wrong_experiment_is_answered_with_what_there_is() -> None:
 def test_results_have_a_row_per_experiment_layer_sample_and_trial(paper: Finished) -> None:
     rows = paper.rows
     assert set(rows.columns) == ISSUE_COLUMNS == set(Row.__dataclass_fields__)
+    assert rows["primary"].all()
+    assert set(rows["control"]) == {""}
     counts = rows.groupby("experiment")["layer"].count().to_dict()
     assert counts == {"cca_mel": 11, "cca_intra": 4, "cca_phone": 4, "cca_word": 4}
     assert not rows.duplicated(["experiment", "layer", "sample", "trial"]).any()
-    assert not rows.drop(columns="trial").isna().any().any()
+    assert not rows.drop(columns=["trial", "low", "high"]).isna().any().any()
     assert set(rows["target"]) == {"mel", "T0", "phone", "word"}
     assert (rows["n"] > 0).all()
     assert np.isfinite(rows["value"]).all()

@@ -1,35 +1,72 @@
-"""What a metric is: a pure function of a sample's moments."""
+"""What a metric is: a pure function of moments, of pooled units or of whole frames."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import ClassVar
+from abc import abstractmethod
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 from analysis.moments import Folds
+from analysis.units import Units
+from common.config import TargetConfig
+from common.metric import Metric, Score
 
+if TYPE_CHECKING:  # metrics are constructed with the configuration, before torch is imported
+    from analysis.frames_store import Frames
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """A metric's value for one trial, with what was chosen on the way."""
-
-    value: float
-    detail: Mapping[str, str] = field(default_factory=dict)
+__all__ = ["FrameMetric", "Metric", "MomentMetric", "Score", "UnitMetric"]
 
 
 @dataclass(frozen=True)
-class Metric(ABC):
-    """A function of two views; higher always means "more alike".
+class MomentMetric(Metric):
+    """A function of the moments of two views: CCA, CKA."""
 
-    `held_out` tells whether it gives one score per trial, or one for the merged sample.
-    """
+    family: ClassVar[str] = "similarity"
 
-    name: ClassVar[str]
-    held_out: ClassVar[bool]
+    def accepts(self, unit: str, target: str) -> bool:
+        """Any two views: frames against frames, or units against what their labels stand for."""
+        frames = target in ("mel", "layer", "model")
+        return frames if unit == "frame" else not frames and not target.endswith("_pairs")
 
     @abstractmethod
     def score(self, folds: Folds) -> list[Score]:
         """Scores of one layer on one sample: one per trial if `held_out`, else exactly one."""
 
-    def summary(self, scores: list[Score], experiment: str) -> dict[str, object]:  # noqa: ARG002
-        """What the run's metadata should keep of all the scores of an experiment."""
-        return {}
+
+@dataclass(frozen=True)
+class UnitMetric(Metric):
+    """A function of pooled vectors and their labels. `targets`: the kinds of labels it takes."""
+
+    targets: ClassVar[tuple[str, ...]]
+
+    def accepts(self, unit: str, target: str) -> bool:  # noqa: ARG002
+        """Units of any kind, labelled in a way that it takes."""
+        return target in self.targets
+
+    def known(self, labels: Collection[str], target: TargetConfig) -> Collection[str]:  # noqa: ARG002
+        """Those of the corpus's labels that the target knows: no others are drawn."""
+        return labels
+
+    def check(self, units: Units) -> None:
+        """Raise a StrataError if these units, still without vectors (n, 0), cannot be scored.
+
+        Called for every sample before the forward pass.
+        """
+
+    @abstractmethod
+    def score(self, units: Units) -> list[Score]:
+        """Scores of one layer on one sample: the own figure first, secondary figures after it."""
+
+
+@dataclass(frozen=True)
+class FrameMetric(Metric):
+    """A function of the frames of utterances or segments. `targets`: the tiers it looks at."""
+
+    targets: ClassVar[tuple[str, ...]]
+
+    def accepts(self, unit: str, target: str) -> bool:  # noqa: ARG002
+        """Anything, against a tier that it takes."""
+        return target in self.targets
+
+    @abstractmethod
+    def score(self, frames: "Frames") -> list[Score]:
+        """Scores of one layer on one sample: the own figure first, secondary figures after it."""

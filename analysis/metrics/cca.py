@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 import scipy.linalg
 
-from analysis.metrics.base import Metric, Score
+from analysis.metrics.base import MomentMetric, Score
 from analysis.moments import Array, Folds, Moments, Spectrum
 from common.records import StrataError
 
@@ -95,7 +95,7 @@ def check_ridges(ridges: tuple[tuple[float, float], ...]) -> None:
 
 
 @dataclass(frozen=True)
-class RidgedCCA(Metric):
+class RidgedCCA(MomentMetric):
     """A CCA score per trial, from ridges chosen on its dev fold.
 
     `ridges`: pairs (layer, target) to choose from.

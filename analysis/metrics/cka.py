@@ -5,13 +5,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from analysis.metrics.base import Metric, Score
+from analysis.metrics.base import MomentMetric, Score
 from analysis.moments import Folds
 from common.records import StrataError
 
 
 @dataclass(frozen=True)
-class LinearCKA(Metric):
+class LinearCKA(MomentMetric):
     """Linear, biased CKA on all rows of a sample: ||Sxy||^2 / (||Sxx|| ||Syy||). Range [0, 1].
 
     Kornblith et al. 2019 (arXiv 1905.00414, section 3); Frobenius norms of centred scatter

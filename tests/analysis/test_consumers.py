@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from analysis.collectors import MomentCollector, Pair, load_folds, load_view
 from analysis.consumers import FrameConsumer, UnitConsumer, missing_pairs, prefix
 from analysis.moments import moments_of
-from analysis.sampling import FrameSamples, UnitSamples, draw_frames, draw_units
+from analysis.sampling import FrameSamples, draw_frames
 from analysis.stream import PassReport, stream
 from analysis.targets import mel
+from analysis.unit_sampling import UnitSamples, draw_units
 from common.cache import Entry
 from common.config import AnalysisConfig, SamplingConfig, TargetConfig, UnitSampling
 from common.encoder import Encoder, Layer, load_encoder

@@ -35,6 +35,10 @@ def scores(
                 "layer_index": int(layer[1:]),
                 "layer": layer,
                 "value": rng.uniform(0, 1),
+                "primary": True,
+                "control": "",
+                "low": np.nan,
+                "high": np.nan,
             }
             for experiment in experiments
             for layer in layers
@@ -164,3 +168,13 @@ def test_a_flat_curve_is_not_blown_up_and_no_scale_is_widened_beyond_one(
     bottom, top = axes.get_ylim()
     assert top - bottom == pytest.approx(max(0.1, shown[1] - shown[0]))
     assert bottom < low < high < top <= max(shown[1], 1.005)
+
+
+def test_controls_and_secondary_figures_are_no_curves(
+    tmp_path: Path, figures: list[Figure]
+) -> None:
+    frame = scores()
+    more = [frame.assign(control="random_weights"), frame.assign(metric="n", primary=False)]
+    plot_layers(pd.concat([frame, *more]), tmp_path, "title")
+    (axes,) = figures[0].axes
+    assert len(axes.lines) == 2  # CNN and blocks

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.pooling import grid_rows, grid_step, pool, pool_frames, to_grid
-from common.config import POOLINGS
+from common.analysis_config import POOLINGS
 from common.frames import FrameGeometry
 from common.records import StrataError
 

@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from analysis.sampling import (
     FrameSamples,
-    UnitSamples,
     blocks,
     draw_frames,
-    draw_units,
     grouped_folds,
 )
+from analysis.unit_sampling import UnitSamples, check_folds, draw_units
 from common.config import AnalysisConfig, SamplingConfig, TargetConfig, UnitSampling
 from common.records import Corpus, Interval, StrataError, Utterance, Waveform
 from common.seeding import generator, hashed_folds
@@ -395,8 +394,9 @@ def test_a_label_with_one_instance_is_drawn_where_that_is_allowed() -> None:
 
 def test_too_few_units_for_the_folds_are_refused_with_their_number() -> None:
     speech = corpus_of([utterance(0, ["a", "b"] * 7, "s")])
+    (folds, *_) = units_of(speech).folds
     with pytest.raises(StrataError, match=r"14 phone units over 10 folds leave [01] in one"):
-        units_of(speech)
+        check_folds("phone", folds, SamplingConfig())
 
 
 def test_no_limits_draw_every_unit() -> None:

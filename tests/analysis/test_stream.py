@@ -48,11 +48,16 @@ def corpus_of(utterances: Iterable[Utterance]) -> Corpus:
     return Corpus("toy", "all", "none", tuple(utterances), {}, "fingerprint")
 
 
+LAYERS = [*(f"C{i}" for i in range(1, 8)), *(f"T{i}" for i in range(4))]
+
+
 class Spy(Consumer):
     """Wants some utterances, perhaps by class, and writes down what it is given."""
 
-    def __init__(self, wanted: Sequence[int], classes: int = 1) -> None:
-        self.wanted, self.classes = wanted, classes
+    def __init__(
+        self, wanted: Sequence[int], classes: int = 1, needed: Sequence[str] = LAYERS
+    ) -> None:
+        self.wanted, self.classes, self.needed = wanted, classes, needed
         self.batches: list[list[int]] = []
         self.lengths: dict[int, int] = {}
         self.layers: list[str] = []
@@ -62,6 +67,9 @@ class Spy(Consumer):
 
     def utterances(self) -> Iterable[int]:
         return self.wanted
+
+    def layer_names(self) -> Sequence[str]:
+        return self.needed
 
     def order(self, utterance: int) -> tuple[int, ...]:
         return (utterance % self.classes,)
@@ -108,6 +116,21 @@ def test_every_layer_of_every_wanted_utterance_comes_once(encoder: Encoder) -> N
     assert report.audio_seconds == pytest.approx(18_000 / 16_000)
     assert report.dropped == {"spy: dropped": 4}
     assert set(watch.seconds) == {"reading", "forward", "collecting", "storing"}
+
+
+@pytest.mark.parametrize("needed", [["T1", "C2"], []], ids=["two layers", "none"])
+def test_the_model_gives_only_the_layers_that_somebody_needs(
+    needed: list[str], encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = corpus_of(map(utterance, range(6)))
+    runs: list[int] = []
+    run = Encoder.run
+    monkeypatch.setattr(Encoder, "run", lambda *given: runs.append(1) or run(*given))
+    spies = [Spy([0, 2], needed=needed[:1]), Spy([2, 5], needed=needed[1:])]
+    report = stream(corpus, encoder, spies, Stopwatch())
+    assert report.utterances == 3
+    assert [set(spy.frames) for spy in spies] == [set(needed)] * 2
+    assert len(runs) == (3 if needed else 0)
 
 
 def test_utterances_that_a_consumer_wants_apart_are_not_mixed(checkpoint: Path) -> None:
@@ -163,7 +186,7 @@ def test_audio_longer_than_a_model_hears_is_counted(
 ) -> None:
     whisper = load_encoder(models.configured(models.save("whisper", tmp_path)), "cpu")
     assert whisper.max_samples == 32_000
-    spy = Spy(range(3))
+    spy = Spy(range(3), needed=["T1"])
     corpus = corpus_of([utterance(0, 32_000), utterance(1, 32_001), utterance(2, 8000)])
     report = stream(corpus, whisper, [spy], Stopwatch())
     assert spy.seen == [0, 2]

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from running import composed
 
-from analysis import sampling
+from analysis import sampling, unit_sampling
 from analysis.studies import build_studies
+from analysis.study import Setting
 from common.cache import Cache
 from common.config import resolve
 from common.encoder import describe
@@ -31,7 +32,9 @@ def corpus() -> Corpus:
 def folders(corpus: Corpus, root: Path) -> set[Path]:
     config = resolve(composed(OVERRIDES))
     layers = describe(config.model).layers
-    return {study.entry.folder for study in build_studies(config, corpus, layers, Cache(root), {})}
+    studies, left_out = build_studies(Setting(config, corpus, layers, Cache(root), {}))
+    assert left_out == {}
+    return {study.entry.folder for study in studies}
 
 
 def test_the_same_draw_finds_the_same_entries(corpus: Corpus, tmp_path: Path) -> None:
@@ -44,7 +47,8 @@ def test_another_draw_under_the_same_configuration_never_finds_the_old_entries(
 ) -> None:
     before = folders(corpus, tmp_path)
     drawn = sampling.generator
-    monkeypatch.setattr(sampling, "generator", lambda *names: drawn(*names, "changed"))
+    for module in (sampling, unit_sampling):
+        monkeypatch.setattr(module, "generator", lambda *names: drawn(*names, "changed"))
     # Every utterance of so small a corpus lends its frames: only the units are drawn anew.
     after = folders(corpus, tmp_path)
     assert len(before & after) == 1

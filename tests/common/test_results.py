@@ -13,6 +13,7 @@ from common.results import (
     Row,
     config_key,
     git_commit,
+    own_figures,
     print_table,
     read_results,
     summarise,
@@ -198,3 +199,54 @@ def test_outside_a_checkout_or_without_git_the_commit_is_unknown(
 
 def test_versions_name_what_computed_the_numbers() -> None:
     assert {"python", "numpy", "scipy", "torch", "transformers"} <= versions().keys()
+
+
+OLDER = ["primary", "control", "low", "high"]
+
+
+def test_results_of_an_older_run_are_read_with_what_they_lack(tmp_path: Path) -> None:
+    frame = to_frame([row(), row(layer="T2", layer_index=2, value=0.7)])
+    frame.drop(columns=OLDER).to_csv(tmp_path / "results.csv", index=False)
+    pd.testing.assert_frame_equal(read_results(tmp_path), frame)
+
+
+def test_controls_and_secondary_figures_are_kept_apart() -> None:
+    frame = to_frame(
+        [
+            row(value=0.8, low=0.7, high=0.9),
+            row(value=0.1, control="random_weights"),
+            row(value=0.2, control="random_weights"),
+            row(value=9.0, metric="n", primary=False),
+        ]
+    )
+    summary = summarise(frame).set_index(["metric", "control"])
+    assert summary["mean"].to_dict() == {
+        ("pwcca", ""): 0.8,
+        ("pwcca", "random_weights"): pytest.approx(0.15),
+        ("n", ""): 9.0,
+    }
+    assert summary.loc[("pwcca", ""), ["low", "high"]].tolist() == [0.7, 0.9]
+    assert own_figures(frame)["value"].tolist() == [0.8]
+
+
+def test_controls_are_rows_below_the_layers(capsys: pytest.CaptureFixture) -> None:
+    controls = [
+        row(layer="mel", layer_index=0, part="mel", control="mel", value=0.3),
+        row(layer="T1", control="random_weights", value=0.1),
+        row(layer="T2", layer_index=2, control="random_weights", value=0.2),
+        row(layer="T1", control="shuffled_labels", value=-0.01),
+        row(layer="T1", value=1000.0, metric="n", primary=False),
+    ]
+    frame = pd.concat([layered(["cca_phone", "cca_mel"], ["T1", "T2"]), to_frame(controls)])
+    print_table(frame, "title", {"cca_agwe": "target.path is not given"})
+    out = capsys.readouterr().out
+    cells = [[c.strip() for c in line.split("│")[1:-1]] for line in out.splitlines() if "│" in line]
+    assert cells == [
+        ["T1", "0.105 ± 0.007", "0.105 ± 0.007"],
+        ["T2", "0.205 ± 0.007*", "0.205 ± 0.007*"],
+        ["mel", "0.300", ""],
+        ["random weights", "T2: 0.200", ""],
+        ["shuffled labels", "T1: -0.010", ""],
+    ]
+    assert "left out cca_agwe: target.path is not given" in out
+    assert "1000" not in out

@@ -219,3 +219,12 @@ def test_online_without_login_says_how_to_go_on(
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     with pytest.raises(StrataError, match=r"tracking\.mode=offline"):
         log(tmp_path / "run", mode="online")
+
+
+def test_controls_and_secondary_figures_are_no_curves() -> None:
+    frame = scores()
+    better = frame.assign(value=frame["value"] + 5)
+    both = pd.concat(
+        [frame, better.assign(control="random_weights"), better.assign(metric="n", primary=False)]
+    )
+    assert best_layers(both) == best_layers(frame)

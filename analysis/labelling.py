@@ -1,0 +1,64 @@
+"""What a unit is and what labels it: a phone, a word, a stretch of 20 ms, a whole utterance."""
+
+from collections.abc import Iterator, Sequence
+
+from common.config import AnalysisConfig
+from common.records import Corpus, Interval, StrataError, Utterance
+
+STRETCH = 320  # samples of a unit `frame`: 20 ms, the frames of every transformer layer here
+
+
+def name_of(analysis: AnalysisConfig) -> str:
+    """How draws, counts and errors call the units: "phone", or "frame by phone"."""
+    by = analysis.labelled_by
+    return analysis.unit if by == analysis.unit else f"{analysis.unit} by {by}"
+
+
+def labelled(corpus: Corpus, analysis: AnalysisConfig) -> list[tuple[int, Interval]]:
+    """Every unit of the corpus: index of its utterance, its samples and its label."""
+    unit, by = analysis.unit, analysis.labelled_by
+    tier = by if unit == "frame" else unit
+    if tier != "utterance" and tier not in corpus.tiers:
+        raise StrataError(
+            f"dataset {corpus.name} ({corpus.partition}) has no {tier} tier: it has "
+            f"{', '.join(corpus.tiers) or 'none'}; choose an experiment on those"
+        )
+    if by == "speaker":
+        check_speakers(corpus)
+    return [
+        (index, interval)
+        for index, utterance in enumerate(corpus.utterances)
+        for interval in units_of(utterance, unit, by)
+    ]
+
+
+def units_of(utterance: Utterance, unit: str, by: str) -> Iterator[Interval]:
+    """The units of one utterance."""
+    whole = (Interval(0, utterance.n_samples, utterance.id),)
+    if unit == "frame":
+        yield from stretches(utterance.tiers.get(by, ()))
+        return
+    for interval in whole if unit == "utterance" else utterance.tiers.get(unit, ()):
+        label = utterance.speaker if by == "speaker" else interval.label
+        yield Interval(interval.start, interval.end, label)
+
+
+def stretches(intervals: Sequence[Interval]) -> Iterator[Interval]:
+    """Stretch k covers samples [320 k, 320 (k + 1)); its label is that of its middle sample."""
+    half = STRETCH // 2
+    for interval in intervals:
+        first = -((half - interval.start) // STRETCH)
+        last = -((half - interval.end) // STRETCH)
+        for k in range(max(first, 0), last):
+            yield Interval(k * STRETCH, (k + 1) * STRETCH, interval.label)
+
+
+def check_speakers(corpus: Corpus) -> None:
+    """Speakers can be told apart only where they are known."""
+    unknown = [u.id for u in corpus.utterances if not u.speaker]
+    if unknown:
+        raise StrataError(
+            f"{len(unknown)} of {len(corpus.utterances)} utterances have no speaker (the first is "
+            f"{unknown[0]}): a folder of audio for each speaker names them, or dataset.speaker="
+            "prefix takes it from the file name"
+        )

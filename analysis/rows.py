@@ -1,0 +1,59 @@
+"""Scores as rows of the results."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from analysis.study import Scored, metric_of, target_label
+from common.config import Config
+from common.metric import Score
+from common.records import Corpus
+from common.results import Row, git_commit
+
+
+def to_rows(
+    config: Config, corpus: Corpus, scored: Sequence[Scored], revision: str, run_key: str
+) -> list[Row]:
+    """A row per score."""
+    commit = git_commit()
+    rows = []
+    for one in scored:
+        analysis = config.experiments[one.experiment]
+        metric = metric_of(analysis)
+        rows += [
+            Row(
+                model=config.model.name,
+                dataset=corpus.name,
+                partition=corpus.partition,
+                experiment=one.experiment,
+                unit=analysis.unit,
+                target=target_label(analysis),
+                metric=score.metric or metric.name,
+                primary=not score.metric,
+                split=one.split,
+                layer=one.layer.name,
+                layer_index=one.layer.index,
+                part=one.layer.part,
+                sample=one.sample,
+                trial=trial if metric.held_out else None,
+                value=score.value,
+                low=score.low,
+                high=score.high,
+                control=one.control,
+                n=one.n,
+                dim=one.layer.dim,
+                seed=config.seed,
+                revision=revision,
+                config_key=run_key,
+                git_commit=commit,
+            )
+            for trial, score in by_trial(one.scores)
+        ]
+    return rows
+
+
+def by_trial(scores: Sequence[Score]) -> Iterator[tuple[int, Score]]:
+    """Each score with its trial: the k-th of the scores of one figure is trial k's."""
+    seen: Counter[str] = Counter()
+    for score in scores:
+        yield seen[score.metric], score
+        seen[score.metric] += 1

@@ -1,0 +1,129 @@
+"""A study: experiments that look at the same units, and the cache entry of their statistics."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from analysis.consumers import Consumer
+from analysis.metrics.base import Metric
+from common.architecture import Layer
+from common.cache import Cache, Entry
+from common.config import AnalysisConfig, Config
+from common.metric import Score
+from common.records import Corpus, StrataError
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of one layer on one sample of n units.
+
+    `split` is how their folds were cut; `control` is "" for the experiment itself.
+    """
+
+    experiment: str
+    layer: Layer
+    sample: int
+    n: int
+    split: str
+    scores: list[Score]
+    control: str = ""
+
+
+class ExperimentError(StrataError):
+    """An experiment that could not be scored; the others go on."""
+
+    def __init__(self, experiment: str, layer: str, cause: StrataError) -> None:
+        super().__init__(f"{layer}: {cause}")
+        self.experiment = experiment
+
+
+Job = Callable[[], list[Scored]]
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What the studies of a run have in common. `key`: what every statistic depends on."""
+
+    config: Config
+    corpus: Corpus
+    layers: tuple[Layer, ...]
+    cache: Cache
+    key: Mapping[str, object]
+
+
+@dataclass(frozen=True, eq=False)
+class Study(ABC):
+    """Experiments on the same units, and the cache entry that holds their statistics."""
+
+    experiments: Mapping[str, AnalysisConfig]
+    layers: tuple[Layer, ...]
+    entry: Entry
+
+    @classmethod
+    @abstractmethod
+    def build(cls, setting: Setting, name: str, analysis: AnalysisConfig) -> Self:
+        """Draw one experiment's units and find its entry; an error says why it cannot run.
+
+        Nothing of the model's weights or of the audio is read.
+        """
+
+    @abstractmethod
+    def joined(self, other: Self) -> Self:
+        """The experiments of both, which have the same entry."""
+
+    @abstractmethod
+    def complete(self) -> bool:
+        """Whether the cache holds all that the experiments need."""
+
+    @abstractmethod
+    def consumer(self, device: torch.device) -> Consumer:
+        """Who computes what the cache lacks."""
+
+    @abstractmethod
+    def jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
+        """Independent pieces of scoring; `chosen` names the layers of each experiment."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, object]:
+        """What was drawn and dropped, for the metadata."""
+
+    def layers_of(self, name: str) -> list[Layer]:
+        """Layers that an experiment covers, before the user's choice among them."""
+        return [layer for layer in self.layers if layer.part in self.experiments[name].parts]
+
+    def needed_layers(self) -> list[Layer]:
+        """Layers that any of the experiments covers."""
+        parts = {part for analysis in self.experiments.values() for part in analysis.parts}
+        return [layer for layer in self.layers if layer.part in parts]
+
+    def guarded(self, name: str, layer: str, score: Callable[[], list[Score]]) -> list[Score]:
+        """The scores; an error says which experiment and layer."""
+        try:
+            return score()
+        except StrataError as error:
+            raise ExperimentError(name, layer, error) from error
+
+
+def metric_of(analysis: AnalysisConfig) -> Metric:
+    """The analysis's metric, which `resolve` has constructed."""
+    metric: Any = analysis.metric
+    if not isinstance(metric, Metric):
+        raise TypeError(f"{metric} is no metric: resolve the configuration first")
+    return metric
+
+
+def split_of(config: Config, analysis: AnalysisConfig) -> str:
+    """How an analysis cuts its folds: its own way, else the run's."""
+    return analysis.split or config.split
+
+
+def target_label(analysis: AnalysisConfig) -> str:
+    """Name of the target in a row: "mel", a layer, the labels, or kind and file."""
+    target = analysis.target
+    if target.path is not None:
+        return f"{target.kind}:{Path(target.path).name}"
+    return target.layer or str(target.kind)

@@ -1,0 +1,204 @@
+"""Draw labelled units before the forward pass, from the alignments, with a seed."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.labelling import labelled, name_of
+from analysis.sampling import blocks, digest_of, group_keys, grouped_folds
+from common.config import AnalysisConfig, SamplingConfig, UnitSampling
+from common.records import Corpus, StrataError
+from common.seeding import generator
+
+log = logging.getLogger(__name__)
+
+Index = NDArray[np.int64]
+Known = Callable[[Collection[str]], Collection[str]]  # those of some labels that a target knows
+
+
+@dataclass(frozen=True, eq=False)
+class UnitSamples:
+    """Labelled units drawn by any sample, one row each, in the order of the corpus.
+
+    utterance, start, end, label: (n,); folds (samples, n), -1 where a sample has not drawn a unit.
+    `split` says how the folds were cut.
+    """
+
+    unit: str
+    name: str
+    split: str
+    labels: tuple[str, ...]
+    utterance: Index
+    start: Index
+    end: Index
+    label: Index
+    folds: Index
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def digest(self) -> str:
+        """Hash of the rows: pooled vectors of other rows, or in another order, are not these."""
+        return digest_of(self.utterance, self.start, self.end)
+
+    def of(self, utterance: int) -> slice:
+        """Rows of one utterance."""
+        first, last = np.searchsorted(self.utterance, [utterance, utterance + 1])
+        return slice(int(first), int(last))
+
+
+@dataclass(frozen=True, eq=False)
+class UnitTable:
+    """Every unit that could be drawn; arrays (n,); `label` indexes `labels`."""
+
+    name: str
+    labels: tuple[str, ...]
+    utterance: Index
+    start: Index
+    end: Index
+    label: Index
+
+
+def draw_units(
+    corpus: Corpus,
+    analysis: AnalysisConfig,
+    run: SamplingConfig,
+    split: str,
+    seed: int,
+    known: Known | None = None,
+) -> UnitSamples:
+    """Draw at most `instances` of each of the `labels` most frequent labels, for each sample.
+
+    `known`: labels that it does not return are not drawn, but counted.
+    """
+    instances = analysis.sampling.instances
+    table, dropped = unit_table(corpus, analysis, known)
+    folds = np.stack([draw_sample(table, s, instances, run, seed) for s in range(run.samples)])
+    kept = (folds >= 0).any(0)
+    dropped[f"{table.name}: beyond {instances} instances of a label"] = int((~kept).sum())
+    drawn = UnitSamples(
+        unit=analysis.unit,
+        name=table.name,
+        split="frame",
+        labels=table.labels,
+        utterance=table.utterance[kept],
+        start=table.start[kept],
+        end=table.end[kept],
+        label=table.label[kept],
+        folds=folds[:, kept],
+        dropped=dropped,
+    )
+    return refold(drawn, corpus, run, split, seed)
+
+
+def refold(
+    drawn: UnitSamples, corpus: Corpus, run: SamplingConfig, split: str, seed: int
+) -> UnitSamples:
+    """The same units in folds that keep utterances or speakers together."""
+    if split == "speaker_else_utterance":
+        speakers = {u.speaker for u in corpus.utterances}
+        split = "speaker" if len(speakers) >= run.folds and "" not in speakers else "utterance"
+    if split == "frame":
+        return drawn
+    keys = group_keys(corpus.utterances, split)
+    folds = drawn.folds.copy()
+    for sample, row in enumerate(folds):
+        rows = np.flatnonzero(row >= 0)
+        rng = generator(seed, "folds", drawn.name, split, sample)
+        own = [keys[u] for u in drawn.utterance[rows]]
+        row[rows] = grouped_folds(own, run.folds, split, rng)
+    return replace(drawn, folds=folds, split=split)
+
+
+def unit_table(
+    corpus: Corpus, analysis: AnalysisConfig, known: Known | None
+) -> tuple[UnitTable, dict[str, int]]:
+    """The units whose label is known and frequent enough, and counts of those left out."""
+    name = name_of(analysis)
+    units = labelled(corpus, analysis)
+    counts = Counter(interval.label for _, interval in units)
+    dropped: dict[str, int] = {}
+    if known is not None:
+        counts, dropped = known_only(name, counts, known)
+    labels, infrequent = eligible_labels(name, counts, analysis.sampling)
+    codes = {label: code for code, label in enumerate(labels)}
+    rows = [(u, iv.start, iv.end, codes[iv.label]) for u, iv in units if iv.label in codes]
+    columns = np.array(rows, dtype=np.int64).T
+    return UnitTable(name, labels, *columns), dropped | infrequent
+
+
+def known_only(
+    name: str, counts: Counter[str], known: Known
+) -> tuple[Counter[str], dict[str, int]]:
+    """Counts of the labels that the target knows, and how many tokens and types it does not."""
+    kept = frozenset(known(counts.keys()))
+    if not kept:
+        examples = ", ".join(label for label, _ in counts.most_common(5))
+        raise StrataError(
+            f"none of the {len(counts)} {name} labels (as {examples}) is known to the target: "
+            "another language, or another kind of file? Give target.path= one of the same words"
+        )
+    missing = [label for label in counts if label not in kept]
+    return Counter({label: count for label, count in counts.items() if label in kept}), {
+        f"{name}: not known to the target": sum(counts[label] for label in missing),
+        f"{name}: labels not known to the target": len(missing),
+    }
+
+
+def eligible_labels(
+    name: str, counts: Counter[str], sampling: UnitSampling
+) -> tuple[tuple[str, ...], dict[str, int]]:
+    """The most frequent labels that occur often enough, and the number of units without one."""
+    least = sampling.min_instances or 1
+    frequent = sorted((c for c in counts if counts[c] >= least), key=lambda c: (-counts[c], c))
+    labels = tuple(frequent[: sampling.labels])
+    if len(labels) < 2:
+        raise StrataError(
+            f"{len(labels)} {name} label(s) occur {least} times or more among {counts.total()} "
+            f"units of {len(counts)} labels: a comparison needs two; use more speech or lower "
+            "sampling.min_instances"
+        )
+    if sampling.labels is not None and len(labels) < sampling.labels and len(counts) > len(labels):
+        log.warning(
+            "%d %s labels occur %d times or more, %d were asked for",
+            len(labels),
+            name,
+            least,
+            sampling.labels,
+        )
+    rare = sum(counts[c] for c in counts if counts[c] < least)
+    outside = sum(counts[c] for c in frequent[len(labels) :])
+    return labels, {
+        f"{name}: label occurs less than {least} times": rare,
+        f"{name}: label outside the {sampling.labels} most frequent": outside,
+    }
+
+
+def draw_sample(
+    table: UnitTable, sample: int, instances: int | None, run: SamplingConfig, seed: int
+) -> Index:
+    """Fold (n,) of every unit that a sample draws, even within each label; -1 for the others."""
+    folds = np.full(len(table.label), -1, dtype=np.int64)
+    order_of = np.argsort(table.label, kind="stable")
+    bounds = np.searchsorted(table.label[order_of], np.arange(len(table.labels) + 1))
+    for code, label in enumerate(table.labels):
+        rows = order_of[bounds[code] : bounds[code + 1]]
+        order = generator(seed, "units", table.name, label).permutation(rows)
+        chosen = blocks(order, min(len(rows), instances or len(rows)), run.samples)[sample]
+        rng = generator(seed, "folds", table.name, label, sample)
+        offset = int(rng.integers(run.folds))  # or every small label would fill fold 0 first
+        folds[rng.permutation(chosen)] = (np.arange(len(chosen)) + offset) % run.folds
+    return folds
+
+
+def check_folds(name: str, folds: Index, run: SamplingConfig) -> None:
+    """Every fold that a trial scores needs two units."""
+    counts = np.bincount(folds[folds >= 0], minlength=run.folds)
+    fewest = int(counts[: 2 * run.trials].min())
+    if fewest < 2:
+        raise StrataError(
+            f"{int(counts.sum())} {name} units over {run.folds} folds leave {fewest} in one of "
+            "them: use more speech, more instances, or fewer sampling.folds and trials"
+        )

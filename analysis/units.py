@@ -1,0 +1,47 @@
+"""Pooled vectors of one sample and layer, with what is known of each unit."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.config import TargetConfig
+from common.seeding import generator
+
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """Units of one sample in one layer, rows in the order of the corpus.
+
+    vectors (n, d) float32, maybe memory-mapped; label (n,) into `labels`; speaker (n,) into
+    `speakers`; utterance (n,): index in the corpus; fold (n,).
+    scored (n,) bool: where fit_partition and score_partition differ, False is a row that may only
+    be fitted on and True one that may only be scored on; where there is one partition, all are
+    True and a metric splits by `fold` itself. `seed` is the sample's own; `target` tells what the
+    labels are compared with.
+    """
+
+    vectors: NDArray[np.float32]
+    label: Index
+    labels: tuple[str, ...]
+    speaker: Index
+    speakers: tuple[str, ...]
+    utterance: Index
+    fold: Index
+    scored: NDArray[np.bool_]
+    seed: int
+    target: TargetConfig = field(default_factory=TargetConfig)
+
+    def shuffled(self) -> "Units":
+        """The same with labels permuted among the units, apart among those only fitted on.
+
+        How often each label occurs stays as it is; what a metric then finds is its chance level.
+        """
+        label = self.label.copy()
+        for part in (self.scored, ~self.scored):
+            rows = np.flatnonzero(part)
+            rng = generator(self.seed, "shuffled labels", len(rows))
+            label[rows] = self.label[rng.permutation(rows)]
+        return replace(self, label=label)

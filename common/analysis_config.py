@@ -1,0 +1,135 @@
+"""The configuration of an analysis as types: unit, target, metric, sampling."""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from common.records import StrataError
+
+# What units of a kind can be compared with.
+TARGETS_OF = {
+    "frame": ("mel", "layer", "phone", "word"),
+    "phone": ("phone", "speaker"),
+    "word": ("word", "speaker", "embedding", "word_pairs"),
+    "utterance": ("speaker", "sentence_pairs"),
+}
+UNITS = tuple(TARGETS_OF)
+TARGETS = tuple(dict.fromkeys(kind for kinds in TARGETS_OF.values() for kind in kinds))
+FROM_FILES = ("embedding", "word_pairs", "sentence_pairs")  # targets that are read from `path`
+POOLINGS = ("mean", "middle_third", "centre", "first", "last", "max")
+PARTS = ("cnn", "transformer")
+SPLITS = ("frame", "utterance", "speaker")
+# An analysis may also ask for speakers where there are enough of them, else utterances.
+OWN_SPLITS = (*SPLITS, "speaker_else_utterance")
+LAYER_NAME = re.compile(r"[CT]\d+")
+LIMITS = ("utterances", "instances", "labels", "min_instances")
+
+
+def require(key: str, value: object, choices: Collection[object]) -> None:
+    """Raise unless `value` is one of `choices`."""
+    if value not in choices:
+        raise StrataError(f"{key}={value}: choose one of {', '.join(map(str, choices))}")
+
+
+def require_at_least(key: str, value: int | None, least: int) -> None:
+    """Raise if a number is given and too small."""
+    if value is not None and value < least:
+        raise StrataError(f"{key}={value}: it must be at least {least}")
+
+
+@dataclass(kw_only=True)
+class TargetConfig:
+    """What units are compared with.
+
+    Frames: `mel`, or `layer` (another layer of this model). Units with a label: the label itself
+    (`phone`, `word`, `speaker`), or what a file says of it: `embedding` (a table of word vectors),
+    `word_pairs` or `sentence_pairs` (pairs with a score). `path` is that file, or a folder of
+    them, and `obtain` tells how to get it.
+    """
+
+    kind: str | None = None
+    layer: str | None = None
+    path: str | None = None
+    obtain: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind is not None:
+            require("target.kind", self.kind, TARGETS)
+        if self.layer is not None and not LAYER_NAME.fullmatch(self.layer):
+            raise StrataError(f"target.layer={self.layer}: a layer is named C1, C2, … or T0, T1, …")
+
+
+@dataclass(kw_only=True)
+class UnitSampling:
+    """What an analysis draws. Null: no limit.
+
+    `utterances` for frames; for labelled units at most `instances` of each of the `labels` most
+    frequent labels that occur `min_instances` times or more.
+    """
+
+    utterances: int | None = None
+    instances: int | None = None
+    labels: int | None = None
+    min_instances: int | None = None
+
+    def __post_init__(self) -> None:
+        for key in LIMITS:
+            require_at_least(f"sampling.{key}", getattr(self, key), 1)
+
+
+@dataclass(kw_only=True)
+class SamplingConfig(UnitSampling):
+    """Sample sets, folds and trials of a run; the inherited keys override every analysis's own."""
+
+    samples: int = 3
+    folds: int = 10
+    trials: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least("sampling.samples", self.samples, 1)
+        require_at_least("sampling.trials", self.trials, 1)
+        if self.folds < 2 * self.trials + 1:
+            raise StrataError(
+                f"sampling.folds={self.folds} with sampling.trials={self.trials}: each trial takes "
+                f"two folds of its own and one must be left to train on; use at least "
+                f"{2 * self.trials + 1} folds"
+            )
+
+
+@dataclass(kw_only=True)
+class AnalysisConfig:
+    """unit + target + metric + sampling. `conf/analysis/NAME.yaml` holds one each.
+
+    `split` null: the run's. A unit `frame` with labels is a stretch of 20 ms, labelled by what
+    lies in its middle.
+    """
+
+    unit: str = MISSING
+    target: TargetConfig = MISSING
+    metric: Any = MISSING
+    sampling: UnitSampling = field(default_factory=UnitSampling)
+    pooling: str | None = None
+    parts: list[str] = field(default_factory=lambda: ["transformer"])
+    split: str | None = None
+
+    def __post_init__(self) -> None:
+        require("unit", self.unit, UNITS)
+        for part in self.parts:
+            require("parts", part, PARTS)
+        require(f"target.kind (of {self.unit} units)", self.target.kind, TARGETS_OF[self.unit])
+        if self.unit != "frame":
+            require("pooling", self.pooling, POOLINGS)
+        if self.split is not None:
+            require("split", self.split, OWN_SPLITS)
+        if self.target.kind == "layer" and self.target.layer is None:
+            raise StrataError("target.layer=null: name the layer to compare with, e.g. T0")
+
+    @property
+    def labelled_by(self) -> str:
+        """What gives a unit its label: tier `phone` or `word`, its `speaker` or its `utterance`."""
+        by = {"embedding": "word", "word_pairs": "word", "sentence_pairs": "utterance"}
+        return by.get(str(self.target.kind), str(self.target.kind))

@@ -1,0 +1,148 @@
+"""Experiments on pooled units: what they share, whatever their metrics consume."""
+
+from pathlib import Path
+
+import models
+import numpy as np
+import pandas as pd
+import pytest
+from running import composed, execute, textgrids, write_corpus
+
+from common.config import resolve
+from common.records import StrataError
+
+AGREEMENT = [
+    "~experiments.cca_phone.metric.ridges",
+    "experiments.cca_phone.metric._target_=planted.Agreement",
+]
+
+
+@pytest.fixture(scope="module")
+def common(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Overrides that every run here shares; one cache for all of them."""
+    folder = tmp_path_factory.mktemp("speech")
+    write_corpus(folder)
+    model = models.save("wav2vec2_base", tmp_path_factory.mktemp("model"))
+    cache = tmp_path_factory.mktemp("cache")
+    return [
+        *("debug=default", "model=hf", "model.name=small", f"model.checkpoint={model}"),
+        *(*textgrids(folder), f"paths.cache={cache}"),
+    ]
+
+
+def write_table(path: Path, words: list[str], d: int = 4) -> Path:
+    rng = np.random.default_rng(0)
+    lines = [f"{word} {' '.join(f'{x:.4f}' for x in rng.normal(size=d))}" for word in words]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def words_of(common: list[str]) -> list[str]:
+    corpus = resolve(composed(("experiment=cca_word", *common))).dataset.read()
+    return sorted({iv.label for u in corpus.utterances for iv in u.tiers["word"]})
+
+
+def test_moments_and_units_are_scored_from_the_same_vectors(
+    common: list[str], tmp_path: Path
+) -> None:
+    cca = execute(tmp_path / "cca", "experiment=cca_phone", *common)
+    other = execute(tmp_path / "other", "experiment=cca_phone", *common, *AGREEMENT)
+    assert cca.passed
+    assert not other.passed
+    rows = other.rows
+    assert set(rows["metric"]) == {"agreement", "n", "d"}
+    assert rows.loc[rows["primary"], "metric"].unique().tolist() == ["agreement"]
+    assert rows["trial"].isna().all()
+    wide = rows.pivot_table(index="layer", columns="metric", values="value")
+    assert (wide["n"] == rows["n"].iloc[0]).all()
+    assert (wide["d"] == 32).all()
+    assert wide["agreement"].between(0.05, 1).all()
+    own = rows[rows["primary"]]
+    np.testing.assert_allclose(own["high"] - own["low"], 0.2)
+    assert rows.loc[~rows["primary"], "low"].isna().all()
+
+
+def test_secondary_figures_are_in_neither_table_nor_picture(
+    common: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    execute(tmp_path, "experiment=cca_phone", *common, *AGREEMENT)
+    table = capsys.readouterr().out
+    assert "32.000" not in table
+    svg = (tmp_path / "layers.svg").read_text()
+    assert "agreement" in svg
+    assert svg.count("<!-- CNN -->") + svg.count("<!-- transformer -->") == 1  # one panel
+
+
+def test_a_metric_says_before_the_pass_what_it_cannot_score(
+    common: list[str], tmp_path: Path
+) -> None:
+    more = "+experiments.cca_phone.metric.at_least=100000"
+    with pytest.raises(StrataError, match=r"\d+ units, 100000 are needed"):
+        execute(tmp_path, "experiment=cca_phone", *common, *AGREEMENT, more, "cache=off")
+    assert not (tmp_path / "results.csv").exists()
+
+
+def test_a_metric_of_another_kind_is_refused_for_the_experiment() -> None:
+    more = ["experiment=cca_phone", *AGREEMENT, "metric=cka"]
+    with pytest.raises(StrataError, match=r"metric=cka: a similarity .*cca_phone take agreement"):
+        resolve(composed(tuple(more)))
+
+
+def test_words_against_a_table_of_vectors(common: list[str], tmp_path: Path) -> None:
+    words = words_of(common)
+    table = write_table(tmp_path / "table.txt", [*words[::2], "zyzzyva"])
+    run = execute(tmp_path / "run", "experiment=cca_glove", *common, f"target.path={table}")
+    assert run.curve("cca_glove").keys() == {"T0", "T1", "T2", "T3"}
+    assert set(run.rows["target"]) == {"embedding:table.txt"}
+    (study,) = run.metadata["studies"]
+    assert set(study["units_per_label"]) <= set(words[::2])
+    assert study["dropped"]["word: not known to the target"] > 0
+    assert study["dropped"]["word: labels not known to the target"] == len(words) - len(words[::2])
+
+
+def test_a_table_with_all_the_words_draws_what_the_words_themselves_draw(
+    common: list[str], tmp_path: Path
+) -> None:
+    """Equal rows are one entry, so they come from one pass, together or one after the other."""
+    table = write_table(tmp_path / "table.txt", words_of(common))
+    word = execute(tmp_path / "word", "experiment=cca_word", *common)
+    glove = execute(tmp_path / "glove", "experiment=cca_glove", *common, f"target.path={table}")
+    assert not glove.passed
+    both = execute(
+        tmp_path / "both",
+        *("experiment=cca_word", *common, "cache=off"),
+        "+experiments.cca_glove=${experiments.cca_word}",
+    )
+    pd.testing.assert_frame_equal(
+        both.rows.query("experiment == 'cca_glove'").reset_index(drop=True)["value"].to_frame(),
+        word.rows["value"].to_frame(),
+    )
+    assert len(both.metadata["studies"]) == 1
+
+
+def test_a_one_hot_table_gives_what_one_hot_words_give(common: list[str], tmp_path: Path) -> None:
+    words = words_of(common)
+    np.savez(tmp_path / "table.npz", words=words, vectors=np.eye(len(words)))
+    target = f"target.path={tmp_path / 'table.npz'}"
+    for metric in ("metric=cka", "metric=pwcca"):
+        word = execute(tmp_path / "word", "experiment=cca_word", *common, metric)
+        table = execute(tmp_path / "table", "experiment=cca_glove", *common, metric, target)
+        # 45 units in 32 dimensions under a ridge of 1e-10: rounding shows.
+        np.testing.assert_allclose(table.rows["value"], word.rows["value"], atol=1e-5)
+
+
+def test_a_table_without_a_word_of_the_corpus_is_an_error_before_the_pass(
+    common: list[str], tmp_path: Path
+) -> None:
+    table = write_table(tmp_path / "table.txt", ["zyzzyva", "qoph"])
+    with pytest.raises(StrataError, match=r"table\.txt: shares no word"):
+        execute(tmp_path, "experiment=cca_glove", *common, f"target.path={table}", "cache=off")
+
+
+def test_a_corpus_without_words_is_an_error_before_the_pass(
+    common: list[str], tmp_path: Path
+) -> None:
+    table = write_table(tmp_path / "table.txt", ["the", "of"])
+    more = [f"target.path={table}", "dataset.word_tier=none", "cache=off"]
+    with pytest.raises(StrataError, match=r"no word tier"):
+        execute(tmp_path, "experiment=cca_semantic", *common, *more)
