@@ -98,10 +98,9 @@ def refold(
 ) -> UnitSamples:
     """The same units in folds that keep utterances or speakers together."""
     if split == "speaker_else_utterance":
-        speakers = {u.speaker for u in corpus.utterances}
-        split = "speaker" if len(speakers) >= run.folds and "" not in speakers else "utterance"
-    if split == "frame":
-        return drawn
+        split = "speaker" if enough_speakers(drawn, corpus, run.folds) else "utterance"
+    if split == "frame" or split == drawn.unit:
+        return replace(drawn, split=split)  # whole already, and even within each label
     keys = group_keys(corpus.utterances, split)
     folds = drawn.folds.copy()
     for sample, row in enumerate(folds):
@@ -110,6 +109,13 @@ def refold(
         own = [keys[u] for u in drawn.utterance[rows]]
         row[rows] = grouped_folds(own, run.folds, split, rng)
     return replace(drawn, folds=folds, split=split)
+
+
+def enough_speakers(drawn: UnitSamples, corpus: Corpus, folds: int) -> bool:
+    """Whether all speakers are known, and every sample drew from as many as there are folds."""
+    speaker = [corpus.utterances[u].speaker for u in drawn.utterance]
+    drawn_by = [{speaker[i] for i in np.flatnonzero(row >= 0)} for row in drawn.folds]
+    return "" not in speaker and all(len(speakers) >= folds for speakers in drawn_by)
 
 
 def unit_table(

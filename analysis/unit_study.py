@@ -142,6 +142,7 @@ class UnitStudy(Study):
             scored=np.ones(len(rows), dtype=bool),
             seed=int(generator(drawn.seed, "sample", sample).integers(2**31)),
             target=self.experiments[name].target,
+            trials=drawn.trials,
         )
 
     def describe(self) -> dict[str, object]:

@@ -167,6 +167,7 @@ class Config:
     precision: str = "fp32"
     cache: str = "on"
     clear: str | None = None
+    clusterer: str = "minibatch"
     leave_out: bool = False
     left_out: dict[str, str] = field(default_factory=dict)
     tracking: TrackingConfig = MISSING

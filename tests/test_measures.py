@@ -27,11 +27,19 @@ FIGURES = {
 
 @pytest.fixture(scope="module")
 def common(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """A small model and two minutes of four speakers: debug's 24 utterances are six of each."""
+    """A small model and three speakers: of debug's 24 utterances eight are from each."""
     folder = models.save("wav2vec2_base", tmp_path_factory.mktemp("model"))
     cache = tmp_path_factory.mktemp("cache")
-    speech = ["dataset.speakers=4", "dataset.minutes=2"]
+    speech = ["dataset.speakers=3", "dataset.minutes=2"]
     return [*SMALL, *speech, f"model.checkpoint={folder}", f"paths.cache={cache}"]
+
+
+@pytest.fixture(scope="module")
+def done(common: list[str], tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """All of them beside cca_phone and cca_word, from one pass."""
+    mounted = [f"+analysis@experiments.{name}={name}" for name in (*MEASURES, "cca_word")]
+    overrides = ["experiment=cca_phone", *mounted, "sampling.min_instances=2"]
+    return execute(tmp_path_factory.mktemp("run"), *overrides, *common)
 
 
 def figures(done: Finished, name: str) -> dict[str, list[float]]:
@@ -40,8 +48,7 @@ def figures(done: Finished, name: str) -> dict[str, list[float]]:
 
 
 @pytest.mark.parametrize("name", MEASURES)
-def test_every_measure_runs_from_end_to_end(name: str, common: list[str], tmp_path: Path) -> None:
-    done = execute(tmp_path, f"experiment={name}", *common)
+def test_every_measure_runs_from_end_to_end(name: str, done: Finished) -> None:
     found = figures(done, name)
     assert found.keys() == FIGURES[name.split("_")[0]]
     for own in found.values():
@@ -51,17 +58,24 @@ def test_every_measure_runs_from_end_to_end(name: str, common: list[str], tmp_pa
     assert done.metadata["scoring"][name]
 
 
-def test_clusters_of_faiss_share_the_vectors_of_minibatch(
-    common: list[str], tmp_path: Path
+def test_measures_of_the_same_units_share_their_vectors(done: Finished) -> None:
+    together = [set(study["experiments"]) for study in done.metadata["studies"]]
+    for tier in ("phone", "word"):
+        assert {f"cca_{tier}", f"mi_{tier}", f"probe_{tier}"} in together
+    splits = done.rows.groupby("experiment")["split"].first()
+    assert splits["probe_phone"] == splits["mi_phone"] == "speaker"
+    assert (splits["probe_speaker"], splits["cca_phone"]) == ("utterance", "frame")
+
+
+def test_faiss_clusters_the_vectors_that_are_there(
+    done: Finished, common: list[str], tmp_path: Path
 ) -> None:
-    """And cca_phone's: the units are the same."""
-    one = execute(tmp_path / "1", "experiment=mi_phone", *common)
-    other = execute(tmp_path / "2", "experiment=mi_phone", "clusterer=faiss", *common)
+    run = ["experiment=mi_phone", "clusterer=faiss", "sampling.min_instances=2"]
+    other = execute(tmp_path, *run, *common)
     assert not other.passed
-    told = [done.metadata["scoring"]["mi_phone"]["clusterer"] for done in (one, other)]
-    assert told == ["minibatch", "faiss"]
-    assert one.curve("mi_phone") != other.curve("mi_phone")
-    assert not execute(tmp_path / "3", "experiment=cca_phone", *common).passed
+    assert other.metadata["scoring"]["mi_phone"]["clusterer"] == "faiss"
+    assert done.metadata["scoring"]["mi_phone"]["clusterer"] == "minibatch"
+    assert other.curve("mi_phone") != done.curve("mi_phone")
 
 
 def test_an_unknown_clusterer(common: list[str], tmp_path: Path) -> None:
@@ -76,22 +90,21 @@ def write_pairs(path: Path, words: list[str]) -> Path:
     return path
 
 
-def test_word_similarity_from_end_to_end(common: list[str], tmp_path: Path) -> None:
+def test_word_similarity_from_end_to_end(done: Finished, common: list[str], tmp_path: Path) -> None:
     (tmp_path / "pairs").mkdir()
-    drawn = execute(tmp_path / "0", "experiment=cca_word", *common).metadata["studies"][0]
-    words = list(drawn["units_per_label"])
+    words = next(
+        list(study["units_per_label"])
+        for study in done.metadata["studies"]
+        if "cca_word" in study["experiments"]
+    )
     write_pairs(tmp_path / "pairs/some.csv", words)
     write_pairs(tmp_path / "pairs/none.csv", ["chien", "chat"])
-    done = execute(
-        tmp_path / "1",
-        "experiment=word_similarity",
-        f"target.path={tmp_path / 'pairs'}",
-        "experiments.word_similarity.metric.min_pairs=3",
-        *common,
-    )
+    path, least = f"target.path={tmp_path / 'pairs'}", "metric.min_pairs=3"
+    run = ["experiment=word_similarity", path, f"experiments.word_similarity.{least}"]
+    done = execute(tmp_path / "1", *run, *common)
     found = figures(done, "word_similarity")
-    assert found["word_similarity"] == found["word_similarity_macro"]
-    assert found["word_similarity"] == found["word_similarity_some"]
+    for name in ("word_similarity_macro", "word_similarity_some"):
+        assert found[name] == pytest.approx(found["word_similarity"])
     assert len(np.unique(found["word_similarity"])) > 1
     (coverage,) = done.metadata["scoring"]["word_similarity"]["coverage"]
     pairs = len(words) - 1
@@ -138,7 +151,12 @@ HOSTILE = {
         ["sampling.instances=6"],
         r"units to fit on are too few for 5000 clusters, even for two",
     ),
-    "no words": (FEW, "mi_word", ["dataset.word_tier=none"], "no word tier"),
+    "no words": (
+        FEW,
+        "mi_word",
+        ["dataset.phone_tier=words", "dataset.word_tier=x"],
+        "no word tier",
+    ),
     "no phones": (FEW, "probe_phone", [], "no phone tier"),
     "no phones for frames": (FEW, "mi_phone_frame", [], "no phone tier"),
     "one speaker": (FEW, "probe_speaker", ["dataset.speaker=none"], "have no speaker"),

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from common.records import StrataError
 
@@ -38,8 +39,13 @@ class Clusterer(ABC):
     """Finds k centres and gives every row its nearest."""
 
     @abstractmethod
-    def cluster(self, fit: Vectors, held: Vectors, k: int, seed: int) -> Clustering:
-        """Fit on `fit` (n, d), n >= k; assign it and `held` (m, d). `seed` below 2^31."""
+    def cluster(
+        self, fit: Vectors, held: Vectors, k: int, seed: int, threads: int | None = None
+    ) -> Clustering:
+        """Fit on `fit` (n, d), n >= k; assign it and `held` (m, d). `seed` below 2^31.
+
+        `threads`: OpenMP's; None for all. A limit set outside holds for the setting thread only.
+        """
 
 
 @dataclass(frozen=True)
@@ -52,15 +58,20 @@ class MiniBatch(Clusterer):
 
     batch: int
 
-    def cluster(self, fit: Vectors, held: Vectors, k: int, seed: int) -> Clustering:
+    def cluster(
+        self, fit: Vectors, held: Vectors, k: int, seed: int, threads: int | None = None
+    ) -> Clustering:
         """As published; what was then the default of three tries is written out."""
         from sklearn.cluster import MiniBatchKMeans
 
         model = MiniBatchKMeans(
             n_clusters=k, batch_size=self.batch, max_iter=500, n_init=3, random_state=seed
-        ).fit(fit)
-        fitted, predicted = model.labels_.astype(np.int64), model.predict(held).astype(np.int64)
-        return Clustering(fitted, predicted, k, float(model.inertia_) / len(fit))
+        )
+        with threadpool_limits(threads, user_api="openmp"):
+            fitted = model.fit(fit).labels_
+            predicted = model.predict(held)
+        inertia = float(model.inertia_) / len(fit)
+        return Clustering(fitted.astype(np.int64), predicted.astype(np.int64), k, inertia)
 
 
 @dataclass(frozen=True)
@@ -80,7 +91,9 @@ class Lloyd(Clusterer):
                 "clusterer=minibatch"
             )
 
-    def cluster(self, fit: Vectors, held: Vectors, k: int, seed: int) -> Clustering:
+    def cluster(
+        self, fit: Vectors, held: Vectors, k: int, seed: int, threads: int | None = None
+    ) -> Clustering:
         """No row is left out: faiss by itself takes at most 256 for each centre."""
         import faiss
 
@@ -93,9 +106,10 @@ class Lloyd(Clusterer):
             min_points_per_centroid=1,
             max_points_per_centroid=len(fit),
         )
-        model.train(fit)
-        distances, fitted = model.index.search(np.ascontiguousarray(fit), 1)
-        _, predicted = model.index.search(np.ascontiguousarray(held), 1)
+        with threadpool_limits(threads, user_api="openmp"):
+            model.train(fit)
+            distances, fitted = model.index.search(np.ascontiguousarray(fit), 1)
+            _, predicted = model.index.search(np.ascontiguousarray(held), 1)
         return Clustering(fitted[:, 0], predicted[:, 0], k, float(distances.mean()))
 
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from common.analysis_config import require_at_least
 from numpy.typing import NDArray
 
 from analysis.metrics.base import Score, UnitMetric
 from analysis.metrics.kmeans import clusterer_of
 from analysis.units import Units
+from common.analysis_config import require_at_least
 from common.records import StrataError
 from common.seeding import generator
 
@@ -78,7 +78,8 @@ class MutualInformation(UnitMetric):
         k = min(self.clusters, len(fit) // SHARE)
         seed = int(generator(units.seed, "clusters").integers(2**31))
         clusterer = clusterer_of(self.clusterer, self.batch, self.seeds, self.iterations)
-        found = clusterer.cluster(units.vectors[fit], units.vectors[held], k, seed)
+        # Layers are scored side by side: a thread for each.
+        found = clusterer.cluster(units.vectors[fit], units.vectors[held], k, seed, threads=1)
         told = agreement(found.held, units.label[held])
         detail = {"clusters": str(k), "fitted": str(len(fit)), "scored": str(len(held))}
         return [

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from common.analysis_config import TargetConfig, require_at_least
 from numpy.typing import NDArray
 
 from analysis.metrics.base import Score, UnitMetric
 from analysis.units import Units
 from analysis.word_pairs import Benchmark, Pair, read_benchmarks
+from common.analysis_config import TargetConfig, require_at_least
 from common.records import StrataError
 
 log = logging.getLogger(__name__)

@@ -2,7 +2,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from analysis.units import Units
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.preprocessing import StandardScaler
@@ -10,6 +9,7 @@ from units import planted
 
 from analysis.metrics.discriminant import choose_shrinkage, fit_discriminant
 from analysis.metrics.probe import LinearProbe
+from analysis.units import Units
 from common.records import StrataError
 
 
