@@ -25,7 +25,7 @@ SPLITS = ("frame", "utterance", "speaker")
 # An analysis may also ask for speakers where there are enough of them, else utterances.
 OWN_SPLITS = (*SPLITS, "speaker_else_utterance")
 LAYER_NAME = re.compile(r"[CT]\d+")
-LIMITS = ("utterances", "instances", "labels", "min_instances")
+LIMITS = ("utterances", "instances", "fit_instances", "labels", "min_instances")
 
 
 def require(key: str, value: object, choices: Collection[object]) -> None:
@@ -67,11 +67,13 @@ class UnitSampling:
     """What an analysis draws. Null: no limit.
 
     `utterances` for frames; for labelled units at most `instances` of each of the `labels` most
-    frequent labels that occur `min_instances` times or more.
+    frequent labels that occur `min_instances` times or more. `fit_instances`: of each in a
+    fit_partition of its own; null: `instances`.
     """
 
     utterances: int | None = None
     instances: int | None = None
+    fit_instances: int | None = None
     labels: int | None = None
     min_instances: int | None = None
 
@@ -105,7 +107,8 @@ class AnalysisConfig:
     """unit + target + metric + sampling. `conf/analysis/NAME.yaml` holds one each.
 
     `split` null: the run's. A unit `frame` with labels is a stretch of 20 ms, labelled by what
-    lies in its middle.
+    lies in its middle. `fit_partition` and `score_partition`: parts of the dataset, null for its
+    own; where they differ, one is fitted on and the other one scored on, without folds.
     """
 
     unit: str = MISSING
@@ -115,6 +118,8 @@ class AnalysisConfig:
     pooling: str | None = None
     parts: list[str] = field(default_factory=lambda: ["transformer"])
     split: str | None = None
+    fit_partition: str | None = None
+    score_partition: str | None = None
 
     def __post_init__(self) -> None:
         require("unit", self.unit, UNITS)

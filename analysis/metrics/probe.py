@@ -51,6 +51,7 @@ class LinearProbe(UnitMetric):
 
     def check(self, units: Units) -> None:
         """Each trial trains on two labels and tests and chooses on some unit of a known label."""
+        self.refuse_partitions(units)
         for trial, (train, dev, test) in enumerate(trials_of(units)):
             known = np.unique(units.label[train])
             if len(known) < 2 or len(train) <= len(known):

@@ -51,6 +51,7 @@ class WordSimilarity(UnitMetric):
 
     def check(self, units: Units) -> None:
         """Some benchmark has enough pairs."""
+        self.refuse_partitions(units)
         words, benchmarks = words_of(units), tables(units.target)
         if not any(usable(benchmark, words, self.min_pairs) for benchmark in benchmarks):
             counts = (f"{b.name} {len(covered(b, words))} of {b.total}" for b in benchmarks)

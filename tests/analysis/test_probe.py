@@ -130,6 +130,8 @@ def test_what_cannot_be_probed_is_known_before_there_are_vectors() -> None:
     units = planted(vectors=empty)
     with pytest.raises(StrataError, match="every label has one instance, or one speaker"):
         probe.check(replace(units, label=np.where(units.fold == 1, 5, units.label % 5)))
+    with pytest.raises(StrataError, match="probe fits on no partition of its own"):
+        probe.check(replace(units, scored=units.label > 0))
     alone = np.arange(600)
     with pytest.raises(StrataError, match="more units than labels"):
         probe.check(replace(units, label=alone, labels=tuple(map(str, alone))))
