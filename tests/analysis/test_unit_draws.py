@@ -26,7 +26,7 @@ def corpus(speakers: int, each: int = 8, words: Sequence[str] = ("a", "b")) -> C
 
 
 def draw(
-    speech: Corpus, split: str, unit: str = "word", target: str = "word", **more
+    speech: Corpus, split: str, unit: str = "word", target: str = "word", **more: Any
 ) -> UnitSamples:
     limits = UnitSampling(labels=2 if target == "word" else None, **more.pop("limits", {}))
     analysis = AnalysisConfig(
