@@ -89,13 +89,13 @@ def draw_units(
     """Draw at most `instances` of each of the `labels` most frequent labels, for each sample.
 
     `known`: labels that it does not return are not drawn, but counted. `scored` (n_utterances,):
-    so many instances are drawn of what is scored, and as many again of what is fitted on.
+    so many instances are drawn of what is scored, and `fit_instances` of what is fitted on.
     """
-    instances = analysis.sampling.instances
+    limits = analysis.sampling
     table, dropped = unit_table(corpus, analysis, known, scored)
-    folds = np.stack([draw_sample(table, s, instances, run, seed) for s in range(run.samples)])
+    folds = np.stack([draw_sample(table, s, limits, run, seed) for s in range(run.samples)])
     kept = (folds >= 0).any(0)
-    dropped[f"{table.name}: beyond {instances} instances of a label"] = int((~kept).sum())
+    dropped[f"{table.name}: beyond {limits.instances} instances of a label"] = int((~kept).sum())
     if run.samples > 1 and (folds >= 0).all():
         log.warning(
             "all %d %s units are in each of the %d samples: these differ by their folds only, and "
@@ -126,10 +126,9 @@ def refold(
 ) -> UnitSamples:
     """The same units in folds that keep utterances or speakers together."""
     if split == "speaker_else_utterance":
-        speakers = {u.speaker for u in corpus.utterances}
-        split = "speaker" if len(speakers) >= run.folds and "" not in speakers else "utterance"
-    if split == "frame":
-        return drawn
+        split = "speaker" if enough_speakers(drawn, corpus, run.folds) else "utterance"
+    if split == "frame" or split == drawn.unit:
+        return replace(drawn, split=split)  # whole already, and even within each label
     keys = group_keys(corpus.utterances, split)
     folds = drawn.folds.copy()
     for sample, row in enumerate(folds):
@@ -138,6 +137,13 @@ def refold(
         own = [keys[u] for u in drawn.utterance[rows]]
         row[rows] = grouped_folds(own, run.folds, split, rng)
     return replace(drawn, folds=folds, split=split)
+
+
+def enough_speakers(drawn: UnitSamples, corpus: Corpus, folds: int) -> bool:
+    """Whether all speakers are known, and every sample drew from as many as there are folds."""
+    speaker = [corpus.utterances[u].speaker for u in drawn.utterance]
+    drawn_by = [{speaker[i] for i in np.flatnonzero(row >= 0)} for row in drawn.folds]
+    return "" not in speaker and all(len(speakers) >= folds for speakers in drawn_by)
 
 
 def unit_table(
@@ -232,13 +238,16 @@ def eligible_labels(
 
 
 def draw_sample(
-    table: UnitTable, sample: int, instances: int | None, run: SamplingConfig, seed: int
+    table: UnitTable, sample: int, limits: UnitSampling, run: SamplingConfig, seed: int
 ) -> Index:
     """Fold (n,) of every unit that a sample draws, even within each label; -1 for the others."""
     folds = np.full(len(table.label), -1, dtype=np.int64)
     for group, rows in table.groups():
         if len(rows) == 0:
             continue
+        instances = limits.instances
+        if "fit" in group[1:]:
+            instances = limits.fit_instances or instances
         order = generator(seed, "units", table.name, *group).permutation(rows)
         chosen = blocks(order, min(len(rows), instances or len(rows)), run.samples)[sample]
         rng = generator(seed, "folds", table.name, *group, sample)

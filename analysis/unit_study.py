@@ -31,6 +31,7 @@ VERSIONS = {
     "pooling": pooling.VERSION,
     "targets": targets.VERSION,  # of the mel frames that are pooled for the controls
 }
+UNSPLIT = {"fit_instances": None}  # draws nothing where there is one partition
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +73,7 @@ class UnitStudy(Study):
         key = dict(setting.key) | {
             "dataset": part.corpus.fingerprint,
             "unit": analysis.unit,
-            "sampling": vars(analysis.sampling),
+            "sampling": {**vars(analysis.sampling), **({} if part.split else UNSPLIT)},
             "samples": run.samples,
             "seed": seed,
             "versions": VERSIONS,
@@ -182,6 +183,7 @@ class UnitStudy(Study):
             scored=drawn.part.scored[samples.utterance[rows]],
             seed=int(generator(drawn.seed, "sample", sample).integers(2**31)),
             target=self.experiments[name].target,
+            trials=drawn.trials,
         )
 
     def describe(self) -> dict[str, object]:

@@ -19,8 +19,8 @@ class Units:
     `speakers`; utterance (n,): index in the corpus; fold (n,).
     scored (n,) bool: where fit_partition and score_partition differ, False is a row that may only
     be fitted on and True one that may only be scored on; where there is one partition, all are
-    True and a metric splits by `fold` itself. `seed` is the sample's own; `target` tells what the
-    labels are compared with.
+    True and a metric splits by `fold` itself; trial t < `trials` chooses on fold 2t and tests on
+    2t + 1. `seed` is the sample's own; `target` tells what the labels are compared with.
     """
 
     vectors: NDArray[np.float32]
@@ -33,6 +33,7 @@ class Units:
     scored: NDArray[np.bool_]
     seed: int
     target: TargetConfig = field(default_factory=TargetConfig)
+    trials: int = 1
 
     def shuffled(self) -> "Units":
         """The same with labels permuted among the units, apart among those only fitted on.

@@ -25,7 +25,10 @@ SPLITS = ("frame", "utterance", "speaker")
 # An analysis may also ask for speakers where there are enough of them, else utterances.
 OWN_SPLITS = (*SPLITS, "speaker_else_utterance")
 LAYER_NAME = re.compile(r"[CT]\d+")
-LIMITS = ("utterances", "instances", "labels", "min_instances", "min_characters", "min_seconds")
+LIMITS = (
+    *("utterances", "instances", "fit_instances", "labels"),
+    *("min_instances", "min_characters", "min_seconds"),
+)
 STORED = ("float32", "float16")
 
 
@@ -69,11 +72,13 @@ class UnitSampling:
 
     `utterances` for frames; for labelled units at most `instances` of each of the `labels` most
     frequent labels that occur `min_instances` times or more, among units of `min_seconds` and
-    `min_characters` (of the label) or more.
+    `min_characters` (of the label) or more. `fit_instances`: of each in a fit_partition of its
+    own; null: `instances`.
     """
 
     utterances: int | None = None
     instances: int | None = None
+    fit_instances: int | None = None
     labels: int | None = None
     min_instances: int | None = None
     min_characters: int | None = None

@@ -81,6 +81,7 @@ class Config:
     precision: str = "fp32"
     cache: str = "on"
     clear: str | None = None
+    clusterer: str = "minibatch"
     controls: bool = False
     leave_out: bool = False
     left_out: dict[str, str] = field(default_factory=dict)

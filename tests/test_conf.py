@@ -47,6 +47,7 @@ LACKING = {
     ("experiment", "cca_semantic"): ["target.path={tmp}"],
     ("experiment", "cca_syntactic"): ["target.path={tmp}"],
     ("experiment", "spoken_sts"): ["target.path={tmp}"],
+    ("experiment", "word_similarity"): ["target.path={tmp}"],
 }
 KEYS = [field.name for field in fields(Config)]
 PHONE = ["experiment=cca_phone", "model=wav2vec2_tiny", "dataset=synthetic"]

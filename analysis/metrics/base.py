@@ -9,6 +9,7 @@ from analysis.moments import Folds
 from analysis.units import Units
 from common.config import TargetConfig
 from common.metric import Metric, Score
+from common.records import StrataError
 
 if TYPE_CHECKING:  # metrics are constructed with the configuration, before torch is imported
     from analysis.frames_store import Frames
@@ -55,6 +56,14 @@ class UnitMetric(Metric):
     @abstractmethod
     def score(self, units: Units) -> list[Score]:
         """Scores of one layer on one sample: the own figure first, secondary figures after it."""
+
+    def refuse_partitions(self, units: Units) -> None:
+        """Raise where a fit_partition was given, for a metric that does not fit on one."""
+        if not units.scored.all():
+            raise StrataError(
+                f"{self.name} fits on no partition of its own: leave fit_partition and "
+                "score_partition out, or give both the same name"
+            )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,120 @@
+"""k-means by others' hands: scikit-learn's mini-batches as published, or faiss on all rows."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from common.records import StrataError
+
+Vectors = NDArray[np.float32]
+Codes = NDArray[np.int64]
+
+CLUSTERERS = ("minibatch", "faiss")
+
+
+@dataclass(frozen=True, eq=False)
+class Clustering:
+    """Clusters 0 … k - 1 of the rows fitted on, `fitted` (n,), and of held-out rows, `held` (m,).
+
+    `inertia`: mean squared distance of a fitted row to its centre.
+    """
+
+    fitted: Codes
+    held: Codes
+    k: int
+    inertia: float
+
+    @property
+    def in_use(self) -> float:
+        """Share of the clusters that some fitted row is in."""
+        return len(np.unique(self.fitted)) / self.k
+
+
+@dataclass(frozen=True)
+class Clusterer(ABC):
+    """Finds k centres and gives every row its nearest."""
+
+    @abstractmethod
+    def cluster(
+        self, fit: Vectors, held: Vectors, k: int, seed: int, threads: int | None = None
+    ) -> Clustering:
+        """Fit on `fit` (n, d), n >= k; assign it and `held` (m, d). `seed` below 2^31.
+
+        `threads`: OpenMP's; None for all. A limit set outside holds for the setting thread only.
+        """
+
+
+@dataclass(frozen=True)
+class MiniBatch(Clusterer):
+    """scikit-learn's MiniBatchKMeans (Sculley 2010) with the settings of Pasad et al. 2021's code.
+
+    k-means++ (the best of three tries), at most 500 epochs, until ten batches bring nothing;
+    batches of 1,500 phones or 4,000 words.
+    """
+
+    batch: int
+
+    def cluster(
+        self, fit: Vectors, held: Vectors, k: int, seed: int, threads: int | None = None
+    ) -> Clustering:
+        """As published; what was then the default of three tries is written out."""
+        from sklearn.cluster import MiniBatchKMeans
+
+        model = MiniBatchKMeans(
+            n_clusters=k, batch_size=self.batch, max_iter=500, n_init=3, random_state=seed
+        )
+        with threadpool_limits(threads, user_api="openmp"):
+            fitted = model.fit(fit).labels_
+            predicted = model.predict(held)
+        inertia = float(model.inertia_) / len(fit)
+        return Clustering(fitted.astype(np.int64), predicted.astype(np.int64), k, inertia)
+
+
+@dataclass(frozen=True)
+class Lloyd(Clusterer):
+    """faiss: `iterations` of Lloyd's algorithm on all rows, from each of `seeds` draws of centres.
+
+    The try of least inertia is kept. A cluster that runs empty takes half of a large one.
+    """
+
+    seeds: int
+    iterations: int
+
+    def __post_init__(self) -> None:
+        if find_spec("faiss") is None:
+            raise StrataError(
+                "clusterer=faiss: faiss is not installed; pip install 'strata[faiss]', or use "
+                "clusterer=minibatch"
+            )
+
+    def cluster(
+        self, fit: Vectors, held: Vectors, k: int, seed: int, threads: int | None = None
+    ) -> Clustering:
+        """No row is left out: faiss by itself takes at most 256 for each centre."""
+        import faiss
+
+        model = faiss.Kmeans(
+            fit.shape[1],
+            k,
+            niter=self.iterations,
+            nredo=self.seeds,
+            seed=seed,
+            min_points_per_centroid=1,
+            max_points_per_centroid=len(fit),
+        )
+        with threadpool_limits(threads, user_api="openmp"):
+            model.train(fit)
+            distances, fitted = model.index.search(np.ascontiguousarray(fit), 1)
+            _, predicted = model.index.search(np.ascontiguousarray(held), 1)
+        return Clustering(fitted[:, 0], predicted[:, 0], k, float(distances.mean()))
+
+
+def clusterer_of(name: str, batch: int, seeds: int, iterations: int) -> Clusterer:
+    """The clusterer by its name in the configuration."""
+    if name not in CLUSTERERS:
+        raise StrataError(f"clusterer={name}: choose one of {', '.join(CLUSTERERS)}")
+    return MiniBatch(batch) if name == "minibatch" else Lloyd(seeds, iterations)

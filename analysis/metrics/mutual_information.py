@@ -1,0 +1,115 @@
+"""Mutual information between clusters of units and their labels."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.metrics.base import Score, UnitMetric
+from analysis.metrics.kmeans import clusterer_of
+from analysis.units import Units
+from common.analysis_config import require_at_least
+from common.records import StrataError
+from common.seeding import generator
+
+log = logging.getLogger(__name__)
+
+Rows = NDArray[np.int64]
+
+SHARE = 10  # fitted units for each cluster at least, on average
+
+
+@dataclass(frozen=True)
+class MutualInformation(UnitMetric):
+    """Of k-means clusters with labels, divided by the entropy of the labels. Range [0, 1].
+
+    Pasad et al. 2021 (arXiv 2107.04734, section 3.2.2; code: k = 500 for phones, 5,000 for
+    words). k-means is fitted on some units and its clusters are compared with the labels of
+    others: those of fit_partition and score_partition, or, of one partition, the even and the odd
+    folds. At most a tenth as many clusters as fitted units.
+
+    Chance gives much: the fewer scored units for each cluster, the more. So beside it stand
+    `mutual_information_shuffled`, its mean over all permutations of the labels (exact), and
+    `mutual_information_adjusted`, (it - shuffled) / (1 - shuffled): 0 by chance, below 0 for less
+    than that, at most 1. `clusters_in_use`: share of the clusters with a fitted unit.
+
+    `batch` is for clusterer `minibatch`; `seeds` and `iterations` for `faiss`.
+    """
+
+    name: ClassVar[str] = "mutual_information"
+    family: ClassVar[str] = "clusters"
+    held_out: ClassVar[bool] = False
+    targets: ClassVar[tuple[str, ...]] = ("phone", "word")
+
+    clusters: int
+    clusterer: str
+    batch: int
+    seeds: int
+    iterations: int
+
+    def __post_init__(self) -> None:
+        for key, least in (("clusters", 2), ("batch", 1), ("seeds", 1), ("iterations", 1)):
+            require_at_least(f"metric.{key}", getattr(self, key), least)
+        clusterer_of(self.clusterer, self.batch, self.seeds, self.iterations)
+
+    def check(self, units: Units) -> None:
+        """At least two clusters and two labels."""
+        fit, held = fit_and_held(units)
+        if len(fit) < 2 * SHARE:
+            raise StrataError(
+                f"{len(fit)} units to fit on are too few for {self.clusters} clusters, even for "
+                f"two ({SHARE} units for each): use more speech or more sampling.instances"
+            )
+        if len(np.unique(units.label[held])) < 2:
+            raise StrataError(
+                f"the {len(held)} units to score have one label, mutual information needs two: "
+                "use more speech"
+            )
+
+    def score(self, units: Units) -> list[Score]:
+        """One for the sample: as published, by chance, beyond chance, and clusters in use."""
+        # scikit-learn takes a second to import: not while the configuration is read.
+        from analysis.metrics.agreement import agreement
+
+        fit, held = fit_and_held(units)
+        k = min(self.clusters, len(fit) // SHARE)
+        seed = int(generator(units.seed, "clusters").integers(2**31))
+        clusterer = clusterer_of(self.clusterer, self.batch, self.seeds, self.iterations)
+        # Layers are scored side by side: a thread for each.
+        found = clusterer.cluster(units.vectors[fit], units.vectors[held], k, seed, threads=1)
+        told = agreement(found.held, units.label[held])
+        detail = {"clusters": str(k), "fitted": str(len(fit)), "scored": str(len(held))}
+        return [
+            Score(told.normalised, detail=detail),
+            Score(told.by_chance, f"{self.name}_shuffled"),
+            Score(told.adjusted, f"{self.name}_adjusted"),
+            Score(found.in_use, "clusters_in_use"),
+        ]
+
+    def summary(self, scores: list[Score], experiment: str) -> dict[str, object]:
+        """How many clusters, on how many units; says where they are fewer than asked for."""
+        ways = [score.detail for score in scores if not score.metric]
+        used = {key: numbers(way[key] for way in ways) for key in ("clusters", "fitted", "scored")}
+        if used["clusters"] and used["clusters"][0] < self.clusters:
+            log.info(
+                "%s: %d clusters instead of %d, a tenth of the %d units fitted on",
+                experiment,
+                used["clusters"][0],
+                self.clusters,
+                used["fitted"][0],
+            )
+        return {**used, "clusterer": self.clusterer}
+
+
+def numbers(texts: Iterable[str]) -> list[int]:
+    """The different numbers among some texts, in order."""
+    return sorted({int(text) for text in texts})
+
+
+def fit_and_held(units: Units) -> tuple[Rows, Rows]:
+    """Rows to fit on and rows to score: by partition, or by even and odd folds of the only one."""
+    held = units.scored if not units.scored.all() else units.fold % 2 == 1
+    return np.flatnonzero(~held), np.flatnonzero(held)

@@ -1,0 +1,174 @@
+"""Do vectors of words lie as near each other as people find the words alike?"""
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.metrics.base import Score, UnitMetric
+from analysis.units import Units
+from analysis.word_pairs import Benchmark, Pair, read_benchmarks
+from common.analysis_config import TargetConfig, require_at_least
+from common.records import StrataError
+
+log = logging.getLogger(__name__)
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class WordSimilarity(UnitMetric):
+    """Spearman's rho of cosines between words with people's scores, over benchmarks. [-1, 1].
+
+    Pasad et al. 2024 (arXiv 2307.00162), after Chung & Glass 2018: a word's vector is the mean of
+    its sampled instances. The own figure is the micro average: each benchmark's rho weighs as
+    much as it has pairs of known words. `word_similarity_macro` is the plain mean, and
+    `word_similarity_NAME` the rho of one benchmark. Chance: 0.
+
+    Benchmarks with fewer than `min_pairs` pairs of known words are left out, and listed: near 0
+    rho has a standard error of 1 / sqrt(pairs - 1), 0.23 for 20; mc-30, the smallest, has 30.
+    """
+
+    name: ClassVar[str] = "word_similarity"
+    family: ClassVar[str] = "word_similarity"
+    held_out: ClassVar[bool] = False
+    targets: ClassVar[tuple[str, ...]] = ("word_pairs",)
+
+    min_pairs: int
+
+    def __post_init__(self) -> None:
+        require_at_least("metric.min_pairs", self.min_pairs, 3)
+
+    def known(self, labels: Collection[str], target: TargetConfig) -> Collection[str]:
+        """The words of those pairs that are whole: a word whose partners all lack says nothing."""
+        words = dict.fromkeys(labels, 0)
+        pairs = [pair for benchmark in tables(target) for pair in covered(benchmark, words)]
+        return frozenset(word for pair in pairs for word in (pair.first, pair.second))
+
+    def check(self, units: Units) -> None:
+        """Some benchmark has enough pairs."""
+        self.refuse_partitions(units)
+        words, benchmarks = words_of(units), tables(units.target)
+        if not any(usable(benchmark, words, self.min_pairs) for benchmark in benchmarks):
+            counts = (f"{b.name} {len(covered(b, words))} of {b.total}" for b in benchmarks)
+            raise StrataError(
+                f"no benchmark has {self.min_pairs} pairs of words that were drawn "
+                f"({', '.join(counts)}): use more speech, or lower metric.min_pairs"
+            )
+
+    def score(self, units: Units) -> list[Score]:
+        """One for the sample: micro average, macro average, and each benchmark's rho."""
+        words, benchmarks = words_of(units), tables(units.target)
+        vectors = static_vectors(units.vectors, units.label, len(units.labels))
+        found = correlations(vectors, words, benchmarks, self.min_pairs)
+        if not found:
+            self.check(units)
+        detail = {b.name: coverage(b, words, self.min_pairs) for b in benchmarks}
+        return [
+            Score(micro(found), detail=detail),
+            Score(macro(found), f"{self.name}_macro"),
+            *(Score(one.rho, f"{self.name}_{one.benchmark}") for one in found),
+        ]
+
+    def summary(self, scores: list[Score], experiment: str) -> dict[str, object]:
+        """Each benchmark's coverage, which samples may share; that of the first is logged."""
+        ways = [dict(score.detail) for score in scores if not score.metric]
+        different = [way for i, way in enumerate(ways) if way not in ways[:i]]
+        if different:
+            told = "; ".join(f"{name} {way}" for name, way in different[0].items())
+            log.info("%s: pairs of known words: %s", experiment, told)
+        return {"coverage": different}
+
+
+def tables(target: TargetConfig) -> tuple[Benchmark, ...]:
+    """The benchmarks that an analysis compares with."""
+    return read_benchmarks(Path(str(target.path)).expanduser())
+
+
+def words_of(units: Units) -> dict[str, int]:
+    """Words with an instance, and their labels."""
+    return {units.labels[code]: int(code) for code in np.unique(units.label)}
+
+
+def coverage(benchmark: Benchmark, words: Mapping[str, int], least: int) -> str:
+    """How many of a benchmark's pairs are used, and why others are not."""
+    known = len(covered(benchmark, words))
+    reasons = {
+        "a word not drawn": len(benchmark.pairs) - known,
+        "several words in one": benchmark.phrases,
+        "incomplete": benchmark.incomplete,
+    }
+    without = ", ".join(f"{reason} {count}" for reason, count in reasons.items() if count)
+    used = "" if usable(benchmark, words, least) else ", left out"
+    return f"{known} of {benchmark.total}{used}" + (f" ({without})" if without else "")
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Spearman's rho on the `pairs` of a benchmark of which both words have a vector."""
+
+    benchmark: str
+    rho: float
+    pairs: int
+    total: int
+
+
+def static_vectors(vectors: NDArray[np.float32], label: NDArray[np.int64], labels: int) -> Matrix:
+    """Mean (labels, d) of the instances (n, d) of each word; a word without one is nan."""
+    sums = np.zeros((labels, vectors.shape[1]))
+    np.add.at(sums, label, vectors)
+    counts = np.bincount(label, minlength=labels)[:, None]
+    return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+
+
+def covered(benchmark: Benchmark, words: Mapping[str, int]) -> list[Pair]:
+    """Pairs of which both words are known."""
+    return [p for p in benchmark.pairs if p.first in words and p.second in words]
+
+
+def usable(benchmark: Benchmark, words: Mapping[str, int], least: int) -> list[Pair]:
+    """The covered pairs, or none where there are fewer than `least` or people scored all alike."""
+    pairs = covered(benchmark, words)
+    varied = len({pair.score for pair in pairs}) > 1
+    return pairs if len(pairs) >= least and varied else []
+
+
+def correlate(vectors: Matrix, words: Mapping[str, int], pairs: Sequence[Pair]) -> float:
+    """Spearman's rho of cosines between rows of `vectors` (v, d) with people's scores."""
+    from scipy.stats import spearmanr  # slow to import: not while the configuration is read
+
+    first = vectors[[words[pair.first] for pair in pairs]]
+    second = vectors[[words[pair.second] for pair in pairs]]
+    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    cosines = (first * second).sum(1) / np.where(norms > 0, norms, np.nan)
+    if not np.isfinite(cosines).all() or np.ptp(cosines) == 0:
+        raise StrataError(
+            f"the cosines of {len(pairs)} word pairs are all the same or undefined: this layer "
+            "has words without a direction"
+        )
+    return float(spearmanr(cosines, [pair.score for pair in pairs]).statistic)
+
+
+def correlations(
+    vectors: Matrix, words: Mapping[str, int], benchmarks: Sequence[Benchmark], least: int
+) -> list[Correlation]:
+    """Of every benchmark that has `least` pairs or more of known words."""
+    return [
+        Correlation(b.name, correlate(vectors, words, pairs), len(pairs), b.total)
+        for b in benchmarks
+        if (pairs := usable(b, words, least))
+    ]
+
+
+def micro(found: Sequence[Correlation]) -> float:
+    """Mean of rho over benchmarks, each with the weight of its pairs."""
+    return float(np.average([c.rho for c in found], weights=[c.pairs for c in found]))
+
+
+def macro(found: Sequence[Correlation]) -> float:
+    """Plain mean of rho over benchmarks."""
+    return float(np.mean([c.rho for c in found]))

@@ -1,0 +1,179 @@
+import itertools
+from collections import Counter
+from math import log
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from units import planted
+
+from analysis.metrics.agreement import agreement
+from analysis.metrics.base import Score
+from analysis.metrics.kmeans import Clustering, Lloyd, MiniBatch, clusterer_of
+from analysis.metrics.mutual_information import MutualInformation, fit_and_held
+from common.records import StrataError
+
+
+def brute_force(clusters: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Mutual information and label entropy in nats, cell by cell of the contingency table."""
+    n = len(labels)
+    joint = Counter(zip(clusters.tolist(), labels.tolist(), strict=True))
+    own, theirs = Counter(clusters.tolist()), Counter(labels.tolist())
+    information = sum(c / n * log(c * n / (own[a] * theirs[b])) for (a, b), c in joint.items())
+    return information, -sum(c / n * log(c / n) for c in theirs.values())
+
+
+def codes(n: int, k: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(k, size=n)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(60, 120), st.integers(1, 9), st.integers(2, 9), st.integers(0, 99))
+def test_it_is_the_sum_over_the_contingency_table(n: int, k: int, labels: int, seed: int) -> None:
+    clusters, label = codes(n, k, seed), codes(n, labels, seed + 1)
+    found = agreement(clusters, label)
+    information, entropy = brute_force(clusters, label)
+    np.testing.assert_allclose([found.information, found.entropy], [information, entropy])
+    renamed = agreement(np.random.default_rng(seed).permutation(k)[clusters] - 50, label)
+    assert renamed.information == pytest.approx(information)
+    assert 0 <= found.normalised <= 1
+
+
+def test_chance_is_the_mean_over_all_permutations() -> None:
+    clusters, labels = np.array([0, 0, 1, 1, 1, 2]), np.array([0, 1, 1, 2, 0, 1])
+    every = [brute_force(clusters, np.array(p))[0] for p in itertools.permutations(labels.tolist())]
+    assert agreement(clusters, labels).chance == pytest.approx(np.mean(every))
+
+
+def test_planted_answers() -> None:
+    labels = codes(2000, 10, 0)
+    perfect = agreement(labels * 3 + codes(2000, 3, 1), labels)  # three clusters a label
+    assert perfect.normalised == pytest.approx(1)
+    assert perfect.adjusted == pytest.approx(1)
+    independent = agreement(codes(2000, 100, 2), labels)
+    assert independent.normalised > 0.1  # from nothing but small clusters
+    assert independent.normalised == pytest.approx(independent.by_chance, rel=0.05)
+    assert independent.adjusted == pytest.approx(0, abs=0.01)
+
+
+def test_one_label_and_a_cluster_for_each_unit_say_nothing() -> None:
+    with pytest.raises(StrataError, match=r"with one label is undefined \(9 units\)"):
+        agreement(codes(9, 3, 0), np.zeros(9, int))
+    with pytest.raises(StrataError, match="50 units are in 50 clusters, nearly one each"):
+        agreement(np.arange(50), codes(50, 4, 0))
+
+
+def mixture(n: int, k: int, spread: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (n, 16) around k centres at distance about 6 from one another; their centres' number."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).normal(size=(k, 16))
+    label = rng.integers(k, size=n)
+    return (centres[label] + spread * rng.normal(size=(n, 16))).astype(np.float32), label
+
+
+BOTH = [MiniBatch(batch=500), Lloyd(seeds=3, iterations=25)]
+
+
+@pytest.mark.parametrize("clusterer", BOTH, ids=["minibatch", "faiss"])
+def test_both_clusterers_find_planted_clusters(clusterer: MiniBatch | Lloyd) -> None:
+    fit, _ = mixture(1500, 8, 0.1)
+    held, label = mixture(400, 8, 0.1, seed=1)
+    found = clusterer.cluster(fit, held, 16, seed=0)
+    assert agreement(found.held, label).normalised == pytest.approx(1)
+    assert found.in_use == 1
+    assert found.inertia < 2 * 16 * 0.1**2
+
+
+@pytest.mark.parametrize("clusterer", BOTH, ids=["minibatch", "faiss"])
+def test_assignment_is_to_the_nearest_centre_and_seeded(clusterer: MiniBatch | Lloyd) -> None:
+    """The centre of a cluster is not known outside; rows fitted on and held out must agree."""
+    fit, _ = mixture(800, 8, 1.0)
+    first, again = (clusterer.cluster(fit, fit, 20, seed=3) for _ in range(2))
+    np.testing.assert_array_equal(first.fitted, first.held)
+    np.testing.assert_array_equal(first.fitted, again.fitted)
+    assert not np.array_equal(first.fitted, clusterer.cluster(fit, fit, 20, seed=4).fitted)
+
+
+def test_lloyd_keeps_the_best_of_its_seeds_and_leaves_no_row_out() -> None:
+    """More than 256 rows a centre, where faiss alone would take a part of them."""
+    fit, _ = mixture(3000, 12, 0.3)
+    tries = [
+        Lloyd(seeds=s, iterations=25).cluster(fit, fit[:1], 6, seed=0).inertia for s in (1, 2, 6)
+    ]
+    assert tries[0] >= tries[1] >= tries[2]
+    assert tries[2] < 0.999 * tries[0]
+    centres = np.stack([fit.astype(float).mean(0)])
+    whole = Lloyd(seeds=1, iterations=2).cluster(fit, fit[:1], 1, seed=0)
+    assert whole.inertia == pytest.approx(((fit - centres) ** 2).sum(1).mean(), rel=1e-4)
+
+
+def test_clusters_without_a_row_are_told() -> None:
+    assert Clustering(np.array([0, 0, 2]), np.array([1]), 4, 0.0).in_use == 0.5
+
+
+def test_an_unknown_clusterer_and_a_missing_faiss(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StrataError, match="clusterer=dbscan: choose one of minibatch, faiss"):
+        clusterer_of("dbscan", 1500, 3, 25)
+    monkeypatch.setattr("analysis.metrics.kmeans.find_spec", lambda _: None)
+    with pytest.raises(StrataError, match=r"pip install 'strata\[faiss\]'"):
+        clusterer_of("faiss", 1500, 3, 25)
+    assert clusterer_of("minibatch", 1500, 3, 25) == MiniBatch(1500)
+
+
+def metric(clusters: int = 30, clusterer: str = "minibatch") -> MutualInformation:
+    return MutualInformation(clusters, clusterer, batch=500, seeds=2, iterations=25)
+
+
+def named(scores: list[Score]) -> dict[str, float]:
+    return {score.metric: score.value for score in scores}
+
+
+@pytest.mark.parametrize("clusterer", ["minibatch", "faiss"])
+def test_clusters_of_planted_units_tell_their_labels(clusterer: str) -> None:
+    """And those of labels shuffled by themselves what chance says they do."""
+    units = planted(n=2000)
+    told = named(metric(clusterer=clusterer).score(units))
+    assert told[""] == told["mutual_information_adjusted"] == pytest.approx(1)
+    assert told["clusters_in_use"] > 0.9
+    chance = named(metric(clusterer=clusterer).score(units.shuffled()))
+    assert chance[""] == pytest.approx(chance["mutual_information_shuffled"], rel=0.25)
+    assert chance["mutual_information_adjusted"] == pytest.approx(0, abs=0.02)
+
+
+def test_units_are_fitted_and_scored_apart() -> None:
+    """On even and odd folds; on the two partitions where there are two."""
+    units = planted()
+    fit, held = fit_and_held(units)
+    assert set(units.speaker[fit]).isdisjoint(units.speaker[held])
+    assert len(fit) + len(held) == 600
+    scored = np.arange(600) >= 400
+    fit, held = fit_and_held(planted(scored=scored))
+    np.testing.assert_array_equal(fit, np.arange(400))
+    np.testing.assert_array_equal(held, np.arange(400, 600))
+
+
+def test_at_most_a_tenth_as_many_clusters_as_fitted_units(caplog) -> None:
+    caplog.set_level("INFO")
+    units = planted(scored=np.arange(600) >= 400)
+    scores = metric(clusters=500).score(units)
+    told = metric(clusters=500).summary(scores, "mi_phone")
+    assert told == {"clusters": [40], "fitted": [400], "scored": [200], "clusterer": "minibatch"}
+    assert "mi_phone: 40 clusters instead of 500, a tenth of the 400 units fitted" in caplog.text
+
+
+def test_too_few_units_and_one_label_are_known_before_there_are_vectors() -> None:
+    empty = np.zeros((600, 0), np.float32)
+    metric().check(planted(vectors=empty))
+    scored = np.arange(600) >= 19
+    with pytest.raises(StrataError, match="19 units to fit on are too few for 30 clusters"):
+        metric().check(planted(vectors=empty, scored=scored))
+    with pytest.raises(StrataError, match=r"the \d+ units to score have one label"):
+        metric().check(planted(vectors=empty, labels=1))
+
+
+def test_wrong_settings_are_errors() -> None:
+    with pytest.raises(StrataError, match=r"metric.clusters=1: it must be at least 2"):
+        metric(clusters=1)
+    with pytest.raises(StrataError, match="choose one of minibatch, faiss"):
+        metric(clusterer="spectral")
