@@ -2,8 +2,10 @@
 
 import logging
 
-from analysis import frame_study, unit_study
+from analysis import frame_study, inter_frames, inter_units, unit_study
 from analysis.frame_study import FrameStudy
+from analysis.inter_frames import InterFrameStudy
+from analysis.inter_units import InterUnitStudy
 from analysis.metrics.base import FrameMetric, MomentMetric
 from analysis.study import Setting, Study, metric_of
 from analysis.unit_study import UnitStudy
@@ -16,6 +18,8 @@ log = logging.getLogger(__name__)
 VERSIONS = {
     unit_study.KIND: unit_study.VERSIONS,
     frame_study.KIND: frame_study.VERSIONS,
+    inter_units.KIND: inter_units.VERSIONS,
+    inter_frames.KIND: inter_frames.VERSIONS,
 }
 
 
@@ -24,6 +28,9 @@ def study_of(analysis: AnalysisConfig) -> type[Study]:
     metric = metric_of(analysis)
     if isinstance(metric, FrameMetric):
         raise StrataError(f"{metric.name}: no study keeps whole utterances")
+    if analysis.target.kind == "model":
+        moments = analysis.unit == "frame" and analysis.target.pairs == "same"
+        return InterFrameStudy if moments else InterUnitStudy
     if isinstance(metric, MomentMetric) and analysis.unit == "frame":
         return FrameStudy
     return UnitStudy

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 
@@ -21,7 +21,8 @@ from common.records import Corpus, StrataError
 class Scored:
     """Scores of one layer on one sample of n units.
 
-    `split` is how their folds were cut; `control` is "" for the experiment itself.
+    `split` is how their folds were cut; `control` is "" for the experiment itself; `target` names
+    what the layer was compared with, where that is not the same for all layers.
     """
 
     experiment: str
@@ -31,6 +32,7 @@ class Scored:
     split: str
     scores: list[Score]
     control: str = ""
+    target: str = ""
 
 
 class ExperimentError(StrataError):
@@ -62,6 +64,7 @@ class Study(ABC):
     experiments: Mapping[str, AnalysisConfig]
     layers: tuple[Layer, ...]
     entry: Entry
+    hears_both: ClassVar[bool] = False  # whether it needs the run's second model as well
 
     @classmethod
     @abstractmethod

@@ -148,6 +148,8 @@ class PathsConfig:
 class Config:
     """Everything `run.py` takes. `conf/config.yaml` and its groups fill it.
 
+    `other` is a second model, for experiments that compare two.
+
     With `leave_out` an analysis that the dataset or the given paths do not allow is left out,
     with its reason, instead of being an error; `resolve` puts into `left_out` those that it knows.
     """
@@ -155,6 +157,7 @@ class Config:
     name: str = MISSING
     task: str = MISSING
     model: ModelConfig = MISSING
+    other: ModelConfig | None = None
     dataset: Any = MISSING
     experiments: dict[str, AnalysisConfig] = field(default_factory=dict)
     metric: Any = None
@@ -203,7 +206,7 @@ def resolve(cfg: DictConfig) -> Config:
     experiments = {name: _member(name, own, config) for name, own in config.experiments.items()}
     metric = None if config.metric is None else _metric("metric", config.metric)
     experiments = experiments if metric is None else _with_metric(metric, experiments)
-    missing = _missing_files(experiments, config.leave_out)
+    missing = _missing_files(experiments, config.leave_out) | _missing_model(experiments, config)
     experiments = {name: own for name, own in experiments.items() if name not in missing}
     left_out = config.left_out | missing
     return replace(
@@ -231,15 +234,18 @@ def _member(name: str, analysis: AnalysisConfig, config: Config) -> AnalysisConf
 
 
 def _target(target: TargetConfig, config: Config) -> TargetConfig:
-    """An analysis's target with `target.layer=` and `target.path=` of the command line."""
+    """An analysis's target with `target.layer=`, `path=` or `pairs=` of the command line."""
     single = len(config.experiments) == 1
-    for key, fits in (("layer", target.kind == "layer"), ("path", target.kind in FROM_FILES)):
+    takers = {  # key: whether it fits, for whom, and an example of those
+        "layer": (target.kind == "layer", "a layer", "cca_intra"),
+        "path": (target.kind in FROM_FILES, "what a file says", "cca_glove"),
+        "pairs": (target.kind == "model", "a second model", "cca_inter"),
+    }
+    for key, (fits, what, example) in takers.items():
         value = getattr(config.target, key)
         if value is None:
             continue
         if not fits or not single:
-            example = "cca_intra" if key == "layer" else "cca_glove"
-            what = "a layer" if key == "layer" else "what a file says"
             raise StrataError(
                 f"target.{key}={value}: only a single experiment against {what} takes it; with "
                 f"several use experiments.{example}.target.{key}={value}"
@@ -286,6 +292,17 @@ def _missing_files(experiments: Mapping[str, AnalysisConfig], leave_out: bool) -
         elif not Path(target.path).expanduser().exists():
             raise StrataError(f"{key}={target.path}: there is no such file or folder{remedy}")
     if missing and not leave_out:
+        raise StrataError("; ".join(f"{name}: {why}" for name, why in missing.items()))
+    return missing
+
+
+def _missing_model(experiments: Mapping[str, AnalysisConfig], config: Config) -> dict[str, str]:
+    """Analyses that compare two models where there is no second one."""
+    if config.other is not None:
+        return {}
+    why = "it compares with a second model, and none is given: model@other=NAME"
+    missing = {name: why for name, own in experiments.items() if own.target.kind == "model"}
+    if missing and not config.leave_out:
         raise StrataError("; ".join(f"{name}: {why}" for name, why in missing.items()))
     return missing
 
