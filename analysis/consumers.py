@@ -12,7 +12,7 @@ import torch
 from analysis.collectors import MomentCollector, Pair, Sums, VectorCollector, moment_name
 from analysis.pooling import MEL_HOP, grid_rows, grid_step, pool, to_grid
 from analysis.sampling import FrameSamples
-from analysis.targets import MEL_BINS, mel, mel_frames
+from analysis.targets import MEL, MEL_BINS, mel, mel_frames
 from analysis.unit_sampling import UnitSamples
 from common.architecture import Layer
 from common.cache import Entry
@@ -193,6 +193,12 @@ def prefix(sample: int, step: int) -> str:
     return f"sample{sample}.{10 * step}ms"
 
 
+def pair_step(layers: Mapping[str, Layer], pair: Pair) -> int:
+    """The grid of a pair: its layer's, or where mel stands in for the layer, its target's."""
+    x, y = pair
+    return step_of(layers[y if x == "mel" else x])
+
+
 def missing_pairs(
     entry: Entry,
     samples: FrameSamples,
@@ -201,7 +207,7 @@ def missing_pairs(
     step: int,
 ) -> list[Pair]:
     """Pairs on one grid that the entry lacks: the crosses, and each view with itself."""
-    on_grid = [(x, y) for x, y in crosses if step_of(layers[x]) == step]
+    on_grid = [pair for pair in crosses if pair_step(layers, pair) == step]
     views = dict.fromkeys(view for pair in on_grid for view in pair)
     pairs = [(view, view) for view in views] + [(x, y) for x, y in on_grid if x != y]
     prefixes = [prefix(sample, step) for sample in samples.distinct()]
@@ -209,7 +215,7 @@ def missing_pairs(
 
 
 class UnitConsumer(Consumer):
-    """Pooled vectors of the sampled units."""
+    """Pooled vectors of the sampled units; `MEL` among the layers is the filterbank."""
 
     def __init__(
         self, samples: UnitSamples, entry: Entry, layers: Sequence[Layer], pooling: str
@@ -230,7 +236,7 @@ class UnitConsumer(Consumer):
 
     def layer_names(self) -> Collection[str]:
         """Layers that are missing."""
-        return self.layers
+        return self.layers.keys() - {MEL.name}
 
     def order(self, utterance: int) -> tuple[int, ...]:  # noqa: ARG002
         """Any order will do."""
@@ -240,6 +246,13 @@ class UnitConsumer(Consumer):
         """Find each utterance's units."""
         rows = [(i, self.samples.of(item.index)) for i, item in enumerate(items)]
         self._own = [(i, own) for i, own in rows if own.stop > own.start]
+        if MEL.name in self.layers:
+            own_items = {i for i, _ in self._own}
+            nothing = torch.zeros(0, MEL_BINS)
+            self.add(
+                MEL,
+                [mel(item.waveform) if i in own_items else nothing for i, item in enumerate(items)],
+            )
 
     def add(self, layer: Layer, frames: Sequence[torch.Tensor]) -> None:
         """Pool the units of each utterance from a layer's frames on its grid."""

@@ -2,36 +2,29 @@
 
 import logging
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
-from os import cpu_count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
-from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from analysis.layer_choice import choose_layers
+from analysis.measure import Measured, measure, measure_untrained
 from analysis.metadata import (
-    describe_corpus,
+    describe_controls,
     describe_model,
     describe_process,
+    describe_speech,
     summarise_scoring,
 )
 from analysis.plots import plot_layers
 from analysis.rows import to_rows
-from analysis.stream import PassReport, stream
-from analysis.studies import build_studies
-from analysis.study import ExperimentError, Scored, Setting, Study
+from analysis.speech import read_speech
 from common import results
 from common.architecture import describe
 from common.cache import Cache, cache_root
-from common.checkpoint import revision_of
 from common.config import Config
-from common.encoder_pair import load_encoders
-from common.records import Corpus, StrataError
+from common.records import StrataError
 from common.timing import Stopwatch
 from common.tracking import log_results
 
@@ -46,132 +39,41 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
     watch = Stopwatch()
     with watch.stage("preparing"):
         description = describe(config.model)
-        chosen = choose_layers(config, description.layers)
-        corpus = read_corpus(config)
-        revision = revision_of(config.model)
-    with TemporaryDirectory(dir=folder, prefix=".statistics-") as scratch:
-        cache = Cache(cache_root(config) if config.cache != "off" else Path(scratch))
-        with watch.stage("preparing"):
-            key = statistics_key(config, corpus, revision)
-            studies, unfit = build_studies(Setting(config, corpus, description.layers, cache, key))
-            left_out = tell_left_out(config, unfit)
-        passed = collect(config, corpus, studies, cache, watch)
-        with watch.stage("scoring"):
-            scored, failures = score(studies, chosen)
-        studied = [study.describe() | {"statistics": study.entry.notes()} for study in studies]
-    rows = results.to_frame(to_rows(config, corpus, scored, revision, results.config_key(raw)))
-    metadata = {
-        "model": describe_model(config, description, revision),
-        "dataset": describe_corpus(corpus),
-        "studies": studied,
-        "forward_pass": asdict(passed) if passed else "none: all statistics came from the cache",
-        "scoring": summarise_scoring(config, scored),
-        "left_out": left_out,
-        "not_scored": failures,
-        **describe_process(watch),
-        "config": raw,
-    }
-    publish(config, folder, raw, rows, metadata, left_out)
-    if failures:
-        raise StrataError(
-            "; ".join(f"{name} was not scored: {why}" for name, why in failures.items())
-        )
-
-
-def read_corpus(config: Config) -> Corpus:
-    """List the dataset, and say what it holds and what was left out of it."""
-    corpus: Corpus = config.dataset.read()
-    if not corpus.utterances:
-        raise StrataError(f"dataset {corpus.name} ({corpus.partition}) holds no utterances")
+        layers = description.layers
+        chosen = choose_layers(config, layers)
+        speech = read_speech(config)
     if config.model.random_init:
         log.warning(
             "%s has random weights (model.random_init=true): an untrained control",
             config.model.name,
         )
-    speakers = len({u.speaker for u in corpus.utterances})
-    log.info(
-        "%s (%s): %d utterances, %.1f min, %d speakers",
-        corpus.name,
-        corpus.partition,
-        len(corpus.utterances),
-        60 * corpus.hours,
-        speakers,
-    )
-    log_dropped(corpus.dropped)
-    return corpus
-
-
-def log_dropped(dropped: Mapping[str, int]) -> None:
-    """One line for all that was left out; nothing goes without a count."""
-    counts = [f"{reason} {count}" for reason, count in dropped.items() if count]
-    if counts:
-        log.info("left out: %s", "; ".join(counts))
-
-
-def tell_left_out(config: Config, unfit: Mapping[str, str]) -> dict[str, str]:
-    """Say which analyses of the run cannot be had, and why; none left at all is an error."""
-    left_out = config.left_out | dict(unfit)
-    for name, why in left_out.items():
-        log.warning("left out %s: %s", name, why)
-    if not set(config.experiments) - set(unfit):
-        reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
-        raise StrataError(f"none of the run's analyses can be had: {reasons}")
-    return left_out
-
-
-def statistics_key(config: Config, corpus: Corpus, revision: str) -> dict[str, object]:
-    """What every statistic of a forward pass depends on: the model and the speech."""
-    return {
-        "revision": revision,
-        "final_norm": config.model.final_norm,
-        "dataset": corpus.fingerprint,
-        "precision": config.precision,
+    untrained: Measured | None = None
+    with TemporaryDirectory(dir=folder, prefix=".statistics-") as scratch:
+        cache = Cache(cache_root(config) if config.cache != "off" else Path(scratch))
+        measured = measure(config, speech, layers, chosen, cache, watch)
+        if config.controls and not config.model.random_init:
+            left_out = measured.left_out
+            untrained = measure_untrained(config, speech, layers, chosen, cache, watch, left_out)
+    run_key = results.config_key(raw)
+    each = [measured, untrained] if untrained else [measured]
+    rows = results.to_frame([row for one in each for row in to_rows(config, speech, one, run_key)])
+    metadata = {
+        "model": describe_model(config, description, measured.revision),
+        "dataset": describe_speech(speech),
+        "studies": measured.studies,
+        "forward_pass": measured.describe_pass(),
+        "scoring": summarise_scoring(config, measured.scored),
+        "controls": describe_controls(config, measured, untrained),
+        "left_out": measured.left_out,
+        "not_scored": measured.failures,
+        **describe_process(watch),
+        "config": raw,
     }
-
-
-def collect(
-    config: Config, corpus: Corpus, studies: list[Study], cache: Cache, watch: Stopwatch
-) -> PassReport | None:
-    """Run the forward pass if a study lacks statistics; None if the cache had them all."""
-    with cache.locked([study.entry for study in studies]):
-        if config.cache == "refresh":
-            for study in studies:
-                study.entry.clear()
-        lacking = [study for study in studies if not study.complete()]
-        for study in studies:
-            if study not in lacking:
-                log.info("%s: statistics come from the cache", ", ".join(study.experiments))
-                log_dropped(study.entry.notes().get("dropped", {}))
-        if not lacking:
-            return None
-        with watch.stage("loading"):
-            encoder = load_encoders(config, any(study.hears_both for study in lacking))
-        consumers = [study.consumer(encoder.device) for study in lacking]
-        passed = stream(corpus, encoder, consumers, watch, config.model.batch_size)
-        for study in lacking:
-            study.entry.note(asdict(passed))
-    log_dropped(passed.dropped)
-    return passed
-
-
-def score(
-    studies: list[Study], chosen: Mapping[str, list[str]]
-) -> tuple[list[Scored], dict[str, str]]:
-    """Scores of every experiment, and for those that failed the reason.
-
-    Layers are scored side by side on single-threaded BLAS: LAPACK's own threads gain less.
-    """
-    jobs = [job for study in studies for job in study.jobs(chosen)]
-    scored: list[Scored] = []
-    failures: dict[str, str] = {}
-    with threadpool_limits(1), ThreadPoolExecutor(cpu_count()) as pool:
-        futures = [pool.submit(job) for job in jobs]
-        for future in tqdm(futures, desc="scoring", unit="layer", disable=None):
-            try:
-                scored += future.result()
-            except ExperimentError as error:
-                failures.setdefault(error.experiment, str(error))
-    return [one for one in scored if one.experiment not in failures], failures
+    publish(config, folder, raw, rows, metadata, measured.left_out)
+    if measured.failures:
+        raise StrataError(
+            "; ".join(f"{name} was not scored: {why}" for name, why in measured.failures.items())
+        )
 
 
 def publish(

@@ -14,10 +14,12 @@ from analysis.metrics.base import MomentMetric
 from analysis.moments import FoldedView
 from analysis.sampling import FrameSamples, draw_frames
 from analysis.study import Job, Scored, Setting, Study, metric_of, split_of
+from analysis.targets import MEL
 from common.architecture import Layer
 from common.config import AnalysisConfig
 
 KIND = "moments"
+Views = dict[tuple[int, str], FoldedView]  # by grid and name
 VERSIONS = {
     "sampling": sampling.VERSION,
     "pooling": pooling.VERSION,
@@ -36,6 +38,7 @@ class FrameStudy(Study):
     @classmethod
     def build(cls, setting: Setting, name: str, analysis: AnalysisConfig) -> Self:
         """Draw utterances; their frames' folds are part of the entry's key."""
+        setting.refuse_partitions(name, analysis)
         run, seed = setting.config.sampling, setting.config.seed
         split = split_of(setting.config, analysis)
         drawn = draw_frames(setting.corpus, analysis.sampling, run, split, seed)
@@ -51,19 +54,33 @@ class FrameStudy(Study):
             "drawn": drawn.digest(),
         }
         entry = setting.cache.entry(KIND, key)
-        return cls({name: analysis}, setting.layers, entry, drawn, split)
+        controls = setting.config.controls
+        return cls({name: analysis}, setting.layers, entry, drawn, split, controls=controls)
 
     def joined(self, other: Self) -> Self:
         """Both have drawn the same."""
         return replace(self, experiments={**self.experiments, **other.experiments})
 
     def crosses(self) -> list[Pair]:
-        """(layer, target) of every experiment."""
-        return [
+        """(layer, target) of every experiment, and where controls are wanted (mel, target)."""
+        pairs = [
             (layer.name, target_name(analysis))
             for name, analysis in self.experiments.items()
             for layer in self.layers_of(name)
         ]
+        return pairs + [(MEL.name, target_name(self.experiments[name])) for name in self.with_mel()]
+
+    def with_mel(self) -> list[str]:
+        """Experiments that have the filterbank as a control: those that it is not the target of."""
+        names = self.experiments if self.controls else ()
+        return [name for name in names if target_name(self.experiments[name]) != MEL.name]
+
+    def without_controls(self) -> dict[str, dict[str, str]]:
+        """There are no labels to shuffle; mel against itself says nothing."""
+        shuffled = {"shuffled_labels": "frames are compared with frames: there are no labels"}
+        mel = {"mel": "mel is the target itself"}
+        with_mel = self.with_mel()
+        return {name: shuffled | ({} if name in with_mel else mel) for name in self.experiments}
 
     def complete(self) -> bool:
         """No pair is missing on any grid."""
@@ -80,21 +97,33 @@ class FrameStudy(Study):
     def jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
         """A job per distinct sample and layer: its experiments share the layer's spectra."""
         for sample in self.samples.distinct():
-            views: dict[tuple[int, str], FoldedView] = {}
+            views: Views = {}
             for layer in self.layers:
                 names = [name for name in self.experiments if layer.name in chosen[name]]
                 if names:
                     yield partial(self._score, sample, layer, names, views)
+
+    def control_jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
+        """Mel frames in the layer's place, on the target's grid."""
+        by_name = {layer.name: layer for layer in self.layers}
+        for sample in self.samples.distinct():
+            for name in self.with_mel():
+                if chosen[name]:
+                    step = step_of(by_name[target_name(self.experiments[name])])
+                    yield partial(self._score, sample, MEL, [name], {}, step, "mel")
 
     def _score(
         self,
         sample: int,
         layer: Layer,
         names: Sequence[str],
-        targets: dict[tuple[int, str], FoldedView],
+        targets: Views,
+        step: int | None = None,
+        control: str = "",
     ) -> list[Scored]:
         """`targets` holds the views that many layers are compared with, with their spectra."""
-        own = prefix(sample, step_of(layer))
+        step = step or step_of(layer)
+        own = prefix(sample, step)
         view = load_view(self.entry, own, layer.name)
         scored = []
         for name in names:
@@ -102,14 +131,14 @@ class FrameStudy(Study):
             if target == layer.name:
                 other = view
             else:
-                other = targets.get((step_of(layer), target)) or load_view(self.entry, own, target)
-                targets.setdefault((step_of(layer), target), other)
+                other = targets.get((step, target)) or load_view(self.entry, own, target)
+                targets.setdefault((step, target), other)
             folds = load_folds(self.entry, own, view, other, (layer.name, target))
             metric = moment_metric(self.experiments[name])
             scores = self.guarded(name, layer.name, partial(metric.score, folds))
             n = sum(part.n for part in view.parts)
             scored += [
-                Scored(name, layer, s, n, self.split, scores)
+                Scored(name, layer, s, n, self.split, scores, control)
                 for s in range(self.samples.members.shape[1])
                 if self.samples.representative(s) == sample
             ]

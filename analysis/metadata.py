@@ -1,14 +1,19 @@
 """What a run tells of itself beside its rows: model, corpus, process, choices of the metrics."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from analysis.measure import Measured
+from analysis.speech import Speech
 from analysis.study import Scored, metric_of
 from common import results
 from common.architecture import ModelDescription
 from common.config import Config
 from common.records import Corpus
 from common.timing import Stopwatch, peak_memory_bytes
+
+log = logging.getLogger(__name__)
 
 
 def describe_model(
@@ -32,6 +37,35 @@ def describe_process(watch: Stopwatch) -> dict[str, object]:
     }
 
 
+def describe_controls(
+    config: Config, measured: Measured, untrained: Measured | None
+) -> dict[str, object]:
+    """What the scores are held against, and which controls cannot be had and why."""
+    if not config.controls:
+        return {}
+    without = {name: dict(why) for name, why in measured.without_controls.items()}
+    if untrained is None:
+        for name in {one.experiment for one in measured.scored}:
+            own = "the model itself has random weights"
+            without.setdefault(name, {})["random_weights"] = own
+    failures = measured.control_failures | (untrained.failures if untrained else {})
+    for name, reasons in without.items():
+        for control, why in reasons.items():
+            log.info("%s has no control %s: %s", name, control.replace("_", " "), why)
+    for name, why in failures.items():
+        log.warning("a control of %s was not scored: %s", name, why)
+    random = {}
+    if untrained is not None:
+        random = {"revision": untrained.revision, "forward_pass": untrained.describe_pass()}
+    return {"random_weights": random, "without": without, "not_scored": failures}
+
+
+def describe_speech(speech: Speech) -> dict[str, object]:
+    """The dataset's own partition, and any other that was listed."""
+    own, *others = map(describe_corpus, speech.partitions.values())
+    return own | ({"other_partitions": others} if others else {})
+
+
 def describe_corpus(corpus: Corpus) -> dict[str, object]:
     """What was listed, for the metadata."""
     return {
@@ -50,6 +84,7 @@ def summarise_scoring(config: Config, scored: Sequence[Scored]) -> dict[str, obj
     """What each experiment's metric has to say of its choices."""
     summaries: dict[str, object] = {}
     for name, analysis in config.experiments.items():
-        scores = [score for one in scored if one.experiment == name for score in one.scores]
+        own = (one for one in scored if one.experiment == name and not one.control)
+        scores = [score for one in own for score in one.scores]
         summaries[name] = metric_of(analysis).summary(scores, name)
     return summaries

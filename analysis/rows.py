@@ -3,27 +3,27 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from analysis.study import Scored, metric_of, target_label
+from analysis.measure import Measured
+from analysis.speech import Speech, partitions_of
+from analysis.study import metric_of, target_label
 from common.config import Config
 from common.metric import Score
-from common.records import Corpus
 from common.results import Row, git_commit
 
 
-def to_rows(
-    config: Config, corpus: Corpus, scored: Sequence[Scored], revision: str, run_key: str
-) -> list[Row]:
+def to_rows(config: Config, speech: Speech, measured: Measured, run_key: str) -> list[Row]:
     """A row per score."""
     commit = git_commit()
+    own = config.dataset.partition
     rows = []
-    for one in scored:
+    for one in measured.scored:
         analysis = config.experiments[one.experiment]
         metric = metric_of(analysis)
         rows += [
             Row(
                 model=config.model.name,
-                dataset=corpus.name,
-                partition=corpus.partition,
+                dataset=speech.own.name,
+                partition=partition_label(speech, partitions_of(analysis, own)),
                 experiment=one.experiment,
                 unit=analysis.unit,
                 target=one.target or target_label(analysis),
@@ -42,13 +42,19 @@ def to_rows(
                 n=one.n,
                 dim=one.layer.dim,
                 seed=config.seed,
-                revision=revision,
+                revision=measured.revision,
                 config_key=run_key,
                 git_commit=commit,
             )
             for trial, score in by_trial(one.scores)
         ]
     return rows
+
+
+def partition_label(speech: Speech, names: tuple[str, str]) -> str:
+    """What was scored, and in front of it what was fitted on, where that is another partition."""
+    fit, score = (speech.partitions[name].partition for name in names)
+    return score if fit == score else f"{fit}>{score}"
 
 
 def by_trial(scores: Sequence[Score]) -> Iterator[tuple[int, Score]]:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -10,6 +10,7 @@ import torch
 
 from analysis.consumers import Consumer
 from analysis.metrics.base import Metric
+from analysis.speech import Speech
 from common.architecture import Layer
 from common.cache import Cache, Entry
 from common.config import AnalysisConfig, Config
@@ -51,10 +52,25 @@ class Setting:
     """What the studies of a run have in common. `key`: what every statistic depends on."""
 
     config: Config
-    corpus: Corpus
+    speech: Speech
     layers: tuple[Layer, ...]
     cache: Cache
     key: Mapping[str, object]
+
+    @property
+    def corpus(self) -> Corpus:
+        """The dataset's own partition; its utterances have the same numbers in the pass."""
+        return self.speech.own
+
+    def refuse_partitions(self, name: str, analysis: AnalysisConfig) -> None:
+        """For experiments that have nothing to fit on one partition and score on another."""
+        for key in ("fit_partition", "score_partition"):
+            if getattr(analysis, key) is not None:
+                raise StrataError(
+                    f"experiments.{name}.{key}={getattr(analysis, key)}: "
+                    f"{metric_of(analysis).name} is fitted and scored in folds of one partition; "
+                    "use dataset.partition="
+                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +81,7 @@ class Study(ABC):
     layers: tuple[Layer, ...]
     entry: Entry
     hears_both: ClassVar[bool] = False  # whether it needs the run's second model as well
+    controls: bool = field(default=False, kw_only=True)
 
     @classmethod
     @abstractmethod
@@ -89,6 +106,18 @@ class Study(ABC):
     @abstractmethod
     def jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
         """Independent pieces of scoring; `chosen` names the layers of each experiment."""
+
+    def control_jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:  # noqa: ARG002
+        """Scoring of the controls that need no other weights: `mel` and `shuffled_labels`."""
+        yield from ()
+
+    def without_controls(self) -> dict[str, dict[str, str]]:
+        """For each experiment the controls that it cannot have, and why."""
+        return {}
+
+    def job_bytes(self) -> int:
+        """About how much memory a job takes; jobs run side by side as far as that allows."""
+        return 0
 
     @abstractmethod
     def describe(self) -> dict[str, object]:

@@ -7,6 +7,8 @@ import torch
 from numpy.typing import NDArray
 from transformers.audio_utils import mel_filter_bank
 
+from common.architecture import Layer
+from common.frames import FrameGeometry
 from common.records import SAMPLE_RATE, Waveform
 
 MEL_BINS = 80
@@ -14,6 +16,15 @@ N_FFT = 2048
 WINDOW = 400
 HOP = 160
 VERSION = 1  # bumped when a target's values would change
+# The filterbank in a layer's place. Its frames are centred: the first one's window begins before
+# the waveform, and the last one's ends after it.
+MEL = Layer(
+    "mel",
+    "mel",
+    0,
+    MEL_BINS,
+    FrameGeometry(receptive_field=WINDOW, hop=HOP, offset=-WINDOW // 2, overhang=WINDOW // 2),
+)
 
 
 @lru_cache(maxsize=1)

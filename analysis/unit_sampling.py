@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -51,7 +51,10 @@ class UnitSamples:
 
 @dataclass(frozen=True, eq=False)
 class UnitTable:
-    """Every unit that could be drawn; arrays (n,); `label` indexes `labels`."""
+    """Every unit that could be drawn; arrays (n,); `label` indexes `labels`.
+
+    scored (n,), or None where all units are of one partition.
+    """
 
     name: str
     labels: tuple[str, ...]
@@ -59,6 +62,19 @@ class UnitTable:
     start: Index
     end: Index
     label: Index
+    scored: NDArray[np.bool_] | None
+
+    def groups(self) -> Iterator[tuple[tuple[str, ...], Index]]:
+        """Rows that are drawn from apart, with the name of each group: its label, its partition."""
+        parts: list[tuple[tuple[str, ...], NDArray[np.bool_]]] = [((), np.ones(1, dtype=bool))]
+        if self.scored is not None:
+            parts = [(("fit",), ~self.scored), (("score",), self.scored)]
+        order = np.argsort(self.label, kind="stable")
+        bounds = np.searchsorted(self.label[order], np.arange(len(self.labels) + 1))
+        for code, label in enumerate(self.labels):
+            rows = order[bounds[code] : bounds[code + 1]]
+            for part, inside in parts:
+                yield (label, *part), rows[np.broadcast_to(inside, len(self.label))[rows]]
 
 
 def draw_units(
@@ -68,13 +84,15 @@ def draw_units(
     split: str,
     seed: int,
     known: Known | None = None,
+    scored: NDArray[np.bool_] | None = None,
 ) -> UnitSamples:
     """Draw at most `instances` of each of the `labels` most frequent labels, for each sample.
 
-    `known`: labels that it does not return are not drawn, but counted.
+    `known`: labels that it does not return are not drawn, but counted. `scored` (n_utterances,):
+    so many instances are drawn of what is scored, and as many again of what is fitted on.
     """
     instances = analysis.sampling.instances
-    table, dropped = unit_table(corpus, analysis, known)
+    table, dropped = unit_table(corpus, analysis, known, scored)
     folds = np.stack([draw_sample(table, s, instances, run, seed) for s in range(run.samples)])
     kept = (folds >= 0).any(0)
     dropped[f"{table.name}: beyond {instances} instances of a label"] = int((~kept).sum())
@@ -90,6 +108,8 @@ def draw_units(
         folds=folds[:, kept],
         dropped=dropped,
     )
+    if scored is not None:
+        return replace(drawn, split="partition")
     return refold(drawn, corpus, run, split, seed)
 
 
@@ -113,7 +133,10 @@ def refold(
 
 
 def unit_table(
-    corpus: Corpus, analysis: AnalysisConfig, known: Known | None
+    corpus: Corpus,
+    analysis: AnalysisConfig,
+    known: Known | None,
+    scored: NDArray[np.bool_] | None = None,
 ) -> tuple[UnitTable, dict[str, int]]:
     """The units whose label is known and frequent enough, and counts of those left out."""
     name = name_of(analysis)
@@ -125,8 +148,9 @@ def unit_table(
     labels, infrequent = eligible_labels(name, counts, analysis.sampling)
     codes = {label: code for code, label in enumerate(labels)}
     rows = [(u, iv.start, iv.end, codes[iv.label]) for u, iv in units if iv.label in codes]
-    columns = np.array(rows, dtype=np.int64).T
-    return UnitTable(name, labels, *columns), dropped | infrequent
+    at, start, end, label = np.array(rows, dtype=np.int64).T
+    own = None if scored is None else scored[at]
+    return UnitTable(name, labels, at, start, end, label, own), dropped | infrequent
 
 
 def known_only(
@@ -181,13 +205,12 @@ def draw_sample(
 ) -> Index:
     """Fold (n,) of every unit that a sample draws, even within each label; -1 for the others."""
     folds = np.full(len(table.label), -1, dtype=np.int64)
-    order_of = np.argsort(table.label, kind="stable")
-    bounds = np.searchsorted(table.label[order_of], np.arange(len(table.labels) + 1))
-    for code, label in enumerate(table.labels):
-        rows = order_of[bounds[code] : bounds[code + 1]]
-        order = generator(seed, "units", table.name, label).permutation(rows)
+    for group, rows in table.groups():
+        if len(rows) == 0:
+            continue
+        order = generator(seed, "units", table.name, *group).permutation(rows)
         chosen = blocks(order, min(len(rows), instances or len(rows)), run.samples)[sample]
-        rng = generator(seed, "folds", table.name, label, sample)
+        rng = generator(seed, "folds", table.name, *group, sample)
         offset = int(rng.integers(run.folds))  # or every small label would fill fold 0 first
         folds[rng.permutation(chosen)] = (np.arange(len(chosen)) + offset) % run.folds
     return folds

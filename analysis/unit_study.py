@@ -9,12 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from analysis import pooling, sampling
+from analysis import pooling, sampling, targets
 from analysis.consumers import Consumer, UnitConsumer
 from analysis.label_targets import LabelTarget, label_target
 from analysis.metrics.base import MomentMetric, Score, UnitMetric
 from analysis.moments import fold_views
+from analysis.placed import Placed
+from analysis.speech import Part
 from analysis.study import Job, Scored, Setting, Study, metric_of, split_of
+from analysis.targets import MEL
 from analysis.unit_sampling import UnitSamples, check_folds, draw_units
 from analysis.units import Units
 from common.architecture import Layer
@@ -23,16 +26,21 @@ from common.records import Corpus
 from common.seeding import generator
 
 KIND = "vectors"
-VERSIONS = {"sampling": sampling.VERSION, "pooling": pooling.VERSION}
+VERSIONS = {
+    "sampling": sampling.VERSION,
+    "pooling": pooling.VERSION,
+    "targets": targets.VERSION,  # of the mel frames that are pooled for the controls
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """What one experiment drew, and what its labels are compared with.
+    """What one experiment drew of its part of the speech, and what its labels are compared with.
 
-    speaker (n_utterances,): index into `speakers`; `trials`, `folds` of the run.
+    speaker (n_utterances,): index into `speakers`; `trials`, `seed`: the run's.
     """
 
+    part: Part
     samples: UnitSamples
     target: LabelTarget
     speaker: NDArray[np.int64]
@@ -51,14 +59,18 @@ class UnitStudy(Study):
     @classmethod
     def build(cls, setting: Setting, name: str, analysis: AnalysisConfig) -> Self:
         """Draw units; how their folds are cut changes no vector, so it is not in the key."""
-        config, corpus = setting.config, setting.corpus
+        config, part = setting.config, setting.speech.part(analysis)
+        if isinstance(analysis.metric, MomentMetric):
+            setting.refuse_partitions(name, analysis)
         run, seed = config.sampling, config.seed
         split = split_of(config, analysis)
-        target = label_target(corpus, analysis)
-        samples = draw_units(corpus, analysis, run, split, seed, target.known)
-        drawn = Drawn(samples, target, *speakers_of(corpus), run.trials, seed)
+        target = label_target(part.corpus, analysis)
+        scored = part.scored if part.split else None
+        samples = draw_units(part.corpus, analysis, run, split, seed, target.known, scored)
+        drawn = Drawn(part, samples, target, *speakers_of(part.corpus), run.trials, seed)
         how = analysis.pooling or "mean"
         key = dict(setting.key) | {
+            "dataset": part.corpus.fingerprint,
             "unit": analysis.unit,
             "sampling": vars(analysis.sampling),
             "samples": run.samples,
@@ -68,7 +80,9 @@ class UnitStudy(Study):
             "drawn": samples.digest(),
         }
         entry = setting.cache.entry(KIND, key)
-        study = cls({name: analysis}, setting.layers, entry, {name: drawn}, how)
+        study = cls(
+            {name: analysis}, setting.layers, entry, {name: drawn}, how, controls=config.controls
+        )
         study.check(name, setting)
         return study
 
@@ -91,25 +105,50 @@ class UnitStudy(Study):
         """Every layer's vectors are there."""
         return all(self.entry.has(layer.name) for layer in self.needed_layers())
 
+    def needed_layers(self) -> list[Layer]:
+        """Layers that any of the experiments covers, and mel where controls are wanted."""
+        return super().needed_layers() + ([MEL] if self.controls else [])
+
     def consumer(self, device: torch.device) -> Consumer:  # noqa: ARG002
         """Vectors of the layers that are missing."""
-        samples = next(iter(self.drawn.values())).samples
-        return UnitConsumer(samples, self.entry, self.needed_layers(), self.pooling)
+        first = next(iter(self.drawn.values()))
+        consumer = UnitConsumer(first.samples, self.entry, self.needed_layers(), self.pooling)
+        return Placed(consumer, first.part.places.tolist())
 
     def jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
         """A job per experiment, sample and layer."""
+        for name, sample in self._samples():
+            for layer in self.layers:
+                if layer.name in chosen[name]:
+                    yield partial(self._score, name, sample, layer)
+
+    def control_jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
+        """Mel in a layer's place; every layer with labels permuted among a sample's units."""
+        for name, sample in self._samples():
+            if chosen[name]:
+                yield partial(self._score, name, sample, MEL, "mel")
+            for layer in self.layers:
+                if layer.name in chosen[name]:
+                    yield partial(self._score, name, sample, layer, "shuffled_labels")
+
+    def _samples(self) -> Iterator[tuple[str, int]]:
         for name, drawn in self.drawn.items():
             for sample in range(len(drawn.samples.folds)):
-                for layer in self.layers:
-                    if layer.name in chosen[name]:
-                        yield partial(self._score, name, sample, layer)
+                yield name, sample
 
-    def _score(self, name: str, sample: int, layer: Layer) -> list[Scored]:
+    def _score(self, name: str, sample: int, layer: Layer, control: str = "") -> list[Scored]:
         units = self.units(name, sample, layer.name)
+        if control == "shuffled_labels":
+            units = units.shuffled()
         score = partial(self._scores, name, units)
         scores = self.guarded(name, layer.name, score)
         split = self.drawn[name].samples.split
-        return [Scored(name, layer, sample, len(units.label), split, scores)]
+        return [Scored(name, layer, sample, len(units.label), split, scores, control)]
+
+    def job_bytes(self) -> int:
+        """A sample's vectors in float32, and once more in float64 for moments and clusters."""
+        drawn = max(int((d.samples.folds >= 0).sum(1).max()) for d in self.drawn.values())
+        return 12 * drawn * max(layer.dim for layer in self.layers)
 
     def _scores(self, name: str, units: Units) -> list[Score]:
         metric, drawn = metric_of(self.experiments[name]), self.drawn[name]
@@ -123,8 +162,9 @@ class UnitStudy(Study):
     def units(self, name: str, sample: int, layer: str) -> Units:
         """What one sample drew, in one layer; units beyond their utterance's frames left out."""
         folds = self.drawn[name].samples.folds[sample]
-        rows = np.flatnonzero((folds >= 0) & self.entry.load("valid")["valid"])
-        return self._units(name, sample, rows, self.entry.open(layer)[rows])
+        kept = (folds >= 0) & self.entry.load("valid")["valid"]
+        rows, vectors = np.flatnonzero(kept), self.entry.open(layer)
+        return self._units(name, sample, rows, vectors if kept.all() else vectors[rows])
 
     def _units(
         self, name: str, sample: int, rows: NDArray[np.int64], vectors: NDArray[np.float32]
@@ -139,7 +179,7 @@ class UnitStudy(Study):
             speakers=drawn.speakers,
             utterance=samples.utterance[rows],
             fold=samples.folds[sample][rows],
-            scored=np.ones(len(rows), dtype=bool),
+            scored=drawn.part.scored[samples.utterance[rows]],
             seed=int(generator(drawn.seed, "sample", sample).integers(2**31)),
             target=self.experiments[name].target,
         )

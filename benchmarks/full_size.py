@@ -51,8 +51,9 @@ def in_own_process(options: argparse.Namespace, samples: int) -> dict[str, Any]:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    from analysis import experiment
+    from analysis import measure
     from analysis.layer_choice import choose_layers
+    from analysis.speech import read_speech
     from analysis.studies import build_studies
     from analysis.study import Setting
     from common.cache import Cache
@@ -62,18 +63,19 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as scratch:
         config = configure(options, Path(scratch))
-        corpus = config.dataset.read()
-        bare, seconds = bare_forward(config, corpus)
+        speech = read_speech(config)
+        bare, seconds = bare_forward(config, speech.whole)
         before = peak_memory_bytes()
         watch, start = Stopwatch(), perf_counter()
         description = describe(config.model)
         chosen = choose_layers(config, description.layers)
-        key = experiment.statistics_key(config, corpus, revision_of(config.model))
+        key = measure.statistics_key(config, speech.own, revision_of(config.model))
         cache = Cache(Path(scratch))
-        studies, _ = build_studies(Setting(config, corpus, description.layers, cache, key))
-        experiment.collect(config, corpus, studies, cache, watch)
+        studies, _ = build_studies(Setting(config, speech, description.layers, cache, key))
+        measure.collect(config, speech.whole, studies, cache, watch)
         with watch.stage("scoring"):
-            scored, failures = experiment.score(studies, chosen)
+            jobs = [job for study in studies for job in study.jobs(chosen)]
+            scored, failures = measure.score(jobs, measure.workers_for(studies))
         return {
             "audio": seconds,
             "bare": bare,

@@ -112,7 +112,8 @@ class AnalysisConfig:
     """unit + target + metric + sampling. `conf/analysis/NAME.yaml` holds one each.
 
     `split` null: the run's. A unit `frame` with labels is a stretch of 20 ms, labelled by what
-    lies in its middle.
+    lies in its middle. `fit_partition` and `score_partition`: parts of the dataset, null for its
+    own; where they differ, one is fitted on and the other one scored on, without folds.
     """
 
     unit: str = MISSING
@@ -122,6 +123,8 @@ class AnalysisConfig:
     pooling: str | None = None
     parts: list[str] = field(default_factory=lambda: ["transformer"])
     split: str | None = None
+    fit_partition: str | None = None
+    score_partition: str | None = None
 
     def __post_init__(self) -> None:
         require("unit", self.unit, UNITS)

@@ -5,7 +5,7 @@ the configuration is composed; `resolve` then checks ranges and paths. Nothing h
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,7 +18,6 @@ from omegaconf.errors import MissingMandatoryValue
 
 from common.analysis_config import (
     FROM_FILES,
-    LAYER_NAME,
     LIMITS,
     SPLITS,
     AnalysisConfig,
@@ -26,9 +25,9 @@ from common.analysis_config import (
     TargetConfig,
     UnitSampling,
     require,
-    require_at_least,
 )
 from common.datasets.base import Dataset
+from common.group_config import LayersConfig, ModelConfig, PathsConfig, TrackingConfig
 from common.metric import Metric
 from common.records import StrataError
 
@@ -37,6 +36,7 @@ __all__ = [
     "Config",
     "LayersConfig",
     "ModelConfig",
+    "PathsConfig",
     "SamplingConfig",
     "TargetConfig",
     "TrackingConfig",
@@ -47,7 +47,6 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-LAYER_SETS = ("all", "cnn", "transformer", "last4", "every_other", "single")
 TASKS = ("analysis", "cache")
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -55,100 +54,12 @@ Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(kw_only=True)
-class ModelConfig:
-    """A Hugging Face speech encoder. `conf/model/NAME.yaml` holds one each.
-
-    `checkpoint` is a Hub id ("facebook/wav2vec2-base") or a folder in the Hub's format.
-    `random_init` builds the architecture from its config with weights drawn from `init_seed`: the
-    untrained control; only the checkpoint's config (and feature extractor config) is then read.
-    `final_norm` passes the last block's output through the model's final layer norm, for those
-    that have one after the blocks (design: off, as fairseq and the papers).
-    `batch_size` utterances per forward pass: on a CPU larger batches gain nothing. Utterances of
-    a batch have equal lengths where padding would change the frames.
-    """
-
-    name: str = MISSING
-    checkpoint: str = MISSING
-    revision: str = "main"
-    random_init: bool = False
-    init_seed: int = 0
-    final_norm: bool = False
-    batch_size: int = 1
-
-    def __post_init__(self) -> None:
-        require_at_least("model.batch_size", self.batch_size, 1)
-
-
-@dataclass(kw_only=True)
-class LayersConfig:
-    """Which layers to score. `index=3` means T3; `indices=[C7,T3]` takes names; both override."""
-
-    select: str = MISSING
-    index: int | None = None
-    indices: list[str] | None = None
-
-    def __post_init__(self) -> None:
-        require("layers", self.select, LAYER_SETS)
-        require_at_least("layers.index", self.index, 0)
-        for name in self.indices or ():
-            if not LAYER_NAME.fullmatch(name):
-                raise StrataError(f"layers.indices has {name}: a layer is named C1, … or T0, T1, …")
-        if self.index is not None and self.indices is not None:
-            raise StrataError("layers.index and layers.indices are both given: use one of them")
-        if self.select == "single" and self.index is None and self.indices is None:
-            raise StrataError("layers=single: say which, e.g. layers.index=3 for T3")
-
-    def choose(self, names: Iterable[str]) -> list[str]:
-        """The selected ones of a model's layer names, in the model's order."""
-        names = list(names)
-        if self.index is not None or self.indices is not None:
-            wanted = self.indices if self.indices is not None else [f"T{self.index}"]
-            for name in wanted:
-                if name not in names:
-                    raise StrataError(
-                        f"layer {name} does not exist: this model has {names[0]} … {names[-1]} "
-                        f"({', '.join(names)})"
-                    )
-            return [name for name in names if name in wanted]
-        cnn = [name for name in names if name.startswith("C")]
-        transformer = [name for name in names if name.startswith("T")]
-        return {
-            "all": names,
-            "cnn": cnn,
-            "transformer": transformer,
-            "last4": transformer[-4:],
-            "every_other": cnn[::2] + transformer[::2],
-        }[self.select]
-
-
-@dataclass(kw_only=True)
-class TrackingConfig:
-    """Where runs are logged: `backend` none or wandb; `mode` online, offline or disabled."""
-
-    backend: str = MISSING
-    mode: str = "online"
-    project: str = "strata"
-    entity: str | None = None
-    group: str | None = None
-
-    def __post_init__(self) -> None:
-        require("tracking", self.backend, ("none", "wandb"))
-        require("tracking.mode", self.mode, ("online", "offline", "disabled"))
-
-
-@dataclass(kw_only=True)
-class PathsConfig:
-    """Folders for the files of runs and for cached statistics."""
-
-    runs: str = MISSING
-    cache: str = MISSING
-
-
-@dataclass(kw_only=True)
 class Config:
     """Everything `run.py` takes. `conf/config.yaml` and its groups fill it.
 
     `other` is a second model, for experiments that compare two.
+    `controls` adds what the scores are to be held against: the same architecture with random
+    weights (a forward pass of its own), the mel filterbank in a layer's place, shuffled labels.
 
     With `leave_out` an analysis that the dataset or the given paths do not allow is left out,
     with its reason, instead of being an error; `resolve` puts into `left_out` those that it knows.
@@ -170,6 +81,7 @@ class Config:
     precision: str = "fp32"
     cache: str = "on"
     clear: str | None = None
+    controls: bool = False
     leave_out: bool = False
     left_out: dict[str, str] = field(default_factory=dict)
     tracking: TrackingConfig = MISSING
@@ -198,9 +110,7 @@ def resolve(cfg: DictConfig) -> Config:
         raise StrataError(f"{error.full_key}=???: give it, {error.full_key}=…") from None
     if not isinstance(config, Config):
         raise TypeError("compose the configuration from conf/config.yaml: its schema is missing")
-    dataset = _construct("dataset", config.dataset)
-    if not isinstance(dataset, Dataset):
-        raise StrataError(f"dataset: {type(dataset).__name__} is not a common.datasets Dataset")
+    dataset = _dataset(config)
     if config.task == "analysis" and not config.experiments:
         raise StrataError(f"experiment={config.name} mounts no analysis")
     experiments = {name: _member(name, own, config) for name, own in config.experiments.items()}
@@ -212,6 +122,21 @@ def resolve(cfg: DictConfig) -> Config:
     return replace(
         config, dataset=dataset, metric=metric, experiments=experiments, left_out=left_out
     )
+
+
+def _dataset(config: Config) -> Dataset:
+    """The dataset; constructing it with another partition checks that one too."""
+    dataset = _construct("dataset", config.dataset)
+    if not isinstance(dataset, Dataset):
+        raise StrataError(f"dataset: {type(dataset).__name__} is not a common.datasets Dataset")
+    for name, analysis in config.experiments.items():
+        for key in ("fit_partition", "score_partition"):
+            partition = getattr(analysis, key)
+            try:
+                replace(dataset, partition=partition or dataset.partition)
+            except StrataError as error:
+                raise StrataError(f"experiments.{name}.{key}={partition}: {error}") from None
+    return dataset
 
 
 def _member(name: str, analysis: AnalysisConfig, config: Config) -> AnalysisConfig:

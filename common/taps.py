@@ -11,7 +11,7 @@ from torch import nn
 
 from common.records import StrataError
 
-Part = Literal["cnn", "transformer"]
+Part = Literal["cnn", "transformer", "mel"]  # mel: the filterbank in a layer's place
 Read = Callable[[torch.Tensor], torch.Tensor]
 
 

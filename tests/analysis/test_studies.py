@@ -7,6 +7,7 @@ import pytest
 from running import composed
 
 from analysis import sampling, unit_sampling
+from analysis.speech import Speech
 from analysis.studies import build_studies
 from analysis.study import Setting
 from common.cache import Cache
@@ -32,7 +33,8 @@ def corpus() -> Corpus:
 def folders(corpus: Corpus, root: Path) -> set[Path]:
     config = resolve(composed(OVERRIDES))
     layers = describe(config.model).layers
-    studies, left_out = build_studies(Setting(config, corpus, layers, Cache(root), {}))
+    speech = Speech({"all": corpus}, {"all": np.arange(len(corpus.utterances))}, corpus)
+    studies, left_out = build_studies(Setting(config, speech, layers, Cache(root), {}))
     assert left_out == {}
     return {study.entry.folder for study in studies}
 

@@ -1,0 +1,170 @@
+"""One model, measured: its pass over the speech, and the scores of every experiment."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from os import cpu_count
+
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from analysis.speech import Speech, log_dropped
+from analysis.stream import PassReport, stream
+from analysis.studies import build_studies
+from analysis.study import ExperimentError, Job, Scored, Setting, Study
+from common.architecture import Layer
+from common.cache import Cache
+from common.checkpoint import revision_of
+from common.config import Config
+from common.encoder_pair import load_encoders
+from common.records import Corpus, StrataError
+from common.timing import Stopwatch
+
+log = logging.getLogger(__name__)
+
+SCORING_BYTES = 4 << 30  # what jobs that run side by side may take together
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What came of one model. `failures` and `control_failures`: experiment -> why.
+
+    `without_controls`: experiment -> control -> why it cannot have it.
+    """
+
+    revision: str
+    passed: PassReport | None
+    studies: list[dict[str, object]]
+    scored: list[Scored]
+    failures: dict[str, str]
+    control_failures: dict[str, str]
+    left_out: dict[str, str]
+    without_controls: dict[str, dict[str, str]]
+
+    def describe_pass(self) -> dict[str, object] | str:
+        """What the forward pass did, for the metadata."""
+        return asdict(self.passed) if self.passed else "none: all statistics came from the cache"
+
+
+def measure(
+    config: Config,
+    speech: Speech,
+    layers: tuple[Layer, ...],
+    chosen: Mapping[str, Sequence[str]],
+    cache: Cache,
+    watch: Stopwatch,
+) -> Measured:
+    """Draw, stream what the cache lacks, score; with `controls` also those of the same pass."""
+    with watch.stage("preparing"):
+        revision = revision_of(config.model)
+        key = statistics_key(config, speech.own, revision)
+        studies, unfit = build_studies(Setting(config, speech, layers, cache, key))
+        left_out = tell_left_out(config, unfit)
+    passed = collect(config, speech.whole, studies, cache, watch)
+    control_jobs = [j for s in studies if config.controls for j in s.control_jobs(chosen)]
+    with watch.stage("scoring"):
+        workers = workers_for(studies)
+        scored, failures = score([j for s in studies for j in s.jobs(chosen)], workers)
+        controls, control_failures = score(control_jobs, workers)
+    return Measured(
+        revision=revision,
+        passed=passed,
+        studies=[study.describe() | {"statistics": study.entry.notes()} for study in studies],
+        scored=scored + [one for one in controls if one.experiment not in failures],
+        failures=failures,
+        control_failures=control_failures,
+        left_out=left_out,
+        without_controls={n: why for s in studies for n, why in s.without_controls().items()},
+    )
+
+
+def measure_untrained(
+    config: Config,
+    speech: Speech,
+    layers: tuple[Layer, ...],
+    chosen: Mapping[str, Sequence[str]],
+    cache: Cache,
+    watch: Stopwatch,
+    left_out: Mapping[str, str],
+) -> Measured:
+    """The same experiments on the same architecture with random weights."""
+    untrained = replace(
+        config,
+        model=replace(config.model, random_init=True),
+        experiments={n: own for n, own in config.experiments.items() if n not in left_out},
+        controls=False,
+        left_out={},
+    )
+    measured = measure(untrained, speech, layers, chosen, cache, watch)
+    scored = [replace(one, control="random_weights") for one in measured.scored]
+    return replace(measured, scored=scored)
+
+
+def tell_left_out(config: Config, unfit: Mapping[str, str]) -> dict[str, str]:
+    """Say which analyses of the run cannot be had, and why; none left at all is an error."""
+    left_out = config.left_out | dict(unfit)
+    for name, why in left_out.items():
+        log.warning("left out %s: %s", name, why)
+    if not set(config.experiments) - set(unfit):
+        reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
+        raise StrataError(f"none of the run's analyses can be had: {reasons}")
+    return left_out
+
+
+def statistics_key(config: Config, corpus: Corpus, revision: str) -> dict[str, object]:
+    """What every statistic of a forward pass depends on: the model and the speech."""
+    return {
+        "revision": revision,
+        "final_norm": config.model.final_norm,
+        "dataset": corpus.fingerprint,
+        "precision": config.precision,
+    }
+
+
+def collect(
+    config: Config, corpus: Corpus, studies: Sequence[Study], cache: Cache, watch: Stopwatch
+) -> PassReport | None:
+    """Run the forward pass if a study lacks statistics; None if the cache had them all."""
+    with cache.locked([study.entry for study in studies]):
+        if config.cache == "refresh":
+            for study in studies:
+                study.entry.clear()
+        lacking = [study for study in studies if not study.complete()]
+        for study in studies:
+            if study not in lacking:
+                log.info("%s: statistics come from the cache", ", ".join(study.experiments))
+                log_dropped(study.entry.notes().get("dropped", {}))
+        if not lacking:
+            return None
+        with watch.stage("loading"):
+            encoder = load_encoders(config, any(study.hears_both for study in lacking))
+        consumers = [study.consumer(encoder.device) for study in lacking]
+        passed = stream(corpus, encoder, consumers, watch, config.model.batch_size)
+        for study in lacking:
+            study.entry.note(asdict(passed))
+    log_dropped(passed.dropped)
+    return passed
+
+
+def workers_for(studies: Sequence[Study]) -> int:
+    """How many jobs run side by side: one for each core, as far as memory allows."""
+    largest = max((study.job_bytes() for study in studies), default=0)
+    return max(1, min(cpu_count() or 1, SCORING_BYTES // max(largest, 1)))
+
+
+def score(jobs: Sequence[Job], workers: int) -> tuple[list[Scored], dict[str, str]]:
+    """Scores of every experiment, and for those that failed the reason.
+
+    Layers are scored side by side on single-threaded BLAS: LAPACK's own threads gain less.
+    """
+    scored: list[Scored] = []
+    failures: dict[str, str] = {}
+    with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(job) for job in jobs]
+        for future in tqdm(futures, desc="scoring", unit="layer", disable=None):
+            try:
+                scored += future.result()
+            except ExperimentError as error:
+                failures.setdefault(error.experiment, str(error))
+    return [one for one in scored if one.experiment not in failures], failures

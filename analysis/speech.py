@@ -1,0 +1,135 @@
+"""What a run listens to: the utterances of every partition that one of its experiments names."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.config import AnalysisConfig, Config
+from common.records import Corpus, StrataError, Utterance
+
+log = logging.getLogger(__name__)
+
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The speech of one experiment, and where it is among all of the run's.
+
+    places (n_utterances,); scored (n_utterances,): False for what may only be fitted on.
+    """
+
+    corpus: Corpus
+    places: Index
+    scored: NDArray[np.bool_]
+
+    @property
+    def split(self) -> bool:
+        """Whether one partition is fitted on and another one scored on."""
+        return not bool(self.scored.all())
+
+
+@dataclass(frozen=True, eq=False)
+class Speech:
+    """Corpora by partition, the dataset's own first; `whole` holds each of their utterances once.
+
+    An utterance of `own` has the same number there as in `whole`.
+    """
+
+    partitions: Mapping[str, Corpus]
+    places: Mapping[str, Index]
+    whole: Corpus
+
+    @property
+    def own(self) -> Corpus:
+        """The dataset's own partition."""
+        return next(iter(self.partitions.values()))
+
+    def part(self, analysis: AnalysisConfig) -> Part:
+        """What an analysis fits and scores on."""
+        fit, score = partitions_of(analysis, next(iter(self.partitions)))
+        if fit == score:
+            corpus = self.partitions[fit]
+            return Part(corpus, self.places[fit], np.ones(len(corpus.utterances), dtype=bool))
+        shared = np.intersect1d(self.places[fit], self.places[score])
+        if len(shared):
+            raise StrataError(
+                f"fit_partition={fit} and score_partition={score} share {len(shared)} utterances "
+                f"(as {self.whole.utterances[shared[0]].id}): the score would be of what was "
+                "fitted; choose partitions apart"
+            )
+        one, other = self.partitions[fit], self.partitions[score]
+        scored = np.repeat([False, True], [len(one.utterances), len(other.utterances)])
+        places = np.concatenate([self.places[fit], self.places[score]])
+        return Part(together([one, other], one.utterances + other.utterances), places, scored)
+
+
+def partitions_of(analysis: AnalysisConfig, own: str) -> tuple[str, str]:
+    """What an analysis fits on and what it scores on; not given: the dataset's own partition."""
+    return analysis.fit_partition or own, analysis.score_partition or own
+
+
+def together(corpora: Iterable[Corpus], utterances: tuple[Utterance, ...]) -> Corpus:
+    """Several partitions as one corpus of these utterances."""
+    first, *others = corpora
+    dropped = dict(first.dropped)
+    for corpus in others:
+        for reason, count in corpus.dropped.items():
+            dropped[reason] = dropped.get(reason, 0) + count
+    return replace(
+        first,
+        partition="+".join(c.partition for c in (first, *others)),
+        utterances=utterances,
+        dropped=dropped,
+        fingerprint="+".join(c.fingerprint for c in (first, *others)),
+    )
+
+
+def read_speech(config: Config) -> Speech:
+    """List every partition, and say what it holds and what was left out of it."""
+    own = config.dataset.partition
+    names = dict.fromkeys(
+        (own, *(p for a in config.experiments.values() for p in partitions_of(a, own)))
+    )
+    partitions = {name: read_corpus(config, name) for name in names}
+    places: dict[str, Index] = {}
+    utterances: list[Utterance] = []
+    numbers: dict[str, list[int]] = {}  # by id: two partitions may give one id to different audio
+    for name, corpus in partitions.items():
+        found = []
+        for utterance in corpus.utterances:
+            same = [k for k in numbers.get(utterance.id, ()) if utterances[k] == utterance]
+            found.append(same[0] if same else len(utterances))
+            if not same:
+                numbers.setdefault(utterance.id, []).append(len(utterances))
+                utterances.append(utterance)
+        places[name] = np.array(found, dtype=np.int64)
+    return Speech(partitions, places, together(partitions.values(), tuple(utterances)))
+
+
+def read_corpus(config: Config, partition: str) -> Corpus:
+    """List one partition of the dataset."""
+    corpus: Corpus = replace(config.dataset, partition=partition).read()
+    if not corpus.utterances:
+        raise StrataError(f"dataset {corpus.name} ({corpus.partition}) holds no utterances")
+    speakers = len({u.speaker for u in corpus.utterances})
+    log.info(
+        "%s (%s): %d utterances, %.1f min, %d speakers",
+        corpus.name,
+        corpus.partition,
+        len(corpus.utterances),
+        60 * corpus.hours,
+        speakers,
+    )
+    log_dropped(corpus.dropped)
+    return corpus
+
+
+def log_dropped(dropped: Mapping[str, int]) -> None:
+    """One line for all that was left out; nothing goes without a count."""
+    counts = [f"{reason} {count}" for reason, count in dropped.items() if count]
+    if counts:
+        log.info("left out: %s", "; ".join(counts))
