@@ -14,6 +14,10 @@ from common.records import StrataError
 log = logging.getLogger(__name__)
 
 LayerPair = tuple[Layer, Layer]
+NO_CONTROLS = {
+    "mel": "two models are compared: cca_mel compares either with mel",
+    "shuffled_labels": "two models are compared: there are no labels",
+}
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from analysis.collectors import Pair, load_folds, load_view
 from analysis.consumers import Consumer, FrameConsumer, missing_pairs, prefix, step_of
 from analysis.frame_study import VERSIONS, moment_metric
 from analysis.inter import (
+    NO_CONTROLS,
     LayerPair,
     OtherModel,
     check_frame_rates,
@@ -44,6 +45,7 @@ class InterFrameStudy(Study):
     @classmethod
     def build(cls, setting: Setting, name: str, analysis: AnalysisConfig) -> Self:
         """Draw utterances, as frames are drawn for one model."""
+        setting.refuse_partitions(name, analysis)
         config, other = setting.config, find_other(setting.config)
         pairs = pair_layers(analysis, setting.layers, other)
         check_frame_rates(name, config.model.name, other, pairs)
@@ -111,6 +113,10 @@ class InterFrameStudy(Study):
             for s in range(self.samples.members.shape[1])
             if self.samples.representative(s) == sample
         ]
+
+    def without_controls(self) -> dict[str, dict[str, str]]:
+        """Random weights only: the other model takes the place of labels and of mel."""
+        return {name: dict(NO_CONTROLS) for name in self.experiments}
 
     def describe(self) -> dict[str, object]:
         """The other model, utterances of each sample, layers without a partner."""

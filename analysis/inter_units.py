@@ -14,6 +14,7 @@ from analysis.consumers import Consumer, UnitConsumer
 from analysis.frame_study import moment_metric
 from analysis.frame_units import draw_single_frames
 from analysis.inter import (
+    NO_CONTROLS,
     LayerPair,
     OtherModel,
     check_frame_rates,
@@ -67,6 +68,7 @@ class InterUnitStudy(Study):
     @classmethod
     def build(cls, setting: Setting, name: str, analysis: AnalysisConfig) -> Self:
         """Draw units; how their folds are cut changes no vector, so it is not in the key."""
+        setting.refuse_partitions(name, analysis)
         config, other = setting.config, find_other(setting.config)
         drawn = draw(setting, name, analysis, other)
         for folds in drawn.samples.folds:
@@ -152,6 +154,16 @@ class InterUnitStudy(Study):
 
     def _seed(self, sample: int) -> int:
         return int(generator(self.seed, "sample", sample).integers(2**31))
+
+    def job_bytes(self) -> int:
+        """A layer's vectors in float32 and in float64, and its moments by group and trial."""
+        drawn = max(int((d.samples.folds >= 0).sum(1).max()) for d in self.drawn.values())
+        dim = max(layer.dim for layer in self.needed_layers())
+        return 24 * drawn * dim + 8 * (5 * self.trials + 1) * dim**2
+
+    def without_controls(self) -> dict[str, dict[str, str]]:
+        """Random weights only: the other model takes the place of labels and of mel."""
+        return {name: dict(NO_CONTROLS) for name in self.experiments}
 
     def describe(self) -> dict[str, object]:
         """The other model, units of each sample, layers without a partner."""

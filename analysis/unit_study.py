@@ -19,7 +19,7 @@ from analysis.speech import Part
 from analysis.study import Job, Scored, Setting, Study, metric_of, split_of
 from analysis.targets import MEL
 from analysis.unit_sampling import UnitSamples, check_folds, draw_units
-from analysis.units import Units
+from analysis.units import PairedRows, Units
 from common.architecture import Layer
 from common.config import AnalysisConfig
 from common.records import Corpus
@@ -156,7 +156,8 @@ class UnitStudy(Study):
             return metric.score(units)
         if isinstance(metric, MomentMetric):
             target = drawn.target.view(units.label, units.labels)
-            return metric.score(fold_views(units.vectors, target, units.fold, drawn.trials))
+            folds = fold_views(units.vectors, target, units.fold, drawn.trials)
+            return metric.score(folds, paired_rows(units, target))
         raise TypeError(f"{metric.name} scores neither units nor moments")
 
     def units(self, name: str, sample: int, layer: str) -> Units:
@@ -191,6 +192,11 @@ class UnitStudy(Study):
         same = all(drawn.samples.labels == first.samples.labels for drawn in others)
         draws = describe_draw(first) if same else {"draws": own}
         return {"experiments": list(self.experiments), **draws}
+
+
+def paired_rows(units: Units, target: NDArray[np.floating]) -> PairedRows:
+    """The units' vectors beside the other view of them."""
+    return PairedRows(units.vectors, target, units.fold, units.speaker, units.seed)
 
 
 def speakers_of(corpus: Corpus) -> tuple[NDArray[np.int64], tuple[str, ...]]:
