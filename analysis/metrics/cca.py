@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 import scipy.linalg
 
-from analysis.bootstrap import bootstrap
+from analysis.bootstrap import ScoreOf, bootstrap
 from analysis.metrics.base import MomentMetric, PairedRows, Score
 from analysis.moments import Array, Folds, Moments, Spectrum
 from analysis.speaker_sums import speaker_sums
@@ -180,9 +180,18 @@ class HeldOutCCA(RidgedCCA):
 
 
 def interval(fits: Sequence[Fit], rows: PairedRows) -> tuple[float, float] | None:
-    """95 % interval of the mean of the trials' scores, over speakers; see `bootstrap`."""
-    tested = np.isin(rows.fold, [2 * t + 1 for t in range(len(fits))])
-    names = np.unique(rows.speaker[tested])
+    """95 % interval of the mean of the trials' scores over speakers, the fits held fixed."""
+    score_of, speakers = resampled_score(fits, rows)
+    return bootstrap(score_of, speakers, rows.seed)
+
+
+def resampled_score(fits: Sequence[Fit], rows: PairedRows) -> tuple[ScoreOf, int]:
+    """The mean of the trials' scores as a function of how often each test speaker counts.
+
+    A speaker counts equally often in every trial that tests on him. Returns also how many there
+    are in all test folds together.
+    """
+    names = np.unique(rows.speaker[np.isin(rows.fold, [2 * t + 1 for t in range(len(fits))])])
     sums = []
     for t, fit in enumerate(fits):
         own = rows.fold == 2 * t + 1
@@ -195,7 +204,7 @@ def interval(fits: Sequence[Fit], rows: PairedRows) -> tuple[float, float] | Non
         scores = [own.correlations(counts) @ fit.weights for own, fit in trials]
         return np.mean(scores, axis=0)
 
-    return bootstrap(score_of, len(names), rows.seed)
+    return score_of, len(names)
 
 
 @dataclass(frozen=True)
