@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -53,12 +53,19 @@ def label_target(corpus: Corpus, analysis: AnalysisConfig) -> LabelTarget:
     """Read the target's file, if it has one."""
     target, metric = analysis.target, metric_of(analysis)
     if target.kind == "embedding":
-        words = {interval.label for _, interval in labelled(corpus, analysis)}
-        table = read_table(Path(str(target.path)).expanduser(), words)
+        words = frozenset(interval.label for _, interval in labelled(corpus, analysis))
+        path = Path(str(target.path)).expanduser()
+        table = vectors_of(path, path.stat().st_mtime_ns, words)
         return LabelTarget(table.index.keys().__and__, partial(rows_of, table), table.counts)
     if target.path is not None and isinstance(metric, UnitMetric):
         return LabelTarget(partial(metric.known, target=target), one_hot_view, {})
     return LabelTarget(None, one_hot_view, {})
+
+
+@lru_cache(maxsize=4)
+def vectors_of(path: Path, changed: int, words: frozenset[str]) -> Vectors:  # noqa: ARG001
+    """The words' vectors; kept, because a run with controls asks twice and a file may be 5 GB."""
+    return read_table(path, words)
 
 
 def rows_of(table: Vectors, label: Index, labels: tuple[str, ...]) -> NDArray[np.floating]:

@@ -9,13 +9,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from common.results import own_figures, summarise
+from common.results import summarise
 
 # Okabe & Ito's colours: told apart by colour-blind readers; markers and dashes carry them in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 HIGHEST = 1.005  # where a scale that is widened ends: no metric exceeds 1
 DASHES = ("-", "--", "-.", ":")
+GREY = "0.45"
+CONTROL_DASHES = {"mel": "-", "random_weights": "--", "shuffled_labels": ":"}
 
 
 def plot_layers(frame: pd.DataFrame, folder: Path, title: str) -> list[Path]:
@@ -24,8 +26,8 @@ def plot_layers(frame: pd.DataFrame, folder: Path, title: str) -> list[Path]:
     Each experiment has a panel and a scale of its own: their levels differ by more than the
     differences between layers that one looks for.
     """
-    summary = summarise(own_figures(frame))
-    names = list(dict.fromkeys(summary["experiment"]))
+    every = summarise(frame[frame["primary"]])
+    names = list(dict.fromkeys(every.loc[every["control"] == "", "experiment"]))
     columns = min(2, len(names))
     rows = ceil(len(names) / columns)
     # An explicit Figure, no pyplot: no display, no global state between the jobs of a multirun.
@@ -33,7 +35,7 @@ def plot_layers(frame: pd.DataFrame, folder: Path, title: str) -> list[Path]:
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for k, (axes, name) in enumerate(zip(grid, names, strict=False)):
-        draw_panel(axes, k, name, summary[summary["experiment"] == name])
+        draw_panel(axes, k, name, every[every["experiment"] == name])
     for axes in grid[len(names) :]:
         axes.set_axis_off()
     paths = [folder / "layers.png", folder / "layers.svg"]
@@ -43,9 +45,10 @@ def plot_layers(frame: pd.DataFrame, folder: Path, title: str) -> list[Path]:
     return paths
 
 
-def draw_panel(axes: Axes, k: int, name: str, curve: pd.DataFrame) -> None:
+def draw_panel(axes: Axes, k: int, name: str, summary: pd.DataFrame) -> None:
     """An experiment's curve, with a line for each part: the CNN is not joined to the blocks."""
-    curve = curve.sort_values(["part", "layer_index"])
+    summary = summary.sort_values(["part", "layer_index"])
+    curve = summary[summary["control"] == ""]
     positions = {layer: x for x, layer in enumerate(curve["layer"])}
     colour, marker, dash = (options[k % len(options)] for options in (COLOURS, MARKERS, DASHES))
     for _, part in curve.groupby("part"):
@@ -53,13 +56,33 @@ def draw_panel(axes: Axes, k: int, name: str, curve: pd.DataFrame) -> None:
         mean, std = part["mean"].to_numpy(), part["std"].fillna(0).to_numpy()
         axes.plot(x, mean, dash, color=colour, marker=marker, markersize=5)
         axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.22, linewidth=0)
-    widen(axes)
     axes.set_title(name, loc="left", fontsize=11)
     axes.set_ylabel(str(curve["metric"].iloc[0]))
     axes.set_xticks(list(positions.values()), list(positions))
     axes.grid(axis="y", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     mark_parts(axes, positions)
+    draw_controls(axes, summary, positions)
+    widen(axes)
+
+
+def draw_controls(axes: Axes, summary: pd.DataFrame, positions: dict[str, int]) -> None:
+    """Grey lines for what the scores are held against, with bands of one standard deviation.
+
+    Layers with random weights or shuffled labels have a curve each; mel, which is no layer, has a
+    level over the whole panel. Nothing is drawn where a run has no controls.
+    """
+    lines = {}
+    for (control, _), part in summary[summary["control"] != ""].groupby(["control", "part"]):
+        everywhere = control == "mel"
+        x = axes.get_xlim() if everywhere else [positions[layer] for layer in part["layer"]]
+        mean, std = (np.broadcast_to(part[c].fillna(0), len(x)) for c in ("mean", "std"))
+        dash = CONTROL_DASHES[control]
+        (line,) = axes.plot(x, mean, dash, color=GREY, linewidth=1.2, zorder=0.5)
+        axes.fill_between(x, mean - std, mean + std, color=GREY, alpha=0.15, linewidth=0)
+        lines[control.replace("_", " ")] = line
+    if lines:
+        axes.legend(lines.values(), lines, fontsize=8, frameon=False)
 
 
 def widen(axes: Axes, least: float = 0.1) -> None:

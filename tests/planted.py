@@ -12,7 +12,7 @@ from common.records import StrataError
 
 @dataclass(frozen=True)
 class Agreement(UnitMetric):
-    """The share of units whose nearest other unit has their label; `n` and `d` beside it."""
+    """The share of units whose nearest other unit has their label; what it was given beside it."""
 
     at_least: int = 2
     name: ClassVar[str] = "agreement"
@@ -31,4 +31,5 @@ class Agreement(UnitMetric):
         distance = ((x[:, None] - x[None]) ** 2).sum(-1) + np.diag(np.full(n, np.inf))
         share = (units.label[distance.argmin(1)] == units.label).mean()
         own = Score(float(share), low=float(share) - 0.1, high=float(share) + 0.1)
-        return [own, Score(float(n), "n"), Score(float(d), "d")]
+        scored = float(units.scored.sum())
+        return [own, Score(float(n), "n"), Score(float(d), "d"), Score(scored, "scored")]

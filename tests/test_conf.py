@@ -219,6 +219,21 @@ def test_a_targets_file_is_asked_for_with_the_way_to_get_it(tmp_path: Path) -> N
         resolved("experiment=cca_phone", f"target.path={table}")
 
 
+def test_full_is_every_analysis_with_controls_and_leaves_out_what_lacks_a_file(
+    tmp_path: Path,
+) -> None:
+    config = resolved("experiment=full")
+    assert set(config.experiments) | set(config.left_out) == set(ANALYSES)
+    assert config.controls
+    assert not resolved("experiment=paper").controls
+    for name, why in config.left_out.items():
+        assert f"experiments.{name}.target.path is not given: " in why
+    paths = [f"experiments.{name}.target.path={tmp_path}" for name in config.left_out]
+    assert resolved("experiment=full", *paths).left_out == {}
+    with pytest.raises(StrataError, match="no such file"):  # what was given must be there
+        resolved("experiment=full", f"{paths[0]}/absent")
+
+
 def test_a_metric_that_does_not_fit_its_own_analysis_is_refused() -> None:
     config = composed("experiment=cca_phone").copy()
     config.merge_with_dotlist(["experiments.cca_phone.target.kind=speaker"])

@@ -16,7 +16,7 @@ from analysis.consumers import FrameConsumer, UnitConsumer, missing_pairs, prefi
 from analysis.moments import moments_of
 from analysis.sampling import FrameSamples, draw_frames
 from analysis.stream import PassReport, stream
-from analysis.targets import mel
+from analysis.targets import MEL, mel
 from analysis.unit_sampling import UnitSamples, draw_units
 from common.cache import Entry
 from common.config import AnalysisConfig, SamplingConfig, TargetConfig, UnitSampling
@@ -353,6 +353,23 @@ def test_vectors_are_pooled_from_the_frames_of_each_unit(
             np.testing.assert_allclose(
                 vectors[row], pooled(rows, start, end, hop, pooling), rtol=0, atol=1e-5
             )
+
+
+def test_mel_frames_are_pooled_like_a_layers(
+    corpus: Corpus, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units, entry = phones(corpus, instances=15), entry_at(tmp_path / "entry")
+    consumer = UnitConsumer(units, entry, [MEL], "middle_third")
+    assert set(consumer.layer_names()) == set()  # so the model need not run
+    monkeypatch.setattr(Encoder, "run", None)
+    stream(corpus, encoder, [consumer], Stopwatch())
+    vectors, valid = entry.open("mel"), entry.load("valid")["valid"]
+    assert valid.sum() > 0.9 * len(valid)
+    for row in np.flatnonzero(valid):
+        rows = mel(corpus.utterances[units.utterance[row]].read()).numpy()
+        start, end = int(units.start[row]), int(units.end[row])
+        expected = pooled(rows, start, end, 160, "middle_third")
+        np.testing.assert_allclose(vectors[row], expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("part", ["cnn", "transformer"])

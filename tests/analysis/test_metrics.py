@@ -293,3 +293,16 @@ def test_trials_use_disjoint_dev_and_test_folds() -> None:
         np.testing.assert_allclose(
             train.x.mean[0], rows[(fold != 2 * t) & (fold != 2 * t + 1)].mean()
         )
+
+
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("fold_of_one", [0, 1, 5], ids=["dev", "test", "train"])
+def test_a_label_with_one_unit_does_no_harm_wherever_that_unit_falls(
+    name: str, fold_of_one: int
+) -> None:
+    x, y, fold = one_hot_views()
+    expected = scores(METRICS[name], x, y, fold)
+    lonely = np.append(np.pad(y, ((0, 0), (0, 1))), np.eye(8)[7:], axis=0)
+    found = scores(METRICS[name], np.append(x, x[:1], axis=0), lonely, np.append(fold, fold_of_one))
+    # Only mean_cca and svcca count the direction of that label as much as any other.
+    np.testing.assert_allclose(found, expected, atol=0.2 if name in ("mean_cca", "svcca") else 0.03)

@@ -170,11 +170,27 @@ def test_a_flat_curve_is_not_blown_up_and_no_scale_is_widened_beyond_one(
     assert bottom < low < high < top <= max(shown[1], 1.005)
 
 
-def test_controls_and_secondary_figures_are_no_curves(
-    tmp_path: Path, figures: list[Figure]
-) -> None:
+def test_secondary_figures_are_no_curves(tmp_path: Path, figures: list[Figure]) -> None:
     frame = scores()
-    more = [frame.assign(control="random_weights"), frame.assign(metric="n", primary=False)]
-    plot_layers(pd.concat([frame, *more]), tmp_path, "title")
+    plot_layers(pd.concat([frame, frame.assign(metric="n", primary=False)]), tmp_path, "title")
     (axes,) = figures[0].axes
     assert len(axes.lines) == 2  # CNN and blocks
+    assert axes.get_legend() is None
+
+
+def test_controls_are_grey_lines_that_are_in_sight() -> None:
+    frame = scores(layers=BLOCKS).assign(value=lambda f: f["value"] / 100 + 0.9)
+    untrained = frame.assign(control="random_weights", value=frame["value"] - 0.7)
+    mel = frame[:3].assign(control="mel", layer="mel", layer_index=0, part="mel", value=0.1)
+    axes = panel(pd.concat([frame, untrained, mel]))
+    (own, *controls) = axes.lines
+    assert len({line.get_color() for line in controls}) == 1
+    assert own.get_color() != controls[0].get_color()
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    by_name = dict(zip(names, controls, strict=True))
+    np.testing.assert_allclose(by_name["random weights"].get_ydata(), own.get_ydata() - 0.7)
+    np.testing.assert_allclose(by_name["mel"].get_ydata(), 0.1)
+    assert tuple(by_name["mel"].get_xdata()) == axes.get_xlim()
+    bottom, top = axes.get_ylim()
+    assert bottom < 0.1 < 0.9 < top
+    assert [text.get_text() for text in axes.get_xticklabels()] == BLOCKS

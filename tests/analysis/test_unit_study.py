@@ -50,11 +50,12 @@ def test_moments_and_units_are_scored_from_the_same_vectors(
     assert cca.passed
     assert not other.passed
     rows = other.rows
-    assert set(rows["metric"]) == {"agreement", "n", "d"}
+    assert set(rows["metric"]) == {"agreement", "n", "d", "scored"}
     assert rows.loc[rows["primary"], "metric"].unique().tolist() == ["agreement"]
     assert rows["trial"].isna().all()
     wide = rows.pivot_table(index="layer", columns="metric", values="value")
     assert (wide["n"] == rows["n"].iloc[0]).all()
+    assert (wide["scored"] == wide["n"]).all()
     assert (wide["d"] == 32).all()
     assert wide["agreement"].between(0.05, 1).all()
     own = rows[rows["primary"]]
@@ -146,3 +147,67 @@ def test_a_corpus_without_words_is_an_error_before_the_pass(
     more = [f"target.path={table}", "dataset.word_tier=none", "cache=off"]
     with pytest.raises(StrataError, match=r"no word tier"):
         execute(tmp_path, "experiment=cca_semantic", *common, *more)
+
+
+def test_one_label_alone_is_an_error_before_the_pass(common: list[str], tmp_path: Path) -> None:
+    more = ["experiments.cca_phone.sampling.labels=1", "cache=off"]
+    with pytest.raises(StrataError, match=r"1 phone label.*a comparison needs two"):
+        execute(tmp_path, "experiment=cca_phone", *common, *more)
+
+
+# Two partitions: here the folders of two speakers
+
+
+def parted(fit: str, score: str, own: str) -> list[str]:
+    return [
+        *AGREEMENT,
+        f"experiments.cca_phone.fit_partition={fit}",
+        f"experiments.cca_phone.score_partition={score}",
+        f"dataset.partition={own}",
+        "experiments.cca_phone.sampling.min_instances=1",
+        "experiments.cca_phone.sampling.instances=null",
+    ]
+
+
+def figures(rows: pd.DataFrame) -> dict[str, float]:
+    """Secondary figures of T1."""
+    own = rows[rows["layer"] == "T1"]
+    return dict(zip(own["metric"], own["value"], strict=True))
+
+
+def test_one_partition_is_fitted_on_and_another_one_scored_on(
+    common: list[str], tmp_path: Path
+) -> None:
+    phone = ["experiment=cca_phone", *common]
+    both = execute(tmp_path / "both", *phone, *parted("s0001", "s0002", "s0003"))
+    assert both.metadata["forward_pass"]["utterances"] < 24
+    assert set(both.rows["partition"]) == {"s0001>s0002"}
+    assert set(both.rows["split"]) == {"partition"}
+    others = [other["partition"] for other in both.metadata["dataset"]["other_partitions"]]
+    assert others == ["s0001", "s0002"]
+    alone = {
+        name: figures(execute(tmp_path / name, *phone, *parted("null", "null", name)).rows)["n"]
+        for name in ("s0001", "s0002")
+    }
+    seen = figures(both.rows)
+    assert seen["n"] == sum(alone.values())
+    assert seen["scored"] == alone["s0002"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (parted("s0001", "all", "all"), r"fit_partition=s0001 and score_partition=all share \d+"),
+        (parted("s0001", "nobody", "all"), r"experiments\.cca_phone\.score_partition=nobody"),
+        (
+            ["experiments.cca_phone.fit_partition=s0001"],
+            r"fit_partition=s0001: pwcca is fitted and scored in folds",
+        ),
+    ],
+    ids=["overlapping", "unknown", "nothing to fit"],
+)
+def test_partitions_that_cannot_work_are_refused_before_the_pass(
+    overrides: list[str], message: str, common: list[str], tmp_path: Path
+) -> None:
+    with pytest.raises(StrataError, match=message):
+        execute(tmp_path, "experiment=cca_phone", *common, *overrides, "cache=off")
