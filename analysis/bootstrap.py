@@ -1,7 +1,7 @@
 """95 % intervals over speakers: what a score would be for other speakers of the same kind."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from common.seeding import generator
 log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
+Index = NDArray[np.int64]
 ScoreOf = Callable[[Array], Array]  # how often each speaker counts (b, s) -> b scores (b,)
 
 RESAMPLES = 1_000
@@ -96,8 +97,20 @@ def limits(values: Array, own: float, speakers: int, scale: Scale) -> tuple[floa
     return float(low), float(high)
 
 
-def why_none(speakers: int) -> str | None:
-    """Why a score that is tested on so many known speakers has no interval; None if it has one."""
-    if speakers >= LEAST_SPEAKERS:
-        return None
-    return f"tested on {speakers} known speakers, {LEAST_SPEAKERS} are needed"
+def tell_none(name: str, metric: str, with_interval: bool, speakers: Sequence[int]) -> None:
+    """Log why an experiment has no intervals; `speakers`: on how many each sample is tested."""
+    if not with_interval:
+        log.info("%s: %s has no 95 %% intervals", name, metric)
+    elif min(speakers) < LEAST_SPEAKERS:
+        log.info(
+            "%s: no 95 %% intervals: a sample is tested on %d known speakers, %d are needed",
+            name,
+            min(speakers),
+            LEAST_SPEAKERS,
+        )
+
+
+def speakers_tested(folds: Index, speaker: Index, known: NDArray[np.bool_], trials: int) -> int:
+    """How many known speakers are in the test folds; folds, speaker (n,), known (speakers,)."""
+    present = np.unique(speaker[np.isin(folds, [2 * t + 1 for t in range(trials)])])
+    return int(np.count_nonzero(known[present]))

@@ -27,7 +27,7 @@ from analysis.metrics.base import PairedRows, Score
 from analysis.moments import FoldedView
 from analysis.study import Job, Scored, Setting, Study, split_of
 from analysis.unit_sampling import UnitSamples, check_folds, draw_units
-from analysis.unit_study import speakers_of
+from analysis.unit_study import speakers_of, tell_intervals
 from common.architecture import Layer
 from common.config import AnalysisConfig
 from common.seeding import generator
@@ -191,5 +191,6 @@ def draw(setting: Setting, name: str, analysis: AnalysisConfig, other: OtherMode
         samples = draw_single_frames(corpus, analysis.sampling, run, split, config.seed, geometries)
     else:
         samples = draw_units(corpus, analysis, run, split, config.seed)
-    speaker, _ = speakers_of(corpus)
+    speaker, speakers = speakers_of(corpus)
+    tell_intervals(name, moment_metric(analysis), samples, speaker, speakers, run.trials)
     return InterDrawn(samples, speaker[samples.utterance], pairs)

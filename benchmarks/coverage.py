@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from analysis.bootstrap import RESAMPLES, bootstrap
-from analysis.metrics.cca import Fit, PWCCA, resampled_score
+from analysis.metrics.cca import PWCCA, Fit, resampled_score
 from analysis.moments import fold_views
 from analysis.units import PairedRows
 
@@ -47,7 +47,7 @@ class Population:
     units: int = 30
 
     def draw(self, speakers: int, rng: np.random.Generator) -> tuple[Array, Array, Array]:
-        """x (n, dx), y (n, dy) and B (dy, dx); a speaker's units come one after another."""
+        """Views x (n, dx), y (n, dy) and B (dy, dx); a speaker's units come one after another."""
         shape = (speakers, self.units)
         common = 0.7 * rng.normal(size=(self.dy, self.dx))
         own = common + self.slope * rng.normal(size=(speakers, self.dy, self.dx))

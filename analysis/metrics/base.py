@@ -21,6 +21,7 @@ class MomentMetric(Metric):
     """A function of the moments of two views: CCA, CKA."""
 
     family: ClassVar[str] = "similarity"
+    with_interval: ClassVar[bool] = False  # whether it can give one
 
     def accepts(self, unit: str, target: str) -> bool:
         """Any two views: frames against frames, or units against what their labels stand for."""

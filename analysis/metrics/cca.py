@@ -150,6 +150,8 @@ class HeldOutCCA(RidgedCCA):
     Ridges are relative to the mean eigenvalue of their view.
     """
 
+    with_interval: ClassVar[bool] = True
+
     @abstractmethod
     def weights(self, projection: Projection, train: Moments) -> Array:
         """Weight (k,) of every canonical pair, from the training folds; they sum to 1."""
