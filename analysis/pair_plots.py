@@ -8,16 +8,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from common.pair_table import pair_matrix
 
 DARK = 0.55  # of the colour scale: above it black is read, below it white
+LEAST = 0.1  # width of a colour scale, lest noise look like a finding
 
 
 def plot_pairs(frame: pd.DataFrame, names: Sequence[str], folder: Path, title: str) -> list[Path]:
     """Write inter.png and inter.svg: a panel for each experiment, its means as colours and numbers.
 
-    Each panel has a scale of its own, from its lowest to its highest value.
+    Each panel has a scale of its own, from its lowest to its highest value or wider.
     """
     figure = Figure(figsize=(7.4 * len(names), 6.2), layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
@@ -35,10 +37,11 @@ def draw_matrix(axes: Axes, name: str, metric: str, model: str, frame: pd.DataFr
     """The first layer at the bottom left, as in a plot of one model's layers against another's."""
     matrix = pair_matrix(frame)
     values = matrix.to_numpy()
-    image = axes.imshow(values, origin="lower", cmap="cividis", aspect="auto")
-    bottom, top = float(values.min()), float(values.max())
+    bottom, top = colour_limits(values)
+    limits = {"vmin": bottom, "vmax": top}
+    image = axes.imshow(values, origin="lower", cmap="cividis", aspect="auto", **limits)
     for (row, column), value in np.ndenumerate(values):
-        light = (value - bottom) / max(top - bottom, 1e-9) > DARK
+        light = (value - bottom) / (top - bottom) > DARK
         colour = "black" if light else "white"
         axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
     others = [target.rpartition(":") for target in matrix.columns]
@@ -48,3 +51,11 @@ def draw_matrix(axes: Axes, name: str, metric: str, model: str, frame: pd.DataFr
     axes.set_ylabel(model)
     axes.set_title(name, loc="left", fontsize=11)
     axes.figure.colorbar(image, ax=axes, label=metric)
+
+
+def colour_limits(values: NDArray[np.floating]) -> tuple[float, float]:
+    """The lowest and highest value, moved apart to a width of `LEAST`; no metric exceeds 1."""
+    bottom, top = float(values.min()), float(values.max())
+    missing = max(LEAST - (top - bottom), 0.0)
+    top = min(top + missing / 2, max(top, 1.0))
+    return min(bottom, top - LEAST), top

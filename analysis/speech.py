@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,17 +98,27 @@ def read_speech(config: Config) -> Speech:
     partitions = {name: read_corpus(config, name) for name in names}
     places: dict[str, Index] = {}
     utterances: list[Utterance] = []
-    numbers: dict[str, list[int]] = {}  # by id: two partitions may give one id to different audio
+    numbers: dict[str, list[int]] = {}
     for name, corpus in partitions.items():
         found = []
         for utterance in corpus.utterances:
-            same = [k for k in numbers.get(utterance.id, ()) if utterances[k] == utterance]
+            known = numbers.setdefault(PurePosixPath(utterance.id).name, [])
+            same = [k for k in known if is_same(utterances[k], utterance)]
             found.append(same[0] if same else len(utterances))
             if not same:
-                numbers.setdefault(utterance.id, []).append(len(utterances))
+                known.append(len(utterances))
                 utterances.append(utterance)
         places[name] = np.array(found, dtype=np.int64)
     return Speech(partitions, places, together(partitions.values(), tuple(utterances)))
+
+
+def is_same(one: Utterance, other: Utterance) -> bool:
+    """Whether two utterances of one file name are one recording, listed in two partitions.
+
+    A folder taken for a partition may give another id and no speaker; times do not agree by chance.
+    """
+    told = one.n_samples == other.n_samples and one.text == other.text and one.tiers == other.tiers
+    return told and (one.speaker == other.speaker or any(one.tiers.values()))
 
 
 def read_corpus(config: Config, partition: str) -> Corpus:

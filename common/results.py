@@ -146,7 +146,7 @@ def print_table(frame: pd.DataFrame, title: str, left_out: Mapping[str, str] | N
         table.add_section()
     for control in controls:
         table.add_row(*control)
-    console = console_for(24 + 20 * len(experiments))
+    console = console_for(24 + 24 * len(experiments))
     console.print(table)
     console.print("mean ± standard deviation over samples and trials; * best layer", soft_wrap=True)
     bounds = [

@@ -14,6 +14,7 @@ from PIL import Image
 from running import Finished, composed, execute, textgrids, write_corpus
 from safetensors.torch import load_file, save_file
 
+from analysis.pair_plots import colour_limits
 from common.config import resolve
 from common.encoder import load_encoder
 from common.encoder_pair import EncoderPair
@@ -186,6 +187,16 @@ def test_every_pair_is_drawn_and_printed(every: Finished, capsys: pytest.Capture
     for value in matrix(every).values():
         assert f"{value:.2f}" in svg
     assert not (every.folder / "layers.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "limits"),
+    [([0.2, 0.7], (0.2, 0.7)), ([0.31, 0.33], (0.27, 0.37)), ([0.99, 1.0], (0.9, 1.0))],
+)
+def test_colours_never_make_a_finding_of_noise(
+    values: list[float], limits: tuple[float, float]
+) -> None:
+    assert colour_limits(np.array(values)) == pytest.approx(limits)
 
 
 def test_the_table_of_pairs_names_both_models(
