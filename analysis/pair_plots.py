@@ -38,8 +38,7 @@ def draw_matrix(axes: Axes, name: str, metric: str, model: str, frame: pd.DataFr
     matrix = pair_matrix(frame)
     values = matrix.to_numpy()
     bottom, top = colour_limits(values)
-    limits = {"vmin": bottom, "vmax": top}
-    image = axes.imshow(values, origin="lower", cmap="cividis", aspect="auto", **limits)
+    image = axes.imshow(values, "cividis", origin="lower", aspect="auto", vmin=bottom, vmax=top)
     for (row, column), value in np.ndenumerate(values):
         light = (value - bottom) / (top - bottom) > DARK
         colour = "black" if light else "white"

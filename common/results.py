@@ -104,9 +104,8 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     Each target of a layer has a line of its own, where it has several (see `pairwise`). One score
     alone has no deviation (NaN); `low` and `high` are means of intervals, NaN if none.
     """
-    keys = ["model", "experiment", "metric", "primary", "control", "part", "layer_index", "layer"]
-    keys.append("target")
-    grouped = frame.groupby(keys, sort=False)
+    series = ["model", "experiment", "metric", "primary", "control"]
+    grouped = frame.groupby([*series, "part", "layer_index", "layer", "target"], sort=False)
     summary = grouped["value"].agg(["mean", "std", "count"])
     return summary.join(grouped[["low", "high"]].mean()).reset_index()
 
