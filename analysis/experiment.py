@@ -17,6 +17,7 @@ from analysis.metadata import (
     describe_speech,
     summarise_scoring,
 )
+from analysis.pair_plots import plot_pairs
 from analysis.plots import plot_layers
 from analysis.rows import to_rows
 from analysis.speech import read_speech
@@ -24,6 +25,7 @@ from common import results
 from common.architecture import describe
 from common.cache import Cache, cache_root
 from common.config import Config
+from common.pair_table import print_pairs
 from common.records import StrataError
 from common.timing import Stopwatch
 from common.tracking import log_results
@@ -89,8 +91,14 @@ def publish(
     if rows.empty:
         return
     title = f"{config.model.name} on {rows['dataset'].iloc[0]} ({rows['partition'].iloc[0]})"
-    pictures = plot_layers(rows, folder, title)
-    results.print_table(rows, title, left_out)
+    matrices = results.pairwise(rows)
+    curves = rows[~rows["experiment"].isin(matrices)]
+    pictures = plot_layers(curves, folder, title) if len(curves) else []
+    pictures += plot_pairs(rows, matrices, folder, title) if matrices else []
+    for name in matrices:
+        print_pairs(rows, name, title)
+    if len(curves) or left_out:
+        results.print_table(curves, title, left_out)
     for path in (*paths, *pictures):
         print(path)
     tracked = log_results(config.tracking, config.name, raw, rows, metadata, folder, pictures)

@@ -17,7 +17,7 @@ from common.architecture import Layer
 from common.cache import Cache
 from common.checkpoint import revision_of
 from common.config import Config
-from common.encoder import load_encoder
+from common.encoder_pair import load_encoders
 from common.records import Corpus, StrataError
 from common.timing import Stopwatch
 
@@ -138,7 +138,7 @@ def collect(
         if not lacking:
             return None
         with watch.stage("loading"):
-            encoder = load_encoder(config.model, config.device, config.precision)
+            encoder = load_encoders(config, any(study.hears_both for study in lacking))
         consumers = [study.consumer(encoder.device) for study in lacking]
         passed = stream(corpus, encoder, consumers, watch, config.model.batch_size)
         for study in lacking:

@@ -23,6 +23,8 @@ CONTROL_DASHES = {"mel": "-", "random_weights": "--", "shuffled_labels": ":"}
 def plot_layers(frame: pd.DataFrame, folder: Path, title: str) -> list[Path]:
     """Write layers.png and layers.svg: mean curves with a band of one standard deviation.
 
+    Where there are 95 % intervals over test speakers, each mean has its interval as a bar.
+
     Each experiment has a panel and a scale of its own: their levels differ by more than the
     differences between layers that one looks for.
     """
@@ -56,6 +58,7 @@ def draw_panel(axes: Axes, k: int, name: str, summary: pd.DataFrame) -> None:
         mean, std = part["mean"].to_numpy(), part["std"].fillna(0).to_numpy()
         axes.plot(x, mean, dash, color=colour, marker=marker, markersize=5)
         axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.22, linewidth=0)
+        axes.vlines(x, part["low"], part["high"], color=colour, linewidth=1.2)
     axes.set_title(name, loc="left", fontsize=11)
     axes.set_ylabel(str(curve["metric"].iloc[0]))
     axes.set_xticks(list(positions.values()), list(positions))

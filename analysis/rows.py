@@ -26,7 +26,7 @@ def to_rows(config: Config, speech: Speech, measured: Measured, run_key: str) ->
                 partition=partition_label(speech, partitions_of(analysis, own)),
                 experiment=one.experiment,
                 unit=analysis.unit,
-                target=target_label(analysis),
+                target=one.target or target_label(analysis),
                 metric=score.metric or metric.name,
                 primary=not score.metric,
                 split=one.split,

@@ -14,10 +14,13 @@ from tqdm import tqdm
 from analysis.consumers import Consumer, Item
 from common.architecture import Layer
 from common.encoder import Encoder
+from common.encoder_pair import EncoderPair
 from common.records import SAMPLE_RATE, Corpus, StrataError, Waveform
 from common.timing import Stopwatch
 
 log = logging.getLogger(__name__)
+
+Hearing = Encoder | EncoderPair
 
 WINDOW = 8  # batches read ahead, and sorted by length
 
@@ -39,7 +42,7 @@ class PassReport:
 @torch.inference_mode()
 def stream(
     corpus: Corpus,
-    encoder: Encoder,
+    encoder: Hearing,
     consumers: Sequence[Consumer],
     watch: Stopwatch,
     batch_size: int = 1,
@@ -85,7 +88,7 @@ def stream(
 
 def _forward(
     items: Sequence[Item],
-    encoder: Encoder,
+    encoder: Hearing,
     consumers: Sequence[Consumer],
     watch: Stopwatch,
     report: PassReport,
@@ -114,7 +117,7 @@ def _forward(
 
 def _windows(
     corpus: Corpus,
-    encoder: Encoder,
+    encoder: Hearing,
     consumers: Sequence[Consumer],
     wanted: Sequence[int],
     watch: Stopwatch,
@@ -145,7 +148,7 @@ def _chunks(run: Iterator[int], size: int) -> Iterator[list[int]]:
 
 
 def _read(
-    corpus: Corpus, window: Sequence[int], encoder: Encoder
+    corpus: Corpus, window: Sequence[int], encoder: Hearing
 ) -> tuple[list[Item], Counter[str]]:
     """Waveforms of a window; what cannot be read or is too short is counted, the rest goes on."""
     items, dropped = [], Counter[str]()
@@ -166,7 +169,7 @@ class LengthError(StrataError):
     """A waveform that the encoder cannot take."""
 
 
-def _checked(waveform: Waveform, encoder: Encoder) -> Waveform:
+def _checked(waveform: Waveform, encoder: Hearing) -> Waveform:
     n = len(waveform)
     if n < encoder.min_samples or n > (encoder.max_samples or n):
         raise LengthError(

@@ -2,8 +2,10 @@
 
 import logging
 
-from analysis import frame_study, stretch_study, unit_study
+from analysis import frame_study, inter_frames, inter_units, stretch_study, unit_study
 from analysis.frame_study import FrameStudy
+from analysis.inter_frames import InterFrameStudy
+from analysis.inter_units import InterUnitStudy
 from analysis.metrics.base import FrameMetric, MomentMetric
 from analysis.stretch_study import StretchStudy
 from analysis.study import Setting, Study, metric_of
@@ -18,6 +20,8 @@ VERSIONS = {
     unit_study.KIND: unit_study.VERSIONS,
     frame_study.KIND: frame_study.VERSIONS,
     stretch_study.KIND: stretch_study.VERSIONS,
+    inter_units.KIND: inter_units.VERSIONS,
+    inter_frames.KIND: inter_frames.VERSIONS,
 }
 
 
@@ -26,6 +30,9 @@ def study_of(analysis: AnalysisConfig) -> type[Study]:
     metric = metric_of(analysis)
     if isinstance(metric, FrameMetric):
         return StretchStudy
+    if analysis.target.kind == "model":
+        moments = analysis.unit == "frame" and analysis.target.pairs == "same"
+        return InterFrameStudy if moments else InterUnitStudy
     if isinstance(metric, MomentMetric) and analysis.unit == "frame":
         return FrameStudy
     return UnitStudy

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 
@@ -22,7 +22,8 @@ from common.records import Corpus, StrataError
 class Scored:
     """Scores of one layer on one sample of n units.
 
-    `split` is how their folds were cut; `control` is "" for the experiment itself.
+    `split` is how their folds were cut; `control` is "" for the experiment itself; `target` names
+    what the layer was compared with, where that is not the same for all layers.
     """
 
     experiment: str
@@ -32,6 +33,7 @@ class Scored:
     split: str
     scores: list[Score]
     control: str = ""
+    target: str = ""
 
 
 class ExperimentError(StrataError):
@@ -78,6 +80,7 @@ class Study(ABC):
     experiments: Mapping[str, AnalysisConfig]
     layers: tuple[Layer, ...]
     entry: Entry
+    hears_both: ClassVar[bool] = False  # whether it needs the run's second model as well
     controls: bool = field(default=False, kw_only=True)
 
     @classmethod

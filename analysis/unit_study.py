@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from analysis import pooling, sampling, targets
+from analysis.bootstrap import speakers_tested, tell_none
 from analysis.consumers import Consumer, UnitConsumer
 from analysis.label_targets import LabelTarget, label_target
 from analysis.metrics.base import MomentMetric, Score, UnitMetric
@@ -19,7 +20,7 @@ from analysis.speech import Part
 from analysis.study import Job, Scored, Setting, Study, metric_of, split_of
 from analysis.targets import MEL
 from analysis.unit_sampling import UnitSamples, check_folds, draw_units
-from analysis.units import Units
+from analysis.units import PairedRows, Units
 from common.architecture import Layer
 from common.config import AnalysisConfig
 from common.records import Corpus
@@ -96,6 +97,9 @@ class UnitStudy(Study):
                 metric.check(self._units(name, sample, rows, np.zeros((len(rows), 0), np.float32)))
             else:
                 check_folds(samples.name, folds, setting.config.sampling)
+        if isinstance(metric, MomentMetric):
+            drawn = self.drawn[name]
+            tell_intervals(name, metric, samples, drawn.speaker, drawn.speakers, drawn.trials)
 
     def joined(self, other: Self) -> Self:
         """Both have drawn the same rows, under labels of their own."""
@@ -157,7 +161,8 @@ class UnitStudy(Study):
             return metric.score(units)
         if isinstance(metric, MomentMetric):
             target = drawn.target.view(units.label, units.labels)
-            return metric.score(fold_views(units.vectors, target, units.fold, drawn.trials))
+            folds = fold_views(units.vectors, target, units.fold, drawn.trials)
+            return metric.score(folds, paired_rows(units, target))
         raise TypeError(f"{metric.name} scores neither units nor moments")
 
     def units(self, name: str, sample: int, layer: str) -> Units:
@@ -193,6 +198,28 @@ class UnitStudy(Study):
         same = all(drawn.samples.labels == first.samples.labels for drawn in others)
         draws = describe_draw(first) if same else {"draws": own}
         return {"experiments": list(self.experiments), **draws}
+
+
+def tell_intervals(
+    name: str,
+    metric: MomentMetric,
+    samples: UnitSamples,
+    speaker: NDArray[np.int64],
+    speakers: tuple[str, ...],
+    trials: int,
+) -> None:
+    """Log why the scores of these samples will have no intervals, if so.
+
+    speaker (n_utterances,) into `speakers`; an empty name is nobody's.
+    """
+    own, known = speaker[samples.utterance], np.array([bool(s) for s in speakers])
+    tested = [speakers_tested(folds, own, known, trials) for folds in samples.folds]
+    tell_none(name, metric.name, metric.with_interval, tested)
+
+
+def paired_rows(units: Units, target: NDArray[np.floating]) -> PairedRows:
+    """The units' vectors beside the other view of them."""
+    return PairedRows(units.vectors, target, units.fold, units.speaker, units.seed)
 
 
 def speakers_of(corpus: Corpus) -> tuple[NDArray[np.int64], tuple[str, ...]]:

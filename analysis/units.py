@@ -46,3 +46,17 @@ class Units:
             rng = generator(self.seed, "shuffled labels", len(rows))
             label[rows] = self.label[rng.permutation(rows)]
         return replace(self, label=label)
+
+
+@dataclass(frozen=True, eq=False)
+class PairedRows:
+    """Two views of one sample's units, row by row: x (n, dx) the layer, y (n, dy) the target.
+
+    fold (n,); speaker (n,): the same number for the same speaker. `seed` is the sample's own.
+    """
+
+    x: NDArray[np.floating]
+    y: NDArray[np.floating]
+    fold: Index
+    speaker: Index
+    seed: int

@@ -11,9 +11,9 @@ from common.records import StrataError
 
 # What units of a kind can be compared with.
 TARGETS_OF = {
-    "frame": ("mel", "layer", "phone", "word"),
-    "phone": ("phone", "speaker"),
-    "word": ("word", "speaker", "embedding", "word_pairs"),
+    "frame": ("mel", "layer", "model", "phone", "word"),
+    "phone": ("phone", "speaker", "model"),
+    "word": ("word", "speaker", "model", "embedding", "word_pairs"),
     "utterance": ("speaker", "sentence_pairs"),
 }
 UNITS = tuple(TARGETS_OF)
@@ -26,10 +26,11 @@ SPLITS = ("frame", "utterance", "speaker")
 OWN_SPLITS = (*SPLITS, "speaker_else_utterance")
 LAYER_NAME = re.compile(r"[CT]\d+")
 LIMITS = (
-    *("utterances", "instances", "fit_instances", "labels"),
+    *("utterances", "frames", "instances", "fit_instances", "labels"),
     *("min_instances", "min_characters", "min_seconds"),
 )
 STORED = ("float32", "float16")
+LAYER_PAIRS = ("same", "all")
 
 
 def require(key: str, value: object, choices: Collection[object]) -> None:
@@ -51,15 +52,19 @@ class TargetConfig:
     Frames: `mel`, or `layer` (another layer of this model). Units with a label: the label itself
     (`phone`, `word`, `speaker`), or what a file says of it: `embedding` (a table of word vectors),
     `word_pairs` or `sentence_pairs` (pairs with a score). `path` is that file, or a folder of
-    them, and `obtain` tells how to get it.
+    them, and `obtain` tells how to get it. Frames, phones and words: `model`, the run's second
+    model; `pairs`: each layer with the `same` of that model, or with `all` of its layers.
     """
 
     kind: str | None = None
     layer: str | None = None
     path: str | None = None
     obtain: str | None = None
+    pairs: str | None = None
 
     def __post_init__(self) -> None:
+        if self.pairs is not None or self.kind == "model":
+            require("target.pairs", self.pairs, LAYER_PAIRS)
         if self.kind is not None:
             require("target.kind", self.kind, TARGETS)
         if self.layer is not None and not LAYER_NAME.fullmatch(self.layer):
@@ -73,10 +78,12 @@ class UnitSampling:
     `utterances` for frames; for labelled units at most `instances` of each of the `labels` most
     frequent labels that occur `min_instances` times or more, among units of `min_seconds` and
     `min_characters` (of the label) or more. `fit_instances`: of each in a fit_partition of its
-    own; null: `instances`.
+    own; null: `instances`. `frames`: how many of the utterances' frames are kept where moments of
+    all of them would not fit (`target.pairs: all`).
     """
 
     utterances: int | None = None
+    frames: int | None = None
     instances: int | None = None
     fit_instances: int | None = None
     labels: int | None = None
@@ -145,9 +152,15 @@ class AnalysisConfig:
             require("split", self.split, OWN_SPLITS)
         if self.target.kind == "layer" and self.target.layer is None:
             raise StrataError("target.layer=null: name the layer to compare with, e.g. T0")
+        if self.unit == "frame" and self.target.pairs == "all" and self.sampling.frames is None:
+            raise StrataError(
+                "target.pairs=all with sampling.frames=null: the moments of all frames of every "
+                "pair of layers would take gigabytes; say how many frames to keep"
+            )
 
     @property
     def labelled_by(self) -> str:
         """What gives a unit its label: tier `phone` or `word`, its `speaker` or its `utterance`."""
         by = {"embedding": "word", "word_pairs": "word", "sentence_pairs": "utterance"}
+        by["model"] = self.unit
         return by.get(str(self.target.kind), str(self.target.kind))

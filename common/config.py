@@ -59,6 +59,7 @@ Precision = Literal["fp32", "bf16"]
 class Config:
     """Everything `run.py` takes. `conf/config.yaml` and its groups fill it.
 
+    `other` is a second model, for experiments that compare two.
     `controls` adds what the scores are to be held against: the same architecture with random
     weights (a forward pass of its own), the mel filterbank in a layer's place, shuffled labels.
 
@@ -69,6 +70,7 @@ class Config:
     name: str = MISSING
     task: str = MISSING
     model: ModelConfig = MISSING
+    other: ModelConfig | None = None
     dataset: Any = MISSING
     experiments: dict[str, AnalysisConfig] = field(default_factory=dict)
     metric: Any = None
@@ -122,7 +124,7 @@ def resolve(cfg: DictConfig) -> Config:
     experiments = {name: _member(name, own, config) for name, own in config.experiments.items()}
     metric = None if config.metric is None else _metric("metric", config.metric)
     experiments = experiments if metric is None else _with_metric(metric, experiments)
-    missing = _missing_files(experiments, config.leave_out)
+    missing = _missing_files(experiments, config.leave_out) | _missing_model(experiments, config)
     experiments = {name: own for name, own in experiments.items() if name not in missing}
     mix = {n: _dataset(f"pretrain.mix.{n}", node) for n, node in config.pretrain.mix.items()}
     return replace(
@@ -174,15 +176,18 @@ def _member(name: str, analysis: AnalysisConfig, config: Config) -> AnalysisConf
 
 
 def _target(target: TargetConfig, config: Config) -> TargetConfig:
-    """An analysis's target with `target.layer=` and `target.path=` of the command line."""
+    """An analysis's target with `target.layer=`, `path=` or `pairs=` of the command line."""
     single = len(config.experiments) == 1
-    for key, fits in (("layer", target.kind == "layer"), ("path", target.kind in FROM_FILES)):
+    takers = {  # key: whether it fits, for whom, and an example of those
+        "layer": (target.kind == "layer", "a layer", "cca_intra"),
+        "path": (target.kind in FROM_FILES, "what a file says", "cca_glove"),
+        "pairs": (target.kind == "model", "a second model", "cca_inter"),
+    }
+    for key, (fits, what, example) in takers.items():
         value = getattr(config.target, key)
         if value is None:
             continue
         if not fits or not single:
-            example = "cca_intra" if key == "layer" else "cca_glove"
-            what = "a layer" if key == "layer" else "what a file says"
             raise StrataError(
                 f"target.{key}={value}: only a single experiment against {what} takes it; with "
                 f"several use experiments.{example}.target.{key}={value}"
@@ -229,6 +234,17 @@ def _missing_files(experiments: Mapping[str, AnalysisConfig], leave_out: bool) -
         elif not Path(target.path).expanduser().exists():
             raise StrataError(f"{key}={target.path}: there is no such file or folder{remedy}")
     if missing and not leave_out:
+        raise StrataError("; ".join(f"{name}: {why}" for name, why in missing.items()))
+    return missing
+
+
+def _missing_model(experiments: Mapping[str, AnalysisConfig], config: Config) -> dict[str, str]:
+    """Analyses that compare two models where there is no second one."""
+    if config.other is not None:
+        return {}
+    why = "it compares with a second model, and none is given: model@other=NAME"
+    missing = {name: why for name, own in experiments.items() if own.target.kind == "model"}
+    if missing and not config.leave_out:
         raise StrataError("; ".join(f"{name}: {why}" for name, why in missing.items()))
     return missing
 

@@ -111,12 +111,20 @@ def own_figures(frame: pd.DataFrame) -> pd.DataFrame:
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation over samples and trials of every layer, experiment and control.
 
-    One score alone has no deviation (NaN); `low` and `high` are means of intervals, NaN if none.
+    Each target of a layer has a line of its own, where it has several (see `pairwise`). One score
+    alone has no deviation (NaN); `low` and `high` are means of intervals, NaN if none.
     """
-    keys = ["model", "experiment", "metric", "primary", "control", "part", "layer_index", "layer"]
-    grouped = frame.groupby(keys, sort=False)
+    series = ["model", "experiment", "metric", "primary", "control"]
+    grouped = frame.groupby([*series, "part", "layer_index", "layer", "target"], sort=False)
     summary = grouped["value"].agg(["mean", "std", "count"])
     return summary.join(grouped[["low", "high"]].mean()).reset_index()
+
+
+def pairwise(frame: pd.DataFrame) -> list[str]:
+    """Experiments that compare a layer with several targets: they make a matrix, not a curve."""
+    targets = frame[frame["control"] == ""].groupby(["experiment", "layer"], sort=False)["target"]
+    several = targets.nunique() > 1
+    return list(dict.fromkeys(several[several].index.get_level_values("experiment")))
 
 
 def print_table(frame: pd.DataFrame, title: str, left_out: Mapping[str, str] | None = None) -> None:
@@ -147,14 +155,30 @@ def print_table(frame: pd.DataFrame, title: str, left_out: Mapping[str, str] | N
         table.add_section()
     for control in controls:
         table.add_row(*control)
-    # A pipe has no width: do not let lines be cut there.
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=24 + 24 * len(experiments))
+    console = console_for(24 + 24 * len(experiments))
     console.print(table)
     console.print("mean ± standard deviation over samples and trials; * best layer", soft_wrap=True)
+    bounds = [
+        f"{row.experiment} {row.layer} {interval_cell(row)}"
+        for row in best_of(layers).itertuples()
+        if not np.isnan(row.low)
+    ]
+    if bounds:
+        why = "95 % interval of the best layer over test speakers, the fit held fixed"
+        console.print(f"{why}: {', '.join(bounds)}", soft_wrap=True, markup=False, highlight=False)
     for name, why in (left_out or {}).items():
         console.print(f"left out {name}: {why}", soft_wrap=True, markup=False, highlight=False)
+
+
+def console_for(width: int) -> Console:
+    """The terminal; a pipe has no width: do not let lines be cut there."""
+    console = Console()
+    return console if console.is_terminal else Console(width=width)
+
+
+def interval_cell(row: Any) -> str:
+    """[low, high] of a line of a summary."""
+    return f"[{row.low:.3f}, {row.high:.3f}]"
 
 
 def best_of(summary: pd.DataFrame) -> pd.DataFrame:

@@ -234,6 +234,30 @@ def test_a_targets_file_is_asked_for_with_the_way_to_get_it(tmp_path: Path) -> N
         resolved("experiment=cca_phone", f"target.path={table}")
 
 
+def test_the_second_model_is_any_of_the_group_or_any_folder() -> None:
+    config = resolved("experiment=cca_inter", "model=wav2vec2_base")
+    assert config.other is not None
+    assert (config.model.name, config.other.name) == ("wav2vec2_base", "wav2vec2_base_960h")
+    config = resolved("experiment=cca_inter", "model@other=hubert_base", "other.checkpoint=/folder")
+    assert config.other is not None
+    assert (config.other.name, config.other.checkpoint) == ("hubert_base", "/folder")
+    assert resolved("experiment=cca_phone").other is None
+    with pytest.raises(StrataError, match="model@other=NAME"):
+        resolved("experiment=cca_inter", "other=null")
+
+
+def test_pairs_of_layers_are_the_same_or_all() -> None:
+    (one,) = resolved("experiment=cca_inter", "target.pairs=all").experiments.values()
+    assert one.target.pairs == "all"
+    with pytest.raises(StrataError, match=r"target\.pairs=some: choose one of same, all"):
+        resolved("experiment=cca_inter", "target.pairs=some")
+    with pytest.raises(StrataError, match=r"experiments\.cca_inter\.target\.pairs=all"):
+        resolved("experiment=cca_phone", "target.pairs=all")
+    every = "experiments.cca_inter.sampling.frames=null"
+    with pytest.raises(StrataError, match="gigabytes"):
+        resolved("experiment=cca_inter", "target.pairs=all", every)
+
+
 def test_full_is_every_analysis_with_controls_and_leaves_out_what_lacks_a_file(
     tmp_path: Path,
 ) -> None:
@@ -241,10 +265,12 @@ def test_full_is_every_analysis_with_controls_and_leaves_out_what_lacks_a_file(
     assert set(config.experiments) | set(config.left_out) == set(ANALYSES)
     assert config.controls
     assert not resolved("experiment=paper").controls
-    for name, why in config.left_out.items():
+    files = {name: why for name, why in config.left_out.items() if name != "cca_inter"}
+    for name, why in files.items():
         assert f"experiments.{name}.target.path is not given: " in why
-    paths = [f"experiments.{name}.target.path={tmp_path}" for name in config.left_out]
-    assert resolved("experiment=full", *paths).left_out == {}
+    assert "model@other=NAME" in config.left_out["cca_inter"]
+    paths = [f"experiments.{name}.target.path={tmp_path}" for name in files]
+    assert resolved("experiment=full", "model@other=hubert_base", *paths).left_out == {}
     with pytest.raises(StrataError, match="no such file"):  # what was given must be there
         resolved("experiment=full", f"{paths[0]}/absent")
 

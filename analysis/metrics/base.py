@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from analysis.moments import Folds
-from analysis.units import Units
+from analysis.units import PairedRows, Units
 from common.config import TargetConfig
 from common.metric import Metric, Score
 from common.records import StrataError
@@ -14,7 +14,7 @@ from common.records import StrataError
 if TYPE_CHECKING:  # metrics are constructed with the configuration, before torch is imported
     from analysis.frames_store import Frames
 
-__all__ = ["FrameMetric", "Metric", "MomentMetric", "Score", "UnitMetric"]
+__all__ = ["FrameMetric", "Metric", "MomentMetric", "PairedRows", "Score", "UnitMetric"]
 
 
 @dataclass(frozen=True)
@@ -22,15 +22,22 @@ class MomentMetric(Metric):
     """A function of the moments of two views: CCA, CKA."""
 
     family: ClassVar[str] = "similarity"
+    with_interval: ClassVar[bool] = False  # whether it can give one
 
     def accepts(self, unit: str, target: str) -> bool:
         """Any two views: frames against frames, or units against what their labels stand for."""
-        frames = target in ("mel", "layer", "model")
+        frames = target in ("mel", "layer")
+        if target == "model":
+            return True
         return frames if unit == "frame" else not frames and not target.endswith("_pairs")
 
     @abstractmethod
-    def score(self, folds: Folds) -> list[Score]:
-        """Scores of one layer on one sample: one per trial if `held_out`, else exactly one."""
+    def score(self, folds: Folds, rows: PairedRows | None = None) -> list[Score]:
+        """Scores of one layer on one sample: one per trial if `held_out`, else exactly one.
+
+        `rows`: what the moments were taken of, where it is kept. A metric that knows how gives
+        each of the scores the 95 % interval over test speakers of the sample's mean.
+        """
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,17 @@ so that a ridge is relative; every fold is centred by its own mean. Numbers as i
 import logging
 from abc import abstractmethod
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import scipy.linalg
 
-from analysis.metrics.base import MomentMetric, Score
+from analysis.bootstrap import ScoreOf, bootstrap
+from analysis.metrics.base import MomentMetric, PairedRows, Score
 from analysis.moments import Array, Folds, Moments, Spectrum
+from analysis.speaker_sums import speaker_sums
 from common.records import StrataError
 
 log = logging.getLogger(__name__)
@@ -108,14 +111,6 @@ class RidgedCCA(MomentMetric):
         object.__setattr__(self, "ridges", tuple(tuple(map(float, pair)) for pair in self.ridges))
         check_ridges(self.ridges)
 
-    @abstractmethod
-    def score_trial(self, train: Moments, dev: Moments, test: Moments) -> Score:
-        """Fit on train, choose the ridges on dev, report on test."""
-
-    def score(self, folds: Folds) -> list[Score]:
-        """One score per trial."""
-        return [self.score_trial(*folds.trial(t)) for t in range(folds.trials)]
-
     def summary(self, scores: list[Score], experiment: str) -> dict[str, object]:
         """How often each pair of ridges was chosen; a choice at the grid's edge is logged."""
         chosen = Counter(score.detail["ridge"] for score in scores)
@@ -132,6 +127,22 @@ class RidgedCCA(MomentMetric):
         return {"ridges_chosen": dict(chosen), "ridges_at_edge": at_edge}
 
 
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What one trial's training and dev folds settle: directions, weights (k,) and ridges.
+
+    The weights sum to 1; the score of a fold is the weighted mean of its correlations.
+    """
+
+    projection: Projection
+    weights: Array
+    ridges: tuple[float, float]
+
+    def value(self, fold: Moments) -> float:
+        """The score of a held-out fold."""
+        return float(self.weights @ held_out_correlations(self.projection, fold))
+
+
 @dataclass(frozen=True)
 class HeldOutCCA(RidgedCCA):
     """CCA whose directions come from the training folds and whose correlations from the test fold.
@@ -139,26 +150,63 @@ class HeldOutCCA(RidgedCCA):
     Ridges are relative to the mean eigenvalue of their view.
     """
 
+    with_interval: ClassVar[bool] = True
+
     @abstractmethod
-    def aggregate(self, projection: Projection, train: Moments, correlations: Array) -> float:
-        """One number from the held-out correlations (k,)."""
+    def weights(self, projection: Projection, train: Moments) -> Array:
+        """Weight (k,) of every canonical pair, from the training folds; they sum to 1."""
 
     def spectra(self, train: Moments) -> tuple[Spectrum, Spectrum]:
         """The directions of each view that enter the fit."""
         return train.x.spectrum, train.y.spectrum
 
-    def score_trial(self, train: Moments, dev: Moments, test: Moments) -> Score:
-        """One eigendecomposition per view, shared by every ridge."""
+    def fit(self, train: Moments, dev: Moments) -> Fit:
+        """Choose the ridges on dev; one eigendecomposition per view, shared by every ridge."""
         whitened = whiten(train, *self.spectra(train))
-        projections = [whitened.fit(*pair) for pair in self.ridges]
-        chosen = 0
-        if len(projections) > 1:
-            chosen = int(np.argmax([self._value(p, train, dev) for p in projections]))
-        value = self._value(projections[chosen], train, test)
-        return Score(value, detail={"ridge": str(self.ridges[chosen])})
+        fits = [self._fit(whitened, train, ridges) for ridges in self.ridges]
+        return max(fits, key=lambda fit: fit.value(dev)) if len(fits) > 1 else fits[0]
 
-    def _value(self, projection: Projection, train: Moments, fold: Moments) -> float:
-        return self.aggregate(projection, train, held_out_correlations(projection, fold))
+    def _fit(self, whitened: Whitened, train: Moments, ridges: tuple[float, float]) -> Fit:
+        projection = whitened.fit(*ridges)
+        return Fit(projection, self.weights(projection, train), ridges)
+
+    def score(self, folds: Folds, rows: PairedRows | None = None) -> list[Score]:
+        """One score per trial; with the rows also the interval of the trials' mean."""
+        trials = [folds.trial(t) for t in range(folds.trials)]
+        fits = [self.fit(train, dev) for train, dev, _ in trials]
+        low, high = (rows and interval(fits, rows)) or (None, None)
+        return [
+            Score(fit.value(test), detail={"ridge": str(fit.ridges)}, low=low, high=high)
+            for fit, (_, _, test) in zip(fits, trials, strict=True)
+        ]
+
+
+def interval(fits: Sequence[Fit], rows: PairedRows) -> tuple[float, float] | None:
+    """95 % interval of the mean of the trials' scores over speakers, the fits held fixed."""
+    score_of, speakers = resampled_score(fits, rows)
+    return bootstrap(score_of, speakers, rows.seed)
+
+
+def resampled_score(fits: Sequence[Fit], rows: PairedRows) -> tuple[ScoreOf, int]:
+    """The mean of the trials' scores as a function of how often each test speaker counts.
+
+    A speaker counts equally often in every trial that tests on him. Returns also how many there
+    are in all test folds together.
+    """
+    names = np.unique(rows.speaker[np.isin(rows.fold, [2 * t + 1 for t in range(len(fits))])])
+    sums = []
+    for t, fit in enumerate(fits):
+        own = rows.fold == 2 * t + 1
+        codes = np.searchsorted(names, rows.speaker[own])
+        p, q = rows.x[own] @ fit.projection.a.T, rows.y[own] @ fit.projection.b.T
+        sums.append(speaker_sums(p, q, codes, len(names)))
+
+    def score_of(counts: Array) -> Array:
+        trials = zip(sums, fits, strict=True)
+        scores = [own.correlations(counts) @ fit.weights for own, fit in trials]
+        return np.mean(scores, axis=0)
+
+    return score_of, len(names)
 
 
 @dataclass(frozen=True)
@@ -172,13 +220,11 @@ class PWCCA(HeldOutCCA):
 
     name: ClassVar[str] = "pwcca"
 
-    def aggregate(self, projection: Projection, train: Moments, correlations: Array) -> float:
-        """Weighted mean of the correlations (k,)."""
+    def weights(self, projection: Projection, train: Moments) -> Array:
+        """How much of the weighted view each direction accounts for."""
         if train.x.live_columns <= train.y.live_columns:
-            weights = projection_weights(projection.a, train.x.scatter)
-        else:
-            weights = projection_weights(projection.b, train.y.scatter)
-        return float(weights @ correlations)
+            return projection_weights(projection.a, train.x.scatter)
+        return projection_weights(projection.b, train.y.scatter)
 
 
 @dataclass(frozen=True)
@@ -187,9 +233,10 @@ class MeanCCA(HeldOutCCA):
 
     name: ClassVar[str] = "mean_cca"
 
-    def aggregate(self, projection: Projection, train: Moments, correlations: Array) -> float:  # noqa: ARG002
-        """Mean of the correlations (k,)."""
-        return float(correlations.mean())
+    def weights(self, projection: Projection, train: Moments) -> Array:  # noqa: ARG002
+        """The same for all."""
+        k, _ = projection.a.shape
+        return np.full(k, 1 / k)
 
 
 @dataclass(frozen=True)

@@ -282,5 +282,5 @@ def test_the_published_value_depends_on_arbitrary_signs_and_pwcca_does_not(
         published = [published_score(p, trial.test) for p in (fitted, flipped)]
         assert abs(published[0] - published[1]) > 1e-3
         pwcca = PWCCA(trial.grid)
-        values = [pwcca.aggregate(p, trial.train, correlations) for p in (fitted, flipped)]
+        values = [pwcca.weights(p, trial.train) @ correlations for p in (fitted, flipped)]
         assert values[0] == pytest.approx(values[1], rel=0, abs=1e-12)

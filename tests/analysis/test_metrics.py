@@ -252,8 +252,8 @@ def test_ridges_are_chosen_on_dev_not_on_test() -> None:
     assert isinstance(metric, PWCCA)
     for t, score in enumerate(metric.score(folds)):
         train, dev, test = folds.trial(t)
-        on_dev = {str(p): PWCCA((p,)).score_trial(train, dev, dev).value for p in RIDGES}
-        on_test = {str(p): PWCCA((p,)).score_trial(train, dev, test).value for p in RIDGES}
+        on_dev = {str(p): PWCCA((p,)).fit(train, dev).value(dev) for p in RIDGES}
+        on_test = {str(p): PWCCA((p,)).fit(train, dev).value(test) for p in RIDGES}
         assert score.detail["ridge"] == max(on_dev, key=lambda ridge: on_dev[ridge])
         assert score.value == pytest.approx(on_test[score.detail["ridge"]], abs=1e-12)
 

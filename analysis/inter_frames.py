@@ -1,0 +1,130 @@
+"""Frames of a layer against frames of the same layer of another model, from moments."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import ClassVar, Self
+
+import torch
+
+from analysis.collectors import Pair, load_folds, load_view
+from analysis.consumers import Consumer, FrameConsumer, missing_pairs, prefix, step_of
+from analysis.frame_study import VERSIONS, moment_metric
+from analysis.inter import (
+    NO_CONTROLS,
+    LayerPair,
+    OtherModel,
+    check_frame_rates,
+    find_other,
+    lone_layers,
+    pair_layers,
+)
+from analysis.sampling import FrameSamples, draw_frames
+from analysis.study import Job, Scored, Setting, Study, split_of
+from common.architecture import Layer
+from common.config import AnalysisConfig
+
+__all__ = ["KIND", "VERSIONS", "InterFrameStudy"]
+
+KIND = "moments_inter"
+
+
+@dataclass(frozen=True, eq=False)
+class InterFrameStudy(Study):
+    """The frames of each layer and of the same layer of another model, all of them, as moments.
+
+    Pasad et al. 2021, section 4.4.
+    """
+
+    other: OtherModel
+    pairs: Mapping[str, Sequence[LayerPair]]
+    samples: FrameSamples
+    split: str
+    hears_both: ClassVar[bool] = True
+
+    @classmethod
+    def build(cls, setting: Setting, name: str, analysis: AnalysisConfig) -> Self:
+        """Draw utterances, as frames are drawn for one model."""
+        setting.refuse_partitions(name, analysis)
+        config, other = setting.config, find_other(setting.config)
+        pairs = pair_layers(analysis, setting.layers, other)
+        check_frame_rates(name, config.model.name, other, pairs)
+        run, split = config.sampling, split_of(config, analysis)
+        drawn = draw_frames(setting.corpus, analysis.sampling, run, split, config.seed)
+        key = dict(setting.key) | {
+            "other": other.key(),
+            "unit": "frame",
+            "sampling": vars(analysis.sampling),
+            "samples": run.samples,
+            "seed": config.seed,
+            "versions": VERSIONS,
+            "split": split,
+            "folds": run.folds,
+            "trials": run.trials,
+            "drawn": drawn.digest(),
+        }
+        entry = setting.cache.entry(KIND, key)
+        return cls({name: analysis}, setting.layers, entry, other, {name: pairs}, drawn, split)
+
+    def joined(self, other: Self) -> Self:
+        """Both have drawn the same of the same two models."""
+        experiments = {**self.experiments, **other.experiments}
+        return replace(self, experiments=experiments, pairs={**self.pairs, **other.pairs})
+
+    def crosses(self) -> list[Pair]:
+        """Names of the layers of every pair."""
+        return [(x.name, y.name) for pairs in self.pairs.values() for x, y in pairs]
+
+    def both(self) -> tuple[Layer, ...]:
+        """The layers of both models."""
+        return (*self.layers, *self.other.layers)
+
+    def complete(self) -> bool:
+        """No pair is missing on any grid."""
+        by_name = {layer.name: layer for layer in self.both()}
+        steps = {step_of(x) for pairs in self.pairs.values() for x, _ in pairs}
+        return not any(
+            missing_pairs(self.entry, self.samples, by_name, self.crosses(), step) for step in steps
+        )
+
+    def consumer(self, device: torch.device) -> Consumer:
+        """Moments of all that is missing."""
+        return FrameConsumer(self.samples, self.entry, self.both(), self.crosses(), device)
+
+    def jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
+        """A job per experiment, distinct sample and pair of layers."""
+        for name, pairs in self.pairs.items():
+            for sample in self.samples.distinct():
+                for pair in pairs:
+                    if pair[0].name in chosen[name]:
+                        yield partial(self._score, name, sample, pair)
+
+    def _score(self, name: str, sample: int, pair: LayerPair) -> list[Scored]:
+        x, y = pair
+        own = prefix(sample, step_of(x))
+        view, other = load_view(self.entry, own, x.name), load_view(self.entry, own, y.name)
+        folds = load_folds(self.entry, own, view, other, (x.name, y.name))
+        metric = moment_metric(self.experiments[name])
+        scores = self.guarded(name, x.name, partial(metric.score, folds))
+        n = sum(part.n for part in view.parts)
+        label = self.other.label(y)
+        return [
+            Scored(name, x, s, n, self.split, scores, target=label)
+            for s in range(self.samples.members.shape[1])
+            if self.samples.representative(s) == sample
+        ]
+
+    def without_controls(self) -> dict[str, dict[str, str]]:
+        """Random weights only: the other model takes the place of labels and of mel."""
+        return {name: dict(NO_CONTROLS) for name in self.experiments}
+
+    def describe(self) -> dict[str, object]:
+        """The other model, utterances of each sample, layers without a partner."""
+        lone = {n: lone_layers(own, self.layers, self.other) for n, own in self.experiments.items()}
+        return {
+            "experiments": list(self.experiments),
+            "other_model": self.other.describe(),
+            "layers_without_partner": lone,
+            "utterances_per_sample": self.samples.members.sum(0).tolist(),
+            "distinct_samples": len(self.samples.distinct()),
+        }

@@ -1,0 +1,45 @@
+"""The table of an experiment that compares every layer with every layer of another model."""
+
+import numpy as np
+import pandas as pd
+from rich.table import Table
+
+from common.results import console_for, interval_cell, own_figures, summarise
+
+
+def pair_matrix(frame: pd.DataFrame) -> pd.DataFrame:
+    """Means (layers, targets) of one experiment, in the order of its rows' layers and targets."""
+    summary = summarise(own_figures(frame)).sort_values(["part", "layer_index"], kind="stable")
+    matrix = summary.pivot_table(index="layer", columns="target", values="mean", sort=False)
+    return matrix[list(dict.fromkeys(summary["target"]))]
+
+
+def print_pairs(frame: pd.DataFrame, name: str, title: str) -> None:
+    """Layers down, the other model's layers across; the best of each row is marked."""
+    own = frame[frame["experiment"] == name]
+    matrix = pair_matrix(own)
+    prefixes = {target.rpartition(":")[0] for target in matrix.columns}
+    table = Table(title=f"{name}: {title}, against {', '.join(prefixes)}")
+    table.add_column("layer")
+    for target in matrix.columns:
+        table.add_column(target.rpartition(":")[2], justify="right", no_wrap=True)
+    for layer, values in matrix.iterrows():
+        cells = (f"{x:.3f}{'*' if x == values.max() else ' '}" for x in values)
+        table.add_row(str(layer), *cells)
+    console = console_for(12 + 9 * len(matrix.columns))
+    console.print(table)
+    told = ["mean over samples and trials; * the layer most alike"]
+    best = summarise(own_figures(own)).nlargest(1, "mean").iloc[0]
+    if not np.isnan(best["low"]):
+        told.append(
+            f"95 % interval over test speakers, the fit held fixed, of {best['layer']} with "
+            f"{best['target']}: {interval_cell(best)}"
+        )
+    for control, part in own[own["control"] != ""].groupby("control", sort=False):
+        top = summarise(part[part["primary"]]).nlargest(1, "mean").iloc[0]
+        told.append(
+            f"{str(control).replace('_', ' ')}: at most {top['mean']:.3f}, {top['layer']} with "
+            f"{top['target']}"
+        )
+    for line in told:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
