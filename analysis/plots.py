@@ -58,7 +58,8 @@ def draw_panel(axes: Axes, k: int, name: str, summary: pd.DataFrame) -> None:
         mean, std = part["mean"].to_numpy(), part["std"].fillna(0).to_numpy()
         axes.plot(x, mean, dash, color=colour, marker=marker, markersize=5)
         axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.22, linewidth=0)
-        axes.vlines(x, part["low"], part["high"], color=colour, linewidth=1.2)
+        if part["low"].notna().any():
+            axes.vlines(x, part["low"], part["high"], color=colour, linewidth=1.2)
     axes.set_title(name, loc="left", fontsize=11)
     axes.set_ylabel(str(curve["metric"].iloc[0]))
     axes.set_xticks(list(positions.values()), list(positions))

@@ -34,6 +34,7 @@ def scores(
                 "part": "cnn" if layer.startswith("C") else "transformer",
                 "layer_index": int(layer[1:]),
                 "layer": layer,
+                "target": "mel",
                 "value": rng.uniform(0, 1),
                 "primary": True,
                 "control": "",
@@ -82,6 +83,13 @@ def test_every_experiment_has_a_panel(n: int, tmp_path: Path, figures: list[Figu
     svg = paths[1].read_text()
     assert svg.startswith("<?xml")
     assert "toy on speech" in svg
+
+
+def test_intervals_are_bars_at_their_layers() -> None:
+    frame = scores(layers=BLOCKS)
+    frame["low"], frame["high"] = 0.25, 0.75
+    bars = panel(frame).collections[1].get_segments()
+    np.testing.assert_allclose(bars, [[[x, 0.25], [x, 0.75]] for x in range(len(BLOCKS))])
 
 
 def test_the_same_numbers_give_the_same_bytes(tmp_path: Path) -> None:
