@@ -20,6 +20,7 @@ from transformers import (
 
 from common.architecture import Blueprint
 from common.config import PretrainConfig
+from common.loading import hushed
 from common.records import StrataError
 from common.seeding import generator
 from finetune.acoustics import DIM
@@ -241,13 +242,14 @@ def build(blueprint: Blueprint, recipe: PretrainConfig, seed: int) -> Objective:
 
 def _started(auto: Any, blueprint: Blueprint, start: str, how: Mapping[str, Any]) -> Any:
     """A model with all the weights of a folder, which must be of the same architecture."""
-    model, info = auto.from_pretrained(
-        Path(start).expanduser(),
-        config=blueprint.config,
-        local_files_only=True,
-        output_loading_info=True,
-        **how,
-    )
+    with hushed():
+        model, info = auto.from_pretrained(
+            Path(start).expanduser(),
+            config=blueprint.config,
+            local_files_only=True,
+            output_loading_info=True,
+            **how,
+        )
     wrong = [*info["missing_keys"], *info["mismatched_keys"], *info["unexpected_keys"]]
     if wrong:
         raise StrataError(

@@ -116,7 +116,8 @@ def families(hydra: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 def test_every_metric_is_for_the_analyses_of_its_family(
     name: str, families: dict[str, str], tmp_path: Path
 ) -> None:
-    family = instantiate(OmegaConf.load(CONF / f"metric/{name}.yaml")).family
+    whole = {"metric": OmegaConf.load(CONF / f"metric/{name}.yaml"), "clusterer": "minibatch"}
+    family = instantiate(OmegaConf.create(whole).metric).family
     taker = next(analysis for analysis, own in families.items() if own == family)
     more = lacking({"experiment": taker}, tmp_path)
     config = resolved(f"experiment={taker}", f"metric={name}", *more)

@@ -119,7 +119,7 @@ def test_word_similarity_from_end_to_end(done: Finished, common: list[str], tmp_
 
 @pytest.fixture
 def no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "load_encoder", lambda *_: pytest.fail("loaded a model"))
+    monkeypatch.setattr(measure, "load_encoders", lambda *_: pytest.fail("loaded a model"))
 
 
 def corpus(folder: Path, words: list[list[str]], speakers: int = 4) -> list[str]:

@@ -1,5 +1,7 @@
 """One picture of a run: a panel for each experiment, the same bytes for the same numbers."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from running import ROOT
 
 from analysis.plots import COLOURS, draw_panel, plot_layers, widen
 from common.results import summarise
@@ -202,3 +205,12 @@ def test_controls_are_grey_lines_that_are_in_sight() -> None:
     bottom, top = axes.get_ylim()
     assert bottom < 0.1 < 0.9 < top
     assert [text.get_text() for text in axes.get_xticklabels()] == BLOCKS
+
+
+def test_drawing_needs_no_pyplot() -> None:
+    """Which would look for a display, and keep every figure of a sweep."""
+    code = "import sys; import analysis.plots; print('matplotlib.pyplot' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"

@@ -24,7 +24,7 @@ def utterance(name: str, folder: str, speaker: str, end: int = 900) -> Utterance
 class Folders(Dataset):
     """`all` knows speakers by their folders; a folder alone does not."""
 
-    def read(self) -> Corpus:
+    def _list(self) -> Corpus:
         names = [(f"u{k}", f"s{k % 3}") for k in range(9)]
         if self.partition == "all":
             own = [utterance(name, f"{speaker}/", speaker) for name, speaker in names]

@@ -2,6 +2,8 @@
 
 from collections import Counter
 from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,6 +46,14 @@ def analysis(unit: str = "word", kind: str = "word", **limits: int) -> AnalysisC
     )
 
 
+def sentence_pairs(folder: Path) -> AnalysisConfig:
+    """Whole utterances against a table whose sentences nobody recorded."""
+    table = folder / "pairs.csv"
+    table.write_text("id_a,id_b,score\nx1,x2,1\nx2,x3,2\nx1,x3,3\n")
+    own = analysis("utterance", "sentence_pairs")
+    return replace(own, target=replace(own.target, path=str(table)))
+
+
 def draw(
     speech: Corpus, own: AnalysisConfig, split: str = "frame", known: Collection[str] | None = None
 ) -> UnitSamples:
@@ -73,9 +83,9 @@ def test_stretches_of_a_tier_are_disjoint_and_cover_it() -> None:
     assert by_label == Counter({word: 5 * count for word, count in words.items()})
 
 
-def test_an_utterance_is_one_unit_labelled_by_itself_or_by_its_speaker() -> None:
+def test_an_utterance_is_one_unit_labelled_by_itself_or_by_its_speaker(tmp_path: Path) -> None:
     speech = corpus()
-    whole = labelled(speech, analysis("utterance", "sentence_pairs"))
+    whole = labelled(speech, sentence_pairs(tmp_path))
     assert [(u, iv.start, iv.end, iv.label) for u, iv in whole[:2]] == [
         (0, 0, 20_000, "u00"),
         (1, 0, 20_000, "u01"),
@@ -86,10 +96,10 @@ def test_an_utterance_is_one_unit_labelled_by_itself_or_by_its_speaker() -> None
     assert [iv.label for _, iv in words[:13]] == ["s0"] * 12 + ["s1"]
 
 
-def test_whole_utterances_need_no_tier_and_speakers_must_be_known() -> None:
+def test_whole_utterances_need_no_tier_and_speakers_must_be_known(tmp_path: Path) -> None:
     bare = Utterance("u", "", "", 16_000, {}, silent)
     speech = Corpus("toy", "all", "none", (bare, bare), {}, "fingerprint")
-    assert len(labelled(speech, analysis("utterance", "sentence_pairs"))) == 2
+    assert len(labelled(speech, sentence_pairs(tmp_path))) == 2
     with pytest.raises(StrataError, match=r"2 of 2 utterances have no speaker.*prefix"):
         labelled(speech, analysis("utterance", "speaker"))
 

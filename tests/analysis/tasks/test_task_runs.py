@@ -201,7 +201,7 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object) -> None:
         raise AssertionError("the weights were read")
 
-    monkeypatch.setattr("analysis.measure.load_encoder", never)
+    monkeypatch.setattr("analysis.measure.load_encoders", never)
 
 
 @pytest.mark.usefixtures("no_weights")
