@@ -29,6 +29,7 @@ from common.analysis_config import (
     require_at_least,
 )
 from common.datasets.base import Dataset
+from common.finetune_config import FinetuneConfig, PartConfig
 from common.metric import Metric
 from common.pretrain_config import PretrainConfig
 from common.records import StrataError
@@ -36,6 +37,7 @@ from common.records import StrataError
 __all__ = [
     "AnalysisConfig",
     "Config",
+    "FinetuneConfig",
     "LayersConfig",
     "ModelConfig",
     "PretrainConfig",
@@ -50,7 +52,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 LAYER_SETS = ("all", "cnn", "transformer", "last4", "every_other", "single")
-TASKS = ("analysis", "cache", "pretrain", "growth")
+TASKS = ("analysis", "cache", "pretrain", "growth", "ctc", "steps")
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16"]
@@ -152,6 +154,8 @@ class Config:
 
     With `leave_out` an analysis that the dataset or the given paths do not allow is left out,
     with its reason, instead of being an error; `resolve` puts into `left_out` those that it knows.
+    `steps`, of the task `steps`: tasks by name, one after another, each in a folder of its name;
+    what follows a task that exports a model takes that model.
     """
 
     name: str = MISSING
@@ -172,6 +176,8 @@ class Config:
     leave_out: bool = False
     left_out: dict[str, str] = field(default_factory=dict)
     pretrain: PretrainConfig = MISSING
+    finetune: FinetuneConfig = MISSING
+    steps: dict[str, str] = field(default_factory=dict)
     snapshots: str | None = None
     tracking: TrackingConfig = MISSING
     paths: PathsConfig = MISSING
@@ -184,6 +190,8 @@ class Config:
         require("cache", self.cache, ("on", "off", "refresh"))
         if self.clear is not None:
             require("clear", self.clear, ("stale", "all"))
+        for name, task in self.steps.items():
+            require(f"steps.{name}", task, tuple(t for t in TASKS if t != "steps"))
 
 
 def register() -> None:
@@ -202,7 +210,8 @@ def resolve(cfg: DictConfig) -> Config:
     if config.task == "growth" and config.snapshots is None:
         raise StrataError("snapshots=null: name the folder `snapshots` of a pretraining run")
     dataset = _dataset("dataset", config.dataset)
-    if config.task in ("analysis", "growth") and not config.experiments:
+    tasks = (config.task, *config.steps.values())
+    if {"analysis", "growth"} & set(tasks) and not config.experiments:
         raise StrataError(f"experiment={config.name} mounts no analysis")
     experiments = {name: _member(name, own, config) for name, own in config.experiments.items()}
     metric = None if config.metric is None else _metric("metric", config.metric)
@@ -217,7 +226,18 @@ def resolve(cfg: DictConfig) -> Config:
         experiments=experiments,
         left_out=config.left_out | missing,
         pretrain=replace(config.pretrain, mix=mix),
+        finetune=_finetune(config.finetune),
     )
+
+
+def _finetune(recipe: FinetuneConfig) -> FinetuneConfig:
+    """A recipe with the datasets that it names constructed."""
+    parts: dict[str, PartConfig] = {
+        name: replace(part, dataset=_dataset(f"finetune.{name}.dataset", part.dataset))
+        for name in ("train", "valid", "test")
+        if (part := getattr(recipe, name)).dataset is not None
+    }
+    return replace(recipe, **parts)  # type: ignore[arg-type]
 
 
 def _dataset(key: str, node: object) -> Dataset:

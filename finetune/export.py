@@ -9,10 +9,13 @@ import torch
 from common.checkpoint import PREPROCESSOR, Checkpoint
 
 
-def export(model: Any, checkpoint: Checkpoint, folder: Path, half: bool = False) -> Path:
+def export(
+    model: Any, checkpoint: Checkpoint, folder: Path, half: bool = False, tokenizer: Any = None
+) -> Path:
     """Write config, weights (safetensors, in half precision if asked) and feature extractor.
 
-    The folder appears whole or not at all.
+    With the tokenizer of a recogniser `pipeline("automatic-speech-recognition")` reads it too. The
+    folder appears whole or not at all.
     """
     partial = folder.with_name(f".part.{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
@@ -24,6 +27,8 @@ def export(model: Any, checkpoint: Checkpoint, folder: Path, half: bool = False)
     model.save_pretrained(partial, state_dict=weights)
     extractor = checkpoint.file(PREPROCESSOR)
     shutil.copyfile(extractor, partial / extractor.name)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)
     return folder
