@@ -72,7 +72,7 @@ def trainer_of(
 
 
 class AfterUpdates(ModelCheckpoint):
-    """A checkpoint now and then, but never between the parts of an update: their sum is not kept."""
+    """A checkpoint now and then, never between the parts of an update: their sum is not kept."""
 
     def on_train_batch_end(
         self,

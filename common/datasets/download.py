@@ -209,9 +209,7 @@ def _parser() -> argparse.ArgumentParser:
     libri.add_argument("--partition", default="dev_clean", help=", ".join(PARTITIONS))
     libri.add_argument("--openslr", action="append", help="base URL of a mirror of OpenSLR 12")
     libri.add_argument("--zenodo", default=ZENODO, help="API URL of the alignments' record")
-    light = kinds.add_parser(
-        "librilight", help="10 min, 1 h, 10 h to fine-tune on"
-    )
+    light = kinds.add_parser("librilight", help="10 min, 1 h, 10 h to fine-tune on")
     light.add_argument("--url", help=f"another address, instead of {LIBRILIGHT.urls[0]}")
     for name, source in word_vectors.SOURCES.items():
         table = kinds.add_parser(name, help=source.what, description=source.what)

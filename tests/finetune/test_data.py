@@ -1,5 +1,6 @@
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def test_no_speaker_is_in_two_parts_and_all_that_is_dropped_is_counted() -> None
 def test_a_smaller_subset_is_in_every_larger_one_and_speakers_have_equal_parts() -> None:
     spoken = [u for u in Fixed()._list().utterances if u.text == "hello" and u.n_samples < 9e5]
     chosen = [subset(spoken, seconds, seed=1) for seconds in (60, 120, 300)]
-    for small, large in zip(chosen, chosen[1:], strict=False):
+    for small, large in pairwise(chosen):
         assert [u.id for u in large[: len(small)]] == [u.id for u in small]
     for own, seconds in zip(chosen, (60, 120, 300), strict=True):
         total = sum(u.n_samples for u in own) / SECOND

@@ -66,7 +66,7 @@ def test_all_of_the_top_blocks_and_nothing_else_is_drawn_anew(
     assert min(changed) in caplog.text
     spread = model.config.initializer_range
     for tensor_name, tensor in {**block_of(model, 1), **block_of(model, 2)}.items():
-        if tensor_name.endswith("layer_norm.weight") or tensor_name.endswith("rel_pos_const"):
+        if tensor_name.endswith(("layer_norm.weight", "rel_pos_const")):
             assert (tensor == 1).all(), tensor_name
         elif tensor_name.endswith("bias"):
             assert (tensor == 0).all(), tensor_name
