@@ -12,6 +12,7 @@ from common.records import StrataError
 
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)")
 SECONDS = {"s": 1, "m": 60, "h": 3600}
+DROPOUTS = ("activation", "attention", "hidden", "feat_proj", "final")
 BLOCK_NAME = re.compile(r"T[1-9]\d*")
 
 
@@ -120,7 +121,9 @@ class FinetuneConfig:
     mask_feature_length: int = 64
     layerdrop: float = MISSING
     activation_dropout: float = 0.1
+    attention_dropout: float = 0.0
     hidden_dropout: float = 0.0
+    feat_proj_dropout: float = 0.0
     final_dropout: float = 0.0
     gradient_checkpointing: bool = False
     compile: bool = False
@@ -142,12 +145,18 @@ class FinetuneConfig:
             self._check_layers(self.reinit_layers)
 
     def _check_shares(self) -> None:
-        shares = ("mask_time_prob", "mask_feature_prob", "layerdrop", "activation_dropout")
-        for key in (*shares, "hidden_dropout", "final_dropout", "final_scale"):
+        dropouts = [f"{part}_dropout" for part in DROPOUTS]
+        shares = ("mask_time_prob", "mask_feature_prob", "layerdrop", "final_scale")
+        for key in (*shares, *dropouts):
             if not 0 <= getattr(self, key) < 1:
                 raise StrataError(f"finetune.{key}={getattr(self, key)}: use 0 or more, below 1")
 
     def _check_optimisation(self) -> None:
+        if self.compile and self.processes > 1:
+            raise StrataError(
+                f"finetune.compile=true and finetune.processes={self.processes}: a compiled model "
+                "cannot be sent to other processes; use one of the two"
+            )
         if not 0 < self.learning_rate <= 1:
             raise StrataError(
                 f"finetune.learning_rate={self.learning_rate}: use more than 0, up to 1"

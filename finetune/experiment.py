@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,12 +24,12 @@ from common.timing import Stopwatch, peak_memory_bytes
 from finetune.batches import Batch, Clips, Heldout, Updates
 from finetune.curves import plot_curves, print_curves
 from finetune.data import Part, frames_needed, read_parts, tell_unknown
-from finetune.decode import beam_search
+from finetune.decode import BeamSearch, beam_search
 from finetune.export import export
 from finetune.module import Recogniser
 from finetune.recogniser import check_recipe, configured, fresh_modules, load
 from finetune.recordings import record
-from finetune.reinit import plan_reinit, reinitialise
+from finetune.reinit import Reinit, plan_reinit, reinitialise
 from finetune.report import Tested, print_scores, score_rows
 from finetune.scoring import score
 from finetune.text import Vocabulary, read_tokenizer
@@ -51,54 +51,56 @@ class Prepared:
     dropped: Mapping[str, int]
 
 
+@dataclass(frozen=True)
+class Speech:
+    """What is trained, validated and tested on, and how it is written down.
+
+    `tokenizer` is the checkpoint's own, or None; `unknown` counts characters that cannot be
+    written, by part.
+    """
+
+    parts: Mapping[str, Prepared]
+    vocabulary: Vocabulary
+    tokenizer: Any
+    search: BeamSearch | None
+    unknown: Mapping[str, Mapping[str, int]]
+
+    def describe(self) -> dict[str, object]:
+        """What was used and what was not, for the metadata."""
+        return {
+            "data": {
+                name: own.part.describe() | {"unreadable": dict(own.dropped)}
+                for name, own in self.parts.items()
+            },
+            "characters": list(self.vocabulary.tokens),
+            "unknown_characters": self.unknown,
+        }
+
+
 def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
     """Fine-tune and score; run again in the same folder to go on after a kill."""
     watch = Stopwatch()
-    recipe = config.finetune
     blueprint = draw(config.model)
-    check_recipe(recipe, blueprint)
-    reinit = plan_reinit(recipe, config.model, blueprint)
-    own = read_tokenizer(blueprint.checkpoint) if recipe.characters == "checkpoint" else None
-    geometry = blueprint.description.layers[-1].geometry
+    check_recipe(config.finetune, blueprint)
+    reinit = plan_reinit(config.finetune, config.model, blueprint)
     with watch.stage("preparing"):
-        parts = read_parts(config, geometry)
-        texts = parts["train"].texts
-        vocabulary = Vocabulary.of_tokenizer(own) if own else Vocabulary.of_text(texts)
-        search = beam_search(recipe.lm, vocabulary)
-        unknown = tell_unknown(parts, vocabulary)
-        prepared = {
-            name: prepare(part, vocabulary, blueprint, folder / "speech")
-            for name, part in parts.items()
-        }
-        model, drawn = load(
-            configured(recipe, blueprint, vocabulary),
-            config.model, blueprint, fresh_head=own is None, seed=config.seed,
-        )  # fmt: skip
-        fresh = fresh_modules(model, reinit)
-        touched = reinitialise(model, fresh, config.seed)
-        references = parts["valid"].texts
-        module = Recogniser(model, fresh, blueprint, vocabulary, recipe, references, config.seed)
+        speech = read_speech(config, blueprint, folder)
+        module, drawn = build(config, blueprint, reinit, speech)
     with watch.stage("training"):
-        trainer, updates = train(config, module, prepared, blueprint, folder, raw)
+        trainer, best_update = train(config, module, speech.parts, blueprint, folder, raw)
     with watch.stage("testing"):
-        tested = test(config, module, prepared, blueprint, search)
+        tested = test(config, module, speech.parts, blueprint, speech.search)
         tested.hypotheses.to_csv(folder / HYPOTHESES, index=False)
-    with TemporaryDirectory() as scratch:
-        tokenizer = own or vocabulary.tokenizer(Path(scratch))
-        exported = export(module.model, blueprint.checkpoint, folder / "model", tokenizer=tokenizer)
+    exported = export_recogniser(module, speech, blueprint, folder)
     revision = revision_of(config.model, blueprint.checkpoint)
     key = results.config_key(raw, own=("finetune",))
-    rows = results.to_frame(score_rows(config, tested, parts["test"].corpus, revision, key))
+    corpus = speech.parts["test"].part.corpus
+    rows = results.to_frame(score_rows(config, tested, corpus, revision, key))
     metadata = {
-        "reinit": {"layers": list(reinit.layers), "tensors": touched, "head": drawn},
-        "data": {
-            name: one.part.describe() | {"unreadable": dict(one.dropped)}
-            for name, one in prepared.items()
-        },
-        "characters": list(vocabulary.tokens),
-        "unknown_characters": unknown,
+        "reinit": {"layers": list(reinit.layers), **drawn},
+        **speech.describe(),
+        "best_update": best_update,
         "test": tested.describe(),
-        "best_update": updates,
         "seconds": {stage: round(seconds, 1) for stage, seconds in watch.seconds.items()},
         "peak_memory_bytes": peak_memory_bytes(),
         "versions": results.versions(),
@@ -108,11 +110,59 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
     paths = results.write_results(folder, rows, metadata)
     shutil.rmtree(folder / "speech")
     title = f"{config.model.name}, {len(reinit.layers)} blocks re-initialised"
+    show(folder, title, tested, [*paths, folder / HYPOTHESES, exported])
+    track(trainer, rows)
+
+
+def read_speech(config: Config, blueprint: Blueprint, folder: Path) -> Speech:
+    """List the three parts, settle the characters, then read all audio once."""
+    recipe = config.finetune
+    tokenizer = None
+    if recipe.characters == "checkpoint":
+        tokenizer = read_tokenizer(blueprint.checkpoint)
+    parts = read_parts(config, blueprint.description.layers[-1].geometry)
+    if tokenizer is None:
+        vocabulary = Vocabulary.of_text(parts["train"].texts)
+    else:
+        vocabulary = Vocabulary.of_tokenizer(tokenizer)
+    search = beam_search(recipe.lm, vocabulary)
+    unknown = tell_unknown(parts, vocabulary)
+    prepared = {
+        name: prepare(part, vocabulary, blueprint, folder / "speech")
+        for name, part in parts.items()
+    }
+    return Speech(prepared, vocabulary, tokenizer, search, unknown)
+
+
+def build(
+    config: Config, blueprint: Blueprint, reinit: Reinit, speech: Speech
+) -> tuple[Recogniser, dict[str, list[str]]]:
+    """The model with its fresh blocks and head, and the names of what was drawn."""
+    recipe = config.finetune
+    own = configured(recipe, blueprint, speech.vocabulary)
+    model, head = load(own, config.model, blueprint, speech.tokenizer is None, config.seed)
+    fresh = fresh_modules(model, reinit)
+    tensors = reinitialise(model, fresh, config.seed)
+    references = speech.parts["valid"].part.texts
+    module = Recogniser(model, fresh, blueprint, speech.vocabulary, recipe, references, config.seed)
+    return module, {"tensors": tensors, "head": head}
+
+
+def export_recogniser(
+    module: Recogniser, speech: Speech, blueprint: Blueprint, folder: Path
+) -> Path:
+    """The folder that transformers reads, with its tokenizer."""
+    with TemporaryDirectory() as scratch:
+        tokenizer = speech.tokenizer or speech.vocabulary.tokenizer(Path(scratch))
+        return export(module.model, blueprint.checkpoint, folder / "model", tokenizer=tokenizer)
+
+
+def show(folder: Path, title: str, tested: Tested, paths: Sequence[Path]) -> None:
+    """Print the curves' and the test's tables and where the files are."""
     print_curves(folder, title)
     print_scores(tested, title)
-    for path in (*paths, folder / HYPOTHESES, *plot_curves(folder, title), exported):
+    for path in (*paths, *plot_curves(folder, title)):
         print(path)
-    track(trainer, rows)
 
 
 def prepare(part: Part, vocabulary: Vocabulary, blueprint: Blueprint, folder: Path) -> Prepared:
@@ -120,11 +170,11 @@ def prepare(part: Part, vocabulary: Vocabulary, blueprint: Blueprint, folder: Pa
     folder.mkdir(parents=True, exist_ok=True)
     recordings = record(part.utterances, part.corpus.fingerprint, folder / part.name)
     geometry = blueprint.description.layers[-1].geometry
-    least = {
-        "train": [frames_needed(text) for text in part.texts],
-    }.get(part.name, [1] * len(part.utterances))
+    # In validation and test a short utterance costs errors, if it has a frame at all.
+    needed = frames_needed if part.name == "train" else (lambda _: 1)
     frames = [geometry.n_frames(n) for n in recordings.lengths]
-    numbers = [k for k, n in enumerate(frames) if n >= max(1, least[k])]
+    pairs = zip(frames, part.texts, strict=True)
+    numbers = [k for k, (n, text) in enumerate(pairs) if n >= needed(text)]
     lost = len(frames) - len(numbers)
     if lost:
         log.warning("%s: %d utterances left out: unreadable or too short", part.name, lost)
@@ -159,16 +209,16 @@ def train(
     trainer = trainer_of(config, length, folder, raw, callbacks_of(config, folder))
     own = prepared["train"]
     updates = Updates(own.clips, own.numbers, recipe, config.seed, done, recipe.updates)
+    held = heldout(config, module, prepared["valid"], blueprint)
     if done < recipe.updates:
         with quiet():
             trainer.fit(
-                module,
+                module.cpu().train(),  # Lightning moves it, to as many processes as there are
                 DataLoader[Batch](updates, batch_size=None),
-                DataLoader[Batch](heldout(config, module, prepared["valid"], blueprint),
-                                  batch_size=None),
+                DataLoader[Batch](held, batch_size=None),
                 ckpt_path=folder / LAST if done else None,
                 weights_only=True,
-            )  # fmt: skip
+            )
     best = torch.load(folder / BEST, weights_only=True, map_location="cpu")
     module.load_state_dict(best["state_dict"])
     return trainer, int(best["global_step"])
@@ -212,7 +262,7 @@ def test(
     module: Recogniser,
     prepared: Mapping[str, Prepared],
     blueprint: Blueprint,
-    search: Any,
+    search: BeamSearch | None,
 ) -> Tested:
     """Hypotheses of the test set, greedy and with the n-gram if there is one."""
     device = pick_device(config.device)

@@ -8,6 +8,7 @@ from transformers import MODEL_FOR_CTC_MAPPING, AutoModelForCTC
 
 from common.architecture import Blueprint
 from common.config import FinetuneConfig, ModelConfig
+from common.finetune_config import DROPOUTS
 from common.loading import NO_LAYER_NEEDS, quietly
 from common.records import StrataError
 from finetune.reinit import Reinit, reinitialise
@@ -49,9 +50,7 @@ def configured(recipe: FinetuneConfig, blueprint: Blueprint, vocabulary: Vocabul
             "mask_feature_prob": recipe.mask_feature_prob,
             "mask_feature_length": recipe.mask_feature_length,
             "layerdrop": recipe.layerdrop,
-            "activation_dropout": recipe.activation_dropout,
-            "hidden_dropout": recipe.hidden_dropout,
-            "final_dropout": recipe.final_dropout,
+            **{f"{part}_dropout": getattr(recipe, f"{part}_dropout") for part in DROPOUTS},
         }
     )
     return config
