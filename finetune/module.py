@@ -1,5 +1,6 @@
 """A Hugging Face encoder with a linear map to characters, trained by CTC."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, final
 
@@ -46,7 +47,7 @@ class Recogniser(pl.LightningModule):
         if any(tap.part == "cnn" for tap in blueprint.taps):  # w2v-BERT has none
             model.freeze_feature_encoder()
         if recipe.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            _checkpoint(model)
         spared = {id(p) for module in fresh for p in module.parameters()}
         self._held = [
             p
@@ -140,3 +141,11 @@ class Recogniser(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+
+def _checkpoint(model: Any) -> None:
+    """Compute activations again in the backward pass instead of keeping them."""
+    with warnings.catch_warnings():
+        # The name that all of transformers 5 knows; late ones have another beside it.
+        warnings.filterwarnings("ignore", "`gradient_checkpointing_enable`", FutureWarning)
+        model.gradient_checkpointing_enable({"use_reentrant": False})
