@@ -4,6 +4,7 @@ import logging
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -32,7 +33,7 @@ def main(cfg: DictConfig) -> None:
     try:
         config = resolve(cfg)
         run_dir = Path(HydraConfig.get().runtime.output_dir)
-        raw = OmegaConf.to_container(cfg, resolve=True)
+        raw: Any = OmegaConf.to_container(cfg, resolve=True)
         for task, own, folder, own_raw in steps_of(config, run_dir, raw):
             # Only now: torch takes seconds to import.
             import_module(TASKS[task]).run(own, folder, own_raw)

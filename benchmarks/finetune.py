@@ -25,11 +25,10 @@ from common.config import FinetuneConfig, ModelConfig
 from common.datasets.synthetic import Synthetic
 from common.records import SAMPLE_RATE
 from finetune.batches import Batch, Clips, Updates
-from finetune.data import normalise
 from finetune.module import Recogniser
 from finetune.recogniser import configured, load
 from finetune.recordings import record
-from finetune.text import Vocabulary
+from finetune.text import Vocabulary, normalise
 from finetune.training import quiet
 
 ROUNDS = 2
@@ -38,7 +37,8 @@ MODEL = ModelConfig(name="tiny", checkpoint="assets/wav2vec2_tiny", random_init=
 
 
 def main() -> None:
-    updates, seconds = map(int, (*sys.argv[1:], *DEFAULTS[len(sys.argv) - 1 :]))
+    given = [int(argument) for argument in sys.argv[1:]]
+    updates, seconds = [*given, *DEFAULTS[len(given) :]]
     recipe = FinetuneConfig(
         freeze_updates=0, updates=updates, learning_rate=1e-4, batch_seconds=seconds,
         mask_time_prob=0.3, mask_feature_prob=0.2, mask_feature_length=16, layerdrop=0.0,

@@ -4,7 +4,7 @@ that was killed goes on with the batches it would have seen.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -39,8 +39,11 @@ class Batch:
 
     def to(self, device: torch.device, *_: object, **__: object) -> Self:
         """The batch on a device: what Lightning calls."""
-        values = (getattr(self, f.name) for f in fields(self))
-        return type(self)(*(None if v is None else v.to(device) for v in values))
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        there: dict[str, Any] = {
+            name: v if v is None else v.to(device) for name, v in values.items()
+        }
+        return type(self)(**there)
 
 
 @dataclass(frozen=True, eq=False)

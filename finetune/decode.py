@@ -57,7 +57,7 @@ class BeamSearch:
         vocabulary = self.vocabulary
         space = vocabulary.tokens.index(SPACE)
         spelt = {word: [*vocabulary.encode(word), space] for word in self.words}
-        dictionary = create_word_dict({word: [] for word in spelt})
+        dictionary = create_word_dict({word: [] for word in (*spelt, "<unk>")})
         lm = KenLM(str(Path(str(self.recipe.path)).expanduser()), dictionary)
         trie = Trie(len(vocabulary.tokens), space)
         start = lm.start(False)

@@ -63,8 +63,9 @@ def reinitialise(model: Any, modules: Sequence[nn.Module], seed: int) -> list[st
     """
     tensors = {id(t): t for module in modules for t in (*module.parameters(), *module.buffers())}
     # from_pretrained marks what it loaded, and transformers' init functions pass marked tensors by.
-    for marked in (*tensors.values(), *(m for module in modules for m in module.modules())):
-        marked._is_hf_initialized = False  # type: ignore[union-attr]
+    marked: list[Any] = [*tensors.values(), *(m for own in modules for m in own.modules())]
+    for one in marked:
+        one._is_hf_initialized = False
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(seed)
         for module in modules:

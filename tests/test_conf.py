@@ -381,7 +381,6 @@ WRONG = {
     "finetune.characters=words": ["finetune.characters=words", "text, checkpoint"],
     "finetune.valid.speaker_share=2": ["finetune.valid.speaker_share=2", "below 1"],
     "finetune.lm.path=/no/where.arpa": ["finetune.lm.path=/no/where.arpa", "no such file"],
-    "steps.after=sing": ["steps.after=sing", "analysis"],
     "tracking.mode=live": ["tracking.mode=live", "online, offline, disabled"],
 }
 
@@ -394,6 +393,11 @@ def test_a_value_out_of_range_is_told_with_its_key_and_what_would_be_right(overr
         resolve(config)
     for part in WRONG[override]:
         assert part in str(told.value)
+
+
+def test_a_step_is_a_task() -> None:
+    with pytest.raises(StrataError, match=r"steps\.after=sing: choose one of analysis"):
+        resolved("experiment=ctc_then_analyse", "steps.after=sing")
 
 
 def test_a_weight_is_for_a_dataset_of_the_mix() -> None:
