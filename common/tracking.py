@@ -102,3 +102,13 @@ def training_logger(
         mode=tracking.mode,
         reinit="finish_previous",
     )
+
+
+def end_training(tracking: TrackingConfig) -> None:
+    """End the W&B run of a training, or the next one of a sweep would write into it."""
+    if tracking.backend == "none":
+        return
+    import wandb
+
+    if wandb.run is not None:
+        wandb.run.finish()
