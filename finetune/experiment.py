@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import pandas as pd
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
@@ -33,7 +32,7 @@ from finetune.reinit import Reinit, plan_reinit, reinitialise
 from finetune.report import Tested, print_scores, score_rows
 from finetune.scoring import score
 from finetune.text import Vocabulary, read_tokenizer
-from finetune.training import LAST, Length, quiet, steps_done, trainer_of
+from finetune.training import LAST, Length, finish_tracking, quiet, steps_done, trainer_of
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +110,8 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
     shutil.rmtree(folder / "speech")
     title = f"{config.model.name}, {len(reinit.layers)} blocks re-initialised"
     show(folder, title, tested, [*paths, folder / HYPOTHESES, exported])
-    track(trainer, rows)
+    figures = zip(rows["metric"], rows["value"], strict=True)
+    finish_tracking(trainer, {f"test/{name}": float(value) for name, value in figures})
 
 
 def read_speech(config: Config, blueprint: Blueprint, folder: Path) -> Speech:
@@ -204,7 +204,6 @@ def train(
         checkpoint_minutes=recipe.checkpoint_minutes,
         gradient_clip=recipe.gradient_clip,
         accumulate=recipe.accumulate,
-        processes=recipe.processes,
     )
     trainer = trainer_of(config, length, folder, raw, callbacks_of(config, folder))
     own = prepared["train"]
@@ -213,7 +212,7 @@ def train(
     if done < recipe.updates:
         with quiet():
             trainer.fit(
-                module.cpu().train(),  # Lightning moves it, to as many processes as there are
+                module.train(),  # from_pretrained gives it in eval mode: without masks
                 DataLoader[Batch](updates, batch_size=None),
                 DataLoader[Batch](held, batch_size=None),
                 ckpt_path=folder / LAST if done else None,
@@ -299,11 +298,3 @@ def probabilities(
         for k, number in enumerate(batch.numbers.tolist()):
             found[number] = scores[k, : frames[k]].cpu()
     return found
-
-
-def track(trainer: pl.Trainer, rows: pd.DataFrame) -> None:
-    """The test's figures, to wherever the curves went besides the folder."""
-    figures = {f"test/{row.metric}": float(row.value) for row in rows.itertuples()}
-    for logger in trainer.loggers[1:]:
-        logger.log_metrics(figures)
-        logger.finalize("success")

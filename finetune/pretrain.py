@@ -26,7 +26,7 @@ from finetune.curves import plot_curves, print_curves
 from finetune.export import export
 from finetune.objectives import Contrastive, MaskedUnits, Objective, build, objective_of
 from finetune.speech import Speech, prepare
-from finetune.training import LAST, Length, quiet, steps_done, trainer_of
+from finetune.training import LAST, Length, finish_tracking, quiet, steps_done, trainer_of
 from finetune.units import acoustic_units, learnt_units, teacher_layer
 
 log = logging.getLogger(__name__)
@@ -150,6 +150,7 @@ def train(
             ckpt_path=folder / LAST if done else None,
             weights_only=True,
         )
+    finish_tracking(trainer)
     return recipe.steps - done
 
 
