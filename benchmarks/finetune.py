@@ -41,6 +41,7 @@ def main() -> None:
     updates, seconds = [*given, *DEFAULTS[len(given) :]]
     recipe = FinetuneConfig(
         freeze_updates=0, updates=updates, learning_rate=1e-4, batch_seconds=seconds,
+        max_seconds=min(30, seconds),
         mask_time_prob=0.3, mask_feature_prob=0.2, mask_feature_length=16, layerdrop=0.0,
         valid_every=updates,
     )  # fmt: skip

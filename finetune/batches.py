@@ -108,7 +108,7 @@ def _cut(ordered: NDArray[np.int64], lengths: NDArray[np.int64], room: int) -> l
 
 @dataclass(frozen=True, eq=False)
 class Updates(IterableDataset[Batch]):
-    """What updates number `first` to `last` hear, each in `accumulate` parts for each process.
+    """What updates number `first` to `last` hear, each in `accumulate` parts.
 
     An update's parts together weigh every one of its characters alike, however they are cut.
     """
@@ -124,11 +124,8 @@ class Updates(IterableDataset[Batch]):
         return (self.last - self.first) * self.recipe.accumulate
 
     def __iter__(self) -> Iterator[Batch]:
-        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-        rank = torch.distributed.get_rank() if distributed else 0
         for update in self._updates():
-            parts = self.parts(update)
-            yield from parts[rank :: self.recipe.processes]
+            yield from self.parts(update)
 
     def _updates(self) -> Iterator[list[int]]:
         """Utterances of every update from `first` on."""
@@ -142,8 +139,8 @@ class Updates(IterableDataset[Batch]):
             epoch += 1
 
     def parts(self, update: Sequence[int]) -> list[Batch]:
-        """An update's batches. Lightning and DDP take their mean: hence the factor."""
-        count = self.recipe.accumulate * self.recipe.processes
+        """An update's batches. Lightning takes the mean of their gradients: hence the factor."""
+        count = self.recipe.accumulate
         total = sum(len(self.clips.characters[k]) for k in update)
         batches = []
         for own in np.array_split(np.asarray(update), count):
@@ -165,9 +162,5 @@ class Heldout(IterableDataset[Batch]):
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-        rank, world = 0, 1
-        if distributed:
-            rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
-        for numbers in self.batches[rank::world]:
+        for numbers in self.batches:
             yield self.clips.batch(numbers, [1.0] * len(numbers))

@@ -8,10 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import pandas as pd
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from torch.utils.data import DataLoader
 
 from common import results
 from common.architecture import Blueprint, draw
@@ -20,7 +20,7 @@ from common.config import Config
 from common.encoder import Encoder, pick_device
 from common.records import StrataError
 from common.timing import Stopwatch, peak_memory_bytes
-from finetune.batches import Clips, Heldout, Updates
+from finetune.batches import Batch, Clips, Heldout, Updates
 from finetune.curves import plot_curves, print_curves
 from finetune.data import Part, frames_needed, read_parts, tell_unknown
 from finetune.decode import BeamSearch, beam_search
@@ -32,7 +32,7 @@ from finetune.reinit import Reinit, plan_reinit, reinitialise
 from finetune.report import Tested, print_scores, score_rows
 from finetune.scoring import score
 from finetune.text import Vocabulary, read_tokenizer
-from finetune.training import LAST, Length, fit, steps_done, trainer_of
+from finetune.training import LAST, Length, finish_tracking, quiet, steps_done, trainer_of
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,8 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
     shutil.rmtree(folder / "speech")
     title = f"{config.model.name}, {len(reinit.layers)} blocks re-initialised"
     show(folder, title, tested, [*paths, folder / HYPOTHESES, exported])
-    track(trainer, rows)
+    figures = zip(rows["metric"], rows["value"], strict=True)
+    finish_tracking(trainer, {f"test/{name}": float(value) for name, value in figures})
 
 
 def read_speech(config: Config, blueprint: Blueprint, folder: Path) -> Speech:
@@ -203,15 +204,20 @@ def train(
         checkpoint_minutes=recipe.checkpoint_minutes,
         gradient_clip=recipe.gradient_clip,
         accumulate=recipe.accumulate,
-        processes=recipe.processes,
     )
     trainer = trainer_of(config, length, folder, raw, callbacks_of(config, folder))
     own = prepared["train"]
     updates = Updates(own.clips, own.numbers, recipe, config.seed, done, recipe.updates)
     held = heldout(config, module, prepared["valid"], blueprint)
     if done < recipe.updates:
-        # Lightning moves it, to as many processes as there are.
-        fit(trainer, config, module.cpu().train(), updates, held, folder)
+        with quiet():
+            trainer.fit(
+                module.train(),  # from_pretrained gives it in eval mode: without masks
+                DataLoader[Batch](updates, batch_size=None),
+                DataLoader[Batch](held, batch_size=None),
+                ckpt_path=folder / LAST if done else None,
+                weights_only=True,
+            )
     best = torch.load(folder / BEST, weights_only=True, map_location="cpu")
     module.load_state_dict(best["state_dict"])
     return trainer, int(best["global_step"])
@@ -292,11 +298,3 @@ def probabilities(
         for k, number in enumerate(batch.numbers.tolist()):
             found[number] = scores[k, : frames[k]].cpu()
     return found
-
-
-def track(trainer: pl.Trainer, rows: pd.DataFrame) -> None:
-    """The test's figures, to wherever the curves went besides the folder."""
-    figures = {f"test/{row.metric}": float(row.value) for row in rows.itertuples()}
-    for logger in trainer.loggers[1:]:
-        logger.log_metrics(figures)
-        logger.finalize("success")

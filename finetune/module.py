@@ -87,7 +87,7 @@ class Recogniser(pl.LightningModule):
     def training_step(self, batch: Batch, number: int) -> torch.Tensor:
         """One batch; its number alone gives its random numbers, so that a resumed run agrees."""
         part = number % self.recipe.accumulate
-        rng = generator(self.seed, "update", self.global_step, part, self.global_rank)
+        rng = generator(self.seed, "update", self.global_step, part)
         torch.manual_seed(int(rng.integers(2**62)))
         np.random.seed(rng.integers(2**32, dtype=np.uint32))  # noqa: NPY002  transformers' masks
         loss = (self.losses(batch)[0] * batch.weights).sum()
@@ -116,9 +116,8 @@ class Recogniser(pl.LightningModule):
         self._counts[1] += float(batch.sizes.sum())
 
     def on_validation_epoch_end(self) -> None:
-        """Figures over all processes; the loss in nats a character, as in training."""
-        counts = self._counts.to(self.device, torch.float32)
-        nats, characters, errors, words = self.trainer.strategy.reduce(counts, reduce_op="sum")
+        """Figures of all utterances; the loss in nats a character, as in training."""
+        nats, characters, errors, words = self._counts.tolist()
         self.log("valid/loss", nats / characters, prog_bar=True)
         self.log("valid/wer", errors / words, prog_bar=True)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytorch_lightning as pl
 from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback
+from torch.utils.data import DataLoader
 
 from common.architecture import Blueprint, draw
 from common.config import Config, PretrainConfig
@@ -20,12 +21,12 @@ from common.results import git_commit, versions
 from common.seeding import generator
 from common.timing import Stopwatch, peak_memory_bytes
 from finetune.acoustics import check_geometry
-from finetune.crops import Crops
+from finetune.crops import Batch, Crops
 from finetune.curves import plot_curves, print_curves
 from finetune.export import export
 from finetune.objectives import Contrastive, MaskedUnits, Objective, build, objective_of
 from finetune.speech import Speech, prepare
-from finetune.training import LAST, Length, fit, steps_done, trainer_of
+from finetune.training import LAST, Length, finish_tracking, quiet, steps_done, trainer_of
 from finetune.units import acoustic_units, learnt_units, teacher_layer
 
 log = logging.getLogger(__name__)
@@ -141,7 +142,15 @@ def train(
     )
     snapshots = Snapshots(recipe, blueprint, folder)
     trainer = trainer_of(config, length, folder, raw, [snapshots])
-    fit(trainer, config, module, crops, held, folder)
+    with quiet():
+        trainer.fit(
+            module,
+            DataLoader[Batch](crops, batch_size=None),
+            DataLoader[Batch](held, batch_size=None),
+            ckpt_path=folder / LAST if done else None,
+            weights_only=True,
+        )
+    finish_tracking(trainer)
     return recipe.steps - done
 
 

@@ -13,12 +13,10 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger
-from pytorch_lightning.strategies import DDPStrategy, Strategy
-from torch.utils.data import DataLoader, IterableDataset
 
 from common.config import Config
 from common.encoder import pick_device
-from common.tracking import end_training, training_logger
+from common.tracking import training_logger
 
 LAST = "checkpoints/last.ckpt"
 
@@ -27,7 +25,7 @@ LAST = "checkpoints/last.ckpt"
 class Length:
     """How long a training is and how often it is looked at, in steps of the optimizer.
 
-    A step is `accumulate` batches on each of `processes`.
+    A step is `accumulate` batches.
     """
 
     steps: int
@@ -35,7 +33,6 @@ class Length:
     checkpoint_minutes: float
     gradient_clip: float
     accumulate: int = 1
-    processes: int = 1
 
 
 def trainer_of(
@@ -53,8 +50,7 @@ def trainer_of(
     )
     return pl.Trainer(
         accelerator={"cuda": "gpu"}.get(device.type, device.type),
-        devices=length.processes,
-        strategy=strategy_of(length.processes, device),
+        devices=1,
         precision="bf16-mixed" if config.precision == "bf16" else "32-true",
         max_steps=length.steps,
         max_epochs=-1,
@@ -88,40 +84,12 @@ class AfterUpdates(ModelCheckpoint):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 
-def strategy_of(processes: int, device: torch.device) -> Strategy | str:
-    """One process, or several that average their gradients.
-
-    They are spawned, so that what was prepared is not prepared again. Layer drop and a frozen
-    encoder leave parameters unused: DDP looks for them.
-    """
-    if processes == 1:
-        return "auto"
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    return DDPStrategy(
-        process_group_backend=backend, start_method="spawn", find_unused_parameters=True
-    )
-
-
-def fit(
-    trainer: pl.Trainer,
-    config: Config,
-    module: pl.LightningModule,
-    learn: IterableDataset[Any],
-    held: IterableDataset[Any],
-    folder: Path,
-) -> None:
-    """Train, from the last checkpoint where there is one; a W&B run ends with the training."""
-    try:
-        with quiet():
-            trainer.fit(
-                module,
-                DataLoader[Any](learn, batch_size=None),
-                DataLoader[Any](held, batch_size=None),
-                ckpt_path=folder / LAST if steps_done(folder) else None,
-                weights_only=True,
-            )
-    finally:
-        end_training(config.tracking)
+def finish_tracking(trainer: pl.Trainer, figures: Mapping[str, float] | None = None) -> None:
+    """Send last figures to the tracker, if there is one; end its run: each job has its own."""
+    trackers: list[Any] = trainer.loggers[1:]  # the first writes the folder's curves
+    for tracker in trackers:
+        tracker.log_metrics(dict(figures or {}))
+        tracker.experiment.finish()
 
 
 def steps_done(folder: Path) -> int:

@@ -27,7 +27,6 @@ from finetune.recordings import Recordings
 from finetune.schedule import tri_stage
 from finetune.scoring import count_errors
 from finetune.text import Vocabulary
-from finetune.training import strategy_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*is deprecated")
 
@@ -130,11 +129,11 @@ def test_an_update_weighs_its_characters_alike_however_it_is_cut(
     own = clips(tmp_path, vocabulary, texts, blueprint.front)
     module.eval()
     totals = []
-    for accumulate, processes in ((1, 1), (2, 1), (2, 2), (7, 1)):
-        cut = recipe(accumulate=accumulate, processes=processes)
+    for accumulate in (1, 2, 4, 7):
+        cut = recipe(accumulate=accumulate)
         updates = Updates(own, tuple(range(5)), cut, 0, 0, 1)
         batches = updates.parts(next(updates._updates()))
-        assert len(batches) == accumulate * processes
+        assert len(batches) == accumulate
         with torch.inference_mode():
             means = [float((module.losses(b)[0] * b.weights).sum()) for b in batches]
         totals.append(np.mean(means))
@@ -156,13 +155,6 @@ def test_the_rate_has_three_stages() -> None:
     rates = [tri_stage(s, 100, [0.1, 0.4, 0.5], 0.05) for s in (0, 5, 10, 49, 50, 75, 100, 200)]
     expected = [0.01, 0.505, 1, 1, 1, 0.05**0.5, 0.05, 0.05]
     assert rates == pytest.approx(expected)
-
-
-def test_several_processes_average_their_gradients() -> None:
-    assert strategy_of(1, torch.device("cpu")) == "auto"
-    strategy = strategy_of(2, torch.device("cpu"))
-    assert strategy._process_group_backend == "gloo"  # type: ignore[union-attr]
-    assert strategy._start_method == "spawn"  # type: ignore[union-attr]
 
 
 PITCH = {"A": 250, "B": 900, "C": 2500, " ": 0}  # Hz
