@@ -4,6 +4,7 @@ import logging
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -12,10 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from common.config import register, resolve
 from common.records import StrataError
+from common.steps import steps_of
 
 TASKS = {
     "analysis": "analysis.experiment",
     "cache": "analysis.inventory",
+    "ctc": "finetune.experiment",
     "growth": "analysis.growth",
     "pretrain": "finetune.pretrain",
 }
@@ -30,8 +33,10 @@ def main(cfg: DictConfig) -> None:
     try:
         config = resolve(cfg)
         run_dir = Path(HydraConfig.get().runtime.output_dir)
-        task = import_module(TASKS[config.task])  # only now: torch takes seconds to import
-        task.run(config, run_dir, OmegaConf.to_container(cfg, resolve=True))
+        raw: Any = OmegaConf.to_container(cfg, resolve=True)
+        for task, own, folder, own_raw in steps_of(config, run_dir, raw):
+            # Only now: torch takes seconds to import.
+            import_module(TASKS[task]).run(own, folder, own_raw)
     except StrataError as error:
         log.error("%s", error)
         if HydraConfig.get().mode == RunMode.MULTIRUN:

@@ -27,6 +27,7 @@ from common.analysis_config import (
     require,
 )
 from common.datasets.base import Dataset
+from common.finetune_config import FinetuneConfig, PartConfig
 from common.group_config import LayersConfig, ModelConfig, PathsConfig, TrackingConfig
 from common.metric import Metric
 from common.pretrain_config import PretrainConfig
@@ -35,6 +36,7 @@ from common.records import StrataError
 __all__ = [
     "AnalysisConfig",
     "Config",
+    "FinetuneConfig",
     "LayersConfig",
     "ModelConfig",
     "PathsConfig",
@@ -49,7 +51,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-TASKS = ("analysis", "cache", "pretrain", "growth")
+TASKS = ("analysis", "cache", "pretrain", "growth", "ctc", "steps")
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16"]
@@ -65,6 +67,8 @@ class Config:
 
     With `leave_out` an analysis that the dataset or the given paths do not allow is left out,
     with its reason, instead of being an error; `resolve` puts into `left_out` those that it knows.
+    `steps`, of the task `steps`: tasks by name, one after another, each in a folder of its name;
+    what follows a task that exports a model takes that model.
     """
 
     name: str = MISSING
@@ -88,6 +92,8 @@ class Config:
     leave_out: bool = False
     left_out: dict[str, str] = field(default_factory=dict)
     pretrain: PretrainConfig = MISSING
+    finetune: FinetuneConfig = MISSING
+    steps: dict[str, str] = field(default_factory=dict)
     snapshots: str | None = None
     tracking: TrackingConfig = MISSING
     paths: PathsConfig = MISSING
@@ -100,6 +106,8 @@ class Config:
         require("cache", self.cache, ("on", "off", "refresh"))
         if self.clear is not None:
             require("clear", self.clear, ("stale", "all"))
+        for name, task in self.steps.items():
+            require(f"steps.{name}", task, tuple(t for t in TASKS if t != "steps"))
 
 
 def register() -> None:
@@ -119,7 +127,8 @@ def resolve(cfg: DictConfig) -> Config:
         raise StrataError("snapshots=null: name the folder `snapshots` of a pretraining run")
     dataset = _dataset("dataset", config.dataset)
     _check_partitions(dataset, config)
-    if config.task in ("analysis", "growth") and not config.experiments:
+    tasks = (config.task, *config.steps.values())
+    if {"analysis", "growth"} & set(tasks) and not config.experiments:
         raise StrataError(f"experiment={config.name} mounts no analysis")
     experiments = {name: _member(name, own, config) for name, own in config.experiments.items()}
     metric = None if config.metric is None else _metric("metric", config.metric)
@@ -134,6 +143,7 @@ def resolve(cfg: DictConfig) -> Config:
         experiments=experiments,
         left_out=config.left_out | missing,
         pretrain=replace(config.pretrain, mix=mix),
+        finetune=_finetune(config.finetune),
     )
 
 
@@ -146,6 +156,16 @@ def _check_partitions(dataset: Dataset, config: Config) -> None:
                 replace(dataset, partition=partition or dataset.partition)
             except StrataError as error:
                 raise StrataError(f"experiments.{name}.{key}={partition}: {error}") from None
+
+
+def _finetune(recipe: FinetuneConfig) -> FinetuneConfig:
+    """A recipe with the datasets that it names constructed."""
+    parts: dict[str, PartConfig] = {
+        name: replace(part, dataset=_dataset(f"finetune.{name}.dataset", part.dataset))
+        for name in ("train", "valid", "test")
+        if (part := getattr(recipe, name)).dataset is not None
+    }
+    return replace(recipe, **parts)  # type: ignore[arg-type]
 
 
 def _dataset(key: str, node: object) -> Dataset:

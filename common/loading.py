@@ -25,7 +25,7 @@ def pretrained(blueprint: Blueprint) -> Any:
     asked = blueprint.checkpoint.asked
     files = blueprint.checkpoint.weights()
     try:
-        with hushed(), torch.random.fork_rng(devices=[]):
+        with quietly(), torch.random.fork_rng(devices=[]):
             model, info = AutoModel.from_pretrained(
                 blueprint.checkpoint.folder,
                 config=blueprint.config,
@@ -84,7 +84,7 @@ def _some(names: list[str]) -> str:
 
 
 @contextmanager
-def hushed() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """No progress bar and no report of missing heads: what matters is checked by Strata."""
     verbosity = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()

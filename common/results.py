@@ -31,6 +31,8 @@ NOT_IN_KEY = (
     "tracking",
     "paths",
     "pretrain",
+    "finetune",
+    "steps",
     "snapshots",
 )
 
@@ -79,11 +81,12 @@ def to_frame(rows: Sequence[Row]) -> pd.DataFrame:
 
 def read_results(folder: Path) -> pd.DataFrame:
     """The rows of a finished run; columns that an older run lacks have their defaults."""
-    frame = pd.read_csv(folder / RESULTS, dtype={"trial": "Int64", "control": "str"})
+    words = dict.fromkeys(("control", "layer", "part"), "str")
+    frame = pd.read_csv(folder / RESULTS, dtype={"trial": "Int64"} | words)
     for column, default in LATER_COLUMNS.items():
         if column not in frame:
             frame[column] = default
-    return frame.fillna({"control": ""})[[f.name for f in fields(Row)]]
+    return frame.fillna(dict.fromkeys(words, ""))[[f.name for f in fields(Row)]]
 
 
 def write_results(folder: Path, frame: pd.DataFrame, metadata: Mapping[str, object]) -> list[Path]:
@@ -212,9 +215,9 @@ def _cell(mean: float, std: float, best: bool) -> str:
     return f"{mean:.3f}{deviation}{'*' if best else ' '}"
 
 
-def config_key(raw: Mapping[str, Any]) -> str:
-    """Hash of the configuration, without what cannot change a number."""
-    kept = {key: value for key, value in raw.items() if key not in NOT_IN_KEY}
+def config_key(raw: Mapping[str, Any], own: Sequence[str] = ()) -> str:
+    """Hash of the configuration, without what cannot change a number; `own` keys of a task can."""
+    kept = {key: value for key, value in raw.items() if key not in NOT_IN_KEY or key in own}
     text = json.dumps(kept, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

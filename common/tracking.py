@@ -8,7 +8,7 @@ import pandas as pd
 
 from common.config import TrackingConfig
 from common.records import StrataError
-from common.results import best_of, own_figures, pairwise, summarise
+from common.results import best_of, own_figures, summarise
 
 
 def log_results(
@@ -56,7 +56,6 @@ def log_results(
 def _log_curves(run: Any, frame: pd.DataFrame) -> None:
     """A point per layer: T layers at 0, 1, …; C layers on curves of their own, at 1, 2, …."""
     summary = summarise(own_figures(frame))
-    matrices = pairwise(frame)  # a curve for each layer of the other model
     for part, curves in summary.groupby("part"):
         step = "layer" if part == "transformer" else f"{part}_layer"
         run.define_metric(step)
@@ -64,7 +63,6 @@ def _log_curves(run: Any, frame: pd.DataFrame) -> None:
             values: dict[str, object] = {step: int(str(index))}
             for point in points.itertuples():
                 name = f"{point.experiment}/{point.metric}"
-                name += f"/{point.target}" if point.experiment in matrices else ""
                 name = name if part == "transformer" else f"{name} ({part})"
                 run.define_metric(name, step_metric=step)
                 values[name] = float(point.mean)

@@ -7,13 +7,16 @@ from typing import Any
 import torch
 
 from common.checkpoint import PREPROCESSOR, Checkpoint
-from common.loading import hushed
+from common.loading import quietly
 
 
-def export(model: Any, checkpoint: Checkpoint, folder: Path, half: bool = False) -> Path:
+def export(
+    model: Any, checkpoint: Checkpoint, folder: Path, half: bool = False, tokenizer: Any = None
+) -> Path:
     """Write config, weights (safetensors, in half precision if asked) and feature extractor.
 
-    The folder appears whole or not at all.
+    With the tokenizer of a recogniser `pipeline("automatic-speech-recognition")` reads it too. The
+    folder appears whole or not at all.
     """
     partial = folder.with_name(f".part.{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
@@ -22,10 +25,12 @@ def export(model: Any, checkpoint: Checkpoint, folder: Path, half: bool = False)
         name: tensor.detach().to("cpu", dtype, copy=True).contiguous()
         for name, tensor in model.state_dict().items()
     }
-    with hushed():
+    with quietly():
         model.save_pretrained(partial, state_dict=weights)
     extractor = checkpoint.file(PREPROCESSOR)
     shutil.copyfile(extractor, partial / extractor.name)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)
     return folder

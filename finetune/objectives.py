@@ -20,7 +20,7 @@ from transformers import (
 
 from common.architecture import Blueprint
 from common.config import PretrainConfig
-from common.loading import hushed
+from common.loading import quietly
 from common.records import StrataError
 from common.seeding import generator
 from finetune.acoustics import DIM
@@ -242,7 +242,7 @@ def build(blueprint: Blueprint, recipe: PretrainConfig, seed: int) -> Objective:
 
 def _started(auto: Any, blueprint: Blueprint, start: str, how: Mapping[str, Any]) -> Any:
     """A model with all the weights of a folder, which must be of the same architecture."""
-    with hushed():
+    with quietly():
         model, info = auto.from_pretrained(
             Path(start).expanduser(),
             config=blueprint.config,

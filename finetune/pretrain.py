@@ -3,37 +3,30 @@
 import json
 import logging
 import shutil
-import sys
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from numpy.typing import NDArray
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.callbacks import Callback
 from torch.utils.data import DataLoader
 
 from common.architecture import Blueprint, draw
 from common.config import Config, PretrainConfig
-from common.encoder import pick_device
 from common.records import Corpus, StrataError
 from common.results import git_commit, versions
 from common.seeding import generator
 from common.timing import Stopwatch, peak_memory_bytes
-from common.tracking import training_logger
 from finetune.acoustics import check_geometry
 from finetune.crops import Batch, Crops
 from finetune.curves import plot_curves, print_curves
 from finetune.export import export
 from finetune.objectives import Contrastive, MaskedUnits, Objective, build, objective_of
 from finetune.speech import Speech, prepare
+from finetune.training import LAST, Length, finish_tracking, quiet, steps_done, trainer_of
 from finetune.units import acoustic_units, learnt_units, teacher_layer
 
 log = logging.getLogger(__name__)
@@ -134,23 +127,30 @@ def train(
 ) -> int:
     """Every step that is not done yet, with checkpoints, snapshots and curves; how many it were."""
     recipe = config.pretrain
-    last = folder / "checkpoints" / "last.ckpt"
-    done = int(torch.load(last, weights_only=True)["global_step"]) if last.is_file() else 0
+    done = steps_done(folder)
     if done:
-        log.info("going on from step %d of %s", done, last)
+        log.info("going on from step %d of %s", done, folder / LAST)
     learn, hold_out = divide(speech, recipe, config.seed)
     negatives = blueprint.config.num_negatives if isinstance(module, Contrastive) else 1
     crops = Crops(learn, recipe, blueprint.front, negatives, config.seed, done, recipe.steps)
     held = replace(crops, speech=hold_out, seed=config.seed + 1, first=0, last=VALID_BATCHES)
-    trainer = trainer_of(config, recipe, blueprint, folder, raw)
+    length = Length(
+        steps=recipe.steps,
+        valid_every=recipe.valid_every,
+        checkpoint_minutes=recipe.checkpoint_minutes,
+        gradient_clip=recipe.gradient_clip,
+    )
+    snapshots = Snapshots(recipe, blueprint, folder)
+    trainer = trainer_of(config, length, folder, raw, [snapshots])
     with quiet():
         trainer.fit(
             module,
             DataLoader[Batch](crops, batch_size=None),
             DataLoader[Batch](held, batch_size=None),
-            ckpt_path=last if done else None,
+            ckpt_path=folder / LAST if done else None,
             weights_only=True,
         )
+    finish_tracking(trainer)
     return recipe.steps - done
 
 
@@ -163,42 +163,6 @@ def divide(speech: Speech, recipe: PretrainConfig, seed: int) -> tuple[Speech, S
     held = np.zeros(n, dtype=bool)
     held[order[: max(1, round(recipe.valid_share * n))]] = True
     return speech.only(~held), speech.only(held)
-
-
-def trainer_of(
-    config: Config,
-    recipe: PretrainConfig,
-    blueprint: Blueprint,
-    folder: Path,
-    raw: Mapping[str, Any],
-) -> pl.Trainer:
-    """Lightning's trainer, with the run's device, precision, loggers and checkpoints."""
-    device = pick_device(config.device)
-    loggers: list[Logger] = [CSVLogger(folder, name="curves")]
-    tracker = training_logger(config.tracking, config.name, raw, folder)
-    checkpoints = ModelCheckpoint(
-        folder / "checkpoints",
-        filename="{step}",
-        save_last=True,
-        train_time_interval=timedelta(minutes=recipe.checkpoint_minutes),
-    )
-    return pl.Trainer(
-        accelerator={"cuda": "gpu"}.get(device.type, device.type),
-        devices=1,
-        precision="bf16-mixed" if config.precision == "bf16" else "32-true",
-        max_steps=recipe.steps,
-        max_epochs=-1,
-        gradient_clip_val=recipe.gradient_clip,
-        val_check_interval=recipe.valid_every,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        log_every_n_steps=min(50, recipe.valid_every),
-        logger=loggers if tracker is None else [*loggers, tracker],
-        callbacks=[checkpoints, Snapshots(recipe, blueprint, folder)],
-        enable_progress_bar=sys.stderr.isatty(),
-        enable_model_summary=False,
-        default_root_dir=folder,
-    )
 
 
 class Snapshots(Callback):
@@ -217,16 +181,3 @@ class Snapshots(Callback):
         if step in self.steps:
             self.folder.mkdir(exist_ok=True)
             export(pl_module.model, self.blueprint.checkpoint, self.folder / f"step_{step:06d}")
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without advice that does not apply: a batch takes milliseconds and is known by number."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*does not have many workers")
-        warnings.filterwarnings("ignore", ".*IterableDataset.*__len__")
-        warnings.filterwarnings("ignore", "The number of training batches .* logging interval")
-        warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before")
-        warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.* is deprecated")
-        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
-        yield

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from common.config import register, resolve
 from common.datasets.synthetic import Synthetic
 from common.results import METADATA, read_results
+from common.steps import steps_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -60,7 +61,9 @@ def execute(folder: Path, *overrides: str) -> Finished:
     cfg = composed(overrides)
     config = resolve(cfg)
     folder.mkdir(parents=True, exist_ok=True)
-    import_module(TASKS[config.task]).run(config, folder, OmegaConf.to_container(cfg, resolve=True))
+    raw = OmegaConf.to_container(cfg, resolve=True)
+    for task, own, place, own_raw in steps_of(config, folder, raw):
+        import_module(TASKS[task]).run(own, place, own_raw)
     return Finished(folder)
 
 

@@ -49,6 +49,24 @@ LACKING = {
     ("experiment", "spoken_sts"): ["target.path={tmp}"],
     ("experiment", "word_similarity"): ["target.path={tmp}"],
 }
+# Recipes for Libri-light's lists name a folder of their own.
+LACKING |= {
+    ("finetune", f"libri_{size}{kind}"): ["finetune.train.dataset.root={tmp}"]
+    for size in ("10m", "1h", "10h")
+    for kind in ("", "_large")
+} | {("finetune", "authors"): ["finetune.train.dataset.root={tmp}"]}
+LACKING[("dataset", "librilight")] = ["dataset.root={tmp}"]
+RECIPES = {  # peak rate, updates, time mask, channel mask, layer drop, encoder frozen for
+    "libri_10m": (5e-5, 13_000, 0.65, 0.25, 0.1, 10_000),
+    "libri_1h": (5e-5, 13_000, 0.65, 0.25, 0.1, 10_000),
+    "libri_10h": (5e-5, 20_000, 0.65, 0.5, 0.05, 10_000),
+    "libri_100h": (3e-5, 80_000, 0.65, 0.5, 0.1, 0),
+    "libri_10m_large": (1e-4, 13_000, 0.65, 0.25, 0.1, 10_000),
+    "libri_1h_large": (3e-4, 13_000, 0.75, 0.25, 0.1, 10_000),
+    "libri_10h_large": (1e-4, 20_000, 0.75, 0.25, 0.1, 10_000),
+    "libri_100h_large": (3e-5, 80_000, 0.5, 0.5, 0.1, 10_000),
+    "authors": (5e-5, 13_000, 0.075, 0.5, 0.0, 0),
+}
 KEYS = [field.name for field in fields(Config)]
 PHONE = ["experiment=cca_phone", "model=wav2vec2_tiny", "dataset=synthetic"]
 
@@ -75,6 +93,11 @@ def lacking(case: dict[str, str], tmp: Path) -> list[str]:
     return [override.format(tmp=tmp) for override in more]
 
 
+def libri_light(root: Path) -> None:
+    for folder in ("1h/0", "9h"):
+        (root / folder).mkdir(parents=True)
+
+
 # One configuration composes one option of every group: together they cover all of them. A metric
 # fits some experiments only.
 APART = ("analysis", "metric")
@@ -91,6 +114,7 @@ def test_every_option_of_every_group_composes_and_resolves(
 ) -> None:
     (tmp_path / "dev-clean").mkdir()  # librispeech_local and timit look for their partitions
     (tmp_path / "TRAIN").mkdir()
+    libri_light(tmp_path)
     overrides = [f"{group}={name}" for group, name in case.items()]
     config = resolved(*overrides, *lacking(case, tmp_path))
     assert isinstance(config.dataset, Dataset)
@@ -110,6 +134,30 @@ def families(hydra: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         name: resolved(f"experiment={name}", *more[name]).experiments[name].metric.family
         for name in ANALYSES
     }
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_are_fairseqs_and_bring_their_own_speech(name: str, tmp_path: Path) -> None:
+    libri_light(tmp_path)
+    more = lacking({"finetune": name}, tmp_path)
+    config = resolved("experiment=ctc", f"finetune={name}", *more)
+    own = config.finetune
+    assert RECIPES[name] == (
+        own.learning_rate, own.updates, own.mask_time_prob, own.mask_feature_prob, own.layerdrop,
+        own.freeze_updates,
+    )  # fmt: skip
+    assert (own.batch_seconds, own.activation_dropout, own.freeze_exclude_reinit) == (
+        1600,
+        0.1,
+        True,
+    )
+    assert (own.mask_time_length, own.mask_feature_length, own.eps) == (10, 64, 1e-8)
+    assert (own.betas, own.stages, own.final_scale) == ([0.9, 0.98], [0.1, 0.4, 0.5], 0.05)
+    assert own.train.dataset.__class__.__name__ == (
+        "LibriSpeech" if "100h" in name else "LibriLight"
+    )
+    assert (own.valid.partition, own.test.partition) == ("dev_other", "test_clean")
+    assert config.dataset == resolved("experiment=ctc").dataset
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -380,6 +428,16 @@ WRONG = {
     "pretrain.temperature=[1]": ["pretrain.temperature", "[first, last]"],
     "pretrain.teacher=tests": ["pretrain.teacher_layer=None", "give both"],
     "pretrain.start=no/where": ["pretrain.start=no/where", "snapshots"],
+    "finetune.updates=0": ["finetune.updates=0", "at least 1"],
+    "finetune.reinit_top=-1": ["finetune.reinit_top=-1", "at least 0"],
+    "finetune.reinit_layers=[C3]": ["finetune.reinit_layers", "C3", "T1"],
+    "finetune.subset=10": ["subset=10", "10m"],
+    "finetune.stages=[0.1,0.1]": ["finetune.stages", "[rising, holding, falling]"],
+    "finetune.max_seconds=90": ["finetune.max_seconds=90", "batch_seconds=48"],
+    "finetune.layerdrop=1": ["finetune.layerdrop=1", "below 1"],
+    "finetune.characters=words": ["finetune.characters=words", "text, checkpoint"],
+    "finetune.valid.speaker_share=2": ["finetune.valid.speaker_share=2", "below 1"],
+    "finetune.lm.path=/no/where.arpa": ["finetune.lm.path=/no/where.arpa", "no such file"],
     "tracking.mode=live": ["tracking.mode=live", "online, offline, disabled"],
 }
 
@@ -392,6 +450,11 @@ def test_a_value_out_of_range_is_told_with_its_key_and_what_would_be_right(overr
         resolve(config)
     for part in WRONG[override]:
         assert part in str(told.value)
+
+
+def test_a_step_is_a_task() -> None:
+    with pytest.raises(StrataError, match=r"steps\.after=sing: choose one of analysis"):
+        resolved("experiment=ctc_then_analyse", "steps.after=sing")
 
 
 def test_a_weight_is_for_a_dataset_of_the_mix() -> None:

@@ -1,7 +1,8 @@
-"""Download data: python -m common.datasets.download {librispeech,glove,agwe} --help.
+"""Download data: python -m common.datasets.download {librispeech,librilight,glove,agwe} --help.
 
 librispeech: audio from OpenSLR 12 and TextGrids from Zenodo record 2619474 (Lugosch et al.), both
-CC BY 4.0, unpacked as dataset=librispeech_local reads them. glove, agwe: tables of word vectors
+CC BY 4.0, unpacked as dataset=librispeech_local reads them. librilight: 10 min, 1 h and 10 h of it
+as Libri-light lists them (Kahn et al. 2020), with the audio. glove, agwe: tables of word vectors
 for target.path, kept zipped. Transfers resume, checksums are compared before anything is unpacked,
 and a folder appears under its name only when it is whole.
 """
@@ -12,11 +13,13 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import requests
 
 from common.datasets import word_vectors
+from common.datasets.librilight import FOLDER
 from common.datasets.librispeech_local import PARTITIONS, canonical
 from common.datasets.transfer import TIMEOUT, Remote, fetch, read_sums
 from common.records import StrataError
@@ -27,6 +30,12 @@ OPENSLR = (
     "https://openslr.elda.org/resources/12",
 )
 ZENODO = "https://zenodo.org/api/records/2619474"
+LIBRILIGHT = Remote(
+    "librispeech_finetuning.tgz",
+    ("https://dl.fbaipublicfiles.com/librilight/data/librispeech_finetuning.tgz",),
+    # As torchaudio checks it.
+    "sha256:5d1efdc777b548194d7e09ba89126e2188026df9fd57aa57eb14408d2b2342af",
+)
 
 # SHA-256 of OpenSLR's archives, as torchaudio has long checked them.
 SHA256 = {
@@ -158,11 +167,31 @@ def librispeech(
     return audio, alignments
 
 
+def librilight(root: Path, remote: Remote = LIBRILIGHT) -> Path:
+    """`root`/librispeech_finetuning, whole; what is there already stays as it is."""
+    folder = root / FOLDER
+    if folder.is_dir():
+        return folder
+    archive = fetch(remote, root / "archives")
+    scratch = _scratch(root, archive)
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(scratch, filter="data")
+        for part in ("1h", "9h"):
+            _require(scratch / FOLDER / part, archive)
+        (scratch / FOLDER).replace(folder)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise _broken(archive, error) from error
+    finally:
+        shutil.rmtree(scratch)
+    return folder
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; 1 on failure, with the reason on stderr."""
     options = _parser().parse_args(arguments)
     try:
-        print(_librispeech(options) if options.what == "librispeech" else _vectors(options))
+        print(ACTIONS.get(options.what, _vectors)(options))
     except StrataError as error:
         print(error, file=sys.stderr)
         return 1
@@ -180,6 +209,8 @@ def _parser() -> argparse.ArgumentParser:
     libri.add_argument("--partition", default="dev_clean", help=", ".join(PARTITIONS))
     libri.add_argument("--openslr", action="append", help="base URL of a mirror of OpenSLR 12")
     libri.add_argument("--zenodo", default=ZENODO, help="API URL of the alignments' record")
+    light = kinds.add_parser("librilight", help="10 min, 1 h, 10 h to fine-tune on")
+    light.add_argument("--url", help=f"another address, instead of {LIBRILIGHT.urls[0]}")
     for name, source in word_vectors.SOURCES.items():
         table = kinds.add_parser(name, help=source.what, description=source.what)
         table.add_argument("--url", help=f"another address, instead of {source.urls[0]}")
@@ -199,9 +230,18 @@ def _librispeech(options: argparse.Namespace) -> str:
     )
 
 
+def _librilight(options: argparse.Namespace) -> str:
+    remote = replace(LIBRILIGHT, urls=(options.url,)) if options.url else LIBRILIGHT
+    folder = librilight(options.root, remote)
+    return f"audio and text: {folder}\nuse: finetune=libri_10m finetune.train.dataset.root={folder}"
+
+
 def _vectors(options: argparse.Namespace) -> str:
     path = word_vectors.download(options.what, options.root, options.url)
     return f"vectors: {path}\nuse: experiment=cca_{options.what} target.path={path}"
+
+
+ACTIONS = {"librispeech": _librispeech, "librilight": _librilight}
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ class LibriSpeechLocal(Dataset):
         dropped: Counter[str] = Counter()
         audio_root, alignment_root = self._roots()
         pairs = files.pair(audio_root, alignment_root, dropped)
-        texts = _transcripts(audio_root)
+        texts = read_transcripts(audio_root)
         utterances = [
             _utterance(pair, texts, dropped) for pair in files.thin(pairs, self.limit, dropped)
         ]
@@ -94,7 +94,7 @@ def _partition_folder(key: str, value: str, folder: str) -> Path:
     )
 
 
-def _transcripts(root: Path) -> Mapping[str, str]:
+def read_transcripts(root: Path) -> Mapping[str, str]:
     """Utterance id -> text, from every chapter's .trans.txt ("84-121123-0000 GO DO YOU HEAR")."""
     texts = {}
     for path in files.list_files(root, lambda p: p.name.endswith(".trans.txt")):

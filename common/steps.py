@@ -1,0 +1,46 @@
+"""A run of several tasks, one after another: each reads the model that one before it exported."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from common.config import Config
+
+log = logging.getLogger(__name__)
+
+Step = tuple[str, Config, Path, Mapping[str, Any]]
+
+EXPORTED = "model"  # folder in which a task leaves the model that it made
+
+
+def steps_of(config: Config, folder: Path, raw: Mapping[str, Any]) -> Iterator[Step]:
+    """Task, configuration and folder of every step; a run of one task is one step.
+
+    The next step is asked for when the one before it has run.
+    """
+    if config.task != "steps":
+        yield config.task, config, folder, raw
+        return
+    for name, task in config.steps.items():
+        own = folder / name
+        own.mkdir(parents=True, exist_ok=True)
+        log.info("step %s: %s with %s", name, task, config.model.checkpoint)
+        yield task, replace(config, task=task), own, raw
+        if (own / EXPORTED).is_dir():
+            config, raw = _with_model(config, raw, own / EXPORTED, name)
+
+
+def _with_model(
+    config: Config, raw: Mapping[str, Any], model: Path, step: str
+) -> tuple[Config, Mapping[str, Any]]:
+    """The configuration of what follows a step that exported a model."""
+    keys = {
+        "name": f"{config.model.name}_{step}",
+        "checkpoint": str(model.resolve()),
+        "revision": "main",
+        "random_init": False,
+    }
+    following = replace(config.model, **keys)  # type: ignore[arg-type]
+    return replace(config, model=following), {**raw, "model": {**raw["model"], **keys}}

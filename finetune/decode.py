@@ -1,0 +1,159 @@
+"""From probabilities of characters to text: the best path, or a beam search with a word n-gram."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import product
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from common.finetune_config import LanguageModelConfig
+from common.records import StrataError
+from finetune.scoring import count_errors
+from finetune.text import SPACE, Vocabulary, normalise
+
+log = logging.getLogger(__name__)
+
+Probabilities = NDArray[np.float32]
+ARPA_UNIGRAMS, ARPA_SPECIAL = "\\1-grams:", ("<s>", "</s>", "<unk>")
+BEAM_TOKENS = 50  # characters that a hypothesis is tried with at every frame: in effect all
+BEAM_THRESHOLD = 50.0  # hypotheses that are less likely than the best by more are dropped
+
+
+def greedy(probabilities: Probabilities, vocabulary: Vocabulary) -> str:
+    """Text of the best token of every frame. `probabilities` (T, V), in logarithms."""
+    return vocabulary.decode(probabilities.argmax(1).tolist())
+
+
+@dataclass(frozen=True)
+class BeamSearch:
+    """Beam search by flashlight-text: words of a lexicon, weighed by a KenLM n-gram.
+
+    A hypothesis scores log p(characters) + weight * log10 p(words) + word_score * words.
+    """
+
+    recipe: LanguageModelConfig
+    vocabulary: Vocabulary
+    words: tuple[str, ...]
+
+    def decoder(self, weight: float, word_score: float) -> "Decoder":
+        """One with the n-gram's weight and the reward of a word given."""
+        from flashlight.lib.text.decoder import (
+            CriterionType,
+            LexiconDecoder,
+            LexiconDecoderOptions,
+            SmearingMode,
+            Trie,
+        )
+        from flashlight.lib.text.decoder.kenlm import KenLM
+        from flashlight.lib.text.dictionary import create_word_dict
+
+        vocabulary = self.vocabulary
+        space = vocabulary.tokens.index(SPACE)
+        spelt = {word: [*vocabulary.encode(word), space] for word in self.words}
+        dictionary = create_word_dict({word: [] for word in (*spelt, "<unk>")})
+        lm = KenLM(str(Path(str(self.recipe.path)).expanduser()), dictionary)
+        trie = Trie(len(vocabulary.tokens), space)
+        start = lm.start(False)
+        for word, numbers in spelt.items():
+            index = dictionary.get_index(word)
+            trie.insert(numbers, index, lm.score(start, index)[1])
+        trie.smear(SmearingMode.MAX)
+        options = LexiconDecoderOptions(
+            beam_size=self.recipe.beam,
+            beam_size_token=min(BEAM_TOKENS, len(vocabulary.tokens)),
+            beam_threshold=BEAM_THRESHOLD,
+            lm_weight=weight,
+            word_score=word_score,
+            unk_score=-inf,
+            sil_score=0.0,
+            log_add=False,
+            criterion_type=CriterionType.CTC,
+        )
+        unknown = dictionary.get_index("<unk>")
+        search = LexiconDecoder(options, trie, lm, space, vocabulary.blank, unknown, [], False)
+        return Decoder(search, dictionary, (trie, lm))
+
+    def tune(
+        self, probabilities: Sequence[Probabilities], references: Sequence[str]
+    ) -> tuple["Decoder", dict[str, float]]:
+        """The decoder with fewest word errors on validation, and what it was set to."""
+        best: tuple[int, Decoder, dict[str, float]] | None = None
+        grid = list(product(self.recipe.weights, self.recipe.word_scores))
+        for weight, word_score in tqdm(grid, desc="tuning the n-gram", disable=None):
+            decoder = self.decoder(weight, word_score)
+            texts = [decoder(one) for one in probabilities]
+            errors = sum(count_errors(r, t)[0] for r, t in zip(references, texts, strict=True))
+            if best is None or errors < best[0]:
+                best = errors, decoder, {"weight": weight, "word_score": word_score}
+        if best is None:
+            raise StrataError("finetune.lm.weights is empty: give one or more")
+        log.info("n-gram: %s, %d word errors on validation", best[2], best[0])
+        return best[1], best[2]
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A search that is set up; it keeps what flashlight-text only points to."""
+
+    search: Any
+    dictionary: Any
+    kept: tuple[Any, ...]
+
+    def __call__(self, probabilities: Probabilities) -> str:
+        """Words of the best hypothesis for (T, V) log probabilities."""
+        t, v = probabilities.shape
+        emissions = np.ascontiguousarray(probabilities, dtype=np.float32)
+        found = self.search.decode(emissions.ctypes.data, t, v)
+        words = [self.dictionary.get_entry(k) for k in found[0].words if k >= 0] if found else []
+        return " ".join(words)
+
+
+def read_lexicon(recipe: LanguageModelConfig) -> list[str]:
+    """Words that may be recognised: a file's lines, or the 1-grams of an ARPA file."""
+    if find_spec("flashlight") is None:
+        raise StrataError(
+            f"finetune.lm.path={recipe.path}: beam search needs the extra lm: "
+            "pip install 'strata[lm]'"
+        )
+    path = Path(recipe.lexicon or str(recipe.path)).expanduser()
+    lines = path.read_text(encoding="utf-8").splitlines()
+    words = lines if recipe.lexicon is not None else list(_unigrams(lines))
+    kept = list(dict.fromkeys(word for word in words if word and normalise(word) == word))
+    if not kept:
+        raise StrataError(
+            f"{path}: no words as transcripts are normalised (upper case, letters and '), of "
+            f"{len(words)} there. Train the n-gram on text of that form"
+        )
+    if len(kept) < len(words):
+        log.warning("%s: %d of %d words cannot be recognised: they are not upper-case letters, "
+                    "digits and '", path, len(words) - len(kept), len(words))  # fmt: skip
+    return kept
+
+
+def _unigrams(lines: Iterable[str]) -> Iterable[str]:
+    """Words of an ARPA file's 1-grams."""
+    inside = False
+    for line in lines:
+        if line.startswith("\\"):
+            inside = line.strip() == ARPA_UNIGRAMS
+        elif inside and line.strip() and (word := line.split("\t")[1]) not in ARPA_SPECIAL:
+            yield word
+
+
+def beam_search(recipe: LanguageModelConfig, vocabulary: Vocabulary) -> BeamSearch | None:
+    """The search that a recipe asks for, or None: words that cannot be spelt are left out."""
+    if recipe.path is None:
+        return None
+    words = read_lexicon(recipe)
+    spelt = tuple(word for word in words if not vocabulary.lacking([word]))
+    if len(spelt) < len(words):
+        log.warning("n-gram: %d of %d words have characters that the model cannot write",
+                    len(words) - len(spelt), len(words))  # fmt: skip
+    return BeamSearch(recipe, vocabulary, spelt)

@@ -1,0 +1,300 @@
+"""The task `ctc`: fine-tune for recognition, keep the best weights, score and export them."""
+
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from torch.utils.data import DataLoader
+
+from common import results
+from common.architecture import Blueprint, draw
+from common.checkpoint import revision_of
+from common.config import Config
+from common.encoder import Encoder, pick_device
+from common.records import StrataError
+from common.timing import Stopwatch, peak_memory_bytes
+from finetune.batches import Batch, Clips, Heldout, Updates
+from finetune.curves import plot_curves, print_curves
+from finetune.data import Part, frames_needed, read_parts, tell_unknown
+from finetune.decode import BeamSearch, beam_search
+from finetune.export import export
+from finetune.module import Recogniser
+from finetune.recogniser import check_recipe, configured, fresh_modules, load
+from finetune.recordings import record
+from finetune.reinit import Reinit, plan_reinit, reinitialise
+from finetune.report import Tested, print_scores, score_rows
+from finetune.scoring import score
+from finetune.text import Vocabulary, read_tokenizer
+from finetune.training import LAST, Length, finish_tracking, quiet, steps_done, trainer_of
+
+log = logging.getLogger(__name__)
+
+BEST = "checkpoints/best.ckpt"
+HYPOTHESES = "hypotheses.csv"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A part's speech, ready for batches; `numbers` of the utterances that can be used."""
+
+    part: Part
+    clips: Clips
+    numbers: tuple[int, ...]
+    dropped: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Speech:
+    """What is trained, validated and tested on, and how it is written down.
+
+    `tokenizer` is the checkpoint's own, or None; `unknown` counts characters that cannot be
+    written, by part.
+    """
+
+    parts: Mapping[str, Prepared]
+    vocabulary: Vocabulary
+    tokenizer: Any
+    search: BeamSearch | None
+    unknown: Mapping[str, Mapping[str, int]]
+
+    def describe(self) -> dict[str, object]:
+        """What was used and what was not, for the metadata."""
+        return {
+            "data": {
+                name: own.part.describe() | {"unreadable": dict(own.dropped)}
+                for name, own in self.parts.items()
+            },
+            "characters": list(self.vocabulary.tokens),
+            "unknown_characters": self.unknown,
+        }
+
+
+def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
+    """Fine-tune and score; run again in the same folder to go on after a kill."""
+    watch = Stopwatch()
+    blueprint = draw(config.model)
+    check_recipe(config.finetune, blueprint)
+    reinit = plan_reinit(config.finetune, config.model, blueprint)
+    with watch.stage("preparing"):
+        speech = read_speech(config, blueprint, folder)
+        module, drawn = build(config, blueprint, reinit, speech)
+    with watch.stage("training"):
+        trainer, best_update = train(config, module, speech.parts, blueprint, folder, raw)
+    with watch.stage("testing"):
+        tested = test(config, module, speech.parts, blueprint, speech.search)
+        tested.hypotheses.to_csv(folder / HYPOTHESES, index=False)
+    exported = export_recogniser(module, speech, blueprint, folder)
+    revision = revision_of(config.model, blueprint.checkpoint)
+    key = results.config_key(raw, own=("finetune",))
+    corpus = speech.parts["test"].part.corpus
+    rows = results.to_frame(score_rows(config, tested, corpus, revision, key))
+    metadata = {
+        "reinit": {"layers": list(reinit.layers), **drawn},
+        **speech.describe(),
+        "best_update": best_update,
+        "test": tested.describe(),
+        "seconds": {stage: round(seconds, 1) for stage, seconds in watch.seconds.items()},
+        "peak_memory_bytes": peak_memory_bytes(),
+        "versions": results.versions(),
+        "git_commit": results.git_commit(),
+        "config": raw,
+    }
+    paths = results.write_results(folder, rows, metadata)
+    shutil.rmtree(folder / "speech")
+    title = f"{config.model.name}, {len(reinit.layers)} blocks re-initialised"
+    show(folder, title, tested, [*paths, folder / HYPOTHESES, exported])
+    figures = zip(rows["metric"], rows["value"], strict=True)
+    finish_tracking(trainer, {f"test/{name}": float(value) for name, value in figures})
+
+
+def read_speech(config: Config, blueprint: Blueprint, folder: Path) -> Speech:
+    """List the three parts, settle the characters, then read all audio once."""
+    recipe = config.finetune
+    tokenizer = None
+    if recipe.characters == "checkpoint":
+        tokenizer = read_tokenizer(blueprint.checkpoint)
+    parts = read_parts(config, blueprint.description.layers[-1].geometry)
+    if tokenizer is None:
+        vocabulary = Vocabulary.of_text(parts["train"].texts)
+    else:
+        vocabulary = Vocabulary.of_tokenizer(tokenizer)
+    search = beam_search(recipe.lm, vocabulary)
+    unknown = tell_unknown(parts, vocabulary)
+    prepared = {
+        name: prepare(part, vocabulary, blueprint, folder / "speech")
+        for name, part in parts.items()
+    }
+    return Speech(prepared, vocabulary, tokenizer, search, unknown)
+
+
+def build(
+    config: Config, blueprint: Blueprint, reinit: Reinit, speech: Speech
+) -> tuple[Recogniser, dict[str, list[str]]]:
+    """The model with its fresh blocks and head, and the names of what was drawn."""
+    recipe = config.finetune
+    own = configured(recipe, blueprint, speech.vocabulary)
+    model, head = load(own, config.model, blueprint, speech.tokenizer is None, config.seed)
+    fresh = fresh_modules(model, reinit)
+    tensors = reinitialise(model, fresh, config.seed)
+    references = speech.parts["valid"].part.texts
+    module = Recogniser(model, fresh, blueprint, speech.vocabulary, recipe, references, config.seed)
+    return module, {"tensors": tensors, "head": head}
+
+
+def export_recogniser(
+    module: Recogniser, speech: Speech, blueprint: Blueprint, folder: Path
+) -> Path:
+    """The folder that transformers reads, with its tokenizer."""
+    with TemporaryDirectory() as scratch:
+        tokenizer = speech.tokenizer or speech.vocabulary.tokenizer(Path(scratch))
+        return export(module.model, blueprint.checkpoint, folder / "model", tokenizer=tokenizer)
+
+
+def show(folder: Path, title: str, tested: Tested, paths: Sequence[Path]) -> None:
+    """Print the curves' and the test's tables and where the files are."""
+    print_curves(folder, title)
+    print_scores(tested, title)
+    for path in (*paths, *plot_curves(folder, title)):
+        print(path)
+
+
+def prepare(part: Part, vocabulary: Vocabulary, blueprint: Blueprint, folder: Path) -> Prepared:
+    """Read a part's audio once; what cannot be read, or is shorter than listed, is left out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    recordings = record(part.utterances, part.corpus.fingerprint, folder / part.name)
+    geometry = blueprint.description.layers[-1].geometry
+    # In validation and test a short utterance costs errors, if it has a frame at all.
+    needed = frames_needed if part.name == "train" else (lambda _: 1)
+    frames = [geometry.n_frames(n) for n in recordings.lengths]
+    pairs = zip(frames, part.texts, strict=True)
+    numbers = [k for k, (n, text) in enumerate(pairs) if n >= needed(text)]
+    lost = len(frames) - len(numbers)
+    if lost:
+        log.warning("%s: %d utterances left out: unreadable or too short", part.name, lost)
+    if not numbers:
+        raise StrataError(f"finetune.{part.name}: none of {len(frames)} utterances can be read")
+    characters = tuple(tuple(vocabulary.encode(text)) for text in part.texts)
+    dropped = {"unreadable or too short": lost} if lost else {}
+    return Prepared(part, Clips(recordings, characters, blueprint.front), tuple(numbers), dropped)
+
+
+def train(
+    config: Config,
+    module: Recogniser,
+    prepared: Mapping[str, Prepared],
+    blueprint: Blueprint,
+    folder: Path,
+    raw: Mapping[str, Any],
+) -> tuple[pl.Trainer, int]:
+    """Every update that is not done yet; the module has the best weights afterwards."""
+    recipe = config.finetune
+    done = steps_done(folder)
+    if done:
+        log.info("going on from update %d of %s", done, folder / LAST)
+    length = Length(
+        steps=recipe.updates,
+        valid_every=min(recipe.valid_every, recipe.updates),
+        checkpoint_minutes=recipe.checkpoint_minutes,
+        gradient_clip=recipe.gradient_clip,
+        accumulate=recipe.accumulate,
+    )
+    trainer = trainer_of(config, length, folder, raw, callbacks_of(config, folder))
+    own = prepared["train"]
+    updates = Updates(own.clips, own.numbers, recipe, config.seed, done, recipe.updates)
+    held = heldout(config, module, prepared["valid"], blueprint)
+    if done < recipe.updates:
+        with quiet():
+            trainer.fit(
+                module.train(),  # from_pretrained gives it in eval mode: without masks
+                DataLoader[Batch](updates, batch_size=None),
+                DataLoader[Batch](held, batch_size=None),
+                ckpt_path=folder / LAST if done else None,
+                weights_only=True,
+            )
+    best = torch.load(folder / BEST, weights_only=True, map_location="cpu")
+    module.load_state_dict(best["state_dict"])
+    return trainer, int(best["global_step"])
+
+
+def callbacks_of(config: Config, folder: Path) -> list[Callback]:
+    """The best weights by word error rate, and an end where it does not fall any more."""
+    recipe = config.finetune
+    best = ModelCheckpoint(
+        folder / "checkpoints",
+        filename=Path(BEST).stem,
+        monitor="valid/wer",
+        mode="min",
+        save_weights_only=True,
+        enable_version_counter=False,
+    )
+    callbacks: list[Callback] = [best]
+    if recipe.patience is not None:
+        callbacks.append(EarlyStopping("valid/wer", mode="min", patience=recipe.patience))
+    return callbacks
+
+
+def heldout(
+    config: Config, module: Recogniser, prepared: Prepared, blueprint: Blueprint
+) -> Heldout:
+    """Batches in which every utterance has the frames that it has alone."""
+    device = pick_device(config.device)
+    encoder = Encoder(
+        module.model.base_model.to(device), blueprint, "fine-tuned", device, config.precision,
+        config.model.batch_size,
+    )  # fmt: skip
+    lengths = [prepared.clips.recordings.lengths[k] for k in prepared.numbers]
+    batches = encoder.batches(lengths)
+    return Heldout(
+        prepared.clips, tuple(tuple(prepared.numbers[k] for k in batch) for batch in batches)
+    )
+
+
+def test(
+    config: Config,
+    module: Recogniser,
+    prepared: Mapping[str, Prepared],
+    blueprint: Blueprint,
+    search: BeamSearch | None,
+) -> Tested:
+    """Hypotheses of the test set, greedy and with the n-gram if there is one."""
+    device = pick_device(config.device)
+    module.to(device).eval()
+    own = prepared["test"]
+    found = probabilities(config, module, own, blueprint)
+    texts = {k: module.vocabulary.decode(p.argmax(1).tolist()) for k, p in found.items()}
+    spoken = [own.part.utterances[k] for k in own.numbers]
+    identity = ([u.id for u in spoken], [u.speaker for u in spoken], [u.text for u in spoken])
+    table = score(*identity, [texts[k] for k in own.numbers])
+    if search is None:
+        return Tested(table, None, {})
+    valid = prepared["valid"]
+    tuning = probabilities(config, module, valid, blueprint)
+    decoder, chosen = search.tune(
+        [tuning[k].numpy() for k in valid.numbers],
+        [valid.part.utterances[k].text for k in valid.numbers],
+    )
+    with_lm = score(*identity, [decoder(found[k].numpy()) for k in own.numbers])
+    return Tested(table, with_lm, chosen)
+
+
+@torch.inference_mode()
+def probabilities(
+    config: Config, module: Recogniser, prepared: Prepared, blueprint: Blueprint
+) -> dict[int, torch.Tensor]:
+    """Log probabilities (T, V) of every utterance, by its number, unpadded where it matters."""
+    device = pick_device(config.device)
+    module.eval()
+    found = {}
+    for batch in heldout(config, module, prepared, blueprint):
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            scores, frames = module.log_probabilities(batch.to(device))
+        for k, number in enumerate(batch.numbers.tolist()):
+            found[number] = scores[k, : frames[k]].cpu()
+    return found

@@ -1,0 +1,119 @@
+"""A pretrained encoder with a head for characters: known from its description, then loaded."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import MODEL_FOR_CTC_MAPPING, AutoModelForCTC
+
+from common.architecture import Blueprint
+from common.config import FinetuneConfig, ModelConfig
+from common.finetune_config import DROPOUTS
+from common.loading import NO_LAYER_NEEDS, quietly
+from common.records import StrataError
+from finetune.reinit import Reinit, reinitialise
+from finetune.text import Vocabulary
+
+
+def check_recipe(recipe: FinetuneConfig, blueprint: Blueprint) -> None:
+    """Refuse, before any weights are read, what this model cannot do."""
+    config, asked = blueprint.config, blueprint.checkpoint.asked
+    if type(config) not in MODEL_FOR_CTC_MAPPING:
+        raise StrataError(
+            f"{asked}: transformers has no CTC model for a {config.model_type}. It has them for "
+            "wav2vec 2.0, HuBERT, WavLM, data2vec, XLS-R, UniSpeech, SEW, Conformer and w2v-BERT: "
+            "use one of these"
+        )
+    if recipe.mask_feature_prob and recipe.mask_feature_length >= config.hidden_size:
+        raise StrataError(
+            f"finetune.mask_feature_length={recipe.mask_feature_length}: {asked} has "
+            f"{config.hidden_size} channels; use fewer, or finetune.mask_feature_prob=0"
+        )
+
+
+def configured(recipe: FinetuneConfig, blueprint: Blueprint, vocabulary: Vocabulary) -> Any:
+    """The model's configuration with the recipe's masks and dropout, and the head's size."""
+    config = type(blueprint.config).from_dict(blueprint.config.to_dict())
+    special = {"<s>": "bos_token_id", "</s>": "eos_token_id"}
+    numbers = {key: n for n, t in enumerate(vocabulary.tokens) if (key := special.get(t))}
+    config.update(
+        {
+            "architectures": None,
+            "vocab_size": len(vocabulary.tokens),
+            "pad_token_id": vocabulary.blank,
+            **numbers,
+            "ctc_zero_infinity": True,
+            "ctc_loss_reduction": "mean",
+            "apply_spec_augment": True,
+            "mask_time_prob": recipe.mask_time_prob,
+            "mask_time_length": recipe.mask_time_length,
+            "mask_feature_prob": recipe.mask_feature_prob,
+            "mask_feature_length": recipe.mask_feature_length,
+            "layerdrop": recipe.layerdrop,
+            **{f"{part}_dropout": getattr(recipe, f"{part}_dropout") for part in DROPOUTS},
+        }
+    )
+    return config
+
+
+def load(
+    config: Any, model: ModelConfig, blueprint: Blueprint, fresh_head: bool, seed: int
+) -> tuple[Any, list[str]]:
+    """The model, and the names of a head's tensors that were drawn from `seed`."""
+    if model.random_init:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(model.init_seed)
+            loaded = AutoModelForCTC.from_config(config, dtype=torch.float32)
+    else:
+        loaded = _pretrained(config, blueprint, fresh_head)
+    if not fresh_head:
+        return loaded, []
+    return loaded, reinitialise(loaded, heads(loaded), seed)
+
+
+def _pretrained(config: Any, blueprint: Blueprint, fresh_head: bool) -> Any:
+    """Every weight of the encoder from the checkpoint; one that lacks is an error."""
+    asked = blueprint.checkpoint.asked
+    blueprint.checkpoint.weights()
+    with quietly(), torch.random.fork_rng(devices=[]):
+        try:
+            model, info = AutoModelForCTC.from_pretrained(
+                blueprint.checkpoint.folder,
+                config=config,
+                dtype=torch.float32,
+                local_files_only=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=fresh_head,
+                output_loading_info=True,
+            )
+        except Exception as error:
+            # Damaged files raise safetensors', pickle's, zipfile's or torch's own classes.
+            raise StrataError(
+                f"{asked}: the weights cannot be read ({type(error).__name__}: {error}). A file "
+                "may be cut short, or belong to another config.json: get it again"
+            ) from error
+    prefix = f"{model.base_model_prefix}."
+    absent = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+    lacking = sorted(
+        n
+        for n in absent
+        if (n.startswith(prefix) or not fresh_head)
+        and not n.removeprefix(prefix).startswith(NO_LAYER_NEEDS)
+    )
+    if lacking:
+        raise StrataError(
+            f"{asked}: the checkpoint lacks {len(lacking)} weights ({', '.join(lacking[:5])}), "
+            "which would stay random: it is incomplete, or has no head for its own characters "
+            "(finetune.characters=text gives it a new one)"
+        )
+    return model
+
+
+def heads(model: Any) -> list[nn.Module]:
+    """What stands beside the encoder: the linear map to characters."""
+    return [m for name, m in model.named_children() if name != model.base_model_prefix]
+
+
+def fresh_modules(model: Any, reinit: Reinit) -> list[nn.Module]:
+    """The modules of the encoder that are to be drawn anew."""
+    return [model.base_model.get_submodule(name) for name in reinit.modules]

@@ -1,0 +1,81 @@
+"""Word and character error rates, of every utterance and of all, with an interval."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jiwer
+import numpy as np
+import pandas as pd
+
+from common.seeding import generator
+
+RESAMPLES = 2_000
+FEWEST_SPEAKERS = 5
+
+
+@dataclass(frozen=True)
+class ErrorRate:
+    """A rate, how many units it is of, and a 95 % bootstrap interval over what was resampled."""
+
+    value: float
+    n: int
+    low: float
+    high: float
+    resampled: str
+
+
+def count_errors(reference: str, hypothesis: str) -> tuple[int, int]:
+    """Word errors, and words of the reference, which has one or more."""
+    out = jiwer.process_words(reference, hypothesis)
+    return _errors(out), _units(out)
+
+
+def _errors(out: jiwer.WordOutput | jiwer.CharacterOutput) -> int:
+    return out.substitutions + out.deletions + out.insertions
+
+
+def _units(out: jiwer.WordOutput | jiwer.CharacterOutput) -> int:
+    return out.hits + out.substitutions + out.deletions
+
+
+def score(
+    ids: Sequence[str], speakers: Sequence[str], references: Sequence[str], texts: Sequence[str]
+) -> pd.DataFrame:
+    """A line for each utterance: reference, hypothesis, errors, words, characters and rates."""
+    lines = []
+    for id, speaker, reference, text in zip(ids, speakers, references, texts, strict=True):
+        words = jiwer.process_words(reference, text)
+        characters = jiwer.process_characters(reference, text)
+        lines.append(
+            {
+                "id": id,
+                "speaker": speaker,
+                "reference": reference,
+                "hypothesis": text,
+                "word_errors": _errors(words),
+                "words": _units(words),
+                "character_errors": _errors(characters),
+                "characters": _units(characters),
+                "wer": words.wer,
+                "cer": characters.cer,
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def error_rate(table: pd.DataFrame, unit: str, seed: int) -> ErrorRate:
+    """Rate of a table by `score`, of its "word" or "character" errors.
+
+    Speakers are resampled, with all their utterances: errors of one voice go together, and over
+    utterances the interval would be too narrow. With fewer than five speakers, utterances are.
+    """
+    errors, units = table[f"{unit}_errors"].to_numpy(), table[f"{unit}s"].to_numpy()
+    speakers = table["speaker"].astype("category").cat.codes.to_numpy()
+    resampled = "speakers" if speakers.max() + 1 >= FEWEST_SPEAKERS else "utterances"
+    groups = speakers if resampled == "speakers" else np.arange(len(table))
+    sums = np.stack([np.bincount(groups, errors), np.bincount(groups, units)])  # (2, g)
+    _, g = sums.shape
+    drawn = generator(seed, "bootstrap").integers(g, size=(RESAMPLES, g))
+    rates = np.divide(*sums[:, drawn].sum(-1))
+    low, high = np.quantile(rates, [0.025, 0.975])
+    return ErrorRate(errors.sum() / units.sum(), int(units.sum()), low, high, resampled)

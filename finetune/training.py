@@ -1,0 +1,112 @@
+"""Lightning's trainer as every training here has it: device, precision, loggers, checkpoints."""
+
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger, Logger
+
+from common.config import Config
+from common.encoder import pick_device
+from common.tracking import training_logger
+
+LAST = "checkpoints/last.ckpt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Length:
+    """How long a training is and how often it is looked at, in steps of the optimizer.
+
+    A step is `accumulate` batches.
+    """
+
+    steps: int
+    valid_every: int
+    checkpoint_minutes: float
+    gradient_clip: float
+    accumulate: int = 1
+
+
+def trainer_of(
+    config: Config, length: Length, folder: Path, raw: Mapping[str, Any], own: Sequence[Callback]
+) -> pl.Trainer:
+    """A trainer with the callbacks of its own training, and a checkpoint to go on from."""
+    device = pick_device(config.device)
+    loggers: list[Logger] = [CSVLogger(folder, name="curves")]
+    tracker = training_logger(config.tracking, config.name, raw, folder)
+    checkpoints = AfterUpdates(
+        folder / "checkpoints",
+        filename="{step}",
+        save_last=True,
+        train_time_interval=timedelta(minutes=length.checkpoint_minutes),
+    )
+    return pl.Trainer(
+        accelerator={"cuda": "gpu"}.get(device.type, device.type),
+        devices=1,
+        precision="bf16-mixed" if config.precision == "bf16" else "32-true",
+        max_steps=length.steps,
+        max_epochs=-1,
+        gradient_clip_val=length.gradient_clip or None,
+        accumulate_grad_batches=length.accumulate,
+        val_check_interval=length.valid_every * length.accumulate,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        log_every_n_steps=min(50, length.valid_every),
+        logger=loggers if tracker is None else [*loggers, tracker],
+        callbacks=[checkpoints, *own],
+        enable_progress_bar=sys.stderr.isatty(),
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+
+
+class AfterUpdates(ModelCheckpoint):
+    """A checkpoint now and then, never between the parts of an update: their sum is not kept."""
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Save if it is time and the update is made."""
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+
+def finish_tracking(trainer: pl.Trainer, figures: Mapping[str, float] | None = None) -> None:
+    """Send last figures to the tracker, if there is one; end its run: each job has its own."""
+    trackers: list[Any] = trainer.loggers[1:]  # the first writes the folder's curves
+    for tracker in trackers:
+        tracker.log_metrics(dict(figures or {}))
+        tracker.experiment.finish()
+
+
+def steps_done(folder: Path) -> int:
+    """Steps of the checkpoint that a training would go on from; 0 without one."""
+    last = folder / LAST
+    return int(torch.load(last, weights_only=True)["global_step"]) if last.is_file() else 0
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without advice that does not apply: a batch takes milliseconds and is known by number."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*does not have many workers")
+        warnings.filterwarnings("ignore", ".*IterableDataset.*__len__")
+        warnings.filterwarnings("ignore", "The number of training batches .* logging interval")
+        warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before")
+        warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.* is deprecated")
+        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+        warnings.filterwarnings("ignore", ".*epoch_loop.val_loop.*deprecated")
+        yield
