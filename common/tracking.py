@@ -87,8 +87,13 @@ def training_logger(
     """Lightning's W&B logger for the curves of a training, or None."""
     if tracking.backend == "none":
         return None
+    import wandb
     from pytorch_lightning.loggers import WandbLogger
 
+    if (
+        wandb.run is not None
+    ):  # of an earlier job of this process that failed: not to be gone on with
+        wandb.run.finish()
     return WandbLogger(
         name=name,
         save_dir=folder,
