@@ -71,7 +71,7 @@ def allocated(work: Callable[[], object]) -> float:
 
 
 def unread() -> Waveform:
-    raise NotImplementedError("frames are generated, there is no audio")
+    raise RuntimeError("frames are generated, there is no audio")
 
 
 def generated(utterances: int) -> Frames:

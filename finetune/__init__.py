@@ -1,1 +1,1 @@
-"""Training: pretraining of small models. Imports common, knows nothing of analysis."""
+"""Training: pretraining and CTC fine-tuning. Imports common, knows nothing of analysis."""
