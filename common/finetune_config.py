@@ -85,7 +85,8 @@ class FinetuneConfig:
     convolutions always do. `characters`: of the training `text`, or the `checkpoint`'s own.
 
     `updates` of Adam, by default with betas (0.9, 0.98); the rate rises over the first of the
-    `stages`, holds over the second, and falls to `final_scale` of the peak over the third. An
+    `stages`, holds over the second, and falls to `final_scale` of the peak over the third; the
+    map to characters has `head_factor` times the encoder's rate, since it starts from nothing. An
     update hears `batch_seconds` of audio, padding counted, in `accumulate` parts.
     `max_seconds`: longer utterances are not trained on. `mask_time_prob` and
     `mask_feature_prob` in Hugging Face's sense. Validation every `valid_every` updates; training
@@ -105,6 +106,7 @@ class FinetuneConfig:
     freeze_exclude_reinit: bool = True
     updates: int = MISSING
     learning_rate: float = MISSING
+    head_factor: float = 1.0
     stages: list[float] = field(default_factory=lambda: [0.1, 0.4, 0.5])
     final_scale: float = 0.05
     betas: list[float] = field(default_factory=lambda: [0.9, 0.98])
@@ -155,6 +157,8 @@ class FinetuneConfig:
             raise StrataError(
                 f"finetune.learning_rate={self.learning_rate}: use more than 0, up to 1"
             )
+        if not 0 < self.head_factor <= 1000:
+            raise StrataError(f"finetune.head_factor={self.head_factor}: use above 0, up to 1000")
         if len(self.stages) != 3 or min(self.stages) < 0 or abs(sum(self.stages) - 1) > 1e-6:
             raise StrataError(
                 f"finetune.stages={self.stages}: three parts of the training that make 1, "

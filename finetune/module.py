@@ -124,8 +124,14 @@ class Recogniser(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Adam, or AdamW where weights decay, over all that is ever trained."""
         recipe = self.recipe
+        encoder = {id(p) for p in self.model.base_model.parameters()}
+        trained = [p for p in self.parameters() if p.requires_grad]
+        head_rate = recipe.learning_rate * recipe.head_factor
         optimizer = torch.optim.AdamW(
-            [p for p in self.parameters() if p.requires_grad],
+            [
+                {"params": [p for p in trained if id(p) in encoder]},
+                {"params": [p for p in trained if id(p) not in encoder], "lr": head_rate},
+            ],
             lr=recipe.learning_rate,
             betas=(recipe.betas[0], recipe.betas[1]),
             eps=recipe.eps,

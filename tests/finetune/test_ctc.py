@@ -166,6 +166,15 @@ def sung(text: str) -> np.ndarray:
     return np.concatenate([0.3 * np.sin(2 * np.pi * PITCH[c] * time) for c in text])
 
 
+def test_the_map_to_characters_has_a_rate_of_its_own(models: dict[str, Path]) -> None:
+    keys = {"learning_rate": 3e-4, "head_factor": 20}
+    module, _, _ = module_of(models["wav2vec2_base"], ["SO IT GOES"], **keys)
+    encoder, head = module.configure_optimizers()["optimizer"].param_groups
+    assert {id(p) for p in head["params"]} == {id(p) for p in module.model.lm_head.parameters()}
+    assert (encoder["initial_lr"], head["initial_lr"]) == pytest.approx((3e-4, 6e-3))
+    assert len(encoder["params"]) + 2 == sum(p.requires_grad for p in module.parameters())
+
+
 def test_ten_utterances_are_learnt_by_heart(models: dict[str, Path], tmp_path: Path) -> None:
     texts = ["A B", "BA", "ABBA", "B", "AB A", "C A B", "CAB", "BAC", "C", "A C"]
     module, blueprint, vocabulary = module_of(
