@@ -90,7 +90,8 @@ class FinetuneConfig:
     update hears `batch_seconds` of audio, padding counted, in `accumulate` parts.
     `max_seconds`: longer utterances are not trained on. `mask_time_prob` and
     `mask_feature_prob` in Hugging Face's sense. Validation every `valid_every` updates; training
-    ends after `patience` of them without a better word error rate, and the best one is kept.
+    ends after `patience` of them without a better `monitor`, the word or character error rate
+    ("wer" or "cer"), and the best one is kept.
     """
 
     train: PartConfig = field(default_factory=PartConfig)
@@ -129,6 +130,7 @@ class FinetuneConfig:
     gradient_checkpointing: bool = False
     compile: bool = False
     valid_every: int = MISSING
+    monitor: str = "wer"
     patience: int | None = None
     checkpoint_minutes: float = 10.0
     lm: LanguageModelConfig = field(default_factory=LanguageModelConfig)
@@ -138,6 +140,7 @@ class FinetuneConfig:
             require_at_least(f"finetune.{key}", getattr(self, key), 1)
         for key in ("freeze_updates", "reinit_top", "mask_time_length", "mask_feature_length"):
             require_at_least(f"finetune.{key}", getattr(self, key), 0)
+        require("finetune.monitor", self.monitor, ("wer", "cer"))
         require("finetune.characters", self.characters, ("text", "checkpoint"))
         self._check_shares()
         self._check_optimisation()

@@ -224,19 +224,19 @@ def train(
 
 
 def callbacks_of(config: Config, folder: Path) -> list[Callback]:
-    """The best weights by word error rate, and an end where it does not fall any more."""
+    """The best weights by the error rate watched, and an end where it does not fall any more."""
     recipe = config.finetune
     best = ModelCheckpoint(
         folder / "checkpoints",
         filename=Path(BEST).stem,
-        monitor="valid/wer",
+        monitor=f"valid/{recipe.monitor}",
         mode="min",
         save_weights_only=True,
         enable_version_counter=False,
     )
     callbacks: list[Callback] = [best]
     if recipe.patience is not None:
-        callbacks.append(EarlyStopping("valid/wer", mode="min", patience=recipe.patience))
+        callbacks.append(EarlyStopping(best.monitor, mode="min", patience=recipe.patience))
     return callbacks
 
 

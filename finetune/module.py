@@ -16,7 +16,7 @@ from common.records import StrataError
 from common.seeding import generator
 from finetune.batches import Batch
 from finetune.schedule import tri_stage
-from finetune.scoring import count_errors
+from finetune.scoring import count_character_errors, count_errors
 from finetune.text import Vocabulary
 
 
@@ -56,7 +56,7 @@ class Recogniser(pl.LightningModule):
         ]
         # Outside the module's own dictionary: a compiled model is no second set of weights.
         self.__dict__["_heard"] = torch.compile(model, dynamic=True) if recipe.compile else model
-        self._counts: torch.Tensor = torch.zeros(4)
+        self._counts: torch.Tensor = torch.zeros(5)
 
     def log_probabilities(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Of every character (B, T, V), float32, and the number (B,) of frames that are audio."""
@@ -101,25 +101,26 @@ class Recogniser(pl.LightningModule):
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        """Count anew: nats, characters, errors, words."""
-        self._counts = torch.zeros(4, dtype=torch.float64)
+        """Count anew: nats, character errors, characters, word errors, words."""
+        self._counts = torch.zeros(5, dtype=torch.float64)
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        """Loss and greedy word errors of utterances that are never trained on."""
+        """Loss and greedy errors of utterances that are never trained on."""
         loss, probabilities, frames = self.losses(batch)
         best = probabilities.argmax(-1)
         for k, number in enumerate(batch.numbers.tolist()):
             text = self.vocabulary.decode(best[k, : frames[k]].tolist())
-            errors, words = count_errors(self.references[number], text)
-            self._counts += torch.tensor([0.0, 0.0, errors, words], dtype=torch.float64)
+            pair = self.references[number], text
+            counts = (*count_character_errors(*pair), *count_errors(*pair))
+            self._counts[1:] += torch.tensor(counts)
         self._counts[0] += float(loss.sum())
-        self._counts[1] += float(batch.sizes.sum())
 
     def on_validation_epoch_end(self) -> None:
         """Figures of all utterances; the loss in nats a character, as in training."""
-        nats, characters, errors, words = self._counts.tolist()
+        nats, character_errors, characters, word_errors, words = self._counts.tolist()
         self.log("valid/loss", nats / characters, prog_bar=True)
-        self.log("valid/wer", errors / words, prog_bar=True)
+        self.log("valid/cer", character_errors / characters, prog_bar=True)
+        self.log("valid/wer", word_errors / words, prog_bar=True)
 
     def configure_optimizers(self) -> Any:
         """Adam, or AdamW where weights decay, over all that is ever trained."""

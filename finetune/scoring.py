@@ -30,6 +30,12 @@ def count_errors(reference: str, hypothesis: str) -> tuple[int, int]:
     return _errors(out), _units(out)
 
 
+def count_character_errors(reference: str, hypothesis: str) -> tuple[int, int]:
+    """Character errors, and characters of the reference, spaces among them."""
+    out = jiwer.process_characters(reference, hypothesis)
+    return _errors(out), _units(out)
+
+
 def _errors(out: jiwer.WordOutput | jiwer.CharacterOutput) -> int:
     return out.substitutions + out.deletions + out.insertions
 

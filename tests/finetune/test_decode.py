@@ -7,7 +7,7 @@ import pytest
 from common.finetune_config import LanguageModelConfig
 from common.records import StrataError
 from finetune.decode import beam_search, greedy, read_lexicon
-from finetune.scoring import count_errors, error_rate, score
+from finetune.scoring import count_character_errors, count_errors, error_rate, score
 from finetune.text import Vocabulary
 
 ARPA = """\\data\\
@@ -85,6 +85,7 @@ def test_words_that_cannot_be_meant_are_told(
 def test_errors_are_edits() -> None:
     assert count_errors("A B C", "A X C D") == (2, 3)
     assert count_errors("A B", "") == (2, 2)
+    assert count_character_errors("AB C", "AC") == (2, 4)
     table = score(["1", "2"], ["s", "t"], ["A B", "AB"], ["A B", "AC X"])
     assert table["word_errors"].tolist() == [0, 2]
     assert table["character_errors"].tolist() == [0, 3]
