@@ -254,6 +254,8 @@ def test_a_run_on_other_data_under_the_same_name_is_left_out_and_told() -> None:
     first, second = frame(FALLING), frame(rows("cca_phone", UP_AND_DOWN[::-1], n=900))
     both = pd.concat([first, second.assign(run="second")])
     assert "cca_phone: left out second" in of("phonetic content", advise(both)).caveat
+    parts = [first[first["layer"] != "T5"], second[second["layer"] == "T5"].assign(run="second")]
+    assert "cca_phone: left out second" in of("phonetic content", advise(pd.concat(parts))).caveat
     again = pd.concat([first, first.assign(run="again")])
     assert of("phonetic content", advise(again)) == of("phonetic content", advise(first))
 
