@@ -18,6 +18,7 @@ OPTIONAL: Mapping[str, object] = {
     "reinit_top": pd.NA,
     "subset": "",
     "train_dataset": "",
+    "weighted": "",
 }
 
 
@@ -33,7 +34,8 @@ def advise(frame: pd.DataFrame) -> list[Advice]:
     if frame.empty:
         return []
     whole = frame.assign(**{k: v for k, v in OPTIONAL.items() if k not in frame})
-    whole = whole.fillna({"control": "", "part": "", "subset": "", "train_dataset": ""})
+    words = ("control", "part", "subset", "train_dataset", "weighted")
+    whole = whole.fillna(dict.fromkeys(words, ""))
     analysed = whole[whole["experiment"] != "ctc"]
     names = _names(analysed)
     said: list[Advice] = []

@@ -39,7 +39,8 @@ class Curve:
 
     `table`: draws (seed, sample, trial) down, layer indices across; NaN where one is missing.
     `controls`: such a table for each control there is. `left_out`: runs of the same name and seed
-    that scored other data or had other settings.
+    that scored other data or had other settings. `sides`: by which view's columns CCA weighed,
+    layer by layer, and "mel"; "" where the results do not say.
     """
 
     experiment: str
@@ -49,6 +50,7 @@ class Curve:
     table: pd.DataFrame
     controls: Mapping[str, pd.DataFrame]
     left_out: tuple[str, ...]
+    sides: Mapping[str, str]
 
     @cached_property
     def scores(self) -> Array:
@@ -78,8 +80,19 @@ class Curve:
 
     @property
     def mel_comparable(self) -> bool:
-        """Whether mel and a layer are weighed by the same side (see README: controls)."""
+        """Whether mel and a layer are weighed by the same side (see README: controls).
+
+        Where the results do not say by which, it is known of targets that are narrower than mel.
+        """
+        told = self.sides.get("mel", ""), self.sides[self.layers[self.best]]
+        if all(told):
+            return told[0] == told[1]
         return self.metric not in BY_COLUMNS or self.target in FEWER_THAN_MEL
+
+    @property
+    def layers_comparable(self) -> bool:
+        """Whether all its layers are weighed by the same side."""
+        return len({self.sides[layer] for layer in self.layers}) == 1
 
     @cached_property
     def compared(self) -> list[Control]:
@@ -117,8 +130,8 @@ def curves_of(frame: pd.DataFrame) -> Iterator[tuple[dict[str, str], Curve]]:
             continue
         names = dict(zip(STUDY, map(str, key), strict=True))
         alike, left_out = one_protocol(own)
-        controls = _controls(kept[~kept["run"].isin(left_out)], names)
-        yield names, _curve(names, alike, controls, left_out)
+        same = kept[~kept["run"].isin(left_out)]
+        yield names, _curve(names, alike, _control_rows(same, names), left_out)
 
 
 def one_protocol(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -145,8 +158,8 @@ def _go_together(one: pd.DataFrame, other: pd.DataFrame) -> bool:
     return bool(np.allclose(both["value"], both["value_other"], rtol=0, atol=SAME_SCORE))
 
 
-def _controls(kept: pd.DataFrame, names: Mapping[str, str]) -> dict[str, pd.DataFrame]:
-    """A table per control of a study; random weights have a revision of their own."""
+def _control_rows(kept: pd.DataFrame, names: Mapping[str, str]) -> dict[str, pd.DataFrame]:
+    """The rows of each control of a study; random weights have a revision of their own."""
     same = [name for name in STUDY if name != "revision"]
     rows = kept[np.logical_and.reduce([kept[k].astype(str) == names[k] for k in same])]
     found = {}
@@ -157,14 +170,14 @@ def _controls(kept: pd.DataFrame, names: Mapping[str, str]) -> dict[str, pd.Data
         if name != "mel":
             own = own[own["part"] == "transformer"]
         if len(own):
-            found[name] = _table(own)
+            found[name] = own
     return found
 
 
 def _curve(
     names: Mapping[str, str],
     own: pd.DataFrame,
-    controls: dict[str, pd.DataFrame],
+    controls: Mapping[str, pd.DataFrame],
     left_out: tuple[str, ...],
 ) -> Curve:
     table = _table(own)
@@ -175,9 +188,16 @@ def _curve(
         target=names["target"],
         layers=tuple(layers[k] for k in table.columns),
         table=table,
-        controls=controls,
+        controls={name: _table(rows) for name, rows in controls.items()},
         left_out=left_out,
+        sides=_sides(own) | _sides(controls.get("mel", own.iloc[:0])),
     )
+
+
+def _sides(rows: pd.DataFrame) -> dict[str, str]:
+    """Each layer's side; both, where its draws differ."""
+    sides = rows.groupby("layer")["weighted"].agg(lambda own: " and ".join(sorted(set(own))))
+    return {str(layer): str(side) for layer, side in sides.items()}
 
 
 def _table(rows: pd.DataFrame) -> pd.DataFrame:

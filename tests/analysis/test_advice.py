@@ -122,6 +122,23 @@ def test_mel_is_not_compared_where_the_views_are_weighed_on_different_sides() ->
     assert "by probe_word its best layer, T2, is not shown to know more than the mel" in told.claim
 
 
+@pytest.mark.parametrize(("side", "comparable"), [("layer", False), ("target", True)])
+def test_where_the_results_say_which_side_weighs_they_are_believed(
+    side: str, comparable: bool
+) -> None:
+    table = frame(
+        rows("cca_word", UP_AND_DOWN, target="word"),
+        rows("cca_word", [0.1], control="mel", target="word"),
+    )
+    mel = table["control"] == "mel"
+    told = advise(table.assign(weighted=np.where(mel, side, "target")))
+    own = of("word content", told)
+    assert ("Not held against mel" in own.caveat) != comparable
+    assert ("the mel filterbank 0.1" in own.numbers) == comparable
+    mixed = advise(table.assign(weighted=np.where(table["layer"] == "T0", "layer", "target")))
+    assert "not to be trusted" in of("word content", mixed).caveat
+
+
 def test_the_autoencoder_shape() -> None:
     shape = (1.0, 0.8, 0.5, 0.4, 0.6, 0.7)
     told = of("where content turns back", advise(frame(rows("cca_intra", shape, target="T0"))))
