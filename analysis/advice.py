@@ -12,6 +12,7 @@ from analysis.wording import Advice
 
 __all__ = ["Advice", "advise"]
 
+RANDOM = "random:"  # how the revision of random weights begins
 # Columns of the tidy frame that a plain results.csv lacks.
 OPTIONAL: Mapping[str, object] = {
     "run": "",
@@ -29,14 +30,16 @@ def advise(frame: pd.DataFrame) -> list[Advice]:
     and which layers cannot be told apart from there, where content turns back (only where that is
     beyond the noise), and how many top blocks to re-initialise; then how that did, where the frame
     holds fine-tunings with several `reinit_top`. Differences are paired over samples and trials
-    (`analysis.paired`). Secondary figures and scores that are missing are not looked at.
+    (`analysis.paired`). Secondary figures and scores that are missing are not looked at; nor are
+    models of random weights, which are something to hold others against.
     """
     if frame.empty:
         return []
     whole = frame.assign(**{k: v for k, v in OPTIONAL.items() if k not in frame})
     words = ("control", "part", "subset", "train_dataset", "weighted")
     whole = whole.fillna(dict.fromkeys(words, ""))
-    analysed = whole[whole["experiment"] != "ctc"]
+    untrained = whole["revision"].astype(str).str.startswith(RANDOM) & (whole["control"] == "")
+    analysed = whole[(whole["experiment"] != "ctc") & ~untrained]
     names = _names(analysed)
     said: list[Advice] = []
     suggestions = []

@@ -18,7 +18,7 @@ TOPICS: Mapping[str, tuple[str, ...]] = {
     "acoustic content": ("cca_mel",),
     "phonetic content": ("cca_phone", "probe_phone", "mi_phone"),
     "word content": ("cca_word", "probe_word", "mi_word", "word_discrimination"),
-    "meaning": ("cca_glove", "cca_semantic", "word_similarity", "spoken_sts"),
+    "semantic content": ("cca_glove", "cca_semantic", "word_similarity", "spoken_sts"),
 }
 
 

@@ -59,6 +59,9 @@ def suggest(
         "A rule of thumb: it counts drops that are beyond the noise, however small, so more data "
         "may raise it; try the neighbours too"
     ]
+    without = [c.experiment for c in used if not c.controls]
+    if without:
+        caveats.append(f"{listed(without)} has no controls beside it: run with controls=true")
     missing = [topic for topic, own in measured.items() if not any(map(_usable, own))]
     if missing:
         caveats.append(f"It rests on {names} alone: no usable measure of {listed(missing)}")
@@ -129,7 +132,9 @@ def tried(frame: pd.DataFrame, suggestions: Sequence[tuple[str, Suggestion]]) ->
     for (model, *key), sweep in rows.groupby(["model", *SWEEP], sort=False, dropna=False):
         if sweep["reinit_top"].nunique() < 2:
             continue
-        own = [one for name, one in suggestions if name == model]
+        revisions = set(sweep["revision"].astype(str))
+        own = [one for _, one in suggestions if {one.revision} == revisions]
+        own = own or [one for name, one in suggestions if name == model]
         parts = [str(part) for part in key]
         if not own:
             yield _trial(str(model), parts, sweep, None)

@@ -230,6 +230,9 @@ def test_a_sweep_of_other_weights_or_without_an_analysis() -> None:
     wer = {0: (0.5, 0.5), 1: (0.4, 0.4)}
     other = advise(pd.concat([frame(FALLING), ctc(wer, revision="r2")]))
     assert "different revisions" in of("re-initialisation, tried", other).caveat
+    renamed = frame(FALLING).assign(model="m [500 utterances]")  # the same weights
+    same = of("re-initialisation, tried", advise(pd.concat([renamed, ctc(wer)])))
+    assert "N = 2, was not tried" in same.claim
     (alone,) = advise(ctc(wer))
     assert "N = 1 is best; there is no suggestion" in alone.claim
     assert advise(ctc({0: (0.5, 0.5)})) == []
@@ -289,6 +292,12 @@ def test_models_with_other_weights_are_told_apart_by_their_runs() -> None:
     assert names == {"m [run]", "m [step_2]"}
 
 
+def test_random_weights_are_no_model_to_advise_on() -> None:
+    untrained = frame(rows("cca_phone", UP_AND_DOWN, model="untrained", revision="random:0:abc"))
+    assert advise(untrained) == []
+    assert {one.model for one in advise(pd.concat([untrained, frame(FALLING)]))} == {"m"}
+
+
 def test_every_sentence_is_one() -> None:
     told = advise(pd.concat([
         frame(
@@ -300,7 +309,7 @@ def test_every_sentence_is_one() -> None:
         ),
         ctc({0: (0.5, 0.4), 2: (0.6, 0.6)}),
     ]))  # fmt: skip
-    assert {one.topic for one in told} >= {"acoustic content", "meaning", "word content"}
+    assert {one.topic for one in told} >= {"acoustic content", "semantic content", "word content"}
     for one in told:
         for text in (one.claim, one.numbers, one.caveat):
             assert text.endswith(".")
