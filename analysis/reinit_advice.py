@@ -15,6 +15,7 @@ from analysis.wording import Advice, layer_numbers, listed, mean_and_deviation, 
 
 TOPIC = "re-initialisation"
 TRIED = "re-initialisation, tried"
+NOTHING_LEARNT = 0.9  # a WER above which a recogniser hardly recognises
 SWEEP = ["dataset", "partition", "train_dataset", "subset"]
 
 
@@ -61,7 +62,7 @@ def suggest(
     ]
     without = [c.experiment for c in used if not c.controls]
     if without:
-        caveats.append(f"{listed(without)} has no controls beside it: run with controls=true")
+        caveats.append(f"No controls beside {listed(without)}: run with controls=true")
     missing = [topic for topic, own in measured.items() if not any(map(_usable, own))]
     if missing:
         caveats.append(f"It rests on {names} alone: no usable measure of {listed(missing)}")
@@ -152,8 +153,7 @@ def _trial(
     best = int(wer.mean().idxmin())
     speech = " of ".join(filter(None, (subset, train_dataset))) or "its training speech"
     where = f"{model}, fine-tuned on {speech} and tested on {dataset}"
-    shown = sorted({0, best, *([suggestion.blocks] if suggestion else [])} & set(wer.columns))
-    numbers = [f"N = {n}: WER {_rate(wer[n])}" for n in shown]
+    numbers = [f"N = {n}: WER {_rate(wer[n])}" for n in wer.columns]
     caveats = ["The sweep's best N is picked on the scores that are told here, which flatters it"]
     if suggestion is None:
         claim = f"{where}: N = {best} is best; there is no suggestion to hold it against."
@@ -161,6 +161,8 @@ def _trial(
         claim, test = _verdict(where, wer, suggestion, best)
         numbers += test
         caveats += _revision_caveat(sweep, suggestion)
+    if wer.mean().min() > NOTHING_LEARNT:
+        caveats.insert(0, "With errors this many, little was learnt by any: do not compare")
     seeds = int(wer.notna().sum().min())
     if seeds < 2:
         caveats.append("With one seed, nothing says how much another seed would change")
@@ -183,7 +185,7 @@ def _verdict(
         return f"{told} cannot be judged, since N = 0 was not run; N = {best} is best.", lines
     if n == 0:
         if best == 0:
-            return f"{told} was the best of the sweep.", lines
+            return f"{told} had the lowest WER of the sweep.", lines
         return f"{told} did {_compare(wer, 0, best)} N = {best}, the sweep's best.", lines
     claim = f"{told} did {_compare(wer, n, 0)} re-initialising nothing"
     rest = "it is the sweep's best" if n == best else f"the sweep's best is N = {best}"

@@ -226,6 +226,14 @@ def test_a_suggestion_of_none_is_held_against_the_sweep_too() -> None:
     assert "N = 0 less N = 1: +9.9 points, lower in 0 of 3 paired seeds (p < 0.001)" in told.numbers
 
 
+def test_a_sweep_that_learnt_nothing_is_not_compared() -> None:
+    for lowest, silent in ((0.95, False), (0.5, True)):
+        sweep = ctc({0: (lowest, lowest), 2: (0.99, 0.99)})
+        tried = of("re-initialisation, tried", advise(pd.concat([frame(FALLING), sweep])))
+        assert ("do not compare" not in tried.caveat) == silent
+        assert "N = 2: WER 99.0 %" in tried.numbers
+
+
 def test_a_sweep_of_other_weights_or_without_an_analysis() -> None:
     wer = {0: (0.5, 0.5), 1: (0.4, 0.4)}
     other = advise(pd.concat([frame(FALLING), ctc(wer, revision="r2")]))
