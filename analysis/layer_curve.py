@@ -53,9 +53,22 @@ class Curve:
     sides: Mapping[str, str]
 
     @cached_property
+    def draws(self) -> pd.DataFrame:
+        """The draws that every layer has; equal scores throughout are one draw.
+
+        A corpus that is too small for several samples gives the same one again.
+        """
+        return self.table.dropna().drop_duplicates()
+
+    @cached_property
     def scores(self) -> Array:
-        """(draws, l): the draws that every layer has."""
-        return self.table.dropna().to_numpy(dtype=np.float64)
+        """(draws, l): their scores."""
+        return self.draws.to_numpy(dtype=np.float64)
+
+    @property
+    def alike_draws(self) -> int:
+        """Draws that gave the very scores of another."""
+        return len(self.table.dropna()) - len(self.scores)
 
     @cached_property
     def means(self) -> Array:
@@ -97,7 +110,7 @@ class Curve:
     @cached_property
     def compared(self) -> list[Control]:
         """The controls that the best layer can be held against, over the draws both have."""
-        own = self.table.iloc[:, self.best]
+        own = (self.draws if len(self.draws) else self.table).iloc[:, self.best]
         found = []
         for name, table in self.controls.items():
             if name == "mel" and not self.mel_comparable:

@@ -68,10 +68,11 @@ def _falls(topic: str, model: str, dataset: str, curves: Sequence[Curve]) -> Adv
     falling = [c for c in curves if c.against_best.told_apart[-1] and not c.unbeaten]
     if not falling:
         return None
-    steady = [c.experiment for c in curves if c not in falling and not c.unbeaten]
+    held = [c for c in curves if c.against_best.tested and not c.unbeaten]
+    steady = [c.experiment for c in held if c not in falling]
     caveats = common_caveats(falling)
     if steady:
-        caveats.insert(0, f"{listed(steady)} shows no fall beyond the noise")
+        caveats.insert(0, f"No fall beyond the noise by {listed(steady)}")
     return Advice(
         topic=TOPIC,
         model=model,

@@ -111,8 +111,8 @@ def common_caveats(curves: Sequence[Curve]) -> list[str]:
     if untested:
         said.append(
             f"{listed(untested)}: one score a layer (or none that all layers share), so nothing "
-            "says which differences, between layers or from controls, are noise; use "
-            "sampling.samples=3"
+            "says which differences, between layers or from controls, are noise; "
+            "several samples of enough data would"
         )
     few = [c.experiment for c in curves if c.against_best.tested and len(c.scores) < FEW_DRAWS]
     if few:
@@ -122,10 +122,17 @@ def common_caveats(curves: Sequence[Curve]) -> list[str]:
         )
     if any(c.alike and c.against_best.tested for c in curves):
         said.append("“Not told apart” does not mean equal: more samples may tell")
-    lost = [c for c in curves if len(c.table) > len(c.scores) and len(c.layers) > 1]
     said += [
-        f"{c.experiment}: {len(c.table) - len(c.scores)} draws lack a layer and were left out"
-        for c in lost
+        f"{c.experiment}: {c.alike_draws} draws scored to the last digit as another one did, so "
+        "they are the same data and count once"
+        for c in curves
+        if c.alike_draws
+    ]
+    lost = {c.experiment: len(c.table) - len(c.table.dropna()) for c in curves}
+    said += [
+        f"{name}: {count} draws lack a layer and were left out"
+        for name, count in lost.items()
+        if count
     ]
     said += [
         f"{c.experiment}: left out {listed(c.left_out)}, which has the same seed and name but "

@@ -265,6 +265,18 @@ def test_few_scores_a_layer_say_so() -> None:
     assert "6 needed" in of("re-initialisation", told).numbers
 
 
+def test_samples_that_are_the_same_data_count_once() -> None:
+    one = rows("word_discrimination", UP_AND_DOWN, (1, None), 0.0, metric="average_precision")
+    once = frame(one)
+    shuffled = rows("word_discrimination", [0.1] * 6, (3, None), control="shuffled_labels")
+    other = frame(shuffled).assign(metric="average_precision")
+    same = pd.concat([*(once.assign(sample=k) for k in range(3)), other])
+    own = of("word content", advise(same))
+    assert "at T2 by word_discrimination (untested)" in own.claim
+    assert "2 draws scored to the last digit as another one did" in own.caveat
+    assert "nothing says which differences" in own.caveat
+
+
 def test_one_layer_and_no_rows() -> None:
     told = advise(frame(rows("cca_phone", [0.5])))
     assert "at T0 by cca_phone (the only layer scored)" in of("phonetic content", told).claim
