@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from common.steps import steps_of
 TASKS = {
     "analysis": "analysis.experiment",
     "cache": "analysis.inventory",
+    "dashboard": "analysis.dashboard",
     "ctc": "finetune.experiment",
     "growth": "analysis.growth",
     "pretrain": "finetune.pretrain",
@@ -33,6 +35,9 @@ def main(cfg: DictConfig) -> None:
     try:
         config = resolve(cfg)
         run_dir = Path(HydraConfig.get().runtime.output_dir)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            sweep = Path(HydraConfig.get().sweep.dir)
+            config = replace(config, tracking=config.tracking.in_sweep(sweep))
         raw: Any = OmegaConf.to_container(cfg, resolve=True)
         for task, own, folder, own_raw in steps_of(config, run_dir, raw):
             # Only now: torch takes seconds to import.

@@ -28,7 +28,7 @@ from common.config import Config
 from common.pair_table import print_pairs
 from common.records import StrataError
 from common.timing import Stopwatch
-from common.tracking import log_results
+from common.tracking import log_results, run_name
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +101,6 @@ def publish(
         results.print_table(curves, title, left_out)
     for path in (*paths, *pictures):
         print(path)
-    tracked = log_results(config.tracking, config.name, raw, rows, metadata, folder, pictures)
+    tracked = log_results(config.tracking, run_name(config), raw, rows, metadata, folder, pictures)
     if tracked:
         print(tracked)

@@ -51,7 +51,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-TASKS = ("analysis", "cache", "pretrain", "growth", "ctc", "steps")
+TASKS = ("analysis", "cache", "pretrain", "growth", "ctc", "dashboard", "steps")
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16"]

@@ -1,7 +1,8 @@
 """The configuration of the groups `model`, `layers`, `tracking` and `paths` as types."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from omegaconf import MISSING
 
@@ -91,6 +92,10 @@ class TrackingConfig:
     def __post_init__(self) -> None:
         require("tracking", self.backend, ("none", "wandb"))
         require("tracking.mode", self.mode, ("online", "offline", "disabled"))
+
+    def in_sweep(self, sweep: Path) -> "TrackingConfig":
+        """The runs of a sweep share a group: the one asked for, or else the sweep's folder."""
+        return replace(self, group=self.group or sweep.name)
 
 
 @dataclass(kw_only=True)

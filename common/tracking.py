@@ -1,14 +1,44 @@
-"""Weights & Biases: one run per job, a curve over `layer` for each experiment."""
+"""Weights & Biases: one run per job, a curve over `layer` for each experiment.
 
+Every run holds the configuration, the code's commit, the datasets' fingerprints (in `metadata`) and
+its rows (the table `results`), so that a dashboard needs nothing but the runs.
+"""
+
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from common.config import TrackingConfig
+from common.config import Config, TrackingConfig
 from common.records import StrataError
-from common.results import best_of, own_figures, summarise
+from common.results import best_of, own_figures, pairwise, summarise
+
+LAYER = "layer"  # the x axis of a curve over the transformer's layers
+RESULTS = "results"  # the table of a run's rows
+WER = "test/wer"
+REINIT_TOP = "reinit_top"  # the x axis of WER
+
+
+def curve_name(experiment: str, metric: str, part: str = "transformer") -> str:
+    """The key of a curve: the same in every run, so that models lie on one panel."""
+    name = f"{experiment}/{metric}"
+    return name if part == "transformer" else f"{name} ({part})"
+
+
+def run_name(config: Config) -> str:
+    """What a run's curves are called where several models lie on one panel."""
+    name = f"{config.model.name} {config.name}"
+    if config.task != "ctc":
+        return name
+    return f"{name} {REINIT_TOP}={config.finetune.reinit_top} seed={config.seed}"
+
+
+def told(metadata: Mapping[str, object]) -> dict[str, Any]:
+    """Metadata as W&B keeps it: plain values, and the configuration once (a run has it anyway)."""
+    kept = {key: value for key, value in metadata.items() if key != "config"}
+    return dict(json.loads(json.dumps(kept, default=str)))
 
 
 def log_results(
@@ -33,7 +63,7 @@ def log_results(
             mode=tracking.mode,  # type: ignore[arg-type]
             name=name,
             dir=folder,
-            config=dict(raw) | {"metadata": dict(metadata)},
+            config=dict(raw) | {"metadata": told(metadata)},
             # A multirun's jobs share this process: each closes its run before the next one starts.
             reinit="finish_previous",
             settings=wandb.Settings(silent=True),
@@ -45,7 +75,7 @@ def log_results(
         ) from error
     with run:
         _log_curves(run, frame)
-        run.log({"results": wandb.Table(dataframe=frame.astype({"trial": "float64"}))})
+        _log_rows(run, frame)
         run.log({path.stem: wandb.Image(str(path)) for path in pictures if path.suffix == ".png"})
         run.summary.update(best_layers(frame))
         if tracking.mode == "online":
@@ -53,32 +83,65 @@ def log_results(
         return str(Path(run.dir).parent) if tracking.mode == "offline" else None
 
 
+def _log_rows(run: Any, frame: pd.DataFrame) -> None:
+    """Every row, as results.csv has them."""
+    import wandb
+
+    run.log({RESULTS: wandb.Table(dataframe=frame.astype({"trial": "float64"}))})
+
+
 def _log_curves(run: Any, frame: pd.DataFrame) -> None:
-    """A point per layer: T layers at 0, 1, …; C layers on curves of their own, at 1, 2, …."""
-    summary = summarise(own_figures(frame))
+    """A point per layer: T layers at 0, 1, …; C layers on curves of their own, at 1, 2, ….
+
+    Experiments that make a matrix, not a curve, are in the table and the pictures alone.
+    """
+    summary = summarise(own_figures(frame[~frame["experiment"].isin(pairwise(frame))]))
     for part, curves in summary.groupby("part"):
-        step = "layer" if part == "transformer" else f"{part}_layer"
+        step = LAYER if part == "transformer" else f"{part}_{LAYER}"
         run.define_metric(step)
         for index, points in curves.groupby("layer_index"):
             values: dict[str, object] = {step: int(str(index))}
             for point in points.itertuples():
-                name = f"{point.experiment}/{point.metric}"
-                name = name if part == "transformer" else f"{name} ({part})"
+                name = curve_name(point.experiment, point.metric, str(part))
                 run.define_metric(name, step_metric=step)
                 values[name] = float(point.mean)
             run.log(values)
 
 
 def best_layers(frame: pd.DataFrame) -> dict[str, object]:
-    """For every experiment its best layer and that layer's mean score."""
-    return {
-        key: value
-        for row in best_of(summarise(own_figures(frame))).itertuples()
-        for key, value in (
-            (f"{row.experiment}/best_layer", row.layer),
-            (f"{row.experiment}/best_score", float(row.mean)),
-        )
+    """For every experiment its best layer and that layer's mean score.
+
+    `best_block` is the best of the transformer's layers as a number, which a bar can show.
+    """
+    summary = summarise(own_figures(frame))
+    best: dict[str, object] = {}
+    for row in best_of(summary).itertuples():
+        best[f"{row.experiment}/best_layer"] = row.layer
+        best[f"{row.experiment}/best_score"] = float(row.mean)
+    for row in best_of(summary[summary["part"] == "transformer"]).itertuples():
+        best[f"{row.experiment}/best_block"] = int(row.layer_index)
+    return best
+
+
+def log_training(
+    run: Any,
+    metadata: Mapping[str, object],
+    frame: pd.DataFrame | None = None,
+    reinit_top: int | None = None,
+) -> None:
+    """What a training found, into its run: metadata, rows, and error rates over `reinit_top`."""
+    run.config.update({"metadata": told(metadata)}, allow_val_change=True)
+    if frame is None:
+        return
+    values: dict[str, float] = {
+        f"test/{metric}": float(value)
+        for metric, value in zip(frame["metric"], frame["value"], strict=True)
     }
+    run.define_metric(REINIT_TOP)
+    for name in values:
+        run.define_metric(name, step_metric=REINIT_TOP)
+    run.log(values | {REINIT_TOP: reinit_top or 0})
+    _log_rows(run, frame)
 
 
 def training_logger(

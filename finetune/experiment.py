@@ -110,8 +110,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
     shutil.rmtree(folder / "speech")
     title = f"{config.model.name}, {len(reinit.layers)} blocks re-initialised"
     show(folder, title, tested, [*paths, folder / HYPOTHESES, exported])
-    figures = zip(rows["metric"], rows["value"], strict=True)
-    finish_tracking(trainer, {f"test/{name}": float(value) for name, value in figures})
+    finish_tracking(trainer, metadata, rows, len(reinit.layers))
 
 
 def read_speech(config: Config, blueprint: Blueprint, folder: Path) -> Speech:

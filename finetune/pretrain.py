@@ -56,7 +56,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
         if isinstance(module, MaskedUnits):
             speech = speech.with_units(units_of(config, speech, folder / "speech"))
     with watch.stage("training"):
-        steps = train(config, module, speech, blueprint, folder, raw)
+        trainer, steps = train(config, module, speech, blueprint, folder, raw)
     model = export(module.model, blueprint.checkpoint, folder / "model", half=True)
     metadata = {
         "data": {name: corpus.describe() for name, corpus in corpora.items()},
@@ -74,6 +74,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
     print_curves(folder, config.model.name)
     for path in (model, folder / "metadata.json", *plot_curves(folder, config.model.name)):
         print(path)
+    finish_tracking(trainer, metadata)
 
 
 def read_corpora(config: Config, recipe: PretrainConfig) -> dict[str, Corpus]:
@@ -124,7 +125,7 @@ def train(
     blueprint: Blueprint,
     folder: Path,
     raw: Mapping[str, Any],
-) -> int:
+) -> tuple[pl.Trainer, int]:
     """Every step that is not done yet, with checkpoints, snapshots and curves; how many it were."""
     recipe = config.pretrain
     done = steps_done(folder)
@@ -150,8 +151,7 @@ def train(
             ckpt_path=folder / LAST if done else None,
             weights_only=True,
         )
-    finish_tracking(trainer)
-    return recipe.steps - done
+    return trainer, recipe.steps - done
 
 
 def divide(speech: Speech, recipe: PretrainConfig, seed: int) -> tuple[Speech, Speech]:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
@@ -16,7 +17,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 
 from common.config import Config
 from common.encoder import pick_device
-from common.tracking import training_logger
+from common.tracking import log_training, run_name, training_logger
 
 LAST = "checkpoints/last.ckpt"
 
@@ -41,7 +42,7 @@ def trainer_of(
     """A trainer with the callbacks of its own training, and a checkpoint to go on from."""
     device = pick_device(config.device)
     loggers: list[Logger] = [CSVLogger(folder, name="curves")]
-    tracker = training_logger(config.tracking, config.name, raw, folder)
+    tracker = training_logger(config.tracking, run_name(config), raw, folder)
     checkpoints = AfterUpdates(
         folder / "checkpoints",
         filename="{step}",
@@ -84,11 +85,16 @@ class AfterUpdates(ModelCheckpoint):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 
-def finish_tracking(trainer: pl.Trainer, figures: Mapping[str, float] | None = None) -> None:
-    """Send last figures to the tracker, if there is one; end its run: each job has its own."""
+def finish_tracking(
+    trainer: pl.Trainer,
+    metadata: Mapping[str, object],
+    rows: pd.DataFrame | None = None,
+    reinit_top: int | None = None,
+) -> None:
+    """Tell the tracker, if there is one, what was found; end its run: each job has its own."""
     trackers: list[Any] = trainer.loggers[1:]  # the first writes the folder's curves
     for tracker in trackers:
-        tracker.log_metrics(dict(figures or {}))
+        log_training(tracker.experiment, metadata, rows, reinit_top)
         tracker.experiment.finish()
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from running import ROOT, Finished, command, environment, execute, textgrids, write_corpus
+from wandb_files import API_KEY, files_with, offline_run
 
 from analysis.studies import VERSIONS
 from common.records import StrataError
@@ -332,11 +333,24 @@ def test_tracking_offline_leaves_a_run_beside_the_results(
 ) -> None:
     for name in ("CACHE", "CONFIG", "DATA", "ARTIFACT"):
         monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "home"))
+    monkeypatch.setenv("WANDB_API_KEY", API_KEY)
     wandb = ["tracking=wandb", "tracking.mode=offline"]
-    execute(tmp_path / "run", "experiment=cca_phone", *common, cache, *wandb)
-    (folder,) = (tmp_path / "run/wandb").glob("offline-run-*")
-    assert list(folder.glob("*.wandb"))
-    assert str(folder) in capsys.readouterr().out.splitlines()
+    done = execute(tmp_path / "run", "experiment=cca_phone", *common, cache, *wandb)
+    logged = offline_run(done.folder)
+    printed = capsys.readouterr()
+    assert str(logged.folder) in printed.out.splitlines()
+    # All that a dashboard needs is in the run: configuration, code, data and rows.
+    told = done.metadata
+    assert logged.run.display_name == f"{told['model']['name']} cca_phone"
+    assert logged.config["experiments"] == told["config"]["experiments"]
+    assert logged.config["metadata"]["git_commit"] == told["git_commit"]
+    assert logged.config["metadata"]["dataset"]["fingerprint"] == told["dataset"]["fingerprint"]
+    assert "config" not in logged.config["metadata"]
+    assert logged.rows["value"].tolist() == pytest.approx(done.rows["value"].tolist())
+    assert logged.rows["layer"].tolist() == done.rows["layer"].tolist()
+    assert API_KEY not in printed.out + printed.err
+    assert files_with(API_KEY, tmp_path) == []
+    assert files_with(told["git_commit"], done.folder)  # or the search above would find nothing
 
 
 # Sweeps.
@@ -357,6 +371,26 @@ def test_parallel_jobs_of_a_sweep_over_layers_share_one_forward_pass(
     curves = [job.curve("cca_phone") for job in jobs]
     expected = paper.curve("cca_phone")
     assert curves == [{layer: expected[layer]} for layer in ("T0", "T1", "T2")]
+
+
+def test_jobs_of_a_sweep_share_a_group_and_tell_no_key(
+    common: list[str], cache: str, tmp_path: Path
+) -> None:
+    sweep = ["layers=single", "layers.index=0,1", f"hydra.sweep.dir={tmp_path / 'my_sweep'}"]
+    done = command(
+        *("-m", "experiment=cca_phone", *common, cache, *sweep),
+        *("tracking=wandb", "tracking.mode=offline"),
+        WANDB_API_KEY=API_KEY,
+        **{f"WANDB_{name}_DIR": str(tmp_path) for name in ("CACHE", "CONFIG", "DATA", "ARTIFACT")},
+    )
+    assert done.returncode == 0, done.stderr
+    runs = [offline_run(tmp_path / "my_sweep" / job) for job in ("0", "1")]
+    assert [one.run.run_group for one in runs] == ["my_sweep", "my_sweep"]
+    assert [one.summary["layer"] for one in runs] == [0, 1]
+    assert {one.steps["cca_phone/pwcca"] for one in runs} == {"layer"}
+    assert list((tmp_path / "my_sweep").rglob("run.log"))
+    assert API_KEY not in done.stdout + done.stderr
+    assert files_with(API_KEY, tmp_path) == []
 
 
 def test_a_failed_job_of_a_serial_sweep_is_told_and_the_others_finish(

@@ -1,71 +1,20 @@
 """Runs logged to Weights & Biases without network, read back from the files that wandb writes."""
 
 import json
-import struct
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from time import sleep
 from typing import Any
 
 import pandas as pd
 import pytest
+from wandb_files import finished, offline_run, values
 
 from common.config import TrackingConfig
 from common.records import StrataError
 from common.results import Row, to_frame
 from common.tracking import best_layers, log_results
 
-HEADER = struct.Struct("<IHB")  # checksum, length, kind of a piece of a record
-BLOCK = 32 * 1024
 RAW = {"seed": 7, "model": {"name": "small"}, "experiments": {"cca_phone": {"unit": "phone"}}}
-
-
-def pieces(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """(kind, data) of the pieces of a LevelDB log, checksums verified."""
-    position = 7  # after ":W&B", a magic number and the format's version
-    while position + HEADER.size <= len(content):
-        left = BLOCK - position % BLOCK
-        if left < HEADER.size:
-            position += left
-            continue
-        checksum, length, kind = HEADER.unpack_from(content, position)
-        position += HEADER.size
-        data = content[position : position + length]
-        if len(data) < length:
-            return  # still being written
-        assert zlib.crc32(bytes([kind]) + data) == checksum
-        yield kind, data
-        position += length
-
-
-def finished(path: Path) -> list[Any]:
-    """Every record of a finished run's file: wandb's service writes it a little later."""
-    for _ in range(500):
-        found = records(path.read_bytes())
-        if any(record.HasField("exit") for record in found):
-            return found
-        sleep(0.02)
-    raise AssertionError(f"{path} was not finished within 10 s: {len(found)} records")
-
-
-def records(content: bytes) -> list[Any]:
-    """Every record so far, decoded by wandb's own message class."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    assert content.startswith(b":W&B")
-    found, whole = [], b""
-    for kind, data in pieces(content):
-        whole += data
-        if kind in (1, 4):  # full, or last of several
-            found.append(Record.FromString(whole))
-            whole = b""
-    return found
-
-
-def values(items: Sequence[Any]) -> dict[str, Any]:
-    """Keys and values of a message's items."""
-    return {".".join(i.nested_key) or i.key: json.loads(i.value_json) for i in items}
 
 
 def scores() -> pd.DataFrame:
@@ -174,6 +123,7 @@ def test_the_summary_names_the_best_layer_and_its_score(logged: list[Any]) -> No
         summary |= values(record.summary.update)
     assert summary["cca_phone/best_layer"] == "T1"
     assert summary["cca_phone/best_score"] == pytest.approx(0.4)
+    assert (summary["cca_phone/best_block"], summary["cca_mel/best_block"]) == (1, 2)
     assert summary["cca_mel/best_layer"] == best_layers(scores())["cca_mel/best_layer"] == "C1"
 
 
@@ -219,6 +169,23 @@ def test_online_without_login_says_how_to_go_on(
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     with pytest.raises(StrataError, match=r"tracking\.mode=offline"):
         log(tmp_path / "run", mode="online")
+
+
+def test_a_matrix_of_layers_is_no_curve(quiet: None, tmp_path: Path) -> None:
+    tracking = TrackingConfig(backend="wandb", mode="offline")
+    own = scores()
+    pairs = pd.concat(own.assign(experiment="cca_inter", target=target) for target in ("T0", "T1"))
+    log_results(tracking, "x", RAW, pd.concat([own, pairs]), {}, tmp_path, [])
+    logged = offline_run(tmp_path)
+    assert "cca_phone/pwcca" in logged.steps
+    assert not any(name.startswith("cca_inter/") for name in logged.steps)
+    assert set(logged.rows["experiment"]) == {"cca_mel", "cca_phone", "cca_inter"}
+
+
+def test_runs_of_a_sweep_share_a_group_unless_another_is_asked_for() -> None:
+    tracking = TrackingConfig(backend="wandb")
+    assert tracking.in_sweep(Path("runs/multirun/2026")).group == "2026"
+    assert TrackingConfig(backend="wandb", group="mine").in_sweep(Path("a/2026")).group == "mine"
 
 
 def test_controls_and_secondary_figures_are_no_curves() -> None:

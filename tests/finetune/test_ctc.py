@@ -16,6 +16,7 @@ from running import Finished, execute
 from safetensors.torch import load_file
 from test_reinit import recipe
 from transformers import Wav2Vec2ForCTC, pipeline
+from wandb_files import API_KEY, files_with, offline_run
 
 from common.architecture import draw
 from common.records import StrataError
@@ -203,8 +204,12 @@ def test_ten_utterances_are_learnt_by_heart(models: dict[str, Path], tmp_path: P
 
 
 def test_a_run_writes_a_recogniser_that_transformers_reads(
-    models: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    models: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", API_KEY)
     done = finetune(
         tmp_path, models["wav2vec2_base"], "finetune.reinit_top=2", "finetune.accumulate=2",
         "finetune.freeze_updates=6", "finetune.gradient_checkpointing=true",
@@ -223,7 +228,19 @@ def test_a_run_writes_a_recogniser_that_transformers_reads(
     assert done.metadata["config"]["finetune"]["reinit_top"] == 2
     table = pd.read_csv(done.folder / "hypotheses.csv", keep_default_na=False)
     assert table["word_errors"].sum() / table["words"].sum() == pytest.approx(rows["value"]["wer"])
-    assert len(list((done.folder / "wandb").glob("offline-run-*"))) == 1
+    logged = offline_run(done.folder)
+    assert logged.run.display_name.endswith("ctc reinit_top=2 seed=0")
+    assert (logged.summary["reinit_top"], logged.steps["test/wer"]) == (2, "reinit_top")
+    assert logged.summary["test/wer"] == pytest.approx(rows["value"]["wer"])
+    told = logged.config["metadata"]
+    assert told["git_commit"] == done.metadata["git_commit"]
+    for part in ("train", "valid", "test"):
+        assert told["data"][part]["corpus"] == done.metadata["data"][part]["corpus"]
+    assert told["data"]["train"]["corpus"]["fingerprint"]
+    assert logged.config["finetune"]["reinit_top"] == 2
+    assert logged.rows["value"].tolist() == pytest.approx(done.rows["value"].tolist())
+    assert API_KEY not in printed
+    assert files_with(API_KEY, tmp_path) == []
     # Updates without the encoder: only the fresh blocks and the head moved.
     before = load_file(models["wav2vec2_base"] / "model.safetensors")
     after = load_file(done.folder / "model" / "model.safetensors")

@@ -1,6 +1,5 @@
 import json
 import logging
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from models import one_thread, save
 from running import Finished, execute
 from safetensors.torch import load_file
+from wandb_files import API_KEY, files_with, offline_run
 
 from common.records import StrataError
 from finetune.curves import read_curves
@@ -169,9 +169,22 @@ def test_a_folder_without_snapshots_is_told(models: dict[str, list[str]], tmp_pa
         execute(tmp_path, "experiment=growth", f"snapshots={tmp_path}", "debug=default")
 
 
-def test_curves_go_to_wandb(models: dict[str, list[str]], tmp_path: Path) -> None:
+def test_curves_go_to_wandb(
+    models: dict[str, list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", API_KEY)
     done = pretrain(tmp_path, *models["hubert_base"], "tracking=wandb", "tracking.mode=offline")
-    offline = list((done.folder / "wandb").glob("offline-run-*"))
-    assert len(offline) == 1
-    shutil.rmtree(offline[0])
-    assert json.loads((done.folder / "metadata.json").read_text())["config"]["name"] == "pretrain"
+    logged = offline_run(done.folder)
+    printed = capsys.readouterr()
+    assert API_KEY not in printed.out + printed.err
+    assert files_with(API_KEY, done.folder) == []
+    told = json.loads((done.folder / "metadata.json").read_text())
+    assert told["config"]["name"] == "pretrain"
+    assert logged.config["pretrain"] == told["config"]["pretrain"]
+    for key in ("data", "git_commit", "versions"):
+        assert logged.config["metadata"][key] == told[key]
+    assert all(corpus["fingerprint"] for corpus in told["data"].values())
+    assert any(name.startswith("train/") for name in logged.summary), sorted(logged.summary)
