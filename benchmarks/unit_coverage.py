@@ -2,9 +2,9 @@
 
     python benchmarks/unit_coverage.py [data sets per case]
 
-As coverage.py does for CCA. Each population has speakers who differ, and each data set is twenty of them. A probe's interval is
-of the accuracy that the same fits have on all speakers; the others are of what twenty speakers
-score on average, which is the mean over the data sets.
+As coverage.py does for CCA. Each population has speakers who differ, and each data set is twenty of
+them. A probe's interval is of the accuracy that the same fits have on all speakers; the others are
+of what twenty speakers score on average, which is the mean over the data sets.
 """
 
 import sys
