@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 ScoreOf = Callable[[Array], Array]  # how often each speaker counts (b, s) -> b scores (b,)
+Limits = tuple[float, float]
 
 RESAMPLES = 1_000
 LEAST_SPEAKERS = 20
@@ -44,7 +45,8 @@ def bootstrap(
     seed: int,
     scale: Scale = CORRELATION,
     resamples: int = RESAMPLES,
-) -> tuple[float, float] | None:
+    corrected: bool = True,
+) -> Limits | None:
     """A 95 % interval (low, high) of a score over the `speakers` that it was tested on.
 
     Whole speakers are drawn with replacement, since units of one speaker are not independent.
@@ -57,6 +59,10 @@ def bootstrap(
     fixed: the interval tells of other test speakers, not of other training data, so it leaves out
     the variance that fitting anew would add. Where training and test units share speakers
     (`split: frame`), it is the score of such a leaky fit. It belongs to one sample's score.
+
+    `corrected`: the interval is of the score of all speakers that there could be. Without it, it
+    is of what as many other speakers would score on average, for a score that grows or falls with
+    their number by more than resampling can tell.
 
     None with fewer than 20 speakers, or where resamples have no score (NaN).
     """
@@ -75,11 +81,13 @@ def bootstrap(
             speakers,
         )
         return None
-    return limits(scale.to(values[defined]), float(scale.to(own)), speakers, scale)
+    own, values = float(scale.to(own)), scale.to(values[defined])
+    centre = 2 * own - float(values.mean()) if corrected else own
+    return limits(values, centre, speakers, scale)
 
 
-def limits(values: Array, own: float, speakers: int, scale: Scale) -> tuple[float, float]:
-    """Bias-corrected t limits from scores of resamples (b,) and of the sample, on the scale.
+def limits(values: Array, centre: float, speakers: int, scale: Scale) -> Limits:
+    """Bias-corrected t limits from scores of resamples (b,), all on the scale.
 
     Percentile limits cover too little with few speakers (benchmarks/coverage.py), for three
     reasons, each of which is mended here. The spread of a resampled mean of s speakers is that of
@@ -90,24 +98,43 @@ def limits(values: Array, own: float, speakers: int, scale: Scale) -> tuple[floa
     ones and the same bias once more: percentile limits double it, these subtract it (Efron &
     Tibshirani 1993, section 10.6). BCa mends the median only by half, where the bias is large.
     """
-    centre = 2 * own - values.mean()
-    spread = values.std(ddof=1) * np.sqrt(speakers / (speakers - 1))
+    spread = float(values.std(ddof=1)) * np.sqrt(speakers / (speakers - 1))
+    return around(centre, spread, speakers, scale)
+
+
+def around(centre: float, spread: float, speakers: int, scale: Scale) -> Limits:
+    """Student's limits, with one degree of freedom less than there are speakers."""
     t = scipy.stats.t.ppf((1 + LEVEL) / 2, speakers - 1)
     low, high = scale.back(centre + np.array([-1, 1]) * t * spread)
     return float(low), float(high)
 
 
-def tell_none(name: str, metric: str, with_interval: bool, speakers: Sequence[int]) -> None:
-    """Log why an experiment has no intervals; `speakers`: on how many each sample is tested."""
-    if not with_interval:
-        log.info("%s: %s has no 95 %% intervals", name, metric)
-    elif min(speakers) < LEAST_SPEAKERS:
-        log.info(
-            "%s: no 95 %% intervals: a sample is tested on %d known speakers, %d are needed",
-            name,
-            min(speakers),
-            LEAST_SPEAKERS,
-        )
+def jackknife(own: float, without: Sequence[float], scale: Scale = CORRELATION) -> Limits | None:
+    """A 95 % interval from the scores `without` each of the speakers in turn.
+
+    For a score that cannot bear to hear a speaker twice, as a resample does: mutual information
+    takes units that come together for units that belong together. It is of what as many other
+    speakers would score on average (Efron & Tibshirani 1993, section 11.5). None as in `bootstrap`.
+    """
+    speakers = len(without)
+    if speakers < LEAST_SPEAKERS:
+        return None
+    values = scale.to(np.asarray(without))
+    spread = np.sqrt((speakers - 1) * values.var())
+    return around(float(scale.to(np.asarray(own))), float(spread), speakers, scale)
+
+
+def tell_none(name: str, why: str) -> None:
+    """Log why an experiment has no intervals; nothing if `why` is empty."""
+    if why:
+        log.info("%s: no 95 %% intervals: %s", name, why)
+
+
+def too_few(speakers: int) -> str:
+    """Why a sample that is tested on so many known speakers has no interval, or ""."""
+    enough = speakers >= LEAST_SPEAKERS
+    told = f"a sample is tested on {speakers} known speakers, {LEAST_SPEAKERS} are needed"
+    return "" if enough else told
 
 
 def speakers_tested(folds: Index, speaker: Index, known: NDArray[np.bool_], trials: int) -> int:

@@ -1,7 +1,7 @@
 """An analysis run: draw, stream once, score, write."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -59,6 +59,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
     run_key = results.config_key(raw)
     each = [measured, untrained] if untrained else [measured]
     rows = results.to_frame([row for one in each for row in to_rows(config, speech, one, run_key)])
+    matrices = results.pairwise(rows)
     metadata = {
         "model": describe_model(config, description, measured.revision),
         "dataset": describe_speech(speech),
@@ -66,12 +67,13 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
         "forward_pass": measured.describe_pass(),
         "scoring": summarise_scoring(config, measured.scored),
         "controls": describe_controls(config, measured, untrained),
+        "not_comparable": results.incomparable(rows[~rows["experiment"].isin(matrices)]),
         "left_out": measured.left_out,
         "not_scored": measured.failures,
         **describe_process(watch),
         "config": raw,
     }
-    publish(config, folder, raw, rows, metadata, measured.left_out)
+    publish(config, folder, raw, rows, metadata, measured.left_out, matrices)
     if measured.failures:
         raise StrataError(
             "; ".join(f"{name} was not scored: {why}" for name, why in measured.failures.items())
@@ -85,13 +87,13 @@ def publish(
     rows: pd.DataFrame,
     metadata: Mapping[str, object],
     left_out: Mapping[str, str],
+    matrices: Sequence[str],
 ) -> None:
     """Write and show the results: files, tracking, the table, and where everything is."""
     paths = results.write_results(folder, rows, metadata)
     if rows.empty:
         return
     title = f"{config.model.name} on {rows['dataset'].iloc[0]} ({rows['partition'].iloc[0]})"
-    matrices = results.pairwise(rows)
     curves = rows[~rows["experiment"].isin(matrices)]
     pictures = plot_layers(curves, folder, title) if len(curves) else []
     pictures += plot_pairs(rows, matrices, folder, title) if matrices else []

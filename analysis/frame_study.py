@@ -8,6 +8,7 @@ from typing import Self
 import torch
 
 from analysis import moments, pooling, sampling, targets
+from analysis.bootstrap import tell_none
 from analysis.collectors import Pair, load_folds, load_view
 from analysis.consumers import Consumer, FrameConsumer, missing_pairs, prefix, step_of
 from analysis.metrics.base import MomentMetric
@@ -53,6 +54,7 @@ class FrameStudy(Study):
             "trials": run.trials,
             "drawn": drawn.digest(),
         }
+        tell_none(name, "the moments of frames are kept by fold, not by speaker")
         entry = setting.cache.entry(KIND, key)
         controls = setting.config.controls
         return cls({name: analysis}, setting.layers, entry, drawn, split, controls=controls)

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis import experiment
-from analysis.plots import draw_controls, mark_parts, widen
+from analysis.plots import draw_controls, least_scale, mark_parts, widen
 from common import results
 from common.config import Config
 from common.records import StrataError
@@ -104,7 +104,7 @@ def plot_growth(rows: pd.DataFrame, folder: Path, title: str) -> list[Path]:
 
 def draw_panel(axes: Axes, name: str, rows: pd.DataFrame) -> None:
     """An experiment's curves, from dark (first) to bright (last); controls in grey."""
-    mel = results.summarise(rows[(rows["control"] == "mel") & rows["primary"]])
+    held = results.summarise(rows[rows["control"].isin(["", "mel"]) & rows["primary"]])
     rows = results.own_figures(rows)
     steps = sorted(rows["step"].unique())
     colours = mpl.colormaps["viridis"](np.linspace(0, 0.85, max(1, len(steps) - 1)))
@@ -125,5 +125,5 @@ def draw_panel(axes: Axes, name: str, rows: pd.DataFrame) -> None:
     axes.grid(axis="y", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     mark_parts(axes, positions)
-    draw_controls(axes, mel, positions)
-    widen(axes)
+    draw_controls(axes, held, positions)
+    widen(axes, max(least_scale(results.summarise(own)) for _, own in rows.groupby("step")))

@@ -14,6 +14,7 @@ from common.records import StrataError
 log = logging.getLogger(__name__)
 
 LayerPair = tuple[Layer, Layer]
+SHORT = 8  # digits of a commit or hash that tell two models apart
 NO_CONTROLS = {
     "mel": "two models are compared: cca_mel compares either with mel",
     "shuffled_labels": "two models are compared: there are no labels",
@@ -33,8 +34,13 @@ class OtherModel:
         return {"revision": self.revision, "final_norm": self.config.final_norm}
 
     def label(self, layer: Layer) -> str:
-        """How a row names one of its layers as a target: "hubert_base:T3"."""
-        return f"{self.config.name}:{original_name(layer)}"
+        """How a row names one of its layers as a target: "hubert_base@dba3bb02:T3".
+
+        Models may share a name: two checkpoints, or any two of `model=hf`.
+        """
+        kind, _, digest = self.revision.removeprefix("sha256:").rpartition(":")
+        short = f"{kind}:{digest[:SHORT]}" if kind else digest[:SHORT]
+        return f"{self.config.name}@{short}:{original_name(layer)}"
 
     def describe(self) -> dict[str, object]:
         """For the metadata."""

@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 
 import torch
 
+from analysis.bootstrap import tell_none
 from analysis.collectors import Pair, load_folds, load_view
 from analysis.consumers import Consumer, FrameConsumer, missing_pairs, prefix, step_of
 from analysis.frame_study import VERSIONS, moment_metric
@@ -63,6 +64,7 @@ class InterFrameStudy(Study):
             "trials": run.trials,
             "drawn": drawn.digest(),
         }
+        tell_none(name, "the moments of frames are kept by fold, not by speaker")
         entry = setting.cache.entry(KIND, key)
         return cls({name: analysis}, setting.layers, entry, other, {name: pairs}, drawn, split)
 

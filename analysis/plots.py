@@ -15,6 +15,7 @@ from common.results import summarise
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 HIGHEST = 1.005  # where a scale that is widened ends: no metric exceeds 1
+LEAST = 0.1  # how much of a scale is shown at least
 DASHES = ("-", "--", "-.", ":")
 GREY = "0.45"
 CONTROL_DASHES = {"mel": "-", "random_weights": "--", "shuffled_labels": ":"}
@@ -67,16 +68,18 @@ def draw_panel(axes: Axes, k: int, name: str, summary: pd.DataFrame) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     mark_parts(axes, positions)
     draw_controls(axes, summary, positions)
-    widen(axes)
+    widen(axes, least_scale(curve))
 
 
 def draw_controls(axes: Axes, summary: pd.DataFrame, positions: dict[str, int]) -> None:
     """Grey lines for what the scores are held against, with bands of one standard deviation.
 
     Layers with random weights or shuffled labels have a curve each; mel, which is no layer, has a
-    level over the whole panel. Nothing is drawn where a run has no controls.
+    level over the whole panel. Its name says where it cannot be held against the layers, which
+    are weighed by another view (see `common.results.incomparable`).
     """
     lines = {}
+    sides = set(summary.loc[summary["control"] == "", "weighted"])
     for (control, _), part in summary[summary["control"] != ""].groupby(["control", "part"]):
         everywhere = control == "mel"
         x = axes.get_xlim() if everywhere else [positions[layer] for layer in part["layer"]]
@@ -84,13 +87,25 @@ def draw_controls(axes: Axes, summary: pd.DataFrame, positions: dict[str, int]) 
         dash = CONTROL_DASHES[control]
         (line,) = axes.plot(x, mean, dash, color=GREY, linewidth=1.2, zorder=0.5)
         axes.fill_between(x, mean - std, mean + std, color=GREY, alpha=0.15, linewidth=0)
-        lines[control.replace("_", " ")] = line
+        otherwise = " (not comparable)" if set(part["weighted"]).isdisjoint(sides) else ""
+        lines[control.replace("_", " ") + otherwise] = line
     if lines:
         axes.legend(lines.values(), lines, fontsize=8, frameon=False)
 
 
-def widen(axes: Axes, least: float = 0.1) -> None:
-    """Show at least that much of the scale, lest noise on a flat curve look like a finding."""
+def least_scale(curve: pd.DataFrame) -> float:
+    """How much of the scale to show at least, lest noise on a flat curve look like a finding.
+
+    A tenth; for scores well below that, such as average precisions of rare pairs, as much as the
+    highest, or ten times its deviation where they are small because they are noise around 0.
+    Scores without a deviation, of one sample, are not known to be more than noise.
+    """
+    noise = curve["std"].max()
+    return LEAST if np.isnan(noise) else min(LEAST, max(curve["mean"].abs().max(), 10 * noise))
+
+
+def widen(axes: Axes, least: float) -> None:
+    """Show at least that much of the scale."""
     bottom, top = axes.get_ylim()
     missing = least - (top - bottom)
     if missing > 0:

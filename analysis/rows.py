@@ -38,6 +38,7 @@ def to_rows(config: Config, speech: Speech, measured: Measured, run_key: str) ->
                 value=score.value,
                 low=score.low,
                 high=score.high,
+                weighted=score.weighted,
                 control=one.control,
                 n=one.n,
                 dim=one.layer.dim,

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from analysis import frames_store, pooling, sampling, targets
+from analysis.bootstrap import tell_none
 from analysis.consumers import Consumer
 from analysis.frame_writer import FrameWriter
 from analysis.frames_store import Frames, Stretches, load_frames
@@ -76,6 +77,7 @@ class StretchStudy(Study):
     def check(self, name: str) -> None:
         """Raise if the metric cannot score what was drawn, before anything is computed."""
         drawn, utterances = self.drawn[name], self.corpus.utterances
+        tell_none(name, f"{frame_metric(self.experiments[name]).name} has none over speakers")
         for sample, chosen in enumerate(drawn.chosen):
             own = [utterances[u] for u in drawn.stretches.utterance[chosen]]
             zero = np.zeros(len(own), dtype=np.int64)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from analysis import pooling, sampling, targets
-from analysis.bootstrap import speakers_tested, tell_none
+from analysis.bootstrap import speakers_tested, tell_none, too_few
 from analysis.consumers import Consumer, UnitConsumer
 from analysis.label_targets import LabelTarget, label_target
 from analysis.metrics.base import MomentMetric, Score, UnitMetric
@@ -91,12 +91,16 @@ class UnitStudy(Study):
     def check(self, name: str, setting: Setting) -> None:
         """Raise if the metric cannot score what was drawn, before anything is computed."""
         samples, metric = self.drawn[name].samples, metric_of(self.experiments[name])
+        without = []
         for sample, folds in enumerate(samples.folds):
             if isinstance(metric, UnitMetric):
                 rows = np.flatnonzero(folds >= 0)
-                metric.check(self._units(name, sample, rows, np.zeros((len(rows), 0), np.float32)))
+                units = self._units(name, sample, rows, np.zeros((len(rows), 0), np.float32))
+                metric.check(units)
+                without.append(metric.no_interval(units))
             else:
                 check_folds(samples.name, folds, setting.config.sampling)
+        tell_none(name, next(filter(None, without), ""))
         if isinstance(metric, MomentMetric):
             drawn = self.drawn[name]
             tell_intervals(name, metric, samples, drawn.speaker, drawn.speakers, drawn.trials)
@@ -213,8 +217,9 @@ def tell_intervals(
     speaker (n_utterances,) into `speakers`; an empty name is nobody's.
     """
     own, known = speaker[samples.utterance], np.array([bool(s) for s in speakers])
-    tested = [speakers_tested(folds, own, known, trials) for folds in samples.folds]
-    tell_none(name, metric.name, metric.with_interval, tested)
+    tested = min(speakers_tested(folds, own, known, trials) for folds in samples.folds)
+    why = too_few(tested) if metric.with_interval else f"{metric.name} has none over speakers"
+    tell_none(name, why)
 
 
 def paired_rows(units: Units, target: NDArray[np.floating]) -> PairedRows:

@@ -35,6 +35,11 @@ class Units:
     target: TargetConfig = field(default_factory=TargetConfig)
     trials: int = 1
 
+    def tested(self, rows: Index) -> tuple[Index, int]:
+        """Speaker (n,) of some rows as 0, 1, …, and how many of these are known by name."""
+        present, codes = np.unique(self.speaker[rows], return_inverse=True)
+        return codes, sum(bool(self.speakers[code]) for code in present)
+
     def shuffled(self) -> "Units":
         """The same with labels permuted among the units, apart among those only fitted on.
 

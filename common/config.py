@@ -6,7 +6,7 @@ the configuration is composed; `resolve` then checks ranges and paths. Nothing h
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -132,7 +132,7 @@ def resolve(cfg: DictConfig) -> Config:
         raise StrataError(f"experiment={config.name} mounts no analysis")
     experiments = {name: _member(name, own, config) for name, own in config.experiments.items()}
     metric = None if config.metric is None else _metric("metric", config.metric)
-    experiments = experiments if metric is None else _with_metric(metric, experiments)
+    experiments = experiments if metric is None else _with_metric(metric, experiments, config)
     missing = _missing_files(experiments, config.leave_out) | _missing_model(experiments, config)
     experiments = {name: own for name, own in experiments.items() if name not in missing}
     mix = {n: _dataset(f"pretrain.mix.{n}", node) for n, node in config.pretrain.mix.items()}
@@ -190,6 +190,9 @@ def _member(name: str, analysis: AnalysisConfig, config: Config) -> AnalysisConf
             f"experiments.{name}.metric: {metric.name} takes no {analysis.unit} units with the "
             f"target {analysis.target.kind}"
         )
+    for setting in fields(metric):
+        if getattr(metric, setting.name) is None:
+            raise StrataError(f"experiments.{name}.metric.{setting.name}=null: give it a value")
     target = _target(analysis.target, config)
     sampling = replace(analysis.sampling, **overrides)
     return replace(analysis, metric=metric, target=target, sampling=sampling)
@@ -217,9 +220,13 @@ def _target(target: TargetConfig, config: Config) -> TargetConfig:
 
 
 def _with_metric(
-    metric: Metric, experiments: Mapping[str, AnalysisConfig]
+    metric: Metric, experiments: Mapping[str, AnalysisConfig], config: Config
 ) -> dict[str, AnalysisConfig]:
-    """Give `metric=X` to every member that accepts it; the others keep their own."""
+    """Give `metric=X` to every member that accepts it; the others keep their own.
+
+    Where X is what an analysis has already, its own settings stand in for those that X leaves
+    null: `mi_word` keeps its 5,000 clusters under metric=mutual_information.
+    """
     takers = [
         name
         for name, own in experiments.items()
@@ -234,10 +241,18 @@ def _with_metric(
     others = [name for name in experiments if name not in takers]
     if others:
         log.info("metric=%s is not for %s: they keep their own", metric.name, ", ".join(others))
-    return {
-        name: replace(own, metric=metric) if name in takers else own
-        for name, own in experiments.items()
+    given = {
+        name: _metric("metric", _filled(config.metric, config.experiments[name].metric))
+        for name in takers
     }
+    return {n: replace(own, metric=given.get(n, own.metric)) for n, own in experiments.items()}
+
+
+def _filled(given: Mapping[str, Any], own: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings of a metric; nulls take the value of `own`, if that is the same metric."""
+    if given["_target_"] != own["_target_"]:
+        return given
+    return {key: own.get(key) if value is None else value for key, value in given.items()}
 
 
 def _missing_files(experiments: Mapping[str, AnalysisConfig], leave_out: bool) -> dict[str, str]:

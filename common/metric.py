@@ -12,7 +12,8 @@ class Score:
 
     `metric`: "" for the experiment's own figure, else the name of a secondary figure, which gets
     rows of its own in the results but is neither in the table nor in the plot. `low` and `high`:
-    a 95 % interval, where there is one.
+    a 95 % interval, where there is one. `weighted`: which view's columns weigh the directions of a
+    CCA, "layer" or "target", where a metric weighs them; else "".
     """
 
     value: float
@@ -20,6 +21,7 @@ class Score:
     detail: Mapping[str, str] = field(default_factory=dict)
     low: float | None = None
     high: float | None = None
+    weighted: str = ""
 
 
 @dataclass(frozen=True)

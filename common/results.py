@@ -20,7 +20,7 @@ METADATA = "metadata.json"
 CONTROLS = ("mel", "random_weights", "shuffled_labels")
 ROOT = Path(__file__).resolve().parents[1]
 # Columns of Row that older results lack.
-LATER_COLUMNS = {"primary": True, "control": "", "low": np.nan, "high": np.nan}
+LATER_COLUMNS = {"primary": True, "control": "", "low": np.nan, "high": np.nan, "weighted": ""}
 # What does not change a number, or what a row says already.
 NOT_IN_KEY = (
     "name",
@@ -45,6 +45,8 @@ class Row:
     for metrics that have no trials. `n` units of `dim` columns entered. `primary`: the
     experiment's own figure, not a secondary one. `control`: "" for the experiment itself, else
     "random_weights", "mel" or "shuffled_labels". `low` and `high`: a 95 % interval, or None.
+    `weighted`: which view's columns weigh a CCA's directions, "layer" or "target"; "" where a
+    metric does not weigh, and in older runs.
     """
 
     model: str
@@ -71,6 +73,7 @@ class Row:
     control: str = ""
     low: float | None = None
     high: float | None = None
+    weighted: str = ""
 
 
 def to_frame(rows: Sequence[Row]) -> pd.DataFrame:
@@ -81,7 +84,7 @@ def to_frame(rows: Sequence[Row]) -> pd.DataFrame:
 
 def read_results(folder: Path) -> pd.DataFrame:
     """The rows of a finished run; columns that an older run lacks have their defaults."""
-    words = dict.fromkeys(("control", "layer", "part"), "str")
+    words = dict.fromkeys(("control", "layer", "part", "weighted"), "str")
     frame = pd.read_csv(folder / RESULTS, dtype={"trial": "Int64"} | words)
     for column, default in LATER_COLUMNS.items():
         if column not in frame:
@@ -115,17 +118,41 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation over samples and trials of every layer, experiment and control.
 
     Each target of a layer has a line of its own, where it has several (see `pairwise`). One score
-    alone has no deviation (NaN); `low` and `high` are means of intervals, NaN if none.
+    alone has no deviation (NaN); `low` and `high` are means of intervals, NaN if none; `weighted`
+    names both sides where trials or samples differ.
     """
     series = ["model", "experiment", "metric", "primary", "control"]
     grouped = frame.groupby([*series, "part", "layer_index", "layer", "target"], sort=False)
     summary = grouped["value"].agg(["mean", "std", "count"])
-    return summary.join(grouped[["low", "high"]].mean()).reset_index()
+    sides = grouped["weighted"].agg(lambda own: " ".join(sorted(set(own))))
+    return summary.join([grouped[["low", "high"]].mean(), sides]).reset_index()
+
+
+def incomparable(frame: pd.DataFrame) -> dict[str, str]:
+    """Experiments whose layers, or mel, are weighed on different sides, and which are which."""
+    told = {}
+    rows = frame[frame["primary"] & (frame["weighted"] != "")]
+    for name, own in rows.groupby("experiment", sort=False):
+        who = own["layer"].groupby(own["weighted"], sort=False).unique()
+        if len(who) > 1:
+            sides = (f"{_span(layers)} by the {side}'s columns" for side, layers in who.items())
+            told[str(name)] = f"weighed {', '.join(sides)}: not comparable"
+    return told
+
+
+def _span(layers: Sequence[str]) -> str:
+    """Names of layers; of many the first and the last."""
+    return ", ".join(layers) if len(layers) < 4 else f"{layers[0]} … {layers[-1]}"
 
 
 def pairwise(frame: pd.DataFrame) -> list[str]:
-    """Experiments that compare a layer with several targets: they make a matrix, not a curve."""
-    targets = frame[frame["control"] == ""].groupby(["experiment", "layer"], sort=False)["target"]
+    """Experiments that compare a layer with several targets: they make a matrix, not a curve.
+
+    Several of one run: another model may have been compared with something else.
+    """
+    run = ["config_key", "model", "revision", "dataset", "partition"]
+    own = frame[frame["control"] == ""]
+    targets = own.groupby([*run, "experiment", "layer"], sort=False)["target"]
     several = targets.nunique() > 1
     return list(dict.fromkeys(several[several].index.get_level_values("experiment")))
 
@@ -134,8 +161,17 @@ def print_table(frame: pd.DataFrame, title: str, left_out: Mapping[str, str] | N
     """Layers down, experiments across, own figures only; then a row for each control.
 
     The best layer of each experiment is marked. `left_out` names experiments and why there are
-    no figures of theirs.
+    no figures of theirs. Without any figure there is no table, and that is said.
     """
+    if frame["primary"].any():
+        _print_figures(frame, title)
+    else:
+        _print_line(Console(), f"{title}: there are no scores")
+    for name, why in (left_out or {}).items():
+        _print_line(Console(), f"left out {name}: {why}")
+
+
+def _print_figures(frame: pd.DataFrame, title: str) -> None:
     summary = summarise(frame[frame["primary"]])
     layers = summary[summary["control"] == ""]
     experiments = list(dict.fromkeys(summary["experiment"]))
@@ -168,9 +204,14 @@ def print_table(frame: pd.DataFrame, title: str, left_out: Mapping[str, str] | N
     ]
     if bounds:
         why = "95 % interval of the best layer over test speakers, the fit held fixed"
-        console.print(f"{why}: {', '.join(bounds)}", soft_wrap=True, markup=False, highlight=False)
-    for name, why in (left_out or {}).items():
-        console.print(f"left out {name}: {why}", soft_wrap=True, markup=False, highlight=False)
+        _print_line(console, f"{why}: {', '.join(bounds)}")
+    for name, why in incomparable(frame).items():
+        _print_line(console, f"{name}: {why}")
+
+
+def _print_line(console: Console, text: str) -> None:
+    """As it is, however long."""
+    console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 def console_for(width: int) -> Console:

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -250,6 +250,25 @@ def test_a_metrics_own_keys_reach_every_member_or_one() -> None:
     one = resolved("experiment=paper", "experiments.cca_mel.metric.ridges=[[0.5,0.5]]")
     assert list(map(list, one.experiments["cca_mel"].metric.ridges)) == [[0.5, 0.5]]
     assert len(one.experiments["cca_word"].metric.ridges) > 1
+
+
+@pytest.mark.parametrize(
+    ("more", "clusters", "batch"),
+    [([], 5000, 4000), (["metric.clusters=70"], 70, 4000), (["clusterer=faiss"], 5000, 4000)],
+)
+def test_the_metric_that_it_has_leaves_an_analysis_its_own_settings(
+    more: list[str], clusters: int, batch: int
+) -> None:
+    config = resolved("experiment=mi_word", "metric=mutual_information", *more)
+    metric = config.experiments["mi_word"].metric
+    assert (metric.clusters, metric.batch) == (clusters, batch)
+    phone = resolved("experiment=mi_phone", "metric=mutual_information")
+    assert phone == replace(resolved("experiment=mi_phone"), metric=phone.metric)
+
+
+def test_a_setting_that_nobody_gives_is_an_error() -> None:
+    with pytest.raises(StrataError, match=r"experiments.mi_phone.metric.clusters=null: give it"):
+        resolved("experiment=mi_phone", "experiments.mi_phone.metric.clusters=null")
 
 
 def test_without_one_each_member_keeps_its_own_metric() -> None:

@@ -18,13 +18,13 @@ from wandb_files import API_KEY, files_with, offline_run
 
 from analysis.studies import VERSIONS
 from common.records import StrataError
-from common.results import Row
+from common.results import Row, incomparable
 
 DEBUG = ["debug=default", "model=hf", "model.name=small"]
 ISSUE_COLUMNS = {
     *("model", "dataset", "partition", "experiment", "unit", "target", "metric", "split", "layer"),
     *("layer_index", "sample", "trial", "value", "revision", "n", "dim", "seed", "config_key"),
-    *("git_commit", "part", "primary", "control", "low", "high"),
+    *("git_commit", "part", "primary", "control", "low", "high", "weighted"),
 }
 
 
@@ -125,6 +125,10 @@ def test_results_have_a_row_per_experiment_layer_sample_and_trial(paper: Finishe
     assert not rows.duplicated(["experiment", "layer", "sample", "trial"]).any()
     assert not rows.drop(columns=["trial", "low", "high"]).isna().any().any()
     assert set(rows["target"]) == {"mel", "T0", "phone", "word"}
+    weighted = rows.groupby("experiment")["weighted"].unique().str.join(" ").to_dict()
+    assert weighted["cca_intra"] == "layer"
+    assert weighted["cca_word"] == "target"  # 5 words; phones are more than the model is wide
+    assert paper.metadata["not_comparable"] == incomparable(rows)
     assert (rows["n"] > 0).all()
     assert np.isfinite(rows["value"]).all()
 

@@ -60,6 +60,13 @@ class UnitMetric(Metric):
         Called for every sample before the forward pass.
         """
 
+    def no_interval(self, units: Units) -> str:  # noqa: ARG002
+        """Why scores of these units, maybe without vectors, have no 95 % interval; "" if they do.
+
+        The interval is over test speakers, with the fit held fixed.
+        """
+        return f"{self.name} has none over speakers"
+
     @abstractmethod
     def score(self, units: Units) -> list[Score]:
         """Scores of one layer on one sample: the own figure first, secondary figures after it."""

@@ -131,12 +131,14 @@ class RidgedCCA(MomentMetric):
 class Fit:
     """What one trial's training and dev folds settle: directions, weights (k,) and ridges.
 
-    The weights sum to 1; the score of a fold is the weighted mean of its correlations.
+    The weights sum to 1; the score of a fold is the weighted mean of its correlations. `weighted`:
+    as in `Score`.
     """
 
     projection: Projection
     weights: Array
     ridges: tuple[float, float]
+    weighted: str
 
     def value(self, fold: Moments) -> float:
         """The score of a held-out fold."""
@@ -156,6 +158,10 @@ class HeldOutCCA(RidgedCCA):
     def weights(self, projection: Projection, train: Moments) -> Array:
         """Weight (k,) of every canonical pair, from the training folds; they sum to 1."""
 
+    def weighted(self, train: Moments) -> str:  # noqa: ARG002
+        """Which view the weights come from: "layer", "target", or "" for neither."""
+        return ""
+
     def spectra(self, train: Moments) -> tuple[Spectrum, Spectrum]:
         """The directions of each view that enter the fit."""
         return train.x.spectrum, train.y.spectrum
@@ -168,7 +174,7 @@ class HeldOutCCA(RidgedCCA):
 
     def _fit(self, whitened: Whitened, train: Moments, ridges: tuple[float, float]) -> Fit:
         projection = whitened.fit(*ridges)
-        return Fit(projection, self.weights(projection, train), ridges)
+        return Fit(projection, self.weights(projection, train), ridges, self.weighted(train))
 
     def score(self, folds: Folds, rows: PairedRows | None = None) -> list[Score]:
         """One score per trial; with the rows also the interval of the trials' mean."""
@@ -176,7 +182,7 @@ class HeldOutCCA(RidgedCCA):
         fits = [self.fit(train, dev) for train, dev, _ in trials]
         low, high = (rows and interval(fits, rows)) or (None, None)
         return [
-            Score(fit.value(test), detail={"ridge": str(fit.ridges)}, low=low, high=high)
+            Score(fit.value(test), "", {"ridge": str(fit.ridges)}, low, high, fit.weighted)
             for fit, (_, _, test) in zip(fits, trials, strict=True)
         ]
 
@@ -216,15 +222,24 @@ class PWCCA(HeldOutCCA):
     Morcos et al. 2018 (arXiv 1806.05759), as used by Pasad et al. 2021 (section 3.2), with the
     design's mends: the weights are centred, so nothing depends on the arbitrary sign of a singular
     vector. The weighted view is the one with fewer varying columns; on a tie the layer.
+
+    Scores weighed by the layer and by the target cannot be compared, as those of mel (80 columns)
+    and of layers of 768 beside 500 words: of 499 directions mel has a partner for 80, and weights
+    of the words' columns would be taken over those alone, so that a view could score higher than
+    another one that holds it. The one with fewer columns has a direction for each.
     """
 
     name: ClassVar[str] = "pwcca"
 
     def weights(self, projection: Projection, train: Moments) -> Array:
         """How much of the weighted view each direction accounts for."""
-        if train.x.live_columns <= train.y.live_columns:
+        if self.weighted(train) == "layer":
             return projection_weights(projection.a, train.x.scatter)
         return projection_weights(projection.b, train.y.scatter)
+
+    def weighted(self, train: Moments) -> str:
+        """The view with fewer varying columns."""
+        return "layer" if train.x.live_columns <= train.y.live_columns else "target"
 
 
 @dataclass(frozen=True)

@@ -76,15 +76,19 @@ def without_null_pairs(projection: Projection, fold: Moments) -> Projection:
     return Projection(projection.a[live], projection.b[live])
 
 
+def weighs_first(projection: Projection) -> bool:
+    """Whether the first view has fewer kept columns."""
+    first, second = (np.any(side != 0, axis=0).sum() for side in (projection.a, projection.b))
+    return bool(first < second)
+
+
 def published_score(projection: Projection, fold: Moments) -> float:
     """Score a held-out fold. The weighted view has fewer kept columns; on a tie the second."""
     projection = without_null_pairs(projection, fold)
     correlations = held_out_correlations(projection, fold)
-    kept_x, kept_y = (np.any(side != 0, axis=0) for side in (projection.a, projection.b))
-    if np.count_nonzero(kept_x) < np.count_nonzero(kept_y):
-        side, kept, scatter, mean = projection.a, kept_x, fold.x.scatter, fold.x.mean
-    else:
-        side, kept, scatter, mean = projection.b, kept_y, fold.y.scatter, fold.y.mean
+    first = weighs_first(projection)
+    side, view = (projection.a, fold.x) if first else (projection.b, fold.y)
+    kept, scatter, mean = np.any(side != 0, axis=0), view.scatter, view.mean
     # The published code weighs by the first k kept columns; there are just k of the smaller view.
     weights = published_weights(side[:, kept], scatter[np.ix_(kept, kept)], mean[kept], fold.n)
     return float(weights @ correlations)
@@ -117,7 +121,9 @@ class PublishedPWCCA(RidgedCCA):
                 "metric=pwcca, or more units"
             )
         ridge, projection = max(fits, key=lambda fit: published_score(fit[1], dev))
-        return Score(published_score(projection, test), detail={"ridge": str(ridge)})
+        weighted = "target" if weighs_first(without_null_pairs(projection, test)) else "layer"
+        detail = {"ridge": str(ridge)}
+        return Score(published_score(projection, test), detail=detail, weighted=weighted)
 
     def _fits(
         self, train: Moments, ridges: tuple[tuple[float, ...], ...]

@@ -2,13 +2,14 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.bootstrap import SHARE, Limits, ScoreOf, bootstrap, too_few
 from analysis.metrics.base import Score, UnitMetric
 from analysis.units import Units
 from common.records import StrataError
@@ -16,6 +17,7 @@ from common.records import StrataError
 log = logging.getLogger(__name__)
 
 Rows = NDArray[np.int64]
+Found = tuple[Rows, NDArray[np.bool_]]  # test rows of a trial, and which were found
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,9 @@ class LinearProbe(UnitMetric):
     A test unit whose label is not in training counts as an error. Chance: about the share of the
     most frequent label. `probe_balanced`, the mean over labels of the share of their test units
     found, has the chance 1 / labels.
+
+    Every trial carries the 95 % interval of the trials' mean accuracy, over test speakers with the
+    fits held fixed: it leaves out what training on other speakers would change.
     """
 
     name: ClassVar[str] = "probe"
@@ -67,14 +72,21 @@ class LinearProbe(UnitMetric):
                         "trains on: every label has one instance, or one speaker? Use more speech"
                     )
 
+    def no_interval(self, units: Units) -> str:
+        """Speakers who are labels cannot be exchanged for others without fitting anew."""
+        if units.target.kind == "speaker":
+            return "the labels are the speakers, and this fit knows no others"
+        tests = np.concatenate([test for _, _, test in trials_of(units)])
+        return too_few(units.tested(tests)[1])
+
     def score(self, units: Units) -> list[Score]:
         """Accuracy of every trial, then balanced accuracy of every trial."""
         # scikit-learn takes a second to import: not while the configuration is read.
-        from sklearn.metrics import accuracy_score, recall_score
+        from sklearn.metrics import recall_score
 
         from analysis.metrics.discriminant import choose_shrinkage, fit_discriminant
 
-        own, balanced = [], []
+        details, balanced, tests = [], [], []
         for train, dev, test in trials_of(units):
             model = fit_discriminant(units.vectors[train], units.label[train])
             best = choose_shrinkage(
@@ -84,10 +96,17 @@ class LinearProbe(UnitMetric):
             found = model.predict(model.rotated(units.vectors[test]), best)
             recall = recall_score(truth, found, labels=np.unique(truth), average="macro")
             unseen = int((~np.isin(truth, model.present)).sum())
-            detail = {"shrinkage": f"{best:g}", "tested": str(len(test)), "unseen": str(unseen)}
-            own.append(Score(float(accuracy_score(truth, found)), detail=detail))
+            details.append(
+                {"shrinkage": f"{best:g}", "tested": str(len(test)), "unseen": str(unseen)}
+            )
+            tests.append((test, found == truth))
             balanced.append(Score(float(recall), f"{self.name}_balanced"))
-        return own + balanced
+        low, high = (None, None) if self.no_interval(units) else interval(units, tests)
+        own = (
+            Score(float(right.mean()), detail=detail, low=low, high=high)
+            for (_, right), detail in zip(tests, details, strict=True)
+        )
+        return [*own, *balanced]
 
     def summary(self, scores: list[Score], experiment: str) -> dict[str, object]:
         """How often each shrinkage was chosen, and test units of labels unknown in training."""
@@ -115,3 +134,26 @@ def trials_of(units: Units) -> Iterator[tuple[Rows, Rows, Rows]]:
     for trial in range(units.trials):
         dev, test = units.fold == 2 * trial, units.fold == 2 * trial + 1
         yield np.flatnonzero(~(dev | test)), np.flatnonzero(dev), np.flatnonzero(test)
+
+
+def interval(units: Units, tests: Sequence[Found]) -> Limits | tuple[None, None]:
+    """95 % interval of the mean of the trials' accuracies over their speakers."""
+    score_of, speakers = resampled_accuracy(units, tests)
+    return bootstrap(score_of, speakers, units.seed, SHARE) or (None, None)
+
+
+def resampled_accuracy(units: Units, tests: Sequence[Found]) -> tuple[ScoreOf, int]:
+    """Mean accuracy of the trials, as a function of how often each of so many speakers counts."""
+    names = np.unique(units.speaker[np.concatenate([rows for rows, _ in tests])])
+    trials = []
+    for rows, right in tests:
+        codes = np.searchsorted(names, units.speaker[rows])
+        said = np.bincount(codes, minlength=len(names))
+        trials.append((np.bincount(codes, right, minlength=len(names)), said))
+
+    def score_of(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        with np.errstate(invalid="ignore"):  # a resample may lack all speakers of a trial
+            each = [(counts @ right) / (counts @ said) for right, said in trials]
+        return np.mean(each, axis=0, dtype=np.float64)
+
+    return score_of, len(names)

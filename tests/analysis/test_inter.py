@@ -1,5 +1,6 @@
 """Two models side by side: planted answers, an oracle, one pass, and what cannot be paired."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 from running import Finished, composed, execute, textgrids, write_corpus
 from safetensors.torch import load_file, save_file
 
+from analysis.inter import find_other
 from analysis.pair_plots import colour_limits
 from common.config import resolve
 from common.encoder import load_encoder
@@ -114,10 +116,23 @@ def test_frames_held_in_memory_give_the_same_score(
 def test_each_utterance_is_read_once_and_both_models_are_named(same: Finished) -> None:
     (study,) = same.metadata["studies"]
     assert same.metadata["forward_pass"]["utterances"] == sum(study["utterances_per_sample"])
-    assert set(same.rows["target"]) == {f"b:{layer}" for layer in LAYERS}
-    assert (same.rows["target"] == "b:" + same.rows["layer"]).all()
+    short = study["other_model"]["revision"].removeprefix("sha256:")[:8]
+    assert len(set(same.rows["target"])) == len(LAYERS)
+    assert (same.rows["target"] == f"b@{short}:" + same.rows["layer"]).all()
+    assert set(same.rows["weighted"]) == {"layer"}
     assert set(same.rows["model"]) == {"a"}
     assert study["other_model"]["revision"] != same.rows["revision"].iloc[0]
+
+
+def test_a_target_tells_models_of_one_name_apart(common: list[str], saved: dict[str, Path]) -> None:
+    config = resolve(composed((*common, *pair(saved, "a", "b"))))
+    other = find_other(config)
+    revisions = (other.revision, "9f" * 20, "9e" * 20, "random:1:ab", "random:10:ab", "random:1:cd")
+    labels = [replace(other, revision=one).label(other.layers[-1]) for one in revisions]
+    assert len(set(labels)) == len(revisions)
+    assert labels[1] == f"b@9f9f9f9f:{LAYERS[-1]}"
+    assert labels[3] == f"b@random:1:ab:{LAYERS[-1]}"
+    assert {label.rpartition(":")[2] for label in labels} == {LAYERS[-1]}
 
 
 def test_kept_frames_of_every_pair_agree_with_moments_of_the_same_layer(
@@ -205,7 +220,7 @@ def test_the_table_of_pairs_names_both_models(
     more = ["target.pairs=all", "sampling.frames=1000000", "layers.indices=[T1,T3]"]
     run = execute(tmp_path, *common, *pair(saved, "a", "b"), *more)
     lines = capsys.readouterr().out.splitlines()
-    assert "against b" in lines[0]
+    assert "against b@" in " ".join(" ".join(lines[:3]).split())
     (row,) = (line for line in lines if line.startswith("│ T3"))
     for layer in LAYERS:
         assert f"{matrix(run)['T3', layer]:.3f}" in row

@@ -9,7 +9,14 @@ import reference
 from numpy.typing import NDArray
 
 from analysis.metrics.base import Metric
-from analysis.metrics.cca import PWCCA, SVCCA, MeanCCA
+from analysis.metrics.cca import (
+    PWCCA,
+    SVCCA,
+    MeanCCA,
+    held_out_correlations,
+    projection_weights,
+)
+from analysis.metrics.cca_published import PublishedPWCCA
 from analysis.metrics.cka import LinearCKA
 from analysis.moments import Folds, fold_views, merge, moments_of
 from common.records import StrataError
@@ -306,3 +313,32 @@ def test_a_label_with_one_unit_does_no_harm_wherever_that_unit_falls(
     found = scores(METRICS[name], np.append(x, x[:1], axis=0), lonely, np.append(fold, fold_of_one))
     # Only mean_cca and svcca count the direction of that label as much as any other.
     np.testing.assert_allclose(found, expected, atol=0.2 if name in ("mean_cca", "svcca") else 0.03)
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"), [((4, 9), "layer"), ((9, 4), "target"), ((5, 5), "layer")]
+)
+def test_a_score_says_which_view_weighed_it(columns: tuple[int, int], expected: str) -> None:
+    rng = np.random.default_rng(0)
+    x, y = (rng.normal(size=(400, d)) for d in columns)
+    y[:, 0] += x[:, 0]
+    folds = fold_views(x, y, np.arange(400) % 10, TRIALS)
+    for metric in (PWCCA(RIDGES), PublishedPWCCA(RIDGES[:1])):
+        assert {score.weighted for score in metric.score(folds)} == {expected}
+    assert {score.weighted for score in MeanCCA(RIDGES).score(folds)} == {""}
+
+
+def test_weighing_the_wider_target_could_put_a_view_above_one_that_holds_it() -> None:
+    """Why mel is not weighed by 500 words: the pairs that it lacks would have no weight."""
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(6000, 20))
+    part = y[:, :4] + rng.normal(size=(6000, 4))
+    whole = np.hstack([part, rng.normal(size=(6000, 26))])
+    metric = PWCCA(((1e-10, 1e-10),))
+    scores = []
+    for view in (part, whole):
+        train, _, test = fold_views(view, y, np.arange(6000) % 10, 1).trial(0)
+        directions = metric.fit(train, test).projection
+        weights = projection_weights(directions.b, train.y.scatter)
+        scores.append(weights @ held_out_correlations(directions, test))
+    assert scores[0] > 2 * scores[1]

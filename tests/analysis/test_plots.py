@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from running import ROOT
 
-from analysis.plots import COLOURS, draw_panel, plot_layers, widen
+from analysis.plots import COLOURS, LEAST, draw_panel, plot_layers, widen
 from common.results import summarise
 
 CNN = [f"C{i}" for i in range(1, 4)]
@@ -43,6 +43,7 @@ def scores(
                 "control": "",
                 "low": np.nan,
                 "high": np.nan,
+                "weighted": "",
             }
             for experiment in experiments
             for layer in layers
@@ -175,10 +176,43 @@ def test_a_flat_curve_is_not_blown_up_and_no_scale_is_widened_beyond_one(
     axes = Figure().add_subplot()
     axes.plot([0, 1], [low, high])
     shown = axes.get_ylim()
-    widen(axes)
+    widen(axes, LEAST)
     bottom, top = axes.get_ylim()
     assert top - bottom == pytest.approx(max(0.1, shown[1] - shown[0]))
     assert bottom < low < high < top <= max(shown[1], 1.005)
+
+
+def flat(values: Sequence[float], std: float) -> pd.DataFrame:
+    """Two samples of each layer, of this standard deviation."""
+    frame = scores(layers=BLOCKS, trials=2)
+    frame["value"] = np.repeat(values, 2) + np.tile([-1, 1], len(values)) * std / np.sqrt(2)
+    return frame
+
+
+def height(frame: pd.DataFrame) -> float:
+    bottom, top = panel(frame).get_ylim()
+    return top - bottom
+
+
+def test_small_scores_have_a_readable_scale_and_noise_around_nothing_has_not() -> None:
+    small = [0.0042, 0.0044, 0.0041, 0.0043]
+    assert 0.0044 <= height(flat(small, 0)) < 0.006  # level and differences, in proportion
+    assert height(flat(small, 0.004)) >= 0.04  # they may be noise
+    assert height(flat([0.01, -0.01, 0.005, 0], 0.01)) == pytest.approx(0.1)
+    assert height(flat([0.81, 0.82, 0.8, 0.81], 0.001)) == pytest.approx(0.1)
+    one = scores(layers=BLOCKS, trials=1)
+    assert height(one.assign(value=[0.004, 0.005, 0.003, 0.004])) == pytest.approx(0.1)
+
+
+def test_a_control_that_is_weighed_by_another_view_is_named_so() -> None:
+    frame = scores(layers=BLOCKS).assign(weighted="target")
+    mel = frame[:3].assign(control="mel", layer="mel", part="mel", layer_index=0)
+    shuffled = frame.assign(control="shuffled_labels")
+    for side, name in (("target", "mel"), ("layer", "mel (not comparable)")):
+        every = pd.concat([frame, mel.assign(weighted=side), shuffled])
+        legend = panel(every).get_legend()
+        assert legend is not None
+        assert [text.get_text() for text in legend.get_texts()] == [name, "shuffled labels"]
 
 
 def test_secondary_figures_are_no_curves(tmp_path: Path, figures: list[Figure]) -> None:

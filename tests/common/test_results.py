@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -201,7 +202,7 @@ def test_versions_name_what_computed_the_numbers() -> None:
     assert {"python", "numpy", "scipy", "torch", "transformers"} <= versions().keys()
 
 
-OLDER = ["primary", "control", "low", "high"]
+OLDER = ["primary", "control", "low", "high", "weighted"]
 
 
 def test_results_of_an_older_run_are_read_with_what_they_lack(tmp_path: Path) -> None:
@@ -250,3 +251,43 @@ def test_controls_are_rows_below_the_layers(capsys: pytest.CaptureFixture) -> No
     ]
     assert "left out cca_agwe: target.path is not given" in out
     assert "1000" not in out
+
+
+def test_a_table_of_nothing_says_so(capsys: pytest.CaptureFixture) -> None:
+    secondary = to_frame([row(primary=False)])
+    for frame in (to_frame([]), secondary):
+        print_table(frame, "a model on a corpus", {"cca_word": "there is no word tier"})
+        told = capsys.readouterr().out.splitlines()
+        assert told == [
+            "a model on a corpus: there are no scores",
+            "left out cca_word: there is no word tier",
+        ]
+
+
+def test_layers_and_mel_that_are_weighed_differently_are_told_apart(
+    capsys: pytest.CaptureFixture,
+) -> None:
+    layers = [
+        row(experiment=name, layer=f"T{k}", layer_index=k, weighted="target")
+        for name in ("cca_word", "cca_phone")
+        for k in range(5)
+    ]
+    mel = {"layer": "mel", "layer_index": 0, "part": "mel", "control": "mel"}
+    controls = [
+        row(experiment="cca_word", weighted="layer", **mel),
+        row(experiment="cca_phone", weighted="target", **mel),
+    ]
+    frame = to_frame([*layers, *controls, row(experiment="cca_cka", metric="cka")])
+    why = "weighed T0 … T4 by the target's columns, mel by the layer's columns: not comparable"
+    assert results.incomparable(frame) == {"cca_word": why}
+    print_table(frame, "title")
+    assert f"cca_word: {why}" in capsys.readouterr().out
+
+
+def test_a_matrix_is_of_one_run(tmp_path: Path) -> None:
+    """Two models, each against one of its own, are no matrix; one against two layers is."""
+    one = [row(experiment="cca_inter", target="b@1:T1"), row(experiment="cca_inter", layer="T2")]
+    other = row(experiment="cca_inter", target="c@2:T1")
+    for different in ({"model": "large"}, {"revision": "s"}, {"config_key": "l"}):
+        assert results.pairwise(to_frame([*one, replace(other, **different)])) == []
+    assert results.pairwise(to_frame([*one, other])) == ["cca_inter"]

@@ -1,0 +1,190 @@
+"""How often the 95 % interval of a probe, of information or of a word similarity holds its score.
+
+    python benchmarks/unit_coverage.py [data sets per case]
+
+As coverage.py does for CCA. Each population has speakers who differ, and each data set is twenty of
+them. A probe's interval is of the accuracy that the same fits have on all speakers; the others are
+of what twenty speakers score on average, which is the mean over the data sets.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from analysis.bootstrap import bootstrap
+from analysis.metrics.agreement import agreement
+from analysis.metrics.discriminant import Discriminant, fit_discriminant
+from analysis.metrics.mutual_information import intervals
+from analysis.metrics.probe import interval
+from analysis.tasks.word_similarity import RESAMPLES, resampled_score
+from analysis.units import Units
+from analysis.word_pairs import Benchmark, Pair
+
+Array = NDArray[np.float64]
+Codes = NDArray[np.int64]
+Simulated = Iterator[tuple[float, Array]]  # the score, or what it should be, and limits (2,)
+
+DATA_SETS = 2_000
+SPEAKERS, TRIALS = 20, 3
+MANY = 3_000  # speakers who stand for all
+SHRINKAGE = 0.1
+
+
+def units_of(vectors: Array, label: Codes, labels: int, speaker: Codes, seed: int) -> Units:
+    """One sample; speakers are tested on in turn by the three trials."""
+    n = len(label)
+    return Units(
+        vectors=vectors.astype(np.float32),
+        label=label,
+        labels=tuple(f"w{i}" for i in range(labels)),
+        speaker=speaker,
+        speakers=tuple(f"s{i}" for i in range(SPEAKERS)),
+        utterance=np.arange(n),
+        fold=2 * (speaker % TRIALS) + 1,
+        scored=np.ones(n, dtype=bool),
+        seed=seed,
+        trials=TRIALS,
+    )
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """Units around a centre for each label, of a size that varies; each speaker moves them all."""
+
+    shift: float
+    labels: int = 8
+    columns: int = 6
+    units: int = 30
+
+    def draw(self, speakers: int, rng: np.random.Generator) -> tuple[Array, Codes]:
+        """Vectors (n, d) and labels (n,), a speaker's units one after another."""
+        centres = np.random.default_rng(1).normal(size=(self.labels, self.columns))
+        label = rng.integers(self.labels, size=(speakers, self.units))
+        shift = self.shift * rng.normal(size=(speakers, 1, self.columns))
+        noise = rng.gamma(2, 0.4, size=(speakers, 1, 1)) * rng.normal(
+            size=(*label.shape, self.columns)
+        )
+        vectors = centres[label] + shift + noise
+        return vectors.reshape(-1, self.columns), label.ravel()
+
+
+def right(model: Discriminant, vectors: Array, label: Codes) -> NDArray[np.bool_]:
+    """Which units (n,) the probe finds."""
+    return model.predict(model.rotated(vectors.astype(np.float32)), SHRINKAGE) == label
+
+
+def probes(population: Spoken, data_sets: int) -> Simulated:
+    """The accuracy of three fixed fits on all speakers, and limits from twenty speakers."""
+    rng = np.random.default_rng(0)
+    trained = [population.draw(15, rng) for _ in range(TRIALS)]
+    models = [fit_discriminant(x.astype(np.float32), label) for x, label in trained]
+    everybody = population.draw(MANY, rng)
+    truth = float(np.mean([right(model, *everybody).mean() for model in models]))
+    speaker = np.repeat(np.arange(SPEAKERS), population.units)
+    rows = [np.flatnonzero(speaker % TRIALS == t) for t in range(TRIALS)]
+    for k in range(data_sets):
+        vectors, label = population.draw(SPEAKERS, rng)
+        units = units_of(vectors, label, population.labels, speaker, k)
+        found = [right(m, vectors[own], label[own]) for m, own in zip(models, rows, strict=True)]
+        yield truth, np.array(interval(units, list(zip(rows, found, strict=True))))
+
+
+@dataclass(frozen=True)
+class Clustered:
+    """Labels that fall into a few clusters each; every speaker likes some clusters more."""
+
+    labels: int
+    clusters: int
+    units: int
+    fondness: float = 5.0  # the larger, the more alike the speakers
+    spread: float = 0.1  # the larger, the more clusters a label falls into
+
+    def draw(self, rng: np.random.Generator) -> tuple[Codes, Codes, Codes]:
+        """Clusters, labels and speakers (n,) of twenty speakers' units."""
+        each = np.full(self.clusters, self.spread)
+        common = np.random.default_rng(1).dirichlet(each, size=self.labels)
+        label = rng.integers(self.labels, size=(SPEAKERS, self.units))
+        found = np.empty_like(label)
+        for own, drawn in zip(label, found, strict=True):
+            liked = common * rng.gamma(self.fondness, 1 / self.fondness, size=self.clusters)
+            upto = (liked / liked.sum(1, keepdims=True)).cumsum(1)
+            drawn[:] = (rng.random((self.units, 1)) > upto[own]).sum(1)
+        found = np.minimum(found, self.clusters - 1)  # where a sum ends below 1
+        return found.ravel(), label.ravel(), np.repeat(np.arange(SPEAKERS), self.units)
+
+
+def information(population: Clustered, adjusted: bool, data_sets: int) -> Simulated:
+    """The score of each data set and its limits."""
+    rng = np.random.default_rng(0)
+    for _ in range(data_sets):
+        clusters, labels, speaker = population.draw(rng)
+        told = agreement(clusters, labels)
+        limits = intervals(clusters, labels, speaker)[adjusted]
+        yield (told.adjusted if adjusted else told.normalised), np.array(limits)
+
+
+def similarity(tokens: int, data_sets: int, words: int = 100, columns: int = 12) -> Simulated:
+    """Spearman's rho of words of which each speaker says `tokens`, not all equally often."""
+    fixed = np.random.default_rng(1)
+    meaning = fixed.normal(size=(words, columns)) + 0.8 * fixed.normal(size=columns)
+    unit = meaning / np.linalg.norm(meaning, axis=1, keepdims=True)
+    pairs = [(a, b) for a, b in fixed.integers(words, size=(200, 2)) if a != b]
+    scores = [unit[a] @ unit[b] + 0.3 * fixed.normal() for a, b in pairs]
+    given = tuple(Pair(f"w{a}", f"w{b}", float(s)) for (a, b), s in zip(pairs, scores, strict=True))
+    benchmarks = (Benchmark("planted", given, len(given), 0, 0),)
+    often = fixed.dirichlet(np.ones(words))
+    rng, speaker = np.random.default_rng(0), np.repeat(np.arange(SPEAKERS), tokens)
+    for k in range(data_sets):
+        label = rng.choice(words, size=SPEAKERS * tokens, p=often)
+        shift = 0.5 * rng.normal(size=(SPEAKERS, columns))
+        vectors = meaning[label] + shift[speaker] + rng.normal(size=(len(label), columns))
+        units = units_of(vectors, label, words, speaker, k)
+        score_of, speakers = resampled_score(units, benchmarks, 20)
+        limits = bootstrap(score_of, speakers, k, resamples=RESAMPLES, corrected=False)
+        yield float(score_of(np.ones((1, speakers)))[0]), np.array(limits)
+
+
+PHONES = Clustered(labels=39, clusters=100, units=100)
+WORDS = Clustered(labels=100, clusters=300, units=60, fondness=3, spread=0.05)
+CASES: dict[str, Callable[[int], Simulated]] = {
+    "probe, speakers alike": lambda n: probes(Spoken(0.1), n),
+    "probe, speakers differ": lambda n: probes(Spoken(0.6), n),
+    "word similarity, 60 words each": lambda n: similarity(60, n),
+    "word similarity, 150 words each": lambda n: similarity(150, n),
+    "information, 20 units a cluster": lambda n: information(PHONES, False, n),
+    "adjusted, 20 units a cluster": lambda n: information(PHONES, True, n),
+    "information, 4 units a cluster (none is given)": lambda n: information(WORDS, False, n),
+}
+
+
+def covered(simulated: Simulated) -> tuple[float, float, float, float]:
+    """Shares of intervals that hold the mean score, lie above it, below it; and their width."""
+    scores, limits = map(np.array, zip(*simulated, strict=True))
+    truth = scores.mean()
+    above, below = truth < limits[:, 0], truth > limits[:, 1]
+    width = np.diff(limits).mean()
+    return float(1 - (above | below).mean()), float(above.mean()), float(below.mean()), width
+
+
+def main() -> None:
+    data_sets = int(sys.argv[1]) if len(sys.argv) > 1 else DATA_SETS
+    print(f"{data_sets} data sets a case")
+    for name, simulate in CASES.items():
+        start = perf_counter()
+        held, above, below, width = covered(simulate(data_sets))
+        print(
+            f"{name:46}: covered {held:.3f}, too high {above:.3f}, too low {below:.3f}, "
+            f"width {width:.3f}, {perf_counter() - start:.0f} s",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
