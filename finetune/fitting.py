@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +86,12 @@ def train(
     return trainer, int(best["global_step"])
 
 
-def follow(place: Place, plan: Plan, updates: Updates, held: Heldout) -> None:
+def follow(place: Place, ready: Connection, plan: Plan, updates: Updates, held: Heldout) -> None:
     """What a process beside the first one does: its part of the same, and nothing is written."""
     silent = replace(plan.config, tracking=replace(plan.config.tracking, backend="none"))
     plan = replace(plan, config=silent)
     module, _ = plan.build()
+    ready.send(None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the first process gives the same ones
         fit(plan, module, updates, held, place)

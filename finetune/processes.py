@@ -3,7 +3,8 @@
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from typing import final
 
 import torch
@@ -83,47 +84,85 @@ def check_processes(config: Config) -> None:
 
 @contextmanager
 def together(world: int, follow: Callable[..., None], *args: object) -> Iterator[Place | None]:
-    """The place of this process, the first of `world`; the others run `follow(place, *args)`.
+    """The place of this process, the first of `world`; others run `follow(place, ready, *args)`.
 
-    What they get must be picklable. They are started anew instead of forked: a process that has
-    threads or a GPU cannot be forked. None where there are no others.
+    Each says `ready.send(None)` once it can train. What they get must be picklable. They are
+    started anew instead of forked: a process that has threads or a GPU cannot be forked. None
+    where there are no others.
     """
     if world == 1:
         yield None
         return
     port, threads = find_free_network_port(), torch.get_num_threads()
-    context = multiprocessing.get_context("spawn")
-    others = [
-        context.Process(target=follow, args=(Place(rank, world, port), *args), daemon=True)
-        for rank in range(1, world)
-    ]
-    for other in others:
-        other.start()
+    others, signs = _others(world, port, follow, args)
     try:
+        _start(others, signs)
         yield Place(0, world, port)
         for other in others:
             other.join(LINGER)
     except StrataError:
         raise
     except Exception as error:
-        _tell_failure(others, error)
+        _blame(others, error)
         raise
     finally:
-        for other in others:
-            other.kill()
-            other.join()
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        _end(others)
         torch.set_num_threads(threads)  # Lightning divides them
 
 
-def _tell_failure(others: Sequence[BaseProcess], error: Exception) -> None:
+def _others(
+    world: int, port: int, follow: Callable[..., None], args: tuple[object, ...]
+) -> tuple[list[SpawnProcess], list[Connection]]:
+    """Processes, not started yet, and where each says that it is ready."""
+    context = multiprocessing.get_context("spawn")
+    others, signs = [], []
+    for rank in range(1, world):
+        sign, ready = context.Pipe(duplex=False)
+        own = (Place(rank, world, port), ready, *args)
+        others.append(context.Process(target=follow, args=own, daemon=True))
+        signs.append(sign)
+    return others, signs
+
+
+def _start(others: Sequence[SpawnProcess], signs: Sequence[Connection]) -> None:
+    """Start them all and wait until they are ready; who ends before would be waited for in vain."""
+    for other in others:
+        other.start()
+    for rank, (other, sign) in enumerate(zip(others, signs, strict=True), start=1):
+        wait([sign, other.sentinel])
+        if not _said(sign):
+            other.join()
+            raise _failed(rank, other.exitcode)
+
+
+def _said(sign: Connection) -> bool:
+    """Whether something was sent; the end of a process ends its connection too."""
+    try:
+        return sign.poll() and sign.recv() is None
+    except EOFError:
+        return False
+
+
+def _blame(others: Sequence[SpawnProcess], error: Exception) -> None:
     """Where another process failed first, its error is the one to read."""
     for rank, other in enumerate(others, start=1):
-        other.join(1)  # the first process hears of it at once
+        other.join(1)
         if other.exitcode:
-            raise StrataError(
-                f"process {rank} of finetune.processes={len(others) + 1} ended with exit code "
-                f"{other.exitcode}: its error is above, if it had time for one. The last "
-                "checkpoint is sound: the same command with the same hydra.run.dir goes on from it"
-            ) from error
+            raise _failed(rank, other.exitcode) from error
+
+
+def _end(others: Sequence[SpawnProcess]) -> None:
+    for other in others:
+        if other.pid is not None:
+            other.kill()
+            other.join()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def _failed(rank: int, exit_code: int | None) -> StrataError:
+    return StrataError(
+        f"process {rank} beside this one (finetune.processes) ended with exit code {exit_code}: "
+        "its error is above, if it had time for one. The last checkpoint, if there is one, is "
+        "sound: the same command with the same hydra.run.dir goes on from it"
+    )

@@ -1,6 +1,8 @@
 """CTC: its loss, what trains when, and whole runs."""
 
 import itertools
+import multiprocessing
+import threading
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -253,27 +255,42 @@ def test_two_processes_train_what_one_does_in_as_many_parts(
     assert not torch.distributed.is_initialized()
 
 
-def test_a_process_that_fails_is_told(
-    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Dead:
-        exitcode = -9
+def test_a_process_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that ends before it is ready; threads in the place of processes are as quick as they."""
 
-        def __init__(self, **_: object) -> None: ...
+    class Thread(threading.Thread):
+        exitcode, kill = -9, lambda _: None
+        pid = property(lambda self: self.ident)
 
-        start = join = kill = lambda *_: None
+        def __init__(self, target: Any, args: Any, daemon: bool) -> None:
+            self.end, self.sentinel = multiprocessing.Pipe()
+            super().__init__(target=target, args=(*args, self.end), daemon=daemon)
 
-    context = type("Context", (), {"Process": Dead})
+    context = type("Context", (), {"Process": Thread, "Pipe": multiprocessing.Pipe})
     monkeypatch.setattr(processes.multiprocessing, "get_context", lambda _: context)
 
+    def dies(place: processes.Place, ready: Any, end: Any) -> None:
+        if place.rank == 1:
+            ready.send(None)
+        end.send(None)
+
+    with pytest.raises(StrataError, match=r"process 2 beside this one .* exit code -9"):
+        processes.together(3, dies).__enter__()
+
+    def lives(place: processes.Place, ready: Any, end: Any) -> None:
+        ready.send(None)
+
     def fail() -> None:
-        with processes.together(3, lambda _: None) as place:
+        with processes.together(2, lives) as place:
             assert place is not None
-            assert (place.rank, place.world) == (0, 3)
+            assert (place.rank, place.world) == (0, 2)
             raise RuntimeError("connection closed by peer")
 
-    with pytest.raises(StrataError, match=r"process 1 of finetune\.processes=3 ended .* -9"):
+    with pytest.raises(StrataError, match="process 1 beside this one"):
         fail()
+
+
+def test_a_process_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes.torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(processes, "pick_device", lambda _: torch.device("cuda"))
     config = resolve(composed((*SMALL, "model.checkpoint=x", "finetune.processes=3")))
