@@ -26,7 +26,7 @@ from common.datasets.synthetic import Synthetic
 from common.records import SAMPLE_RATE
 from finetune.batches import Batch, Clips, Updates
 from finetune.module import Recogniser
-from finetune.recogniser import configured, load
+from finetune.recogniser import load
 from finetune.recordings import record
 from finetune.text import Vocabulary, normalise
 from finetune.training import quiet
@@ -75,7 +75,7 @@ def prepare(
 
 
 def recogniser(recipe: FinetuneConfig, blueprint: Blueprint, vocabulary: Vocabulary) -> Recogniser:
-    model, _ = load(configured(recipe, blueprint, vocabulary), MODEL, blueprint, True, 0)
+    model, _ = load(recipe, vocabulary, MODEL, blueprint, True, 0)
     return Recogniser(model, [], blueprint, vocabulary, recipe, [], 0)
 
 

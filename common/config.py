@@ -68,7 +68,8 @@ class Config:
     With `leave_out` an analysis that the dataset or the given paths do not allow is left out,
     with its reason, instead of being an error; `resolve` puts into `left_out` those that it knows.
     `steps`, of the task `steps`: tasks by name, one after another, each in a folder of its name;
-    what follows a task that exports a model takes that model.
+    what follows a task that exports a model takes that model, and compares it with the one before
+    where an experiment compares two (and no `other` is named).
     """
 
     name: str = MISSING
@@ -275,8 +276,8 @@ def _missing_files(experiments: Mapping[str, AnalysisConfig], leave_out: bool) -
 
 def _missing_model(experiments: Mapping[str, AnalysisConfig], config: Config) -> dict[str, str]:
     """Analyses that compare two models where there is no second one."""
-    if config.other is not None:
-        return {}
+    if config.other is not None or config.task == "steps":
+        return {}  # a step that follows an export has the model before it
     why = "it compares with a second model, and none is given: model@other=NAME"
     missing = {name: why for name, own in experiments.items() if own.target.kind == "model"}
     if missing and not config.leave_out:

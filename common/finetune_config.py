@@ -87,11 +87,11 @@ class FinetuneConfig:
     `updates` of Adam, by default with betas (0.9, 0.98); the rate rises over the first of the
     `stages`, holds over the second, and falls to `final_scale` of the peak over the third; the
     map to characters has `head_factor` times the encoder's rate, since it starts from nothing. An
-    update hears `batch_seconds` of audio, padding counted, in `accumulate` parts.
-    `max_seconds`: longer utterances are not trained on. `mask_time_prob` and
-    `mask_feature_prob` in Hugging Face's sense. Validation every `valid_every` updates; training
-    ends after `patience` of them without a better `monitor`, the word or character error rate
-    ("wer" or "cer"), and the best one is kept.
+    update hears `batch_seconds` of audio, padding counted, in `accumulate` parts for each of
+    `processes`, a GPU each or all on the CPU. `max_seconds`: longer utterances are not trained
+    on. `mask_time_prob` and `mask_feature_prob` in Hugging Face's sense. Validation every
+    `valid_every` updates; training ends after `patience` of them without a better `monitor`, the
+    word or character error rate ("wer" or "cer"), and the best one is kept.
     """
 
     train: PartConfig = field(default_factory=PartConfig)
@@ -116,6 +116,7 @@ class FinetuneConfig:
     gradient_clip: float = 0.0
     batch_seconds: float = MISSING
     accumulate: int = 1
+    processes: int = 1
     max_seconds: float = 30.0
     mask_time_prob: float = MISSING
     mask_time_length: int = 10
@@ -136,7 +137,7 @@ class FinetuneConfig:
     lm: LanguageModelConfig = field(default_factory=LanguageModelConfig)
 
     def __post_init__(self) -> None:
-        for key in ("updates", "valid_every", "accumulate", "patience"):
+        for key in ("updates", "valid_every", "accumulate", "processes", "patience"):
             require_at_least(f"finetune.{key}", getattr(self, key), 1)
         for key in ("freeze_updates", "reinit_top", "mask_time_length", "mask_feature_length"):
             require_at_least(f"finetune.{key}", getattr(self, key), 0)

@@ -1,4 +1,6 @@
-"""A run of several tasks, one after another: each reads the model that one before it exported."""
+"""A run of several tasks, one after another: each reads the model that one before it exported, and
+may compare it with the model that was there before.
+"""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -13,6 +15,7 @@ log = logging.getLogger(__name__)
 Step = tuple[str, Config, Path, Mapping[str, Any]]
 
 EXPORTED = "model"  # folder in which a task leaves the model that it made
+NOTHING_BEFORE = "it compares with the model before, and no step before this one has changed it"
 
 
 def steps_of(config: Config, folder: Path, raw: Mapping[str, Any]) -> Iterator[Step]:
@@ -27,15 +30,27 @@ def steps_of(config: Config, folder: Path, raw: Mapping[str, Any]) -> Iterator[S
         own = folder / name
         own.mkdir(parents=True, exist_ok=True)
         log.info("step %s: %s with %s", name, task, config.model.checkpoint)
-        yield task, replace(config, task=task), own, raw
+        yield task, _without_comparisons(replace(config, task=task)), own, raw
         if (own / EXPORTED).is_dir():
             config, raw = _with_model(config, raw, own / EXPORTED, name)
+
+
+def _without_comparisons(config: Config) -> Config:
+    """A step without a second model leaves out, with the reason, what would compare with it."""
+    if config.other is not None:
+        return config
+    experiments = {n: own for n, own in config.experiments.items() if own.target.kind != "model"}
+    left_out = {name: NOTHING_BEFORE for name in config.experiments if name not in experiments}
+    return replace(config, experiments=experiments, left_out=config.left_out | left_out)
 
 
 def _with_model(
     config: Config, raw: Mapping[str, Any], model: Path, step: str
 ) -> tuple[Config, Mapping[str, Any]]:
-    """The configuration of what follows a step that exported a model."""
+    """The configuration of what follows a step that exported a model.
+
+    The model before is then the second one, unless the run names another.
+    """
     keys = {
         "name": f"{config.model.name}_{step}",
         "checkpoint": str(model.resolve()),
@@ -43,4 +58,5 @@ def _with_model(
         "random_init": False,
     }
     following = replace(config.model, **keys)  # type: ignore[arg-type]
-    return replace(config, model=following), {**raw, "model": {**raw["model"], **keys}}
+    raw = {**raw, "model": {**raw["model"], **keys}, "other": raw["other"] or raw["model"]}
+    return replace(config, model=following, other=config.other or config.model), raw

@@ -56,8 +56,10 @@ class Clips:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Samples (u,) of every utterance."""
-        return np.array(self.recordings.lengths, dtype=np.int64)
+        """Samples (u,) that every utterance takes in a batch."""
+        lengths = np.array(self.recordings.lengths, dtype=np.int64)
+        fixed = self.front.max_samples
+        return lengths if fixed is None else np.full_like(lengths, fixed)
 
     def batch(self, numbers: Sequence[int], weights: Sequence[float]) -> Batch:
         """Some utterances, padded to the longest."""
@@ -108,9 +110,10 @@ def _cut(ordered: NDArray[np.int64], lengths: NDArray[np.int64], room: int) -> l
 
 @dataclass(frozen=True, eq=False)
 class Updates(IterableDataset[Batch]):
-    """What updates number `first` to `last` hear, each in `accumulate` parts.
+    """What updates number `first` to `last` hear, each in `accumulate` parts a process.
 
-    An update's parts together weigh every one of its characters alike, however they are cut.
+    `rank`: the process whose parts these are. An update's parts together weigh every one of its
+    characters alike, however they are cut.
     """
 
     clips: Clips
@@ -119,13 +122,14 @@ class Updates(IterableDataset[Batch]):
     seed: int
     first: int
     last: int
+    rank: int = 0
 
     def __len__(self) -> int:
         return (self.last - self.first) * self.recipe.accumulate
 
     def __iter__(self) -> Iterator[Batch]:
         for update in self._updates():
-            yield from self.parts(update)
+            yield from self.parts(update)[self.rank :: self.recipe.processes]
 
     def _updates(self) -> Iterator[list[int]]:
         """Utterances of every update from `first` on."""
@@ -139,8 +143,11 @@ class Updates(IterableDataset[Batch]):
             epoch += 1
 
     def parts(self, update: Sequence[int]) -> list[Batch]:
-        """An update's batches. Lightning takes the mean of their gradients: hence the factor."""
-        count = self.recipe.accumulate
+        """An update's batches, of all processes.
+
+        Lightning takes the mean of their gradients, over processes as well: hence the factor.
+        """
+        count = self.recipe.accumulate * self.recipe.processes
         total = sum(len(self.clips.characters[k]) for k in update)
         batches = []
         for own in np.array_split(np.asarray(update), count):

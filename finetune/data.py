@@ -50,8 +50,22 @@ class Part:
         }
 
 
-def read_parts(config: Config, geometry: FrameGeometry) -> dict[str, Part]:
-    """Training, validation and test speech: no speaker is in two of them."""
+@dataclass(frozen=True)
+class Limits:
+    """How long an utterance may be: for the model, and for the recipe."""
+
+    geometry: FrameGeometry
+    max_samples: float
+    max_seconds: float
+
+
+def read_parts(
+    config: Config, geometry: FrameGeometry, max_samples: int | None = None
+) -> dict[str, Part]:
+    """Training, validation and test speech: no speaker is in two of them.
+
+    `geometry` of the frames that get characters; `max_samples` that the model hears at once.
+    """
     recipe = config.finetune
     corpora = _corpora(config)
     speakers = choose_speakers(recipe, corpora)
@@ -59,7 +73,10 @@ def read_parts(config: Config, geometry: FrameGeometry) -> dict[str, Part]:
     for name in reversed(PARTS):  # the test set first: it gives up no speaker
         others = {u.speaker for part in parts.values() for u in part.utterances}
         others |= {s for other in PARTS[PARTS.index(name) + 1 :] for s in speakers[other] or ()}
-        parts[name] = _part(name, recipe, corpora[name], speakers[name], others, geometry)
+        limits = Limits(
+            geometry, max_samples or inf, recipe.max_seconds if name == "train" else inf
+        )
+        parts[name] = _part(name, recipe, corpora[name], speakers[name], others, limits)
     return {name: parts[name] for name in PARTS}
 
 
@@ -120,15 +137,13 @@ def _part(
     corpus: Corpus,
     speakers: Collection[str] | None,
     others: Collection[str],
-    geometry: FrameGeometry,
+    limits: Limits,
 ) -> Part:
     own: PartConfig = getattr(recipe, name)
     dropped: Counter[str] = Counter()
-    kept = list(
-        _usable(corpus.utterances, speakers, others, dropped, geometry, _longest(name, recipe))
-    )
+    kept = list(_usable(corpus.utterances, speakers, others, dropped, limits))
     if name == "train":
-        kept = list(_alignable(kept, recipe, geometry, dropped))
+        kept = list(_alignable(kept, recipe, limits.geometry, dropped))
     if own.subset is not None:
         seconds = seconds_of(f"finetune.{name}.subset", own.subset)
         chosen = subset(kept, seconds, recipe.subset_seed)
@@ -154,17 +169,12 @@ def _part(
     return part
 
 
-def _longest(name: str, recipe: FinetuneConfig) -> float:
-    return recipe.max_seconds * SAMPLE_RATE if name == "train" else inf
-
-
 def _usable(
     utterances: Iterable[Utterance],
     speakers: Collection[str] | None,
     others: Collection[str],
     dropped: Counter[str],
-    geometry: FrameGeometry,
-    longest: float,
+    limits: Limits,
 ) -> Iterable[Utterance]:
     """Utterances of a part's speakers with words to recognise, their text normalised."""
     for utterance in utterances:
@@ -175,9 +185,11 @@ def _usable(
             dropped["of a speaker of another part"] += 1
         elif not text:
             dropped["no words in its text"] += 1
-        elif utterance.n_samples < geometry.min_samples:
+        elif utterance.n_samples < limits.geometry.min_samples:
             dropped["too short for a frame"] += 1
-        elif utterance.n_samples > longest:
+        elif utterance.n_samples > limits.max_samples:
+            dropped["longer than the model hears at once"] += 1
+        elif utterance.n_samples > limits.max_seconds * SAMPLE_RATE:
             dropped["longer than finetune.max_seconds"] += 1
         else:
             yield replace(utterance, text=text)

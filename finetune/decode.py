@@ -58,7 +58,14 @@ class BeamSearch:
         space = vocabulary.tokens.index(SPACE)
         spelt = {word: [*vocabulary.encode(word), space] for word in self.words}
         dictionary = create_word_dict({word: [] for word in (*spelt, "<unk>")})
-        lm = KenLM(str(Path(str(self.recipe.path)).expanduser()), dictionary)
+        try:
+            lm = KenLM(str(Path(str(self.recipe.path)).expanduser()), dictionary)
+        except RuntimeError as error:
+            reason = str(error).rsplit("\n")[-1]
+            raise StrataError(
+                f"finetune.lm.path={self.recipe.path}: KenLM cannot read it ({reason}). It takes "
+                "n-grams of two words or more, as ARPA text or in its own binary format"
+            ) from error
         trie = Trie(len(vocabulary.tokens), space)
         start = lm.start(False)
         for word, numbers in spelt.items():
@@ -156,4 +163,6 @@ def beam_search(recipe: LanguageModelConfig, vocabulary: Vocabulary) -> BeamSear
     if len(spelt) < len(words):
         log.warning("n-gram: %d of %d words have characters that the model cannot write",
                     len(words) - len(spelt), len(words))  # fmt: skip
-    return BeamSearch(recipe, vocabulary, spelt)
+    search = BeamSearch(recipe, vocabulary, spelt)
+    search.decoder(0.0, 0.0)  # a file that cannot be read is told before the training
+    return search

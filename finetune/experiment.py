@@ -8,10 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from torch.utils.data import DataLoader
 
 from common import results
 from common.architecture import Blueprint, draw
@@ -20,23 +17,24 @@ from common.config import Config
 from common.encoder import Encoder, pick_device
 from common.records import StrataError
 from common.timing import Stopwatch, peak_memory_bytes
-from finetune.batches import Batch, Clips, Heldout, Updates
+from finetune.batches import Clips, Heldout
 from finetune.curves import plot_curves, print_curves
 from finetune.data import Part, frames_needed, read_parts, tell_unknown
 from finetune.decode import BeamSearch, beam_search
 from finetune.export import export
+from finetune.fitting import Plan, train
 from finetune.module import Recogniser
-from finetune.recogniser import check_recipe, configured, fresh_modules, load
+from finetune.processes import check_processes
+from finetune.recogniser import check_recipe
 from finetune.recordings import record
-from finetune.reinit import Reinit, plan_reinit, reinitialise
+from finetune.reinit import plan_reinit
 from finetune.report import Tested, print_scores, score_rows
 from finetune.scoring import score
 from finetune.text import Vocabulary, read_tokenizer
-from finetune.training import LAST, Length, finish_tracking, quiet, steps_done, trainer_of
+from finetune.training import finish_tracking
 
 log = logging.getLogger(__name__)
 
-BEST = "checkpoints/best.ckpt"
 HYPOTHESES = "hypotheses.csv"
 
 
@@ -80,13 +78,20 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
     """Fine-tune and score; run again in the same folder to go on after a kill."""
     watch = Stopwatch()
     blueprint = draw(config.model)
-    check_recipe(config.finetune, blueprint)
+    check_processes(config)
+    unused = check_recipe(config.finetune, blueprint)
     reinit = plan_reinit(config.finetune, config.model, blueprint)
     with watch.stage("preparing"):
         speech = read_speech(config, blueprint, folder)
-        module, drawn = build(config, blueprint, reinit, speech)
+        plan = Plan(
+            config, blueprint, reinit, speech.vocabulary, speech.tokenizer is None,
+            tuple(speech.parts["valid"].part.texts), folder, raw,
+        )  # fmt: skip
+        module, drawn = plan.build()
     with watch.stage("training"):
-        trainer, best_update = train(config, module, speech.parts, blueprint, folder, raw)
+        own = speech.parts["train"]
+        held = heldout(config, module, speech.parts["valid"], blueprint)
+        trainer, best_update = train(plan, module, own.clips, own.numbers, held)
     with watch.stage("testing"):
         tested = test(config, module, speech.parts, blueprint, speech.search)
         tested.hypotheses.to_csv(folder / HYPOTHESES, index=False)
@@ -97,6 +102,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
     rows = results.to_frame(score_rows(config, tested, corpus, revision, key))
     metadata = {
         "reinit": {"layers": list(reinit.layers), **drawn},
+        "does_not_apply": [f"finetune.{key}" for key in unused],
         **speech.describe(),
         "best_update": best_update,
         "test": tested.describe(),
@@ -119,7 +125,8 @@ def read_speech(config: Config, blueprint: Blueprint, folder: Path) -> Speech:
     tokenizer = None
     if recipe.characters == "checkpoint":
         tokenizer = read_tokenizer(blueprint.checkpoint)
-    parts = read_parts(config, blueprint.description.layers[-1].geometry)
+    own = blueprint.description
+    parts = read_parts(config, own.layers[-1].geometry, own.max_samples)
     if tokenizer is None:
         vocabulary = Vocabulary.of_text(parts["train"].texts)
     else:
@@ -131,20 +138,6 @@ def read_speech(config: Config, blueprint: Blueprint, folder: Path) -> Speech:
         for name, part in parts.items()
     }
     return Speech(prepared, vocabulary, tokenizer, search, unknown)
-
-
-def build(
-    config: Config, blueprint: Blueprint, reinit: Reinit, speech: Speech
-) -> tuple[Recogniser, dict[str, list[str]]]:
-    """The model with its fresh blocks and head, and the names of what was drawn."""
-    recipe = config.finetune
-    own = configured(recipe, blueprint, speech.vocabulary)
-    model, head = load(own, config.model, blueprint, speech.tokenizer is None, config.seed)
-    fresh = fresh_modules(model, reinit)
-    tensors = reinitialise(model, fresh, config.seed)
-    references = speech.parts["valid"].part.texts
-    module = Recogniser(model, fresh, blueprint, speech.vocabulary, recipe, references, config.seed)
-    return module, {"tensors": tensors, "head": head}
 
 
 def export_recogniser(
@@ -172,71 +165,17 @@ def prepare(part: Part, vocabulary: Vocabulary, blueprint: Blueprint, folder: Pa
     # In validation and test a short utterance costs errors, if it has a frame at all.
     needed = frames_needed if part.name == "train" else (lambda _: 1)
     frames = [geometry.n_frames(n) for n in recordings.lengths]
+    longest = geometry.n_frames(blueprint.front.max_samples or max(recordings.lengths))
     pairs = zip(frames, part.texts, strict=True)
-    numbers = [k for k, (n, text) in enumerate(pairs) if n >= needed(text)]
+    numbers = [k for k, (n, text) in enumerate(pairs) if needed(text) <= n <= longest]
     lost = len(frames) - len(numbers)
     if lost:
-        log.warning("%s: %d utterances left out: unreadable or too short", part.name, lost)
+        log.warning("%s: %d utterances left out: unreadable or of a wrong length", part.name, lost)
     if not numbers:
         raise StrataError(f"finetune.{part.name}: none of {len(frames)} utterances can be read")
     characters = tuple(tuple(vocabulary.encode(text)) for text in part.texts)
-    dropped = {"unreadable or too short": lost} if lost else {}
+    dropped = {"unreadable or of a wrong length": lost} if lost else {}
     return Prepared(part, Clips(recordings, characters, blueprint.front), tuple(numbers), dropped)
-
-
-def train(
-    config: Config,
-    module: Recogniser,
-    prepared: Mapping[str, Prepared],
-    blueprint: Blueprint,
-    folder: Path,
-    raw: Mapping[str, Any],
-) -> tuple[pl.Trainer, int]:
-    """Every update that is not done yet; the module has the best weights afterwards."""
-    recipe = config.finetune
-    done = steps_done(folder)
-    if done:
-        log.info("going on from update %d of %s", done, folder / LAST)
-    length = Length(
-        steps=recipe.updates,
-        valid_every=min(recipe.valid_every, recipe.updates),
-        checkpoint_minutes=recipe.checkpoint_minutes,
-        gradient_clip=recipe.gradient_clip,
-        accumulate=recipe.accumulate,
-    )
-    trainer = trainer_of(config, length, folder, raw, callbacks_of(config, folder))
-    own = prepared["train"]
-    updates = Updates(own.clips, own.numbers, recipe, config.seed, done, recipe.updates)
-    held = heldout(config, module, prepared["valid"], blueprint)
-    if done < recipe.updates:
-        with quiet():
-            trainer.fit(
-                module.train(),  # from_pretrained gives it in eval mode: without masks
-                DataLoader[Batch](updates, batch_size=None),
-                DataLoader[Batch](held, batch_size=None),
-                ckpt_path=folder / LAST if done else None,
-                weights_only=True,
-            )
-    best = torch.load(folder / BEST, weights_only=True, map_location="cpu")
-    module.load_state_dict(best["state_dict"])
-    return trainer, int(best["global_step"])
-
-
-def callbacks_of(config: Config, folder: Path) -> list[Callback]:
-    """The best weights by the error rate watched, and an end where it does not fall any more."""
-    recipe = config.finetune
-    best = ModelCheckpoint(
-        folder / "checkpoints",
-        filename=Path(BEST).stem,
-        monitor=f"valid/{recipe.monitor}",
-        mode="min",
-        save_weights_only=True,
-        enable_version_counter=False,
-    )
-    callbacks: list[Callback] = [best]
-    if recipe.patience is not None:
-        callbacks.append(EarlyStopping(best.monitor, mode="min", patience=recipe.patience))
-    return callbacks
 
 
 def heldout(

@@ -22,7 +22,7 @@ from finetune.text import Vocabulary
 
 @final
 class Recogniser(pl.LightningModule):
-    """CTC on a model of transformers' family `AutoModelForCTC`; Adam, a rate in three stages.
+    """CTC on one of transformers' models for it, or on a `LinearHead`; Adam, a three-stage rate.
 
     `fresh` are the re-initialised modules. The convolutions are never trained.
     """
@@ -57,13 +57,15 @@ class Recogniser(pl.LightningModule):
         # Outside the module's own dictionary: a compiled model is no second set of weights.
         self.__dict__["_heard"] = torch.compile(model, dynamic=True) if recipe.compile else model
         self._counts: torch.Tensor = torch.zeros(5)
+        self._loss: torch.Tensor | float = 0.0
 
     def log_probabilities(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Of every character (B, T, V), float32, and the number (B,) of frames that are audio."""
         masked = {} if batch.mask is None else {"attention_mask": batch.mask}
         logits = self.__dict__["_heard"](batch.waveforms, **masked).logits
         frames = torch.tensor([self.geometry.n_frames(n) for n in batch.samples.tolist()])
-        return log_softmax(logits.float(), dim=-1), frames.to(logits.device)
+        audio = logits[:, : int(frames.max())]  # Whisper's are always of 30 s
+        return log_softmax(audio.float(), dim=-1), frames.to(logits.device)
 
     def losses(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """CTC loss (B,) in nats of every utterance, its probabilities and its frames.
@@ -85,8 +87,11 @@ class Recogniser(pl.LightningModule):
                 parameter.requires_grad_(trains)
 
     def training_step(self, batch: Batch, number: int) -> torch.Tensor:
-        """One batch; its number alone gives its random numbers, so that a resumed run agrees."""
-        part = number % self.recipe.accumulate
+        """One batch; its place in an update alone gives its random numbers.
+
+        So a resumed run agrees, and so do several processes with one that takes as many parts.
+        """
+        part = number % self.recipe.accumulate * self.recipe.processes + self.global_rank
         rng = generator(self.seed, "update", self.global_step, part)
         torch.manual_seed(int(rng.integers(2**62)))
         np.random.seed(rng.integers(2**32, dtype=np.uint32))  # noqa: NPY002  transformers' masks
@@ -96,13 +101,27 @@ class Recogniser(pl.LightningModule):
                 f"the loss is {loss.item()} at update {self.global_step}: lower "
                 "finetune.learning_rate, or use precision=fp32; the last checkpoint is sound"
             )
-        self.log("learning_rate", self.lr_schedulers().get_last_lr()[0])  # type: ignore[union-attr]
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.samples))
+        self._log_update(loss.detach(), number)
         return loss
 
+    def _log_update(self, loss: torch.Tensor, number: int) -> None:
+        """The loss of a whole update, in nats a character, with its last part."""
+        count = self.recipe.accumulate
+        self._loss = loss / count + (self._loss if number % count else 0.0)
+        if (number + 1) % count == 0:
+            self.log("train/loss", self._loss, prog_bar=True, batch_size=1, sync_dist=True)
+            rates = self.lr_schedulers().get_last_lr()  # type: ignore[union-attr]
+            self.log("learning_rate", rates[0])
+
     def on_validation_epoch_start(self) -> None:
-        """Count anew: nats, character errors, characters, word errors, words."""
+        """Count anew: nats, errors and number of characters, of words.
+
+        With several processes the first one's buffers are all's.
+        """
         self._counts = torch.zeros(5, dtype=torch.float64)
+        if self.trainer.world_size > 1:
+            for buffer in self.buffers():
+                torch.distributed.broadcast(buffer, 0)
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """Loss and greedy errors of utterances that are never trained on."""
@@ -117,10 +136,13 @@ class Recogniser(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Figures of all utterances; the loss in nats a character, as in training."""
-        nats, character_errors, characters, word_errors, words = self._counts.tolist()
-        self.log("valid/loss", nats / characters, prog_bar=True)
-        self.log("valid/cer", character_errors / characters, prog_bar=True)
-        self.log("valid/wer", word_errors / words, prog_bar=True)
+        counts = self._counts
+        if self.trainer.world_size > 1:
+            counts = self.trainer.strategy.reduce(counts.to(self.device), reduce_op="sum")
+        nats, character_errors, characters, word_errors, words = counts.tolist()
+        self.log("valid/loss", nats / characters, prog_bar=True, sync_dist=True)
+        self.log("valid/cer", character_errors / characters, prog_bar=True, sync_dist=True)
+        self.log("valid/wer", word_errors / words, prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """Adam, or AdamW where weights decay, over all that is ever trained."""
@@ -128,11 +150,12 @@ class Recogniser(pl.LightningModule):
         encoder = {id(p) for p in self.model.base_model.parameters()}
         trained = [p for p in self.parameters() if p.requires_grad]
         head_rate = recipe.learning_rate * recipe.head_factor
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in trained if id(p) in encoder]},
+            {"params": [p for p in trained if id(p) not in encoder], "lr": head_rate},
+        ]
         optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for p in trained if id(p) in encoder]},
-                {"params": [p for p in trained if id(p) not in encoder], "lr": head_rate},
-            ],
+            groups,
             lr=recipe.learning_rate,
             betas=(recipe.betas[0], recipe.betas[1]),
             eps=recipe.eps,

@@ -9,26 +9,45 @@ from transformers import MODEL_FOR_CTC_MAPPING, AutoModelForCTC
 from common.architecture import Blueprint
 from common.config import FinetuneConfig, ModelConfig
 from common.finetune_config import DROPOUTS
-from common.loading import NO_LAYER_NEEDS, quietly
+from common.loading import NO_LAYER_NEEDS, quietly, random
 from common.records import StrataError
+from finetune.linear_head import HEAD, load_linear, survey, tell_unused
 from finetune.reinit import Reinit, reinitialise
 from finetune.text import Vocabulary
 
 
-def check_recipe(recipe: FinetuneConfig, blueprint: Blueprint) -> None:
-    """Refuse, before any weights are read, what this model cannot do."""
+def check_recipe(recipe: FinetuneConfig, blueprint: Blueprint) -> tuple[str, ...]:
+    """Refuse, before any weights are read, what this model cannot do.
+
+    Keys of the recipe that do not apply to it, told in the log.
+    """
     config, asked = blueprint.config, blueprint.checkpoint.asked
-    if type(config) not in MODEL_FOR_CTC_MAPPING:
-        raise StrataError(
-            f"{asked}: transformers has no CTC model for a {config.model_type}. It has them for "
-            "wav2vec 2.0, HuBERT, WavLM, data2vec, XLS-R, UniSpeech, SEW, Conformer and w2v-BERT: "
-            "use one of these"
-        )
+    if not has_ctc_model(config):
+        unused = survey(recipe, blueprint).unused
+        tell_unused(recipe, unused, blueprint)
+        if recipe.characters == "checkpoint":
+            _check_head(blueprint)
+        return unused
     if recipe.mask_feature_prob and recipe.mask_feature_length >= config.hidden_size:
         raise StrataError(
             f"finetune.mask_feature_length={recipe.mask_feature_length}: {asked} has "
             f"{config.hidden_size} channels; use fewer, or finetune.mask_feature_prob=0"
         )
+    return ()
+
+
+def has_ctc_model(config: Any) -> bool:
+    """Whether transformers has a CTC model of this architecture."""
+    return type(config) in MODEL_FOR_CTC_MAPPING
+
+
+def _check_head(blueprint: Blueprint) -> None:
+    try:
+        blueprint.checkpoint.file((HEAD,))
+    except StrataError as error:
+        raise StrataError(
+            f"finetune.characters=checkpoint: {error}Use finetune.characters=text"
+        ) from error
 
 
 def configured(recipe: FinetuneConfig, blueprint: Blueprint, vocabulary: Vocabulary) -> Any:
@@ -57,18 +76,37 @@ def configured(recipe: FinetuneConfig, blueprint: Blueprint, vocabulary: Vocabul
 
 
 def load(
-    config: Any, model: ModelConfig, blueprint: Blueprint, fresh_head: bool, seed: int
+    recipe: FinetuneConfig,
+    vocabulary: Vocabulary,
+    model: ModelConfig,
+    blueprint: Blueprint,
+    fresh_head: bool,
+    seed: int,
 ) -> tuple[Any, list[str]]:
     """The model, and the names of a head's tensors that were drawn from `seed`."""
-    if model.random_init:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(model.init_seed)
-            loaded = AutoModelForCTC.from_config(config, dtype=torch.float32)
+    loaded: Any
+    if not has_ctc_model(blueprint.config):
+        n_tokens = len(vocabulary.tokens)
+        loaded = load_linear(recipe, n_tokens, model, blueprint, fresh_head)
+    elif model.random_init:
+        loaded = _random(configured(recipe, blueprint, vocabulary), model, blueprint)
     else:
-        loaded = _pretrained(config, blueprint, fresh_head)
+        loaded = _pretrained(configured(recipe, blueprint, vocabulary), blueprint, fresh_head)
     if not fresh_head:
         return loaded, []
     return loaded, reinitialise(loaded, heads(loaded), seed)
+
+
+def _random(config: Any, model: ModelConfig, blueprint: Blueprint) -> Any:
+    """The encoder as it is drawn for an analysis of it: the head takes none of its numbers."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(model.init_seed)
+        loaded = AutoModelForCTC.from_config(config, dtype=torch.float32)
+    drawn = random(blueprint, model.init_seed).state_dict()
+    # A vector for masked frames is there if the configuration masks any: one may lack it.
+    own = loaded.base_model.state_dict()
+    loaded.base_model.load_state_dict({name: drawn.get(name, own[name]) for name in own})
+    return loaded
 
 
 def _pretrained(config: Any, blueprint: Blueprint, fresh_head: bool) -> Any:

@@ -14,10 +14,12 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.strategies import DDPStrategy
 
 from common.config import Config
 from common.encoder import pick_device
 from common.tracking import log_training, run_name, training_logger
+from finetune.processes import Place
 
 LAST = "checkpoints/last.ckpt"
 
@@ -37,9 +39,17 @@ class Length:
 
 
 def trainer_of(
-    config: Config, length: Length, folder: Path, raw: Mapping[str, Any], own: Sequence[Callback]
+    config: Config,
+    length: Length,
+    folder: Path,
+    raw: Mapping[str, Any],
+    own: Sequence[Callback],
+    place: Place | None = None,
 ) -> pl.Trainer:
-    """A trainer with the callbacks of its own training, and a checkpoint to go on from."""
+    """A trainer with the callbacks of its own training, and a checkpoint to go on from.
+
+    `place`: which of several processes this is, if there are several.
+    """
     device = pick_device(config.device)
     loggers: list[Logger] = [CSVLogger(folder, name="curves")]
     tracker = training_logger(config.tracking, run_name(config), raw, folder)
@@ -51,7 +61,8 @@ def trainer_of(
     )
     return pl.Trainer(
         accelerator={"cuda": "gpu"}.get(device.type, device.type),
-        devices=1,
+        devices=1 if place is None else place.world,
+        strategy="auto" if place is None else _parallel(place),
         precision="bf16-mixed" if config.precision == "bf16" else "32-true",
         max_steps=length.steps,
         max_epochs=-1,
@@ -63,9 +74,18 @@ def trainer_of(
         log_every_n_steps=min(50, length.valid_every),
         logger=loggers if tracker is None else [*loggers, tracker],
         callbacks=[checkpoints, *own],
-        enable_progress_bar=sys.stderr.isatty(),
+        enable_progress_bar=sys.stderr.isatty() and (place is None or place.rank == 0),
         enable_model_summary=False,
         default_root_dir=folder,
+    )
+
+
+def _parallel(place: Place) -> DDPStrategy:
+    """Gradients averaged over processes; what an update leaves out (dropped or held layers) is not
+    waited for. No process waits for another one's batch in validation either: it has more of them.
+    """
+    return DDPStrategy(
+        cluster_environment=place, find_unused_parameters=True, broadcast_buffers=False
     )
 
 
@@ -114,5 +134,6 @@ def quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before")
         warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.* is deprecated")
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+        warnings.filterwarnings("ignore", ".*broadcast_buffers. is deprecated", FutureWarning)
         warnings.filterwarnings("ignore", ".*epoch_loop.val_loop.*deprecated")
         yield

@@ -448,6 +448,7 @@ WRONG = {
     "pretrain.teacher=tests": ["pretrain.teacher_layer=None", "give both"],
     "pretrain.start=no/where": ["pretrain.start=no/where", "snapshots"],
     "finetune.updates=0": ["finetune.updates=0", "at least 1"],
+    "finetune.processes=0": ["finetune.processes=0", "at least 1"],
     "finetune.reinit_top=-1": ["finetune.reinit_top=-1", "at least 0"],
     "finetune.reinit_layers=[C3]": ["finetune.reinit_layers", "C3", "T1"],
     "finetune.subset=10": ["subset=10", "10m"],

@@ -5,7 +5,8 @@ import json
 import re
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -15,6 +16,7 @@ from speech import PHONES, WORDS, textgrid, write_audio
 
 from analysis.embeddings import read_table
 from common.datasets import download, transfer, word_vectors
+from common.datasets.librilight import LibriLight
 from common.datasets.librispeech_local import LibriSpeechLocal
 from common.records import StrataError
 
@@ -241,6 +243,63 @@ def test_the_published_sums_are_whole() -> None:
     sums = download.SHA256
     assert len(sums) == 7
     assert all(re.fullmatch(r"[0-9a-f]{64}", value) for value in sums.values())
+
+
+def light_tar(folder: Path, parts: tuple[str, ...] = ("1h/0", "1h/1", "9h")) -> bytes:
+    """Libri-light's release with an utterance in each part."""
+    flac = write_audio(folder / "y.flac")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for k, part in enumerate(parts):
+            chapter = f"librispeech_finetuning/{part}/clean/8{k}/121123"
+            tar.add(flac, f"{chapter}/8{k}-121123-0000.flac")
+            add(tar, f"{chapter}/8{k}-121123.trans.txt", f"8{k}-121123-0000 SHE HAD\n")
+    return buffer.getvalue()
+
+
+def light(mirror: Mirror, root: Path) -> int:
+    return download.main(["librilight", "--root", str(root), "--url", f"{mirror.url}/light.tgz"])
+
+
+@pytest.fixture
+def publish(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
+    """Put something in the release's place, with a checksum that fits."""
+
+    def put(content: bytes) -> None:
+        mirror.files["/light.tgz"] = content
+        checksum = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        own = replace(download.LIBRILIGHT, checksum=checksum)
+        monkeypatch.setattr(download, "LIBRILIGHT", own)
+
+    return put
+
+
+def test_libri_light_is_read_as_it_comes(mirror: Mirror, publish, tmp_path, capsys) -> None:
+    root = tmp_path / "data"
+    mirror.files["/light.tgz"] = light_tar(tmp_path)
+    assert light(mirror, root) == 1  # not what was published
+    assert "sha256 is" in capsys.readouterr().err
+    publish(light_tar(tmp_path))
+    assert light(mirror, root) == 0
+    folder = root / "librispeech_finetuning"
+    assert f"finetune.train.dataset.root={folder}" in capsys.readouterr().out
+    for partition, speakers in (("10m", ["80"]), ("1h", ["80", "81"]), ("10h", ["80", "81", "82"])):
+        corpus = LibriLight(partition=partition, root=str(folder)).read()
+        assert [(u.speaker, u.text) for u in corpus.utterances] == [
+            (s, "SHE HAD") for s in speakers
+        ]
+    mirror.requests.clear()
+    assert light(mirror, root) == 0
+    assert mirror.requests == []
+
+
+@pytest.mark.parametrize("content", [b"no archive", None])
+def test_half_of_libri_light_is_refused(mirror, publish, tmp_path, capsys, content) -> None:
+    publish(light_tar(tmp_path, ("1h/0",)) if content is None else content)
+    assert light(mirror, tmp_path / "data") == 1
+    told = capsys.readouterr().err
+    assert ("holds no 9h" if content is None else "could not be unpacked (ReadError") in told
+    assert {p.name for p in (tmp_path / "data").iterdir()} == {"archives"}
 
 
 VECTORS = "the 0.1 0.2\nking 0.3 0.4\n"

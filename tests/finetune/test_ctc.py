@@ -1,7 +1,8 @@
 """CTC: its loss, what trains when, and whole runs."""
 
 import itertools
-import json
+import multiprocessing
+import threading
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +13,16 @@ import pandas as pd
 import pytest
 import torch
 from models import configured, noise, one_thread, save
-from running import Finished, execute
+from running import Finished, command, composed, execute
 from safetensors.torch import load_file
 from test_reinit import recipe
 from transformers import Wav2Vec2ForCTC, pipeline
 from wandb_files import API_KEY, files_with, offline_run
 
 from common.architecture import draw
+from common.config import resolve
 from common.records import StrataError
-from finetune import recogniser
+from finetune import processes, recogniser
 from finetune.batches import Clips, Updates, plan_epoch
 from finetune.curves import read_curves
 from finetune.module import Recogniser
@@ -62,9 +64,7 @@ def module_of(model: Path, texts: list[str], **keys: Any) -> tuple[Recogniser, A
     blueprint = draw(configured(model))
     vocabulary = Vocabulary.of_text(texts)
     own = recipe(**keys)
-    loaded, _ = recogniser.load(
-        recogniser.configured(own, blueprint, vocabulary), configured(model), blueprint, True, 0
-    )
+    loaded, _ = recogniser.load(own, vocabulary, configured(model), blueprint, True, 0)
     fresh = [loaded.base_model.encoder.layers[2]]
     return Recogniser(loaded, fresh, blueprint, vocabulary, own, texts, 0), blueprint, vocabulary
 
@@ -254,12 +254,79 @@ def test_a_run_writes_a_recogniser_that_transformers_reads(
         assert isinstance(recognise(noise(16_000))["text"], str)
 
 
-def test_a_run_that_was_killed_goes_on_to_the_same_weights(
-    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+PARTS = ["finetune.checkpoint_minutes=0.0001", "finetune.layerdrop=0.3", "finetune.accumulate=2"]
+
+
+@pytest.fixture(scope="module")
+def whole(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A run that nothing disturbs: masks, dropout, layer drop, frozen updates, accumulation."""
+    return finetune(tmp_path_factory.mktemp("whole"), models["wav2vec2_base"], *PARTS)
+
+
+def assert_same_training(one: Finished, other: Finished) -> None:
+    first, second = (load_file(r.folder / "model" / "model.safetensors") for r in (one, other))
+    torch.testing.assert_close(first, second, atol=1e-6, rtol=0)
+    curves, others = (read_curves(run.folder) for run in (one, other))
+    columns = curves.columns.sort_values()
+    pd.testing.assert_frame_equal(curves[columns], others[columns])
+    assert one.rows["value"].tolist() == other.rows["value"].tolist()
+
+
+def test_two_processes_train_what_one_does_in_as_many_parts(
+    whole: Finished, models: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Masks, dropout, layer drop, Adam's state, frozen updates and accumulation included."""
-    own = ["finetune.checkpoint_minutes=0.0001", "finetune.layerdrop=0.3", "finetune.accumulate=2"]
-    whole = finetune(tmp_path / "whole", models["wav2vec2_base"], *own)
+    """Each has its part of every update and of the validation speech, and its random numbers."""
+    own = [*PARTS[:-1], "finetune.processes=2"]
+    assert_same_training(whole, finetune(tmp_path, models["wav2vec2_base"], *own))
+    assert not torch.distributed.is_initialized()
+
+
+def test_a_process_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that ends before it is ready; threads in the place of processes are as quick as they."""
+
+    class Thread(threading.Thread):
+        exitcode, kill = -9, lambda _: None
+        pid = property(lambda self: self.ident)
+
+        def __init__(self, target: Any, args: Any, daemon: bool) -> None:
+            self.end, self.sentinel = multiprocessing.Pipe()
+            super().__init__(target=target, args=(*args, self.end), daemon=daemon)
+
+    context = type("Context", (), {"Process": Thread, "Pipe": multiprocessing.Pipe})
+    monkeypatch.setattr(processes.multiprocessing, "get_context", lambda _: context)
+
+    def dies(place: processes.Place, ready: Any, end: Any) -> None:
+        if place.rank == 1:
+            ready.send(None)
+        end.send(None)
+
+    with pytest.raises(StrataError, match=r"process 2 beside this one .* exit code -9"):
+        processes.together(3, dies).__enter__()
+
+    def lives(place: processes.Place, ready: Any, end: Any) -> None:
+        ready.send(None)
+
+    def fail() -> None:
+        with processes.together(2, lives) as place:
+            assert place is not None
+            assert (place.rank, place.world) == (0, 2)
+            raise RuntimeError("connection closed by peer")
+
+    with pytest.raises(StrataError, match="process 1 beside this one"):
+        fail()
+
+
+def test_a_process_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(processes, "pick_device", lambda _: torch.device("cuda"))
+    config = resolve(composed((*SMALL, "model.checkpoint=x", "finetune.processes=3")))
+    with pytest.raises(StrataError, match=r"processes=3: .* there are 2 of cuda"):
+        processes.check_processes(config)
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_weights(
+    whole: Finished, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     learn = Recogniser.training_step
 
     def killed(self: Recogniser, batch: Any, number: int) -> torch.Tensor:
@@ -269,15 +336,10 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(
 
     monkeypatch.setattr(Recogniser, "training_step", killed)
     with pytest.raises(KeyError, match="went away"):
-        finetune(tmp_path / "halves", models["wav2vec2_base"], *own)
+        finetune(tmp_path / "halves", models["wav2vec2_base"], *PARTS)
     assert not (tmp_path / "halves" / "model").exists()
     monkeypatch.setattr(Recogniser, "training_step", learn)
-    halves = finetune(tmp_path / "halves", models["wav2vec2_base"], *own)
-    first, second = (load_file(r.folder / "model" / "model.safetensors") for r in (whole, halves))
-    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
-    one, other = (read_curves(run.folder) for run in (whole, halves))
-    pd.testing.assert_frame_equal(one[one.columns.sort_values()], other[one.columns.sort_values()])
-    assert whole.rows["value"].tolist() == halves.rows["value"].tolist()
+    assert_same_training(whole, finetune(tmp_path / "halves", models["wav2vec2_base"], *PARTS))
 
 
 def test_too_many_blocks_are_told_before_weights_or_audio_are_read(
@@ -291,22 +353,33 @@ def test_too_many_blocks_are_told_before_weights_or_audio_are_read(
         finetune(tmp_path, models["wav2vec2_base"], "finetune.reinit_top=13")
     with pytest.raises(StrataError, match=r"mask_feature_length=64: .* has 32 channels"):
         finetune(tmp_path, models["wav2vec2_base"], "finetune.mask_feature_length=64")
-    whisper = save("whisper", tmp_path / "whisper")
-    with pytest.raises(StrataError, match="no CTC model for a whisper"):
-        finetune(tmp_path, whisper)
 
 
-def test_layers_are_scored_before_and_after(models: dict[str, Path], tmp_path: Path) -> None:
-    with one_thread():
-        execute(
-            tmp_path, "experiment=ctc_then_analyse", *SMALL[1:], "finetune.reinit_top=1",
-            f"model.checkpoint={models['wav2vec2_base']}", "cache=off", "layers.indices=[T0,T3]",
-            "sampling.utterances=8", "sampling.min_instances=2",
-        )  # fmt: skip
-    before, after = (Finished(tmp_path / name) for name in ("before", "after"))
-    assert set(after.rows["model"]) == {"hf_ctc"}
-    assert before.rows["revision"].iloc[0] != after.rows["revision"].iloc[0]
-    for experiment in ("cca_phone", "cca_mel"):
-        assert before.curve(experiment)["T3"] != after.curve(experiment)["T3"]
-    config = json.loads((tmp_path / "after" / "metadata.json").read_text())["config"]
-    assert config["model"]["checkpoint"] == str(tmp_path / "ctc" / "model")
+def test_layers_are_scored_before_and_after_and_against_each_other(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    """The encoder stands still but for the blocks that are drawn anew: those alone may differ."""
+    done = command(
+        "-m", "experiment=ctc_then_analyse", *SMALL[1:], "finetune.reinit_top=0,2",
+        "finetune.freeze_updates=99", f"model.checkpoint={models['wav2vec2_base']}", "cache=off",
+        "layers.indices=[C7,T0,T1,T2,T3]", "experiments.cca_inter.parts=[cnn,transformer]",
+        "sampling.utterances=8", "~experiments.cca_intra", "~experiments.cca_phone",
+        "~experiments.cca_word", "finetune.updates=2", "finetune.valid_every=2",
+        f"hydra.sweep.dir={tmp_path}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for job, changed in (("0", set()), ("1", {"T2", "T3"})):
+        before, after = (Finished(tmp_path / job / name) for name in ("before", "after"))
+        assert set(after.rows["model"]) == {"hf_ctc"}
+        assert before.rows["revision"].iloc[0] != after.rows["revision"].iloc[0]
+        assert set(before.metadata["left_out"]) == {"cca_inter"}
+        assert after.metadata["left_out"] == {}
+        own = after.rows[after.rows["experiment"] == "cca_inter"]
+        assert set(own["target"]) == {f"hf:{layer}" for layer in ("C7", "T0", "T1", "T2", "T3")}
+        alike = {layer: value > 1 - 1e-6 for layer, value in after.curve("cca_inter").items()}
+        assert {layer for layer, same in alike.items() if not same} == changed, (job, alike)
+        one, other = before.curve("cca_mel"), after.curve("cca_mel")
+        assert {layer for layer in one if abs(one[layer] - other[layer]) > 1e-9} == changed
+        config = after.metadata["config"]
+        assert config["model"]["checkpoint"] == str(tmp_path / job / "ctc" / "model")
+        assert config["other"] == before.metadata["config"]["model"]

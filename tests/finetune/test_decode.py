@@ -74,6 +74,13 @@ def test_words_that_cannot_be_meant_are_told(
     assert search is not None
     assert search.words == ("CAB",)
     assert "1 of 2 words have characters" in caplog.text
+    (tmp_path / "one.arpa").write_text(
+        ARPA.split("\\2-grams")[0].replace("ngram 2=3\n", "") + "\\end\\\n"
+    )
+    with pytest.raises(StrataError, match=r"one\.arpa: KenLM cannot read it .*two words or more"):
+        beam_search(
+            LanguageModelConfig(path=str(tmp_path / "one.arpa")), Vocabulary.of_text(["CAB"])
+        )
     (tmp_path / "lower.txt").write_text("cab\ncat\n")
     n_gram.lexicon = str(tmp_path / "lower.txt")
     with pytest.raises(StrataError, match=r"no words as transcripts are .* of 2 there"):

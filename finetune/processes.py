@@ -1,0 +1,168 @@
+"""Several processes of one machine that train together: this one is the first of them."""
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import final
+
+import torch
+from lightning_fabric.plugins import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import find_free_network_port
+
+from common.config import Config
+from common.encoder import pick_device
+from common.records import StrataError
+
+LINGER = 60  # seconds that a process gets to end by itself once the first one has
+
+
+@final
+class Place(ClusterEnvironment):
+    """One of `world` processes on this machine, told to Lightning, which starts none itself."""
+
+    def __init__(self, rank: int, world: int, port: int) -> None:
+        super().__init__()
+        self.rank = rank
+        self.world = world
+        self.port = port
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        """They are there already."""
+        return True
+
+    @property
+    def main_address(self) -> str:
+        """Where the first process listens."""
+        return "127.0.0.1"
+
+    @property
+    def main_port(self) -> int:
+        """Where the first process listens."""
+        return self.port
+
+    @staticmethod
+    def detect() -> bool:
+        """Never found by itself: it is given."""
+        return False
+
+    def world_size(self) -> int:
+        """How many processes."""
+        return self.world
+
+    def set_world_size(self, size: int) -> None:
+        """It is known."""
+
+    def global_rank(self) -> int:
+        """Which one this is."""
+        return self.rank
+
+    def set_global_rank(self, rank: int) -> None:
+        """It is known."""
+
+    def local_rank(self) -> int:
+        """Which one this is."""
+        return self.rank
+
+    def node_rank(self) -> int:
+        """There is one machine."""
+        return 0
+
+
+def check_processes(config: Config) -> None:
+    """A process each for so many GPUs, or any number on a CPU."""
+    count, device = config.finetune.processes, pick_device(config.device).type
+    there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device, count)
+    if count > there:
+        raise StrataError(
+            f"finetune.processes={count}: a process takes a device of its own, and there are "
+            f"{there} of {device}. Use finetune.processes={there}, or device=cpu"
+        )
+
+
+@contextmanager
+def together(world: int, follow: Callable[..., None], *args: object) -> Iterator[Place | None]:
+    """The place of this process, the first of `world`; others run `follow(place, ready, *args)`.
+
+    Each says `ready.send(None)` once it can train. What they get must be picklable. They are
+    started anew instead of forked: a process that has threads or a GPU cannot be forked. None
+    where there are no others.
+    """
+    if world == 1:
+        yield None
+        return
+    port, threads = find_free_network_port(), torch.get_num_threads()
+    others, signs = _others(world, port, follow, args)
+    try:
+        _start(others, signs)
+        yield Place(0, world, port)
+        for other in others:
+            other.join(LINGER)
+    except StrataError:
+        raise
+    except Exception as error:
+        _blame(others, error)
+        raise
+    finally:
+        _end(others)
+        torch.set_num_threads(threads)  # Lightning divides them
+
+
+def _others(
+    world: int, port: int, follow: Callable[..., None], args: tuple[object, ...]
+) -> tuple[list[SpawnProcess], list[Connection]]:
+    """Processes, not started yet, and where each says that it is ready."""
+    context = multiprocessing.get_context("spawn")
+    others, signs = [], []
+    for rank in range(1, world):
+        sign, ready = context.Pipe(duplex=False)
+        own = (Place(rank, world, port), ready, *args)
+        others.append(context.Process(target=follow, args=own, daemon=True))
+        signs.append(sign)
+    return others, signs
+
+
+def _start(others: Sequence[SpawnProcess], signs: Sequence[Connection]) -> None:
+    """Start them all and wait until they are ready; who ends before would be waited for in vain."""
+    for other in others:
+        other.start()
+    for rank, (other, sign) in enumerate(zip(others, signs, strict=True), start=1):
+        wait([sign, other.sentinel])
+        if not _said(sign):
+            other.join()
+            raise _failed(rank, other.exitcode)
+
+
+def _said(sign: Connection) -> bool:
+    """Whether something was sent; the end of a process ends its connection too."""
+    try:
+        return sign.poll() and sign.recv() is None
+    except EOFError:
+        return False
+
+
+def _blame(others: Sequence[SpawnProcess], error: Exception) -> None:
+    """Where another process failed first, its error is the one to read."""
+    for rank, other in enumerate(others, start=1):
+        other.join(1)
+        if other.exitcode:
+            raise _failed(rank, other.exitcode) from error
+
+
+def _end(others: Sequence[SpawnProcess]) -> None:
+    for other in others:
+        if other.pid is not None:
+            other.kill()
+            other.join()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def _failed(rank: int, exit_code: int | None) -> StrataError:
+    return StrataError(
+        f"process {rank} beside this one (finetune.processes) ended with exit code {exit_code}: "
+        "its error is above, if it had time for one. The last checkpoint, if there is one, is "
+        "sound: the same command with the same hydra.run.dir goes on from it"
+    )
