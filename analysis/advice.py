@@ -1,0 +1,75 @@
+"""Advice in words from any set of runs: best layers, turns, blocks to re-initialise."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from analysis.layer_advice import TOPICS, best_layers
+from analysis.layer_curve import Curve, curves_of
+from analysis.reinit_advice import Suggestion, suggest, tried
+from analysis.turn_advice import turns
+from analysis.wording import Advice
+
+__all__ = ["Advice", "advise"]
+
+# Columns of the tidy frame that a plain results.csv lacks.
+OPTIONAL: Mapping[str, object] = {
+    "run": "",
+    "reinit_top": pd.NA,
+    "subset": "",
+    "train_dataset": "",
+}
+
+
+def advise(frame: pd.DataFrame) -> list[Advice]:
+    """What the scores of a tidy frame (columns of `Row`, and `OPTIONAL`) say, model by model.
+
+    For every model and dataset: where acoustic, phonetic and word content and meaning are highest
+    and which layers cannot be told apart from there, where content turns back (only where that is
+    beyond the noise), and how many top blocks to re-initialise; then how that did, where the frame
+    holds fine-tunings with several `reinit_top`. Differences are paired over samples and trials
+    (`analysis.paired`). Secondary figures and scores that are missing are not looked at.
+    """
+    if frame.empty:
+        return []
+    whole = frame.assign(**{k: v for k, v in OPTIONAL.items() if k not in frame})
+    whole = whole.fillna({"control": "", "part": "", "subset": "", "train_dataset": ""})
+    analysed = whole[whole["experiment"] != "ctc"]
+    names = _names(analysed)
+    said: list[Advice] = []
+    suggestions = []
+    for (model, revision, dataset), curves in _by_model(analysed).items():
+        name = names[model, revision]
+        for topic, experiments in TOPICS.items():
+            own = [c for one in experiments for c in curves if c.experiment == one]
+            said += [best_layers(topic, name, dataset, own)] if own else []
+        said += turns(name, dataset, curves)
+        advice = suggest(name, dataset, revision, curves)
+        if isinstance(advice, Suggestion):
+            suggestions.append((model, advice))
+            said.append(advice.advice)
+        elif advice:
+            said.append(advice)
+    return [*said, *tried(whole, suggestions)]
+
+
+def _by_model(frame: pd.DataFrame) -> dict[tuple[str, str, str], list[Curve]]:
+    """Curves by model, revision and dataset, as they come."""
+    found: dict[tuple[str, str, str], list[Curve]] = {}
+    for study, curve in curves_of(frame):
+        where = f"{study['dataset']} ({study['partition']})"
+        found.setdefault((study["model"], study["revision"], where), []).append(curve)
+    return found
+
+
+def _names(frame: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """Each model's name; with the run's, or else the revision, where its weights differ."""
+    own = frame[frame["control"].isin(["", "mel", "shuffled_labels"])]
+    names = {}
+    for model, rows in own.groupby("model", sort=False):
+        revisions = rows.groupby("revision", sort=False)["run"].unique()
+        for revision, runs in revisions.items():
+            which = str(runs[0]) if len(runs) == 1 and runs[0] else str(revision)
+            alone = len(revisions) == 1
+            names[str(model), str(revision)] = str(model) if alone else f"{model} [{which}]"
+    return names

@@ -1,0 +1,187 @@
+"""One model's scores over its transformer layers in one experiment, draw by draw."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from analysis.paired import LEVEL, Against, Array, corrected_p, hold_against, holm
+from common.results import CONTROLS
+
+SAME_SCORE = 1e-3  # machines differ by less
+DRAW = ["seed", "sample", "trial"]
+# One study: what may lie on one curve.
+STUDY = ["model", "revision", "dataset", "partition", "experiment", "metric", "split", "target"]
+# Their scores depend on which view has fewer columns, and mel has 80.
+BY_COLUMNS = ("pwcca", "pwcca_published", "mean_cca", "svcca")
+FEWER_THAN_MEL = ("phone",)  # one-hot targets that always have: 39 phones
+
+
+@dataclass(frozen=True)
+class Control:
+    """A control held against the best layer; `layer` is its own best. `p` is Holm-corrected.
+
+    `beaten`: the layer scores above it; beyond the noise, where that can be tested (else NaN).
+    """
+
+    name: str
+    layer: str
+    mean: float
+    p: float
+    beaten: bool
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Scores of the layers `layers`, from the lowest to the top.
+
+    `table`: draws (seed, sample, trial) down, layer indices across; NaN where one is missing.
+    `controls`: such a table for each control there is. `left_out`: runs of the same name and seed
+    that scored other data or had other settings.
+    """
+
+    experiment: str
+    metric: str
+    target: str
+    layers: tuple[str, ...]
+    table: pd.DataFrame
+    controls: Mapping[str, pd.DataFrame]
+    left_out: tuple[str, ...]
+
+    @cached_property
+    def scores(self) -> Array:
+        """(draws, l): the draws that every layer has."""
+        return self.table.dropna().to_numpy(dtype=np.float64)
+
+    @cached_property
+    def means(self) -> Array:
+        """(l,): over the draws that every layer has; over what there is, if there are none."""
+        return self.scores.mean(0) if len(self.scores) else self.table.mean().to_numpy()
+
+    @cached_property
+    def best(self) -> int:
+        """Position of the best layer."""
+        return int(np.argmax(self.means))
+
+    @cached_property
+    def against_best(self) -> Against:
+        """Every layer held against the best one."""
+        return hold_against(self.scores, self.best)
+
+    @property
+    def alike(self) -> list[int]:
+        """Positions of the layers that cannot be told apart from the best one, without it."""
+        told = self.against_best.told_apart
+        return [k for k in range(len(self.layers)) if k != self.best and not told[k]]
+
+    @property
+    def mel_comparable(self) -> bool:
+        """Whether mel and a layer are weighed by the same side (see README: controls)."""
+        return self.metric not in BY_COLUMNS or self.target in FEWER_THAN_MEL
+
+    @cached_property
+    def compared(self) -> list[Control]:
+        """The controls that the best layer can be held against, over the draws both have."""
+        own = self.table.iloc[:, self.best]
+        found = []
+        for name, table in self.controls.items():
+            if name == "mel" and not self.mel_comparable:
+                continue
+            column = table.mean().idxmax()
+            pairs = pd.concat([own, table[column]], axis=1, join="inner").dropna().to_numpy()
+            p = float(corrected_p(pairs[:, :1] - pairs[:, 1:])[0])
+            gain = float((pairs[:, 0] - pairs[:, 1]).mean()) if len(pairs) else np.nan
+            layer = "" if name == "mel" else f"T{column}"
+            found.append((name, layer, float(table[column].mean()), gain, p))
+        corrected = holm(np.array([one[-1] for one in found]))
+        return [
+            Control(name, layer, mean, p, bool(gain > 0 and not p >= LEVEL))
+            for (name, layer, mean, gain, _), p in zip(found, corrected, strict=True)
+        ]
+
+    @property
+    def unbeaten(self) -> list[Control]:
+        """The controls that the best layer is not shown to score above."""
+        return [control for control in self.compared if not control.beaten]
+
+
+def curves_of(frame: pd.DataFrame) -> Iterator[tuple[dict[str, str], Curve]]:
+    """Every study's curve, with the columns that name the study."""
+    kept = frame[frame["primary"].astype(bool) & frame["value"].notna()]
+    kept = kept.assign(trial=kept["trial"].fillna(-1).astype(int))
+    for key, study in kept.groupby(STUDY, sort=False, dropna=False):
+        own = study[(study["control"] == "") & (study["part"] == "transformer")]
+        if own.empty:
+            continue
+        names = dict(zip(STUDY, map(str, key), strict=True))
+        alike, left_out = one_protocol(own)
+        controls = _controls(kept[~kept["run"].isin(left_out)], names)
+        yield names, _curve(names, alike, controls, left_out)
+
+
+def one_protocol(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The first run, and those that go with it; the names of the runs that do not.
+
+    Two runs with one seed that drew another number of units for a sample, or scored the same draw
+    and layer differently, saw other data or had other settings: they must not lie on one curve.
+    """
+    kept: list[pd.DataFrame] = []
+    left_out = []
+    for run, own in rows.groupby("run", sort=False):
+        if all(_go_together(one, own) for one in kept):
+            kept.append(own)
+        else:
+            left_out.append(str(run))
+    return pd.concat(kept), tuple(left_out)
+
+
+def _go_together(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    counts = one.merge(other, on=["seed", "sample"], suffixes=("", "_other"))
+    if (counts["n"] != counts["n_other"]).any():
+        return False
+    both = one.merge(other, on=[*DRAW, "layer_index"], suffixes=("", "_other"))
+    return bool(np.allclose(both["value"], both["value_other"], rtol=0, atol=SAME_SCORE))
+
+
+def _controls(kept: pd.DataFrame, names: Mapping[str, str]) -> dict[str, pd.DataFrame]:
+    """A table per control of a study; random weights have a revision of their own."""
+    same = [name for name in STUDY if name != "revision"]
+    rows = kept[np.logical_and.reduce([kept[k].astype(str) == names[k] for k in same])]
+    found = {}
+    for name in CONTROLS:
+        own = rows[rows["control"] == name]
+        exact = own[own["revision"].astype(str) == names["revision"]]
+        own = exact if len(exact) else own
+        if name != "mel":
+            own = own[own["part"] == "transformer"]
+        if len(own):
+            found[name] = _table(own)
+    return found
+
+
+def _curve(
+    names: Mapping[str, str],
+    own: pd.DataFrame,
+    controls: dict[str, pd.DataFrame],
+    left_out: tuple[str, ...],
+) -> Curve:
+    table = _table(own)
+    layers = dict(zip(own["layer_index"], own["layer"].astype(str), strict=True))
+    return Curve(
+        experiment=names["experiment"],
+        metric=names["metric"],
+        target=names["target"],
+        layers=tuple(layers[k] for k in table.columns),
+        table=table,
+        controls=controls,
+        left_out=left_out,
+    )
+
+
+def _table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Draws down, layers across; of a draw that several runs scored, the first run's score."""
+    first = rows.drop_duplicates([*DRAW, "layer_index"])
+    table = first.pivot(index=DRAW, columns="layer_index", values="value")
+    return table.sort_index(axis=1)

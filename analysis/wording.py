@@ -1,0 +1,160 @@
+"""How the advice says numbers, layers and lists."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.layer_curve import Control, Curve
+from analysis.paired import FEW_DRAWS
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A conclusion in words.
+
+    `topic`: what it is about. `claim`: one plain sentence. `numbers`: the figures it stands on.
+    `caveat`: what it does not say.
+    """
+
+    topic: str
+    model: str
+    claim: str
+    numbers: str
+    caveat: str
+
+
+CONTROL_WORDS = {
+    "mel": "the mel filterbank",
+    "random_weights": "random weights",
+    "shuffled_labels": "shuffled labels",
+}
+
+
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """a, b and c."""
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def layers_of(curve: Curve, positions: Sequence[int]) -> str:
+    """T0, T2 to T5: neighbours are joined."""
+    runs: list[list[int]] = []
+    for k in positions:
+        if runs and runs[-1][-1] == k - 1:
+            runs[-1].append(k)
+        else:
+            runs.append([k])
+    words = []
+    for run in runs:
+        names = [curve.layers[k] for k in run]
+        words += [f"{names[0]} to {names[-1]}"] if len(run) > 2 else names
+    return listed(words)
+
+
+def number(value: float) -> str:
+    """Three decimals, four where the first would be lost."""
+    return f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.4f}"
+
+
+def p_value(p: float) -> str:
+    """P = 0.012 or p < 0.001."""
+    if np.isnan(p):
+        return "not tested"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def mean_and_deviation(curve: Curve, k: int) -> str:
+    """0.271 ± 0.007, or the mean alone where there is one draw."""
+    scores = curve.scores[:, k]
+    if len(scores) < 2:
+        return number(curve.means[k])
+    return f"{number(curve.means[k])} ± {number(scores.std(ddof=1))}"
+
+
+def layer_numbers(curve: Curve, positions: Sequence[int]) -> str:
+    """T1 0.268 (p = 0.412), T2 …: each held against the best layer."""
+    p = curve.against_best.p
+    return ", ".join(
+        f"{curve.layers[k]} {number(curve.means[k])} ({p_value(p[k])})" for k in positions
+    )
+
+
+def curve_numbers(curve: Curve) -> str:
+    """What one experiment found: best layer, those like it, those below, controls."""
+    told = [k for k in range(len(curve.layers)) if curve.against_best.told_apart[k]]
+    draws = len(curve.scores)
+    parts = [f"{curve.layers[curve.best]} {mean_and_deviation(curve, curve.best)}"]
+    if curve.against_best.tested:
+        parts += [f"not told apart {layer_numbers(curve, curve.alike)}"] if curve.alike else []
+        parts += [f"lower {layer_numbers(curve, told)}"] if told else []
+    else:
+        others = [k for k in range(len(curve.layers)) if k != curve.best]
+        parts += [", ".join(f"{curve.layers[k]} {number(curve.means[k])}" for k in others)]
+    parts += [control_numbers(control) for control in curve.compared]
+    kind = "score" if draws == 1 else "paired scores"
+    said = "; ".join(part for part in parts if part)
+    return f"{curve.experiment} ({curve.metric}, {draws} {kind} a layer): {said}."
+
+
+def control_numbers(control: Control) -> str:
+    """Mel 0.123 (p < 0.001), at the control's own best layer."""
+    layer = f" {control.layer}" if control.layer else ""
+    return f"{CONTROL_WORDS[control.name]}{layer} {number(control.mean)} ({p_value(control.p)})"
+
+
+def common_caveats(curves: Sequence[Curve]) -> list[str]:
+    """What holds for any claim about these curves."""
+    said = []
+    untested = [c.experiment for c in curves if not c.against_best.tested and len(c.layers) > 1]
+    if untested:
+        said.append(
+            f"{listed(untested)}: one score a layer (or none that all layers share), so nothing "
+            "says which differences, between layers or from controls, are noise; use "
+            "sampling.samples=3"
+        )
+    few = [c.experiment for c in curves if c.against_best.tested and len(c.scores) < FEW_DRAWS]
+    if few:
+        said.append(
+            f"{listed(few)}: so few paired scores find large differences only, and samples of one "
+            "small corpus overlap, so that other speech may give another order"
+        )
+    if any(c.alike and c.against_best.tested for c in curves):
+        said.append("“Not told apart” does not mean equal: more samples may tell")
+    lost = [c for c in curves if len(c.table) > len(c.scores) and len(c.layers) > 1]
+    said += [
+        f"{c.experiment}: {len(c.table) - len(c.scores)} draws lack a layer and were left out"
+        for c in lost
+    ]
+    said += [
+        f"{c.experiment}: left out {listed(c.left_out)}, which has the same seed and name but "
+        "other data or settings"
+        for c in curves
+        if c.left_out
+    ]
+    return said
+
+
+def control_caveats(curves: Sequence[Curve]) -> list[str]:
+    """Which controls are missing, and which cannot be compared and why."""
+    said = []
+    without = [c.experiment for c in curves if not c.controls]
+    if without:
+        said.append(
+            f"{listed(without)}: no controls, so it is not known whether a layer knows more than "
+            "random weights do; run with controls=true"
+        )
+    unlike = [c.experiment for c in curves if "mel" in c.controls and not c.mel_comparable]
+    if unlike:
+        said.append(
+            f"Not held against mel: {listed(unlike)}. CCA weighs by the view with fewer columns, "
+            "mel has 80, and with 80 target columns or more mel and layers are weighed by "
+            "different sides"
+        )
+    return said
+
+
+def sentences(parts: Sequence[str]) -> str:
+    """Each part a sentence."""
+    return " ".join(part if part.endswith(".") else f"{part}." for part in parts)
