@@ -69,7 +69,6 @@ function curveSpec(rows) {
   const domain = widened([...own, ...controls].flatMap(ends));
   const y = (field) => ({ field, type: "quantitative", title: rows[0].metric, scale: { domain, zero: false, nice: false }, axis: { tickCount: 5 } });
   const grey = { color: ink("control") };
-  const dash = { field: "control", type: "nominal", legend: null, scale: { domain: Object.keys(CONTROL_DASHES), range: Object.values(CONTROL_DASHES) } };
   const each = [detail("part"), detail("series")];
   const told = [
     ...[["series", "model"], ["layer", "layer"], ["words", "control"]].map(([field, title]) => ({ field, title })),
@@ -80,8 +79,10 @@ function curveSpec(rows) {
   const layers = [
     layer(mel, { type: "rect", opacity: 0.16, ...grey }, { y: y("bottom"), y2: { field: "top" } }),
     layer(mel, { type: "rule", strokeWidth: 1.3, ...grey }, { y: y("mean"), tooltip: told }),
-    layer(lines, { type: "area", opacity: 0.16, ...grey }, { x, y: y("bottom"), y2: { field: "top" }, detail: [...each, detail("control")] }),
-    layer(lines, { type: "line", strokeWidth: 1.3, ...grey }, { x, y: y("mean"), strokeDash: dash, detail: each, tooltip: told }),
+    ...grouped(lines, ["control"]).flatMap((one) => [
+      layer(one, { type: "area", opacity: 0.16, ...grey }, { x, y: y("bottom"), y2: { field: "top" }, detail: each }),
+      layer(one, { type: "line", strokeWidth: 1.3, strokeDash: CONTROL_DASHES[one[0].control], ...grey }, { x, y: y("mean"), detail: each }),
+    ]),
     layer(lines, { type: "point", filled: true, opacity: 0, size: 60, ...grey }, { x, y: y("mean"), tooltip: told }),
     state.bands && layer(own, { type: "area", opacity: 0.17 }, { x, y: y("bottom"), y2: { field: "top" }, color: style.color, detail: each }),
     state.bands && layer(own.filter((row) => row.low !== null), { type: "rule", strokeWidth: 1.2 }, { x, y: y("low"), y2: { field: "high" }, color: style.color }),
@@ -120,7 +121,7 @@ function heatSpec(rows) {
   ];
   const colour = { field: "share", type: "quantitative", scale: { scheme: "cividis", domain: [0, 1] }, legend: { title: "lowest to highest", format: ".0%", orient: "top", direction: "horizontal", gradientLength: 120, gradientThickness: 8, tickCount: 2 } };
   return {
-    height: { step: 19 },
+    height: 19 * order.length,
     layer: [
       { data: { values: cells }, mark: { type: "rect", name: "marks" }, encoding: { ...base, color: colour, tooltip: told } },
       { data: { values: cells.filter((row) => row.share === 1) }, mark: { type: "point", filled: true, color: "#222", size: 22, opacity: 1 }, encoding: base },
@@ -141,7 +142,7 @@ function matrixSpec(matrix) {
   const domain = widened(values.map((cell) => cell.value));
   const plain = { grid: false, domain: false, ticks: false };
   return {
-    height: { step: 24 },
+    height: 24 * matrix.layers.length,
     data: { values },
     mark: { type: "rect", name: "marks" },
     encoding: {

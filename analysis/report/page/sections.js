@@ -24,7 +24,6 @@ function card(id, grid, title, under, spec, wide = false) {
     return Promise.resolve();
   }
   const whole = {
-    $schema: "https://vega.github.io/schema/vega-lite/v5.json",
     width: "container", autosize: { type: "fit-x", contains: "padding" }, config: config(), ...spec,
   };
   const options = {
@@ -192,7 +191,7 @@ function drawRuns() {
   const own = section("runs", "Runs", "Where the figures come from, newest first: how to make each again, and what it dropped.");
   const chosen = DATA.runs.filter((run) => ["model", "dataset", "experiment", "metric"].every((dimension) =>
     run[`${dimension}s`].some((value) => state.chosen[dimension].has(value))));
-  own.append(...chosen.map(runDetails));
+  own.append(element("div", { class: chosen.length > 12 ? "many" : "" }, ...chosen.map(runDetails)));
   if (!chosen.length) nothing(own, "run");
   const superseded = Object.entries(DATA.duplicates).map(([run, count]) => `${run}: ${count} rows, a newer run has the same`);
   list(own, "left-out", "Left out", leftOut());
