@@ -92,7 +92,7 @@ function start() {
   system.addEventListener("change", (event) => redraw(event.matches ? "dark" : "light"));
   document.getElementById("theme").addEventListener("click", () => redraw(isDark() ? "light" : "dark"));
   document.getElementById("made").textContent = `made ${DATA.made} · Strata ${DATA.commit} · ${DATA.rows} rows`;
-  if (window.matchMedia("(max-width: 860px)").matches) document.getElementById("filters").open = false;
+  if (isNarrow()) document.getElementById("filters").open = false;
   drawWarnings();
   redraw(system.matches ? "dark" : "light");
 }

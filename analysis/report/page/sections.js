@@ -184,7 +184,15 @@ function drawAdvice() {
   own.append(element("div", { class: "advice" }, ...DATA.advice.filter((one) => one.model === model).map((one) =>
     element("article", { class: "card" },
       element("p", { class: "topic", text: one.topic }), element("p", { class: "claim", text: one.claim }),
-      element("p", { class: "numbers", text: one.numbers }), element("p", { class: "caveat", text: one.caveat })))));
+      numbersOf(one)))));
+}
+
+/** The figures of an advice and what it does not say; on a phone folded away at first. */
+function numbersOf(one) {
+  const own = element("details", {}, element("summary", { class: "quiet", text: "figures and caveat" }),
+    element("p", { class: "numbers", text: one.numbers }), element("p", { class: "caveat", text: one.caveat }));
+  own.open = !isNarrow();
+  return own;
 }
 
 function drawRuns() {

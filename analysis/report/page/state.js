@@ -62,6 +62,10 @@ function grouped(rows, keys) {
   return [...groups.values()];
 }
 
+function isNarrow() {
+  return window.matchMedia("(max-width: 860px)").matches;
+}
+
 function isDark() {
   return document.documentElement.dataset.theme === "dark";
 }
