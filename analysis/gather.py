@@ -1,5 +1,6 @@
 """One tidy frame out of any set of runs: labelled, filtered, without duplicates, comparable."""
 
+import hashlib
 import logging
 import re
 from collections import Counter
@@ -80,7 +81,9 @@ def labels_of(runs: Sequence[Run]) -> dict[tuple[str, str], str]:
     tags: dict[str, dict[str, str]] = {}
     for run in runs:
         first = run.frame[run.frame["control"] != "random_weights"]
-        for name, revision in first[["model", "revision"]].drop_duplicates().itertuples(index=False):
+        for name, revision in (
+            first[["model", "revision"]].drop_duplicates().itertuples(index=False)
+        ):
             tags.setdefault(str(name), {}).setdefault(str(revision), tag_of(run, str(revision)))
     names = {}
     for name, own in tags.items():
@@ -213,6 +216,7 @@ def comparable(
         for figures in figures_of(by_name[name], rows, model):
             groups.setdefault(figures.group, []).append((figures, rows.index))
     apart: dict[tuple[str, ...], list[str]] = {}
+    told: dict[str, dict[str, set[str]]] = {}  # run -> what is different about it
     for group, members in groups.items():
         differing = differences(figures for figures, _ in members)
         if differing and not mix:
@@ -221,7 +225,12 @@ def comparable(
         apart[group] = list(differing)
         for figures, index in members:
             frame.loc[index, "protocol"] += plain_text(dict(sorted(figures.protocol.items())))
-            name_apart(frame, index, figures, [key for key in differing if key != "metric"])
+            for key in differing:
+                value = figures.protocol.get(key)
+                if value is not None and key != "metric":  # metrics have panels of their own
+                    told.setdefault(figures.run.name, {}).setdefault(key, set()).add(value)
+    suffixes = {name: f" [{difference(own)}]" for name, own in told.items()}
+    frame["model"] += frame["run"].map(suffixes).fillna("")
     notes = [
         f"{' '.join(group[:1])} on {group[1]} ({group[2]}): runs differ in {', '.join(keys)}"
         for group, keys in apart.items()
@@ -230,9 +239,13 @@ def comparable(
     return frame, notes
 
 
-def name_apart(frame: pd.DataFrame, index: pd.Index, figures: Figures, keys: list[str]) -> None:
-    """Add to a model's name what is different about these rows; metrics have panels of their own."""
-    told = ", ".join(f"{key.rpartition('.')[2]} {figures.protocol.get(key, '?')}" for key in keys)
-    if told:
-        short = told if len(told) < 60 else f"{told[:57]}…"
-        frame.loc[index, "model"] += f" [{short}]"
+def difference(told: Mapping[str, set[str]], length: int = 60) -> str:
+    """What is different about a run, in short; what is cut off leaves a hash of the whole."""
+    values = {key: "/".join(sorted(own)) for key, own in told.items()}
+    words = ", ".join(
+        value if key.startswith("speech of") else f"{key.rpartition('.')[2]} {value}"
+        for key, value in values.items()
+    )
+    if len(words) <= length:
+        return words
+    return f"{words[:length]}… {hashlib.sha256(words.encode()).hexdigest()[:4]}"

@@ -63,7 +63,9 @@ def analysis_protocol(run: Run, rows: Any) -> dict[str, str]:
     return protocol
 
 
-def _configured(name: str, analysis: Mapping[str, Any], config: Mapping[str, Any]) -> Protocol:
+def _configured(
+    name: str, analysis: Mapping[str, Any], config: Mapping[str, Any]
+) -> dict[str, str]:
     """What the configuration says of an experiment, the run's own keys laid over its."""
     run_sampling = config.get("sampling") or {}
     own_sampling = analysis.get("sampling") or {}
@@ -98,7 +100,7 @@ def _metric(own: Mapping[str, Any], over: Mapping[str, Any]) -> Mapping[str, Any
     return over if str(over.get("_target_")).rpartition(".")[0] == family else own
 
 
-def _stages(name: str, metadata: Mapping[str, Any]) -> Protocol:
+def _stages(name: str, metadata: Mapping[str, Any]) -> dict[str, str]:
     """Versions of the stages that an experiment's numbers went through."""
     studies = metadata.get("studies")
     for study in studies if isinstance(studies, list) else ():
@@ -107,7 +109,7 @@ def _stages(name: str, metadata: Mapping[str, Any]) -> Protocol:
     return {}
 
 
-def _fingerprints(metadata: Mapping[str, Any]) -> Protocol:
+def _fingerprints(metadata: Mapping[str, Any]) -> dict[str, str]:
     """Of the speech itself: the same name may be another folder, or less of it."""
     corpus = metadata.get("dataset")
     if not isinstance(corpus, dict) or "fingerprint" not in corpus:
@@ -117,8 +119,8 @@ def _fingerprints(metadata: Mapping[str, Any]) -> Protocol:
 
 
 def _speech(corpus: Mapping[str, Any]) -> str:
-    fingerprint = str(corpus.get("fingerprint"))[:12]
-    return f"{corpus.get('utterances')} utterances, {corpus.get('hours')} h ({fingerprint})"
+    fingerprint = str(corpus.get("fingerprint"))[:7]
+    return f"{corpus.get('hours', 0):.2f} h, {corpus.get('utterances')} utterances ({fingerprint})"
 
 
 def test_protocol(run: Run) -> dict[str, str]:

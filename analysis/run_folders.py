@@ -55,7 +55,8 @@ def find_folders(patterns: Sequence[str]) -> list[Path]:
     found: dict[Path, None] = {}
     seen: set[Path] = set()
     for pattern in patterns:
-        for match in sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True)):
+        # pathlib takes no absolute pattern.
+        for match in sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True)):  # noqa: PTH207
             path = Path(match)
             top = path if path.is_dir() else path.parent if path.name == RESULTS else None
             if top is not None:
@@ -106,9 +107,7 @@ def read_runs(patterns: Sequence[str]) -> tuple[list[Run], list[LeftOut]]:
     return runs, left_out
 
 
-def _nothing(
-    patterns: Sequence[str], folders: Sequence[Path], left_out: Sequence[LeftOut]
-) -> str:
+def _nothing(patterns: Sequence[str], folders: Sequence[Path], left_out: Sequence[LeftOut]) -> str:
     where = ", ".join(patterns)
     first = "run an analysis first (python run.py, or experiment=paper model=…)"
     if not folders:
@@ -126,15 +125,16 @@ def read_run(folder: Path, name: str) -> Run | None:
     """A run's rows and what it tells of itself; None for a task that gives no scores."""
     path = folder / RESULTS
     if not path.exists():
-        return _without_results(folder)
+        require_no_results(folder)
+        return None
     frame = _read_rows(path)
     metadata = _read_metadata(folder / METADATA)
     overrides = _yaml_list(folder / OVERRIDES) or _yaml_list(folder.parent / OVERRIDES)
     return Run(name, folder, frame, metadata, path.stat().st_mtime, overrides)
 
 
-def _without_results(folder: Path) -> None:
-    """Fine for tasks that have none, and for a run of steps; an error that says why otherwise."""
+def require_no_results(folder: Path) -> None:
+    """Raise, and say why, unless a folder is of a task that leaves no results of its own."""
     config = _yaml(folder / CONFIG)
     if (folder / CONFIG).exists() and not config:
         raise StrataError(f"half-written: its {CONFIG} cannot be read")

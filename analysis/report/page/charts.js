@@ -34,7 +34,8 @@ function widened(values, least = 0.1) {
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const pad = Math.max((least - (high - low)) / 2, 0.04 * (high - low));
   const top = Math.min(high + pad, Math.max(high, 1.005));
-  return [Math.min(low - pad, top - least), top];
+  const bottom = Math.min(low - pad, top - least);
+  return low >= 0 && bottom < 0 ? [0, Math.max(top, least)] : [bottom, top];
 }
 
 const place = (layer) => [layer[0] === "C" ? 0 : 1, Number(layer.slice(1))];
