@@ -27,7 +27,7 @@ from analysis.report.tables import (
 )
 
 COLUMN = 3.35  # inches: the width of a column in a two-column paper
-LOOK = {
+LOOK: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8.5,
     "axes.labelsize": 8,
@@ -37,6 +37,7 @@ LOOK = {
     "lines.linewidth": 1.2,
     "lines.markersize": 3.5,
     "axes.linewidth": 0.6,
+    "text.parse_math": False,  # a $ in a name is a $
     "svg.hashsalt": "strata",  # the same numbers give the same file
 }
 Style = Mapping[str, Any]

@@ -67,7 +67,7 @@ def as_json(content: Mapping[str, Any]) -> str:
 
 
 def policy(scripts: list[str]) -> str:
-    """A Content-Security-Policy: these scripts by their hash, inline styles, nothing from outside."""
+    """A Content-Security-Policy: these scripts by hash, inline styles, nothing from outside."""
     digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
     hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
     return f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:"
