@@ -170,8 +170,9 @@ def blocks_of(runs: Sequence[Run], frame: pd.DataFrame) -> dict[str, int]:
 
 def keep(frame: pd.DataFrame, config: ReportConfig, plain: pd.Series) -> pd.DataFrame:
     """The rows that the filters let through; a name that nothing has is an error."""
+    whole = frame
     for column, wanted in config.filters.items():
-        held = set(frame[column]) | (set(plain.dropna()) if column == "model" else set())
+        held = set(whole[column]) | (set(plain.dropna()) if column == "model" else set())
         absent = [name for name in wanted if name not in held]
         if absent:
             there = ", ".join(sorted(map(str, held)))
@@ -230,7 +231,10 @@ def comparable(
                 if value is not None and key != "metric":  # metrics have panels of their own
                     told.setdefault(figures.run.name, {}).setdefault(key, set()).add(value)
     suffixes = {name: f" [{difference(own)}]" for name, own in told.items()}
-    frame["model"] += frame["run"].map(suffixes).fillna("")
+    frame["model"] = [
+        f"{model}{suffixes.get(name, '')}"
+        for model, name in zip(frame["model"], frame["run"], strict=True)
+    ]
     notes = [
         f"{' '.join(group[:1])} on {group[1]} ({group[2]}): runs differ in {', '.join(keys)}"
         for group, keys in apart.items()
