@@ -26,6 +26,7 @@ from analysis.report.tables import (
     split_frame,
 )
 
+LONGEST = 46  # characters of a name that a column has room for
 COLUMN = 3.35  # inches: the width of a column in a two-column paper
 LOOK: dict[Any, Any] = {
     "font.size": 8,
@@ -122,7 +123,7 @@ def draw_curves(axes: Axes, panel: pd.DataFrame, styled: Mapping[str, Style]) ->
     thin_ticks(axes, positions)
     axes.grid(axis="y", color="0.9", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    mark_parts(axes, positions)
+    mark_parts(axes, positions, fontsize=7)
     draw_grey(axes, panel[panel["control"] != ""], positions)
     widen(axes)
 
@@ -168,7 +169,8 @@ def thin_ticks(axes: Axes, positions: Mapping[str, int], most: int = 16) -> None
 
 def add_legend(figure: Figure, axes: Axes) -> None:
     """Below the panel, in as many columns as fit."""
-    handles, labels = axes.get_legend_handles_labels()
+    handles, whole = axes.get_legend_handles_labels()
+    labels = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in whole]
     longest = max(map(len, labels), default=1)
     columns = max(1, min(len(labels), 52 // (longest + 6)))
     figure.legend(handles, labels, loc="outside lower left", ncols=columns, frameon=False)

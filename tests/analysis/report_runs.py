@@ -10,6 +10,7 @@ import yaml
 
 from common.results import Row, to_frame, write_results
 
+HOSTILE = "</script><script>document.title='hacked'</script><img src=x onerror=alert(1)>$x$"
 TARGETS = {"cca_phone": "phone", "cca_word": "word", "cca_mel": "mel"}
 
 
@@ -98,3 +99,23 @@ def unfinished(folder: Path, task: str = "analysis", log: str = "") -> Path:
     (folder / ".hydra" / "config.yaml").write_text(f"task: {task}\n")
     (folder / "run.log").write_text(log)
     return folder
+
+
+def write_runs(folder: Path) -> None:
+    """Two models with controls, one of them hostile, a matrix, a sweep, a half-written run."""
+    layers = ["T0", "T1", "T2", "T3"]
+    rows = curve(layers, low=0.1, high=0.9) + curve(layers, experiment="cca_word")
+    rows += curve(layers, control="random_weights", revision="random:0")
+    rows += [row(layer="mel", part="", layer_index=0, control="mel", trial=k) for k in range(3)]
+    write_run(folder / "one", rows)
+    write_run(folder / "two", curve(layers, model=HOSTILE, revision="x"))
+    pairs = [
+        one
+        for other in layers
+        for one in curve(layers, experiment="cca_inter", target=f"small:{other}", model="b")
+    ]
+    write_run(folder / "inter", pairs)
+    for top in range(3):
+        for seed in range(2):
+            training(folder / f"ctc_{top}_{seed}", top, seed, 0.5 - 0.1 * top + 0.02 * seed)
+    unfinished(folder / "killed")

@@ -13,15 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from report_runs import curve, row, training, unfinished, write_run
+from report_runs import HOSTILE, training, write_runs
 from running import command, execute
 from scipy.stats import ttest_1samp
 
 from analysis.report.page import as_json, render, require_library
 from analysis.report.tables import errors_of
 from common.records import StrataError
-
-HOSTILE = "</script><script>document.title='hacked'</script><img src=x onerror=alert(1)>$x$"
 
 
 class Reader(HTMLParser):
@@ -45,26 +43,6 @@ class Reader(HTMLParser):
     @property
     def data(self) -> dict[str, Any]:
         return json.loads(self.scripts[0])
-
-
-def write_runs(folder: Path) -> None:
-    """Two models with controls, one of them hostile, a matrix, a sweep, a half-written run."""
-    layers = ["T0", "T1", "T2", "T3"]
-    rows = curve(layers, low=0.1, high=0.9) + curve(layers, experiment="cca_word")
-    rows += curve(layers, control="random_weights", revision="random:0")
-    rows += [row(layer="mel", part="", layer_index=0, control="mel", trial=k) for k in range(3)]
-    write_run(folder / "one", rows)
-    write_run(folder / "two", curve(layers, model=HOSTILE, revision="x"))
-    pairs = [
-        one
-        for other in layers
-        for one in curve(layers, experiment="cca_inter", target=f"small:{other}", model="b")
-    ]
-    write_run(folder / "inter", pairs)
-    for top in range(3):
-        for seed in range(2):
-            training(folder / f"ctc_{top}_{seed}", top, seed, 0.5 - 0.1 * top + 0.02 * seed)
-    unfinished(folder / "killed")
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +132,8 @@ def test_figures_are_a_column_wide_and_named_for_any_file_system(report: Path) -
     for path in figures:
         assert re.fullmatch(r"[A-Za-z0-9_.-]+", path.name)
         if path.suffix == ".png":
-            assert Image.open(path).width == 1005  # 3.35 inches at 300 dots per inch
+            with Image.open(path) as picture:
+                assert picture.width == 1005  # 3.35 inches at 300 dots per inch
         else:
             ET.parse(path)
 
@@ -203,7 +182,7 @@ def test_on_nothing_there_are_clear_words_and_no_trace(tmp_path: Path) -> None:
 
 def test_a_quoted_glob_prints_the_best_layers_and_the_paths(tmp_path: Path) -> None:
     write_runs(tmp_path / "runs")
-    done = ran("report.runs=runs/**", "report.experiments=[cca_phone,ctc]", cwd=tmp_path)
+    done = ran("report.runs=runs/**", "report.experiments=[cca_phone]", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.search(r"cca_phone .* T2 .* 0\.504 ± 0\.004", done.stdout)
     assert "left out the whole run of killed: half-written" in done.stdout
