@@ -9,7 +9,7 @@ install: $(VENV)/.installed
 
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[synthetic,launchers,faiss,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[synthetic,launchers,faiss,report,dev]'
 	touch $@
 
 demo: install

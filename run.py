@@ -23,6 +23,7 @@ TASKS = {
     "ctc": "finetune.experiment",
     "growth": "analysis.growth",
     "pretrain": "finetune.pretrain",
+    "report": "analysis.report.build",
 }
 
 log = logging.getLogger("strata")

@@ -70,7 +70,11 @@ def measure(
     return Measured(
         revision=revision,
         passed=passed,
-        studies=[study.describe() | {"statistics": study.entry.notes()} for study in studies],
+        studies=[
+            study.describe()
+            | {"versions": study.entry.key().get("versions"), "statistics": study.entry.notes()}
+            for study in studies
+        ],
         scored=scored + [one for one in controls if one.experiment not in failures],
         failures=failures,
         control_failures=control_failures,

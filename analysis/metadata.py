@@ -24,6 +24,7 @@ def describe_model(
         "revision": revision,
         "architecture": description.architecture,
         "parameters": description.n_parameters,
+        "blocks": max(layer.index for layer in description.layers if layer.part == "transformer"),
     }
 
 

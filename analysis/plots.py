@@ -113,7 +113,7 @@ def widen(axes: Axes, least: float) -> None:
         axes.set_ylim(top - least, top)
 
 
-def mark_parts(axes: Axes, positions: dict[str, int]) -> None:
+def mark_parts(axes: Axes, positions: dict[str, int], fontsize: float = 9) -> None:
     """Shade the CNN's layers and name both parts."""
     cnn = [x for layer, x in positions.items() if layer.startswith("C")]
     transformer = [x for layer, x in positions.items() if layer.startswith("T")]
@@ -127,7 +127,7 @@ def mark_parts(axes: Axes, positions: dict[str, int]) -> None:
                 xycoords=("data", "axes fraction"),
                 ha="center",
                 va="bottom",
-                fontsize=9,
+                fontsize=fontsize,
                 color="0.35",
             )
     axes.set_xlim(-0.6, len(positions) - 0.4)

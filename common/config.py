@@ -32,6 +32,7 @@ from common.group_config import LayersConfig, ModelConfig, PathsConfig, Tracking
 from common.metric import Metric
 from common.pretrain_config import PretrainConfig
 from common.records import StrataError
+from common.report_config import ReportConfig
 
 __all__ = [
     "AnalysisConfig",
@@ -41,6 +42,7 @@ __all__ = [
     "ModelConfig",
     "PathsConfig",
     "PretrainConfig",
+    "ReportConfig",
     "SamplingConfig",
     "TargetConfig",
     "TrackingConfig",
@@ -51,7 +53,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-TASKS = ("analysis", "cache", "pretrain", "growth", "ctc", "dashboard", "steps")
+TASKS = ("analysis", "cache", "pretrain", "growth", "ctc", "report", "dashboard", "steps")
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16"]
@@ -96,6 +98,7 @@ class Config:
     finetune: FinetuneConfig = MISSING
     steps: dict[str, str] = field(default_factory=dict)
     snapshots: str | None = None
+    report: ReportConfig = field(default_factory=ReportConfig)
     tracking: TrackingConfig = MISSING
     paths: PathsConfig = MISSING
 
@@ -126,6 +129,8 @@ def resolve(cfg: DictConfig) -> Config:
         raise TypeError("compose the configuration from conf/config.yaml: its schema is missing")
     if config.task == "growth" and config.snapshots is None:
         raise StrataError("snapshots=null: name the folder `snapshots` of a pretraining run")
+    if config.task == "report" and not config.report.patterns:
+        raise StrataError("report.runs=null: say which runs, e.g. 'report.runs=runs/**'")
     dataset = _dataset("dataset", config.dataset)
     _check_partitions(dataset, config)
     tasks = (config.task, *config.steps.values())

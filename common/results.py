@@ -34,6 +34,7 @@ NOT_IN_KEY = (
     "finetune",
     "steps",
     "snapshots",
+    "report",
 )
 
 

@@ -1,0 +1,202 @@
+"""How the figures of a run were made: what has to be the same for two runs to be compared.
+
+A protocol maps keys, written as on the command line, to values. Which model, which layers and
+where files lie are no part of it; for a training neither are the seed and what is re-initialised.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analysis.run_folders import Run
+from common.analysis_config import LIMITS
+from common.records import StrataError
+
+Protocol = Mapping[str, str]
+
+# Of `finetune`: what is varied in a sweep, names the data (compared by what was read), or costs
+# time and memory only.
+NOT_IN_RECIPE = (
+    *("reinit_top", "reinit_layers", "train", "valid", "test", "subset"),
+    *("checkpoint_minutes", "compile", "gradient_checkpointing", "processes", "accumulate"),
+)
+# Settings of an analysis that only say which layers are scored or how vectors are kept.
+NOT_IN_ANALYSIS = ("parts", "stored", "sampling", "split", "target", "metric")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one run has of one experiment on one dataset: `group` names what it is beside."""
+
+    run: Run
+    group: tuple[str, ...]
+    protocol: Protocol
+
+
+def figures_of(run: Run, rows: Any, model: str) -> list[Figures]:
+    """The protocols of one experiment's rows on one partition: a training has two.
+
+    One is of the test, which all models share, one of the recipe, which is each model's own.
+    """
+    first = rows.iloc[0]
+    group = tuple(str(first[key]) for key in ("experiment", "dataset", "partition"))
+    if first["experiment"] != "ctc":
+        return [Figures(run, group, analysis_protocol(run, rows))]
+    own = (*group, model, train_subset(run), train_dataset(run))
+    return [Figures(run, group, test_protocol(run)), Figures(run, own, recipe_protocol(run))]
+
+
+def analysis_protocol(run: Run, rows: Any) -> dict[str, str]:
+    """Of an experiment: from its rows what they say, the rest from the run's configuration."""
+    name = str(rows["experiment"].iloc[0])
+    main = rows[rows["primary"]]
+    told = {key: rows[key].unique() for key in ("unit", "split", "seed")}
+    told["metric"] = (main if len(main) else rows)["metric"].unique()
+    protocol = {key: ", ".join(sorted(map(str, values))) for key, values in told.items()}
+    experiments = run.config.get("experiments")
+    analysis = experiments.get(name) if isinstance(experiments, dict) else None
+    if isinstance(analysis, dict):
+        protocol |= _configured(name, analysis, run.config)
+    protocol |= _stages(name, run.metadata) | _fingerprints(run.metadata)
+    return protocol
+
+
+def _configured(
+    name: str, analysis: Mapping[str, Any], config: Mapping[str, Any]
+) -> dict[str, str]:
+    """What the configuration says of an experiment, the run's own keys laid over its."""
+    run_sampling = config.get("sampling") or {}
+    own_sampling = analysis.get("sampling") or {}
+    keys = ("samples", "folds", "trials")
+    told: dict[str, Any] = {f"sampling.{key}": run_sampling.get(key) for key in keys}
+    for key in LIMITS:
+        own, over = own_sampling.get(key), run_sampling.get(key)
+        told[f"sampling.{key}"] = over if own is not None and over is not None else own
+    plain = {k: v for k, v in analysis.items() if k not in NOT_IN_ANALYSIS}
+    told |= {f"experiments.{name}.{key}": value for key, value in plain.items()}
+    target = _laid_over(analysis.get("target") or {}, config.get("target") or {})
+    for key, value in target.items():
+        if key != "obtain":
+            told[f"target.{key}"] = Path(value).name if key == "path" and value else value
+    metric = _metric(analysis.get("metric") or {}, config.get("metric") or {})
+    told |= {f"metric.{key}": value for key, value in metric.items() if key != "_target_"}
+    told["precision"] = config.get("precision")
+    if str(analysis.get("metric")).find("mutual_information") >= 0:
+        told["clusterer"] = config.get("clusterer")
+    return {key: plain_text(value) for key, value in told.items()}
+
+
+def _laid_over(own: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`target.layer=…` of the command line, where the experiment's own target has such a key."""
+    given = {key: value for key, value in over.items() if value is not None}
+    return {**own, **given}
+
+
+def _metric(own: Mapping[str, Any], over: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`metric=X` of the command line for members of its family (the module it comes from)."""
+    family = str(own.get("_target_")).rpartition(".")[0]
+    return over if str(over.get("_target_")).rpartition(".")[0] == family else own
+
+
+def _stages(name: str, metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Versions of the stages that an experiment's numbers went through."""
+    studies = metadata.get("studies")
+    for study in studies if isinstance(studies, list) else ():
+        if name in study.get("experiments", ()) and study.get("versions"):
+            return {f"version of {k}": str(v) for k, v in study["versions"].items()}
+    return {}
+
+
+def _fingerprints(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Of the speech itself: the same name may be another folder, or less of it."""
+    corpus = metadata.get("dataset")
+    if not isinstance(corpus, dict) or "fingerprint" not in corpus:
+        return {}
+    own = [corpus, *corpus.get("other_partitions", ())]
+    return {f"speech of {one['partition']}": _speech(one) for one in own}
+
+
+def _speech(corpus: Mapping[str, Any]) -> str:
+    fingerprint = str(corpus.get("fingerprint"))[:7]
+    return f"{corpus.get('hours', 0):.2f} h, {corpus.get('utterances')} utterances ({fingerprint})"
+
+
+def test_protocol(run: Run) -> dict[str, str]:
+    """What a recogniser was tested on."""
+    part = _part(run, "test")
+    corpus = part.get("corpus")
+    told = {"test utterances": part.get("utterances"), "test minutes": part.get("minutes")}
+    if isinstance(part.get("speakers"), list):
+        told["test speakers"] = " ".join(sorted(part["speakers"]))
+    if isinstance(corpus, dict):
+        told["test corpus"] = _speech(corpus)
+    return {key: plain_text(value) for key, value in told.items()}
+
+
+test_protocol.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test
+
+
+def recipe_protocol(run: Run) -> dict[str, str]:
+    """How a recogniser was trained, and on which speech."""
+    recipe = run.config.get("finetune")
+    kept = recipe.items() if isinstance(recipe, dict) else ()
+    told = {f"finetune.{key}": value for key, value in kept if key not in NOT_IN_RECIPE}
+    part = _part(run, "train")
+    told |= {"training utterances": part.get("utterances"), "training minutes": part.get("minutes")}
+    told["precision"] = run.config.get("precision")
+    return {key: plain_text(value) for key, value in told.items()}
+
+
+def train_subset(run: Run) -> str:
+    """Amount of training speech, as it was asked for: "10m", or "all"."""
+    recipe = run.config.get("finetune")
+    if not isinstance(recipe, dict):
+        return "all"
+    return str(recipe.get("subset") or (recipe.get("train") or {}).get("subset") or "all")
+
+
+def train_dataset(run: Run) -> str:
+    """Name of the dataset that was trained on; "" where the run does not say."""
+    corpus = _part(run, "train").get("corpus")
+    return str(corpus.get("name", "")) if isinstance(corpus, dict) else ""
+
+
+def _part(run: Run, name: str) -> Mapping[str, Any]:
+    data = run.metadata.get("data")
+    part = data.get(name) if isinstance(data, dict) else None
+    return part if isinstance(part, dict) else {}
+
+
+def plain_text(value: object) -> str:
+    """A value of a configuration, in one line."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def differences(figures: Iterable[Figures]) -> dict[str, list[Figures]]:
+    """Keys whose values differ within one group, with the first run of each value."""
+    first: dict[str, dict[str, Figures]] = {}
+    for one in figures:
+        for key, value in one.protocol.items():
+            first.setdefault(key, {}).setdefault(value, one)
+    return {key: list(values.values()) for key, values in first.items() if len(values) > 1}
+
+
+def refuse(group: tuple[str, ...], key: str, two: list[Figures]) -> StrataError:
+    """The error that names two runs, what differs between them, and what to do."""
+    one, other = two[:2]
+    experiment, dataset, partition, *model = group
+    of = f" of {model[0]}" if model else ""
+    values = (_short(figures.protocol[key]) for figures in (one, other))
+    return StrataError(
+        f"{experiment}{of} on {dataset} ({partition}) cannot be compared between two runs: {key} "
+        f"is {next(values)} in {one.run.name} and {next(values)} in {other.run.name}. Leave one "
+        "of them out (report.runs=[…], or report.models, .datasets, .experiments, .metrics), run "
+        "one again like the other, or put them side by side under names that say so: "
+        "report.mix=true"
+    )
+
+
+def _short(value: str, length: int = 90) -> str:
+    return value if len(value) <= length else f"{value[: length - 1]}…"

@@ -1,0 +1,1 @@
+"""The task `report`: one page, figures for a paper and one table out of any set of runs."""

@@ -1,0 +1,279 @@
+"""Figures for a paper, as wide as a column: curves, heat maps, matrices, error rates."""
+
+import re
+from collections.abc import Mapping, Sequence
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from analysis.pair_plots import colour_limits
+from analysis.plots import COLOURS, CONTROL_DASHES, DASHES, GREY, MARKERS, mark_parts, widen
+from analysis.report.content import styles
+from analysis.report.tables import (
+    PLACE,
+    Matrix,
+    curves_of,
+    errors_of,
+    matrices_of,
+    series_of,
+    split_frame,
+)
+
+LONGEST = 46  # characters of a name that a column has room for
+COLUMN = 3.35  # inches: the width of a column in a two-column paper
+LOOK: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.5,
+    "axes.linewidth": 0.6,
+    "text.parse_math": False,  # a $ in a name is a $
+    "svg.hashsalt": "strata",  # the same numbers give the same file
+}
+Style = Mapping[str, Any]
+
+
+def plot_report(frame: pd.DataFrame, folder: Path) -> list[Path]:
+    """A PNG and an SVG for each experiment, model, pair of models and error rate; their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    scores, pairs, errors = split_frame(frame)
+    curves = curves_of(scores)
+    styled = {str(one["name"]): one for one in styles(series_of(frame, curves))}
+    figures: list[tuple[str, Figure]] = []
+    with mpl.rc_context(LOOK):
+        figures += [] if curves.empty else curve_figures(curves, styled)
+        figures += [] if curves.empty else heat_figures(curves)
+        figures += [(f"layers_{m.model}_{m.other}", matrix_figure(m)) for m in matrices_of(pairs)]
+        figures += error_figures(errors, styled)
+        return [path for name, made in named(figures) for path in save(made, folder / name)]
+
+
+def named(figures: Sequence[tuple[str, Figure]]) -> list[tuple[str, Figure]]:
+    """Names that every file system takes, each once."""
+    taken: set[str] = set()
+    result = []
+    for name, figure in figures:
+        safe = stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "figure"
+        k = 1
+        while safe.lower() in taken:
+            k += 1
+            safe = f"{stem}_{k}"
+        taken.add(safe.lower())
+        result.append((safe, figure))
+    return result
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """PNG at 300 dots per inch, and SVG."""
+    paths = [stem.with_name(f"{stem.name}.{ending}") for ending in ("png", "svg")]
+    figure.savefig(paths[0], dpi=300)
+    figure.savefig(paths[1], metadata={"Date": None})
+    return paths
+
+
+def curve_figures(curves: pd.DataFrame, styled: Mapping[str, Style]) -> list[tuple[str, Figure]]:
+    """A figure for each experiment's own figure on each dataset."""
+    shown = curves[curves["primary"]]
+    several = shown.groupby("experiment")["dataset"].nunique()
+    made = []
+    for (dataset, partition, experiment, metric), panel in shown.groupby(PLACE, sort=False):
+        own = panel[panel["control"] == ""]
+        if own.empty:
+            continue
+        figure = Figure(figsize=(COLUMN, 2.35), layout="constrained")
+        axes = figure.subplots()
+        draw_curves(axes, panel, styled)
+        axes.set_title(f"{experiment}, {dataset} ({partition})", loc="left", pad=12)
+        axes.set_ylabel(metric)
+        add_legend(figure, axes)
+        where = f"_{dataset}_{partition}" if several[experiment] > 1 else ""
+        made.append((f"{experiment}{where}", figure))
+    return made
+
+
+def draw_curves(axes: Axes, panel: pd.DataFrame, styled: Mapping[str, Style]) -> None:
+    """The curve of each series with its band; controls in grey."""
+    own = panel[panel["control"] == ""].sort_values(["part", "layer_index"])
+    positions = {layer: x for x, layer in enumerate(dict.fromkeys(own["layer"]))}
+    for series, rows in own.groupby("series", sort=False):
+        style = styled[str(series)]
+        colour = COLOURS[style["colour"]]
+        for number, (_, part) in enumerate(rows.groupby("part")):
+            draw_band(axes, part, positions, colour, 0.2)
+            axes.plot(
+                [positions[layer] for layer in part["layer"]],
+                part["mean"],
+                DASHES[style["dash"]],
+                color=colour,
+                marker=MARKERS[style["marker"]],
+                label=None if number else str(series),
+            )
+    axes.set_xticks(list(positions.values()), list(positions))
+    thin_ticks(axes, positions)
+    axes.grid(axis="y", color="0.9", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    mark_parts(axes, positions, fontsize=7)
+    draw_grey(axes, panel[panel["control"] != ""], positions)
+    widen(axes)
+
+
+def draw_grey(axes: Axes, controls: pd.DataFrame, positions: Mapping[str, int]) -> None:
+    """A grey line and band for each control of each series; mel is a level over the whole panel."""
+    named_already: set[str] = set()
+    for (control, _, _), rows in controls.groupby(["control", "series", "part"], sort=False):
+        known = rows[rows["layer"].isin(positions) | (control == "mel")]
+        if known.empty:
+            continue
+        if control == "mel":
+            mean, std = known["mean"].iloc[0], known["std"].fillna(0).iloc[0]
+            axes.axhspan(mean - std, mean + std, color=GREY, alpha=0.15, linewidth=0, zorder=0.4)
+            line = axes.axhline(mean, color=GREY, linewidth=0.9, zorder=0.5)
+        else:
+            draw_band(axes, known, positions, GREY, 0.15)
+            x = [positions[layer] for layer in known["layer"]]
+            dash = CONTROL_DASHES[str(control)]
+            (line,) = axes.plot(x, known["mean"], dash, color=GREY, linewidth=0.9, zorder=0.5)
+        if control not in named_already:
+            line.set_label(str(control).replace("_", " "))
+        named_already.add(str(control))
+
+
+def draw_band(
+    axes: Axes, rows: pd.DataFrame, positions: Mapping[str, int], colour: str, alpha: float
+) -> None:
+    """One standard deviation around the mean, and the interval over test speakers as a bar."""
+    x = [positions[layer] for layer in rows["layer"]]
+    mean, std = rows["mean"].to_numpy(), rows["std"].fillna(0).to_numpy()
+    axes.fill_between(x, mean - std, mean + std, color=colour, alpha=alpha, linewidth=0)
+    if rows["low"].notna().any():
+        axes.vlines(x, rows["low"], rows["high"], color=colour, linewidth=0.8)
+
+
+def thin_ticks(axes: Axes, positions: Mapping[str, int], most: int = 16) -> None:
+    """Leave labels away where a column has no room for all."""
+    step = ceil(len(positions) / most)
+    for k, label in enumerate(axes.get_xticklabels()):
+        label.set_visible(k % step == 0)
+
+
+def add_legend(figure: Figure, axes: Axes) -> None:
+    """Below the panel, in as many columns as fit."""
+    handles, whole = axes.get_legend_handles_labels()
+    labels = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in whole]
+    longest = max(map(len, labels), default=1)
+    columns = max(1, min(len(labels), 52 // (longest + 6)))
+    figure.legend(handles, labels, loc="outside lower left", ncols=columns, frameon=False)
+    extra = 0.14 * ceil(len(labels) / columns)
+    figure.set_size_inches(COLUMN, figure.get_figheight() + extra)
+
+
+def heat_figures(curves: pd.DataFrame) -> list[tuple[str, Figure]]:
+    """Layers against experiments, for each series that has several experiments."""
+    own = curves[(curves["control"] == "") & curves["primary"] & (curves["part"] != "")]
+    made = []
+    for (series, dataset, partition), rows in own.groupby(["series", "dataset", "partition"]):
+        table = rows.sort_values(["part", "layer_index"]).pivot_table(
+            index="layer", columns=["experiment", "metric"], values="mean", sort=False
+        )
+        if table.shape[1] > 1:
+            figure = heat_figure(table, f"{series}, {dataset} ({partition})")
+            made.append((f"heat_{series}_{dataset}_{partition}", figure))
+    return made
+
+
+def heat_figure(table: pd.DataFrame, title: str) -> Figure:
+    """Each experiment from its lowest layer (0) to its highest (1, marked)."""
+    low, high = table.min(), table.max()
+    share = ((table - low) / (high - low).where(high > low)).fillna(1.0).where(table.notna())
+    layers, experiments = share.shape
+    figure = Figure(figsize=(COLUMN, 1.25 + 0.135 * layers), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(share, "cividis", origin="lower", aspect="auto", vmin=0, vmax=1)
+    best = np.nanargmax(share.to_numpy(), axis=0)
+    axes.plot(range(experiments), best, "o", color="0.15", markersize=2.5)
+    names = [str(name) for name, _ in table.columns]
+    axes.set_xticks(range(experiments), names, rotation=55, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(layers), list(table.index))
+    axes.set_title(title, loc="left")
+    axes.tick_params(length=0)
+    figure.colorbar(image, ax=axes, label="lowest to highest", ticks=[0, 1], aspect=30)
+    return figure
+
+
+def matrix_figure(matrix: Matrix) -> Figure:
+    """Layers of one model, from the bottom, against layers of another, from the left."""
+    values = matrix.values.to_numpy()
+    rows, columns = values.shape
+    figure = Figure(figsize=(COLUMN, min(COLUMN, 0.9 + 0.19 * rows)), layout="constrained")
+    axes = figure.subplots()
+    bottom, top = colour_limits(values)
+    image = axes.imshow(values, "cividis", origin="lower", aspect="auto", vmin=bottom, vmax=top)
+    others = [str(target).rpartition(":")[2] for target in matrix.values.columns]
+    axes.set_xticks(range(columns), others)
+    axes.set_yticks(range(rows), list(matrix.values.index))
+    thin_ticks(axes, dict(zip(others, range(columns), strict=True)))
+    axes.set_xlabel(matrix.other)
+    axes.set_ylabel(matrix.model)
+    axes.set_title(f"{matrix.experiment}, {matrix.dataset} ({matrix.partition})", loc="left")
+    axes.tick_params(length=0)
+    figure.colorbar(image, ax=axes, label=matrix.metric, aspect=30)
+    return figure
+
+
+def error_figures(errors: pd.DataFrame, styled: Mapping[str, Style]) -> list[tuple[str, Figure]]:
+    """A figure for each rate, test set and amount of training speech."""
+    means = errors_of(errors)
+    made = []
+    keys = [*PLACE, "train_dataset", "subset"]
+    for key, rows in means.groupby(keys, sort=False):
+        figure = Figure(figsize=(COLUMN, 2.2), layout="constrained")
+        axes = figure.subplots()
+        here = (errors[keys] == pd.Series(dict(zip(keys, key, strict=True)))).all(axis=1)
+        draw_errors(axes, rows, errors[here], styled)
+        dataset, partition, _, metric, trained, subset = key
+        axes.set_title(f"{subset} of {trained}, tested on {dataset} ({partition})", loc="left")
+        axes.set_ylabel(f"{metric.replace('_lm', ' with n-gram').upper()} (lower is better)")
+        add_legend(figure, axes)
+        made.append((f"{metric}_{trained}_{subset}_{dataset}_{partition}", figure))
+    return made
+
+
+def draw_errors(
+    axes: Axes, means: pd.DataFrame, points: pd.DataFrame, styled: Mapping[str, Style]
+) -> None:
+    """Seeds as open marks, their mean as a line, Student's interval as bars."""
+    for model, rows in means.groupby("model", sort=False):
+        style = styled[str(model)]
+        colour, marker = COLOURS[style["colour"]], MARKERS[style["marker"]]
+        rows = rows.sort_values("reinit_top")
+        x = rows["reinit_top"].astype(int)
+        dash = DASHES[style["dash"]]
+        axes.plot(x, rows["mean"], dash, color=colour, marker=marker, label=str(model))
+        axes.vlines(x, rows["low"], rows["high"], color=colour, linewidth=0.9)
+        own = points[(points["model"] == model) & points["reinit_top"].notna()]
+        axes.plot(
+            own["reinit_top"].astype(int),
+            own["value"],
+            linestyle="none",
+            marker=marker,
+            markersize=2.8,
+            markerfacecolor="none",
+            markeredgewidth=0.6,
+            color=colour,
+        )
+    axes.set_xlabel("re-initialised blocks (from the top)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.grid(axis="y", color="0.9", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,235 @@
+"""Folders of runs: where they are, what each holds, and why one cannot be read."""
+
+import glob
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from common.records import StrataError
+from common.results import LATER_COLUMNS, METADATA, RESULTS, Row, read_results
+
+CONFIG = Path(".hydra", "config.yaml")
+OVERRIDES = Path(".hydra", "overrides.yaml")
+LOG = "run.log"
+WITH_ROWS = ("analysis", "ctc")  # tasks that leave a results.csv in their own folder
+COLUMNS = tuple(f.name for f in fields(Row))
+FAILURE = re.compile(r"\[ERROR\] - (.*)")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has results. `name`: its folder, relative to what all runs have in common."""
+
+    name: str
+    folder: Path
+    frame: pd.DataFrame = field(repr=False)
+    metadata: Mapping[str, Any] = field(repr=False)
+    written: float
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """What it was configured with."""
+        own = self.metadata.get("config")
+        return own if isinstance(own, dict) else {}
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What a report does not show: a run, or an experiment of a run, and the reason."""
+
+    run: str
+    what: str
+    why: str
+
+
+def find_folders(patterns: Sequence[str]) -> list[Path]:
+    """Every folder of a run below what the patterns name, in order."""
+    found: dict[Path, None] = {}
+    seen: set[Path] = set()
+    for pattern in patterns:
+        # pathlib takes no absolute pattern.
+        for match in sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True)):  # noqa: PTH207
+            path = Path(match)
+            top = path if path.is_dir() else path.parent if path.name == RESULTS else None
+            if top is not None:
+                found |= dict.fromkeys(_below(top.resolve(), seen))
+    return list(found)
+
+
+def _below(folder: Path, seen: set[Path]) -> Iterator[Path]:
+    """Folders of runs in a folder and below it that were not met before."""
+    for place, inner, files in os.walk(folder):
+        path = Path(place)
+        if path in seen:
+            inner.clear()
+            continue
+        seen.add(path)
+        if RESULTS in files or METADATA in files or ".hydra" in inner or _is_step(path):
+            yield path
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+
+
+def _is_step(folder: Path) -> bool:
+    """A folder that a run of several steps, or of several snapshots, made for one of them."""
+    parent = _yaml(folder.parent / CONFIG)
+    if parent.get("task") == "steps":
+        return folder.name in parent.get("steps", {})
+    return parent.get("task") == "growth" and folder.name.startswith("step_")
+
+
+def read_runs(patterns: Sequence[str]) -> tuple[list[Run], list[LeftOut]]:
+    """Every run that can be read, and the others with the reason; none at all is an error."""
+    folders = find_folders(patterns)
+    root = os.path.commonpath(folders) if len(folders) > 1 else ""
+    runs: list[Run] = []
+    left_out: list[LeftOut] = []
+    for folder in folders:
+        name = os.path.relpath(folder, root) if root else folder.name
+        name = folder.name if name == "." else name
+        try:
+            run = read_run(folder, name)
+        except StrataError as error:
+            left_out.append(LeftOut(name, "the whole run", str(error)))
+            continue
+        if run is not None:
+            runs.append(run)
+            left_out += left_out_of(run)
+    if not runs:
+        raise StrataError(_nothing(patterns, folders, left_out))
+    return runs, left_out
+
+
+def _nothing(patterns: Sequence[str], folders: Sequence[Path], left_out: Sequence[LeftOut]) -> str:
+    where = ", ".join(patterns)
+    first = "run an analysis first (python run.py, or experiment=paper model=…)"
+    if not folders:
+        return (
+            f"report.runs={where}: no run there (searched from {Path.cwd()} for folders with "
+            f"{RESULTS} or .hydra); {first}, or name the folder that holds your runs"
+        )
+    told = "; ".join(f"{one.run}: {one.why}" for one in left_out[:5])
+    more = f"; and {len(left_out) - 5} more" if len(left_out) > 5 else ""
+    what = f": {told}{more}" if told else ", and none of a task that gives scores"
+    return f"report.runs={where}: {len(folders)} folders of runs, none to report{what}; {first}"
+
+
+def read_run(folder: Path, name: str) -> Run | None:
+    """A run's rows and what it tells of itself; None for a task that gives no scores."""
+    path = folder / RESULTS
+    if not path.exists():
+        require_no_results(folder)
+        return None
+    frame = _read_rows(path)
+    metadata = _read_metadata(folder / METADATA)
+    overrides = _yaml_list(folder / OVERRIDES) or _yaml_list(folder.parent / OVERRIDES)
+    return Run(name, folder, frame, metadata, path.stat().st_mtime, overrides)
+
+
+def require_no_results(folder: Path) -> None:
+    """Raise, and say why, unless a folder is of a task that leaves no results of its own."""
+    config = _yaml(folder / CONFIG)
+    if (folder / CONFIG).exists() and not config:
+        raise StrataError(f"half-written: its {CONFIG} cannot be read")
+    if not config and (folder / METADATA).exists():
+        config = dict(_read_metadata(folder / METADATA).get("config", {}))
+    task = config.get("task")
+    step = _yaml(folder.parent / CONFIG).get("steps", {}).get(folder.name) if not config else None
+    if task in WITH_ROWS or step in WITH_ROWS or (not config and step is None):
+        log = folder / LOG if (folder / LOG).exists() else folder.parent / LOG
+        failed = FAILURE.findall(_text(log))
+        why = f"it failed: {failed[-1]}" if failed else "it was killed, or is still running"
+        raise StrataError(f"half-written: it has no {RESULTS} ({why})")
+
+
+def _read_rows(path: Path) -> pd.DataFrame:
+    """The rows, if this version knows all of their columns and they all those it needs."""
+    try:
+        columns = list(pd.read_csv(path, nrows=0).columns)
+        missing = [c for c in COLUMNS if c not in columns and c not in LATER_COLUMNS]
+        unknown = [c for c in columns if c not in COLUMNS]
+        if missing:
+            raise StrataError(
+                f"{RESULTS} lacks the columns {', '.join(missing)}: an older version of Strata "
+                "wrote it, or another program; run it again"
+            )
+        if unknown:
+            raise StrataError(
+                f"{RESULTS} has columns that this version does not know ({', '.join(unknown)}): "
+                "a newer version of Strata wrote it; make the report with that one"
+            )
+        frame = read_results(path.parent)
+        frame = frame.astype({"value": "float64", "low": "float64", "high": "float64"})
+        frame = frame.astype({"layer_index": "int64", "sample": "int64", "primary": "bool"})
+    except StrataError:
+        raise
+    except (OSError, ValueError, TypeError, OverflowError) as error:
+        raise StrataError(f"{RESULTS} cannot be read: {_first_line(error)}") from None
+    if frame.empty:
+        raise StrataError(f"{RESULTS} has no rows: nothing was scored")
+    return frame
+
+
+def _read_metadata(path: Path) -> Mapping[str, Any]:
+    """metadata.json; without it nobody knows what a run may be compared with."""
+    try:
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StrataError(
+            f"half-written: no {METADATA} beside its {RESULTS}, so what it may be compared with "
+            "is not known; run it again"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise StrataError(f"{METADATA} cannot be read: {_first_line(error)}") from None
+    if not isinstance(metadata, dict):
+        raise StrataError(f"{METADATA} holds no mapping")
+    return metadata
+
+
+def left_out_of(run: Run) -> list[LeftOut]:
+    """Experiments of a run that have no rows, with what the run says of it."""
+    told: dict[str, str] = {}
+    for key in ("left_out", "not_scored"):
+        own = run.metadata.get(key)
+        told |= {str(k): str(v) for k, v in own.items()} if isinstance(own, dict) else {}
+    scored = set(run.frame["experiment"])
+    configured = run.config.get("experiments")
+    for name in configured if isinstance(configured, dict) else ():
+        if name not in scored and run.config.get("task") != "ctc":
+            told.setdefault(str(name), "the run has no row of it and does not say why")
+    return [LeftOut(run.name, what, why) for what, why in told.items() if what not in scored]
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(_text(path))
+    except yaml.YAMLError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _yaml_list(path: Path) -> tuple[str, ...]:
+    try:
+        content = yaml.safe_load(_text(path))
+    except yaml.YAMLError:
+        return ()
+    return tuple(map(str, content)) if isinstance(content, list) else ()
