@@ -75,7 +75,7 @@ def prepare(
 
 
 def recogniser(recipe: FinetuneConfig, blueprint: Blueprint, vocabulary: Vocabulary) -> Recogniser:
-    model, _ = load(recipe, vocabulary, MODEL, blueprint, True, 0)
+    model, _ = load(recipe, vocabulary, MODEL, blueprint, True)
     return Recogniser(model, [], blueprint, vocabulary, recipe, [], 0)
 
 

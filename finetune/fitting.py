@@ -49,7 +49,7 @@ class Plan:
         """The model with its fresh blocks and head, and the names of what was drawn."""
         recipe, seed = self.config.finetune, self.config.seed
         model, head = load(
-            recipe, self.vocabulary, self.config.model, self.blueprint, self.fresh_head, seed
+            recipe, self.vocabulary, self.config.model, self.blueprint, self.fresh_head
         )
         fresh = fresh_modules(model, self.reinit)
         tensors = reinitialise(model, fresh, seed)

@@ -1,5 +1,6 @@
 """A pretrained encoder with a head for characters: known from its description, then loaded."""
 
+import logging
 from typing import Any
 
 import torch
@@ -12,8 +13,10 @@ from common.finetune_config import DROPOUTS
 from common.loading import NO_LAYER_NEEDS, quietly, random
 from common.records import StrataError
 from finetune.linear_head import HEAD, load_linear, survey, tell_unused
-from finetune.reinit import Reinit, reinitialise
+from finetune.reinit import Reinit
 from finetune.text import Vocabulary
+
+log = logging.getLogger(__name__)
 
 
 def check_recipe(recipe: FinetuneConfig, blueprint: Blueprint) -> tuple[str, ...]:
@@ -81,9 +84,12 @@ def load(
     model: ModelConfig,
     blueprint: Blueprint,
     fresh_head: bool,
-    seed: int,
 ) -> tuple[Any, list[str]]:
-    """The model, and the names of a head's tensors that were drawn from `seed`."""
+    """The model, and the names of a fresh head's tensors, which are 0.
+
+    Transformers would draw them; but with some draws a small encoder's head takes hundreds of
+    updates, not twenty, to learn the blank, from where letters come.
+    """
     loaded: Any
     if not has_ctc_model(blueprint.config):
         n_tokens = len(vocabulary.tokens)
@@ -94,7 +100,10 @@ def load(
         loaded = _pretrained(configured(recipe, blueprint, vocabulary), blueprint, fresh_head)
     if not fresh_head:
         return loaded, []
-    return loaded, reinitialise(loaded, heads(loaded), seed)
+    fresh = {id(p): nn.init.zeros_(p) for head in heads(loaded) for p in head.parameters()}
+    names = [name for name, p in loaded.named_parameters() if id(p) in fresh]
+    log.info("a new map to characters, from 0: %s", ", ".join(names))
+    return loaded, names
 
 
 def _random(config: Any, model: ModelConfig, blueprint: Blueprint) -> Any:

@@ -64,7 +64,7 @@ def module_of(model: Path, texts: list[str], **keys: Any) -> tuple[Recogniser, A
     blueprint = draw(configured(model))
     vocabulary = Vocabulary.of_text(texts)
     own = recipe(**keys)
-    loaded, _ = recogniser.load(own, vocabulary, configured(model), blueprint, True, 0)
+    loaded, _ = recogniser.load(own, vocabulary, configured(model), blueprint, True)
     fresh = [loaded.base_model.encoder.layers[2]]
     return Recogniser(loaded, fresh, blueprint, vocabulary, own, texts, 0), blueprint, vocabulary
 

@@ -59,7 +59,7 @@ def moonshine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def loaded(folder: Path, vocabulary: Vocabulary, fresh: bool) -> Any:
     blueprint = draw(configured(folder))
-    return recogniser.load(recipe(), vocabulary, configured(folder), blueprint, fresh, 0)[0].eval()
+    return recogniser.load(recipe(), vocabulary, configured(folder), blueprint, fresh)[0].eval()
 
 
 def read_as_told(folder: Path, waveform: np.ndarray) -> dict[str, Any]:
@@ -174,6 +174,6 @@ def test_a_random_model_is_the_one_that_is_analysed(whisper: Path) -> None:
     """So that before and after fine-tuning are the same model."""
     config = configured(whisper, random_init=True, init_seed=3)
     vocabulary = Vocabulary.of_text(["AB"])
-    model, _ = recogniser.load(recipe(), vocabulary, config, draw(config), True, 0)
+    model, _ = recogniser.load(recipe(), vocabulary, config, draw(config), True)
     analysed = load_encoder(config).model.state_dict()
     assert all(torch.equal(t, analysed[n]) for n, t in model.base_model.state_dict().items())
