@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.advice import Advice
-from analysis.gather import Gathered
+from analysis.advice.wording import Advice
 from analysis.plots import COLOURS, MARKERS
+from analysis.report.gather import Gathered
+from analysis.report.run_folders import Run
 from analysis.report.tables import Matrix, curves_of, errors_of, matrices_of, series_of, split_frame
-from analysis.run_folders import Run
 from common.results import git_commit
 
 CONFIG_BYTES = 1_000_000  # of all runs' configurations together; beyond it they stay in the runs

@@ -14,7 +14,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from analysis.pair_plots import colour_limits
-from analysis.plots import COLOURS, CONTROL_DASHES, DASHES, GREY, MARKERS, mark_parts, widen
+from analysis.plots import (
+    COLOURS,
+    CONTROL_DASHES,
+    DASHES,
+    GREY,
+    MARKERS,
+    least_scale,
+    mark_parts,
+    widen,
+)
 from analysis.report.content import styles
 from analysis.report.tables import (
     PLACE,
@@ -125,7 +134,7 @@ def draw_curves(axes: Axes, panel: pd.DataFrame, styled: Mapping[str, Style]) ->
     axes.spines[["top", "right"]].set_visible(False)
     mark_parts(axes, positions, fontsize=7)
     draw_grey(axes, panel[panel["control"] != ""], positions)
-    widen(axes)
+    widen(axes, least_scale(panel[panel["control"] == ""]))
 
 
 def draw_grey(axes: Axes, controls: pd.DataFrame, positions: Mapping[str, int]) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.advice import Advice, advise
+from analysis.advice.advise import advise
+from analysis.advice.wording import Advice
 from common.results import Row, to_frame
 
 Levels = Sequence[float]

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from report_runs import analysis_config, curve, row, training, unfinished, write_run
 
-from analysis.gather import Gathered, gather
-from analysis.run_folders import find_folders
+from analysis.report.gather import Gathered, gather
+from analysis.report.run_folders import find_folders
 from common.records import StrataError
 from common.report_config import ReportConfig
 

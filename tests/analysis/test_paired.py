@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 from numpy.typing import NDArray
 
-from analysis.paired import FEW_DRAWS, LEVEL, corrected_p, hold_against, holm
+from analysis.advice.paired import FEW_DRAWS, LEVEL, corrected_p, hold_against, holm
 
 Array = NDArray[np.float64]
 LAYERS = 5

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from report_runs import HOSTILE, write_runs
 
-from analysis.advice import advise
-from analysis.gather import gather
+from analysis.advice.advise import advise
 from analysis.report.build import title_of
 from analysis.report.content import page_content
+from analysis.report.gather import gather
 from analysis.report.page import render
 from common.report_config import ReportConfig
 

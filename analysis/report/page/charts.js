@@ -38,6 +38,12 @@ function widened(values, least = 0.1) {
   return low >= 0 && bottom < 0 ? [0, Math.max(top, least)] : [bottom, top];
 }
 
+// As in analysis/plots.py: scores far below 0.1 fill their panel; without a deviation they may be noise.
+function leastScale(rows) {
+  const noise = Math.max(...rows.map((row) => row.std).filter(Number.isFinite));
+  return Number.isFinite(noise) ? Math.min(0.1, Math.max(...rows.map((row) => Math.abs(row.mean)), 10 * noise)) : 0.1;
+}
+
 const place = (layer) => [layer[0] === "C" ? 0 : 1, Number(layer.slice(1))];
 
 function layerOrder(rows) {
@@ -67,7 +73,7 @@ function curveSpec(rows) {
     ? { field: "depth", type: "quantitative", title: "depth (block by number of blocks)", scale: { domain: [0, 1] }, axis: { grid: false, tickCount: 5 } }
     : { field: "layer", type: "ordinal", title: null, sort: layerOrder(own), axis: { labelAngle: 0, labelOverlap: true } };
   const ends = (row) => [row.bottom, row.top, row.low ?? row.mean, row.high ?? row.mean];
-  const domain = widened([...own, ...controls].flatMap(ends));
+  const domain = widened([...own, ...controls].flatMap(ends), leastScale(own));
   const y = (field) => ({ field, type: "quantitative", title: rows[0].metric, scale: { domain, zero: false, nice: false }, axis: { tickCount: 5 } });
   const grey = { color: ink("control") };
   const each = [detail("part"), detail("series")];

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from analysis.paired import LEVEL, Against, Array, corrected_p, hold_against, holm
+from analysis.advice.paired import LEVEL, Against, Array, corrected_p, hold_against, holm
 from common.results import CONTROLS
 
 SAME_SCORE = 1e-3  # machines differ by less

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.protocol import (
+from analysis.report.protocol import (
     Figures,
     differences,
     figures_of,
@@ -21,7 +21,7 @@ from analysis.protocol import (
     train_dataset,
     train_subset,
 )
-from analysis.run_folders import LeftOut, Run, read_runs
+from analysis.report.run_folders import LeftOut, Run, read_runs
 from common.records import StrataError
 from common.report_config import ReportConfig
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from analysis.layer_curve import Curve
-from analysis.wording import (
+from analysis.advice.curve import Curve
+from analysis.advice.wording import (
     CONTROL_WORDS,
     Advice,
     common_caveats,

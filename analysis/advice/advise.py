@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from analysis.layer_advice import TOPICS, best_layers
-from analysis.layer_curve import Curve, curves_of
-from analysis.reinit_advice import Suggestion, suggest, tried
-from analysis.turn_advice import turns
-from analysis.wording import Advice
+from analysis.advice.curve import Curve, curves_of
+from analysis.advice.layers import TOPICS, best_layers
+from analysis.advice.reinit import Suggestion, suggest, tried
+from analysis.advice.turns import turns
+from analysis.advice.wording import Advice
 
 __all__ = ["Advice", "advise"]
 
@@ -30,8 +30,8 @@ def advise(frame: pd.DataFrame) -> list[Advice]:
     and which layers cannot be told apart from there, where content turns back (only where that is
     beyond the noise), and how many top blocks to re-initialise; then how that did, where the frame
     holds fine-tunings with several `reinit_top`. Differences are paired over samples and trials
-    (`analysis.paired`). Secondary figures and scores that are missing are not looked at; nor are
-    models of random weights, which are something to hold others against.
+    (`analysis.advice.paired`). Secondary figures and scores that are missing are not looked at; nor
+    are models of random weights, which are something to hold others against.
     """
     if frame.empty:
         return []

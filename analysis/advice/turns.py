@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.layer_advice import TOPICS
-from analysis.layer_curve import Curve
-from analysis.paired import hold_against
-from analysis.wording import (
+from analysis.advice.curve import Curve
+from analysis.advice.layers import TOPICS
+from analysis.advice.paired import hold_against
+from analysis.advice.wording import (
     Advice,
     common_caveats,
     layers_of,

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.layer_curve import Control, Curve
-from analysis.paired import FEW_DRAWS
+from analysis.advice.curve import Control, Curve
+from analysis.advice.paired import FEW_DRAWS
 
 
 @dataclass(frozen=True)

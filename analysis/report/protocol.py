@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.run_folders import Run
+from analysis.report.run_folders import Run
 from common.analysis_config import LIMITS
 from common.records import StrataError
 

@@ -7,11 +7,18 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from analysis.layer_advice import TOPICS
-from analysis.layer_curve import Curve
-from analysis.paired import FEW_DRAWS, LEVEL
-from analysis.turn_advice import fallen_top
-from analysis.wording import Advice, layer_numbers, listed, mean_and_deviation, p_value, sentences
+from analysis.advice.curve import Curve
+from analysis.advice.layers import TOPICS
+from analysis.advice.paired import FEW_DRAWS, LEVEL
+from analysis.advice.turns import fallen_top
+from analysis.advice.wording import (
+    Advice,
+    layer_numbers,
+    listed,
+    mean_and_deviation,
+    p_value,
+    sentences,
+)
 
 TOPIC = "re-initialisation"
 TRIED = "re-initialisation, tried"

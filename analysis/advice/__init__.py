@@ -1,0 +1,1 @@
+"""Advice in words, each with its numbers and its caveat."""
