@@ -453,7 +453,7 @@ WRONG = {
     "finetune.reinit_layers=[C3]": ["finetune.reinit_layers", "C3", "T1"],
     "finetune.subset=10": ["subset=10", "10m"],
     "finetune.stages=[0.1,0.1]": ["finetune.stages", "[rising, holding, falling]"],
-    "finetune.max_seconds=90": ["finetune.max_seconds=90", "batch_seconds=48"],
+    "finetune.max_seconds=90": ["finetune.max_seconds=90", "batch_seconds=16"],
     "finetune.layerdrop=1": ["finetune.layerdrop=1", "below 1"],
     "finetune.characters=words": ["finetune.characters=words", "text, checkpoint"],
     "finetune.valid.speaker_share=2": ["finetune.valid.speaker_share=2", "below 1"],

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import wandb
 from wandb_files import finished, offline_run, values
 
 from common.config import TrackingConfig
@@ -165,6 +166,7 @@ def test_none_does_not_even_import_wandb(tmp_path: Path) -> None:
 def test_online_without_login_says_how_to_go_on(
     quiet: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    wandb.teardown()  # what other tests of this process gave it is forgotten
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     with pytest.raises(StrataError, match=r"tracking\.mode=offline"):

@@ -43,8 +43,10 @@ def first(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     learn, at_work = Recogniser.training_step, []
 
     def watched(self: Recogniser, batch: Any, number: int) -> torch.Tensor:
+        heard = {} if batch.mask is None else {"attention_mask": batch.mask}
         with torch.no_grad():
-            one, other = (self.losses(batch)[0] for _ in range(2))
+            encoder = self.model.base_model
+            one, other = (encoder(batch.waveforms, **heard)[0] for _ in range(2))
         at_work.append(not torch.equal(one, other))
         return learn(self, batch, number)
 
