@@ -7,6 +7,25 @@ import pytest
 from hub import Hub
 
 
+# Files of whole runs, the longest first: a process that gets one last keeps the other waiting.
+LONGEST = (
+    "test_run.py",
+    "test_ctc.py",
+    "test_conf.py",
+    "test_hub_run.py",
+    "test_pretrain.py",
+    "test_assets.py",
+    "test_goldens.py",
+    "test_librispeech.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs first; the order within a file stays."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The development data beside the checkout; tests that read it are skipped without it."""
