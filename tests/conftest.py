@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from hub import Hub
 
-
 # Files of whole runs, the longest first: a process that gets one last keeps the other waiting.
 LONGEST = (
     "test_run.py",
