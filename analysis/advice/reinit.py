@@ -134,8 +134,11 @@ def _no_suggestion(model: str, dataset: str, curves: Sequence[Curve]) -> Advice:
 
 
 def tried(frame: pd.DataFrame, suggestions: Sequence[tuple[str, Suggestion]]) -> Iterator[Advice]:
-    """How each suggestion did in every sweep over `reinit_top` of its model (lower is better)."""
-    rows = frame[(frame["experiment"] == "ctc") & (frame["metric"] == "wer")]
+    """How each suggestion did in every sweep over `reinit_top` of its model (lower is better).
+
+    By word errors; where hardly a word is right, by character errors.
+    """
+    rows = frame[(frame["experiment"] == "ctc") & frame["metric"].isin(["wer", "cer"])]
     rows = rows[rows["reinit_top"].notna() & rows["value"].notna()]
     for (model, *key), sweep in rows.groupby(["model", *SWEEP], sort=False, dropna=False):
         if sweep["reinit_top"].nunique() < 2:
@@ -154,23 +157,28 @@ def _trial(
     model: str, key: Sequence[str], sweep: pd.DataFrame, suggestion: Suggestion | None
 ) -> Advice:
     dataset, _, train_dataset, subset = key
-    wer = sweep.assign(reinit_top=sweep["reinit_top"].astype(int)).pivot_table(
-        index="seed", columns="reinit_top", values="value", aggfunc="mean"
-    )
-    best = int(wer.mean().idxmin())
+    errors = {str(name): _by_seed(rows) for name, rows in sweep.groupby("metric")}
+    words = errors.get("wer")
+    told_by_words = words is not None and words.mean().min() <= NOTHING_LEARNT
+    rate = "WER" if told_by_words or "cer" not in errors else "CER"
+    rates = errors[rate.lower()]
+    best = int(rates.mean().idxmin())
     speech = " of ".join(filter(None, (subset, train_dataset))) or "its training speech"
     where = f"{model}, fine-tuned on {speech} and tested on {dataset}"
-    numbers = [f"N = {n}: WER {_rate(wer[n])}" for n in wer.columns]
+    numbers = [f"N = {n}: {rate} {_rate(rates[n])}" for n in rates.columns]
     caveats = ["The sweep's best N is picked on the scores that are told here, which flatters it"]
     if suggestion is None:
         claim = f"{where}: N = {best} is best; there is no suggestion to hold it against."
     else:
-        claim, test = _verdict(where, wer, suggestion, best)
+        claim, test = _verdict(where, rate, rates, suggestion, best)
         numbers += test
         caveats += _revision_caveat(sweep, suggestion)
-    if wer.mean().min() > NOTHING_LEARNT:
+    if rates.mean().min() > NOTHING_LEARNT:
         caveats.insert(0, "With errors this many, little was learnt by any: do not compare")
-    seeds = int(wer.notna().sum().min())
+    elif rate == "CER" and words is not None:
+        lowest = f"the lowest WER is {100 * words.min(axis=None):.1f} %"
+        caveats.insert(0, f"Told by characters, since hardly a word is right: {lowest}")
+    seeds = int(rates.notna().sum().min())
     if seeds < 2:
         caveats.append("With one seed, nothing says how much another seed would change")
     elif seeds < 5:
@@ -178,41 +186,48 @@ def _trial(
     return Advice(TRIED, model, claim, sentences(numbers), sentences(caveats))
 
 
+def _by_seed(rows: pd.DataFrame) -> pd.DataFrame:
+    """Error rates, a line for each seed, a column for each number of blocks."""
+    return rows.assign(reinit_top=rows["reinit_top"].astype(int)).pivot_table(
+        index="seed", columns="reinit_top", values="value", aggfunc="mean"
+    )
+
+
 def _verdict(
-    where: str, wer: pd.DataFrame, suggestion: Suggestion, best: int
+    where: str, rate: str, rates: pd.DataFrame, suggestion: Suggestion, best: int
 ) -> tuple[str, list[str]]:
     """The claim, and the paired tests that it stands on."""
     n = suggestion.blocks
     told = f"{where}: the suggestion from {suggestion.dataset}, N = {n},"
-    tests = [_paired(wer, n, other) for other in dict.fromkeys((0, best)) if other != n]
+    tests = [_paired(rates, n, other) for other in dict.fromkeys((0, best)) if other != n]
     lines = [test.said for test in tests if test]
-    if n not in wer:
+    if n not in rates:
         return f"{told} was not tried; of what was, N = {best} is best.", lines
-    if 0 not in wer:
+    if 0 not in rates:
         return f"{told} cannot be judged, since N = 0 was not run; N = {best} is best.", lines
     if n == 0:
         if best == 0:
-            return f"{told} had the lowest WER of the sweep.", lines
-        return f"{told} did {_compare(wer, 0, best)} N = {best}, the sweep's best.", lines
-    claim = f"{told} did {_compare(wer, n, 0)} re-initialising nothing"
+            return f"{told} had the lowest {rate} of the sweep.", lines
+        return f"{told} did {_compare(rate, rates, 0, best)} N = {best}, the sweep's best.", lines
+    claim = f"{told} did {_compare(rate, rates, n, 0)} re-initialising nothing"
     rest = "it is the sweep's best" if n == best else f"the sweep's best is N = {best}"
     return f"{claim}; {rest}.", lines
 
 
 @dataclass(frozen=True)
 class Paired:
-    """Two settings over the seeds both have: the mean difference in WER, and its p."""
+    """Two settings over the seeds both have: mean difference of the error rates, and its p."""
 
     difference: float
     p: float
     said: str
 
 
-def _paired(wer: pd.DataFrame, n: int, other: int) -> Paired | None:
+def _paired(rates: pd.DataFrame, n: int, other: int) -> Paired | None:
     """Paired t-test over seeds: each is a training of its own, so no overlap to correct for."""
-    if n not in wer or other not in wer:
+    if n not in rates or other not in rates:
         return None
-    differences = (wer[n] - wer[other]).dropna().to_numpy(dtype=np.float64)
+    differences = (rates[n] - rates[other]).dropna().to_numpy(dtype=np.float64)
     if not len(differences):
         return None
     mean = float(differences.mean())
@@ -225,9 +240,9 @@ def _paired(wer: pd.DataFrame, n: int, other: int) -> Paired | None:
     return Paired(mean, p, f"{told}{seeds} ({p_value(p)})")
 
 
-def _compare(wer: pd.DataFrame, n: int, other: int) -> str:
+def _compare(rate: str, rates: pd.DataFrame, n: int, other: int) -> str:
     """“better than”, “no better than”, … of n beside other."""
-    pair = _paired(wer, n, other)
+    pair = _paired(rates, n, other)
     if pair is None:
         return "what no shared seed can judge, beside"
     if pair.difference >= 0:
@@ -235,7 +250,7 @@ def _compare(wer: pd.DataFrame, n: int, other: int) -> str:
         return "worse than" if sure else "no better than"
     if pair.p < LEVEL:
         return "better than"
-    return "not provably better (lower WER, within what seeds change) than"
+    return f"not provably better (lower {rate}, within what seeds change) than"
 
 
 def _rate(values: pd.Series) -> str:

@@ -235,6 +235,18 @@ def test_a_sweep_that_learnt_nothing_is_not_compared() -> None:
         assert "N = 2: WER 99.0 %" in tried.numbers
 
 
+def test_where_hardly_a_word_is_right_characters_tell() -> None:
+    words, characters = {0: (0.99, 0.98), 2: (0.97, 1.0)}, {0: (0.75, 0.74), 2: (0.8, 0.81)}
+    sweep = pd.concat([ctc(words), ctc(characters).assign(metric="cer")])
+    tried = of("re-initialisation, tried", advise(pd.concat([frame(FALLING), sweep])))
+    assert "N = 2, did no better than" in tried.claim or "N = 2, did worse than" in tried.claim
+    assert "N = 0: CER 74.5 % (74.0 to 75.0 over 2 seeds)" in tried.numbers
+    assert "WER" not in tried.numbers
+    assert "by characters, since hardly a word is right: the lowest WER is 97.0 %" in tried.caveat
+    sweep = pd.concat([ctc({0: (0.5,), 2: (0.6,)}), ctc(characters).assign(metric="cer")])
+    assert "WER 50.0 %" in of("re-initialisation, tried", advise(sweep)).numbers
+
+
 def test_a_sweep_of_other_weights_or_without_an_analysis() -> None:
     wer = {0: (0.5, 0.5), 1: (0.4, 0.4)}
     other = advise(pd.concat([frame(FALLING), ctc(wer, revision="r2")]))
