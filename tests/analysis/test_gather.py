@@ -1,5 +1,6 @@
 """Gathering runs: what is found, told apart, refused, superseded and left out, and why."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -300,6 +301,14 @@ def test_an_experiment_without_rows_is_told_with_the_runs_own_reason(tmp_path: P
     lost = {one.what: one.why for one in gathered(tmp_path).left_out}
     assert lost["cca_word"] == "no words there"
     assert "does not say why" in lost["cca_mel"]
+
+
+def test_a_training_that_was_a_step_lacks_no_scores(tmp_path: Path) -> None:
+    file = training(tmp_path / "ctc", 2, 0, 0.5) / "metadata.json"
+    told = json.loads(file.read_text())
+    told["config"] |= {"task": "steps", "experiments": {"cca_phone": {}}}
+    file.write_text(json.dumps(told))
+    assert gathered(tmp_path).left_out == ()
 
 
 # Filters, and the configuration.
