@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from analysis.report.gather import Gathered, gather
+from common.report_config import ReportConfig
 from common.results import Row, to_frame, write_results
 
 HOSTILE = "</script><script>document.title='hacked'</script><img src=x onerror=alert(1)>$x$"
@@ -119,3 +121,16 @@ def write_runs(folder: Path) -> None:
         for seed in range(2):
             training(folder / f"ctc_{top}_{seed}", top, seed, 0.5 - 0.1 * top + 0.02 * seed)
     unfinished(folder / "killed")
+
+
+def gathered(*runs: Path | str, **keys: Any) -> Gathered:
+    """What a report of these runs would gather."""
+    return gather(ReportConfig(runs=[str(run) for run in runs], **keys))
+
+
+def two(tmp_path: Path, config: dict[str, Any] | None = None, **keys: Any) -> tuple[Path, Path]:
+    """A run and one of another model, which differs from it in `keys` too."""
+    metadata = keys.pop("metadata", {})
+    one = write_run(tmp_path / "one", curve())
+    rows = curve(**({"model": "large", "revision": "sha256:l"} | keys))
+    return one, write_run(tmp_path / "two", rows, config, **metadata)
