@@ -1,0 +1,72 @@
+"""Scores of layers and of trainings with a planted shape, and the advice on one topic."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+
+from analysis.advice.wording import Advice
+from common.results import Row, to_frame
+
+Levels = Sequence[float]
+UP_AND_DOWN = (0.30, 0.40, 0.50, 0.495, 0.40, 0.30)
+
+
+def rows(
+    experiment: str,
+    levels: Levels,
+    draws: tuple[int, int | None] = (3, 3),
+    noise: float = 0.005,
+    control: str = "",
+    metric: str = "pwcca",
+    target: str = "phone",
+    revision: str = "r1",
+    model: str = "m",
+    n: int = 500,
+) -> list[Row]:
+    """Layers T0, T1, … at `levels`, with noise that a draw's layers share and some of their own."""
+    rng = np.random.default_rng(len(experiment + control))
+    samples, trials = draws
+    found = []
+    for sample in range(samples):
+        for trial in range(trials or 1):
+            shared = rng.normal() * 0.05
+            found += [
+                Row(
+                    model=model, dataset="corpus", partition="all", experiment=experiment,
+                    unit="phone", target=target, metric=metric, split="frame",
+                    layer="mel" if control == "mel" else f"T{k}", layer_index=k,
+                    part="mel" if control == "mel" else "transformer", sample=sample,
+                    trial=trial if trials else None,
+                    value=level + shared + noise * rng.normal(), n=n, dim=64, seed=0,
+                    revision=revision, config_key="k", git_commit="c", control=control,
+                )
+                for k, level in enumerate(levels)
+            ]  # fmt: skip
+    return found
+
+
+FALLING = rows("cca_phone", (0.3, 0.4, 0.5, 0.5, 0.4, 0.3))  # N = 2
+
+
+def ctc(wer: dict[int, Levels], subset: str = "10m", revision: str = "r1") -> pd.DataFrame:
+    """Rows of a sweep: WER by number of blocks, a figure for each seed."""
+    own = [
+        asdict(rows("ctc", [value], (1, None), metric="wer", target="text", revision=revision)[0])
+        | {"value": value, "layer": "", "part": "", "seed": seed, "reinit_top": n}
+        for n, values in wer.items()
+        for seed, value in enumerate(values)
+    ]
+    return pd.DataFrame(own).assign(subset=subset, train_dataset="corpus", run="ctc")
+
+
+def frame(*parts: list[Row]) -> pd.DataFrame:
+    return to_frame([row for part in parts for row in part]).assign(
+        run="run", reinit_top=pd.NA, subset="", train_dataset="", depth=0.5
+    )
+
+
+def of(topic: str, advice: list[Advice]) -> Advice:
+    (found,) = (one for one in advice if one.topic == topic)
+    return found

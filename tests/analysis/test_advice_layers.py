@@ -1,0 +1,97 @@
+"""What is said of a topic's best layer, of those like it, and of the controls beside it."""
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from advice_rows import UP_AND_DOWN, frame, of, rows
+
+from analysis.advice.advise import advise
+
+
+def test_the_best_layer_and_those_like_it_and_those_below_controls_included() -> None:
+    told = advise(
+        frame(
+            rows("cca_phone", UP_AND_DOWN),
+            rows("cca_phone", [0.1], control="mel"),
+            rows("cca_phone", [0.05] * 6, control="random_weights", revision="random:0"),
+        )
+    )
+    own = of("phonetic content", told)
+    assert own.claim == (
+        "Phonetic content of m on corpus (all) is highest at T2 by cca_phone "
+        "(T3 cannot be told apart from it)."
+    )
+    assert "9 paired scores" in own.numbers
+    assert "lower T0" in own.numbers
+    assert "the mel filterbank 0.1" in own.numbers
+    assert "random weights T" in own.numbers
+    assert "does not mean equal" in own.caveat
+    assert "no controls" not in own.caveat
+
+
+def test_noise_that_the_layers_of_a_draw_share_does_not_hide_a_difference() -> None:
+    unpaired = rows("cca_phone", UP_AND_DOWN)
+    spread = np.std([row.value for row in unpaired if row.layer == "T2"])
+    assert spread > 0.03  # unpaired, T1 (0.1 below) would be within about two of it
+    assert "T1" not in of("phonetic content", advise(frame(unpaired))).claim
+
+
+@pytest.mark.parametrize("control", ["mel", "random_weights", "shuffled_labels"])
+def test_a_layer_that_does_not_beat_a_control_knows_no_more_than_it(control: str) -> None:
+    level = [0.5] if control == "mel" else [0.5] * 6
+    told = advise(frame(rows("cca_phone", UP_AND_DOWN), rows("cca_phone", level, control=control)))
+    said = of("phonetic content", told)
+    assert said.claim.startswith("No layer of m is shown to hold phonetic content on corpus (all)")
+    words = {"mel": "the mel filterbank"}.get(control, control.replace("_", " "))
+    assert f"not shown to know more than {words}." in said.claim
+    assert not any(one.topic == "where content turns back" for one in told)
+    assert of("re-initialisation", told).claim.startswith("corpus (all) gives no suggestion for m")
+
+
+def test_mel_is_not_compared_where_the_views_are_weighed_on_different_sides() -> None:
+    told = of("word content", advise(frame(
+        rows("cca_word", UP_AND_DOWN, target="word"),
+        rows("cca_word", [0.9], control="mel", target="word"),
+        rows("probe_word", UP_AND_DOWN, metric="probe", target="word"),
+        rows("probe_word", [0.9], control="mel", metric="probe", target="word"),
+    )))  # fmt: skip
+    assert "Not held against mel: cca_word" in told.caveat
+    assert "highest at T2 by cca_word" in told.claim
+    assert "by probe_word its best layer, T2, is not shown to know more than the mel" in told.claim
+
+
+@pytest.mark.parametrize(("side", "comparable"), [("layer", False), ("target", True)])
+def test_where_the_results_say_which_side_weighs_they_are_believed(
+    side: str, comparable: bool
+) -> None:
+    table = frame(
+        rows("cca_word", UP_AND_DOWN, target="word"),
+        rows("cca_word", [0.1], control="mel", target="word"),
+    )
+    mel = table["control"] == "mel"
+    told = advise(table.assign(weighted=np.where(mel, side, "target")))
+    own = of("word content", told)
+    assert ("Not held against mel" in own.caveat) != comparable
+    assert ("the mel filterbank 0.1" in own.numbers) == comparable
+    mixed = advise(table.assign(weighted=np.where(table["layer"] == "T0", "layer", "target")))
+    assert "not to be trusted" in of("word content", mixed).caveat
+
+
+def test_one_score_a_layer() -> None:
+    told = advise(
+        frame(rows("cca_phone", UP_AND_DOWN, (1, 1)), rows("cca_word", UP_AND_DOWN, (1, None)))
+    )
+    own = of("phonetic content", told)
+    assert "at T2 by cca_phone (untested)" in own.claim
+    assert "nothing says which differences" in own.caveat
+    assert "no controls" in own.caveat
+    assert "nan" not in " ".join(asdict(own).values())
+    assert "6 needed" in of("re-initialisation", told).numbers
+    assert not any(one.topic == "where content turns back" for one in told)
+
+
+def test_few_scores_a_layer_say_so() -> None:
+    told = advise(frame(rows("mi_phone", UP_AND_DOWN, (3, None), metric="mutual_information")))
+    assert "so few paired scores" in of("phonetic content", told).caveat
+    assert "6 needed" in of("re-initialisation", told).numbers
