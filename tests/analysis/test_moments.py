@@ -66,6 +66,18 @@ def test_merging_is_associative_and_an_empty_part_adds_nothing(seed: int, cut: i
         np.testing.assert_allclose(merged.xy, moments_of(x, y).xy, rtol=1e-9, atol=1e-9)
 
 
+def test_moments_survive_means_that_dwarf_the_variance() -> None:
+    rng = np.random.default_rng(9)
+    x = rng.normal(size=(4000, 3)) + 1e7
+    moments = moments_of(x, x)
+    np.testing.assert_allclose(moments.x.scatter, (len(x) - 1) * np.cov(x.T), rtol=1e-7)
+
+
+def test_views_of_different_length_are_refused() -> None:
+    with pytest.raises(StrataError, match="10 and 9 rows"):
+        moments_of(np.ones((10, 2)), np.ones((9, 2)))
+
+
 def test_an_empty_view_has_zero_moments_and_alone_it_cannot_be_merged() -> None:
     empty = view_moments(np.zeros((0, 3)))
     assert empty.n == 0

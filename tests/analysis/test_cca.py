@@ -1,0 +1,173 @@
+"""CCA against a slow oracle and planted correlations; its ridges, weights and refusals."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import reference
+from numpy.typing import NDArray
+from views import CCA, METRICS, RIDGES, TRIALS, Array, one_hot_views, rotation, scores, shared_views
+
+from analysis.metrics.base import Score
+from analysis.metrics.cca import (
+    PWCCA,
+    MeanCCA,
+    held_out_correlations,
+    projection_weights,
+)
+from analysis.metrics.cca_published import PublishedPWCCA
+from analysis.moments import fold_views
+from common.records import StrataError
+
+
+@pytest.mark.parametrize("views", [shared_views, one_hot_views], ids=["shared", "one-hot"])
+@pytest.mark.parametrize("name", CCA)
+def test_cca_agrees_with_the_oracle(
+    name: str, views: Callable[[], tuple[Array, Array, NDArray[np.int64]]]
+) -> None:
+    x, y, fold = views()
+    expected = [reference.score(name, x, y, fold, t, list(RIDGES)) for t in range(TRIALS)]
+    np.testing.assert_allclose(scores(METRICS[name], x, y, fold), expected, rtol=0, atol=1e-10)
+
+
+def test_cca_agrees_with_the_oracle_when_the_layer_is_narrower_and_on_a_tie() -> None:
+    for dx, dy in ((6, 11), (8, 8)):
+        x, y, fold = shared_views(dx=dx, dy=dy)
+        expected = [reference.score("pwcca", x, y, fold, t, list(RIDGES)) for t in range(TRIALS)]
+        np.testing.assert_allclose(
+            scores(METRICS["pwcca"], x, y, fold), expected, rtol=0, atol=1e-10
+        )
+
+
+def test_a_tie_weighs_the_layer() -> None:
+    x, y, fold = shared_views(dx=8, dy=8)
+    metric = PWCCA(((1e-10, 1e-10),))
+    assert not np.allclose(scores(metric, x, y, fold), scores(metric, y, x, fold), atol=1e-4)
+
+
+def test_rotating_the_weighted_view_changes_the_weights_but_no_correlation() -> None:
+    x, y, fold = shared_views()
+    rotated = y @ rotation(y.shape[1], 4)
+    for name in ("mean_cca", "svcca", "cka"):
+        np.testing.assert_allclose(
+            scores(METRICS[name], x, rotated, fold), scores(METRICS[name], x, y, fold), atol=1e-9
+        )
+    before, after = (scores(METRICS["pwcca"], x, view, fold) for view in (y, rotated))
+    assert np.abs(before - after).max() > 1e-5
+
+
+def test_planted_correlations_come_back() -> None:
+    planted = np.array([0.95, 0.8, 0.6, 0.3, 0.0])
+    n, rng = 60_000, np.random.default_rng(6)
+    z = rng.normal(size=(n, 5))
+    x = z @ rng.normal(size=(5, 5))
+    y = (planted * z + np.sqrt(1 - planted**2) * rng.normal(size=(n, 5))) @ rng.normal(size=(5, 5))
+    fold = rng.permutation(np.arange(n) % 10)
+    value = scores(MeanCCA(((1e-10, 1e-10),)), x, y, fold)
+    # Each test fold has n / 10 rows: the error of a correlation there is about 1 / sqrt(n / 10).
+    assert np.abs(value - planted.mean()).max() < 3 / np.sqrt(n / 10)
+
+
+def test_independent_views_are_near_zero() -> None:
+    rng = np.random.default_rng(7)
+    x, y = rng.normal(size=(20_000, 10)), rng.normal(size=(20_000, 10))
+    fold = rng.permutation(np.arange(20_000) % 10)
+    for name in CCA:
+        assert np.abs(scores(METRICS[name], x, y, fold)).max() < 0.05
+
+
+@pytest.mark.parametrize("name", CCA)
+def test_fewer_rows_than_columns(name: str) -> None:
+    rng = np.random.default_rng(8)
+    x, y = rng.normal(size=(60, 100)), rng.normal(size=(60, 4))
+    fold = np.arange(60) % 10
+    # Without a ridge every training correlation is 1, and the directions are arbitrary.
+    ridges = ((1e-2, 1e-2), (1e-1, 1e-1))
+    value = scores(replace(METRICS[name], ridges=ridges), x, y, fold)
+    expected = [reference.score(name, x, y, fold, t, list(ridges)) for t in range(TRIALS)]
+    np.testing.assert_allclose(value, expected, atol=1e-8)
+
+
+def test_nan_is_an_error_not_a_number() -> None:
+    x, y, fold = shared_views()
+    x[5, 2] = np.nan
+    for name in CCA:
+        with pytest.raises(StrataError, match="NaN"):
+            scores(METRICS[name], x, y, fold)
+
+
+def test_a_fold_of_one_row_is_refused() -> None:
+    x, y, _ = shared_views(n=30)
+    fold = np.r_[np.zeros(1), np.arange(29) % 8 + 1].astype(int)
+    with pytest.raises(StrataError, match="dev fold has 1 units"):
+        scores(METRICS["pwcca"], x, y, fold)
+
+
+def test_ridges_are_chosen_on_dev_not_on_test() -> None:
+    x, y, fold = shared_views(n=200, dx=60, dy=5)
+    folds = fold_views(x, y, fold, TRIALS)
+    metric = METRICS["pwcca"]
+    assert isinstance(metric, PWCCA)
+    for t, score in enumerate(metric.score(folds)):
+        train, dev, test = folds.trial(t)
+        on_dev = {str(p): PWCCA((p,)).fit(train, dev).value(dev) for p in RIDGES}
+        on_test = {str(p): PWCCA((p,)).fit(train, dev).value(test) for p in RIDGES}
+        assert score.detail["ridge"] == max(on_dev, key=lambda ridge: on_dev[ridge])
+        assert score.value == pytest.approx(on_test[score.detail["ridge"]], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("ridges", "message"),
+    [((), "0 pairs"), (((1e-3, 1e-3),) * 13, "13 pairs"), (((1e-3, -1.0),), "between 0 and 1")],
+)
+def test_bad_ridges_are_refused(ridges: tuple[tuple[float, float], ...], message: str) -> None:
+    with pytest.raises(StrataError, match=message):
+        PWCCA(ridges)
+
+
+def test_a_choice_at_the_edge_of_the_grid_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    metric = METRICS["pwcca"]
+    places = (0, 2, 2, -1)
+    chosen = [Score(0.5, "", {"ridge": str(RIDGES[place])}) for place in places]
+    with caplog.at_level("INFO"):
+        summary = metric.summary(chosen, "cca_test")
+        assert "cca_test: 2 of 4 fits chose a ridge at the edge of the grid" in caplog.text
+        caplog.clear()
+        assert metric.summary(chosen[1:3], "cca_test")["ridges_at_edge"] == 0
+        assert not caplog.text
+    assert summary["ridges_at_edge"] == 2
+    assert summary["ridges_chosen"] == {
+        str(RIDGES[0]): 1,
+        str(RIDGES[2]): 2,
+        str(RIDGES[-1]): 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"), [((4, 9), "layer"), ((9, 4), "target"), ((5, 5), "layer")]
+)
+def test_a_score_says_which_view_weighed_it(columns: tuple[int, int], expected: str) -> None:
+    rng = np.random.default_rng(0)
+    x, y = (rng.normal(size=(400, d)) for d in columns)
+    y[:, 0] += x[:, 0]
+    folds = fold_views(x, y, np.arange(400) % 10, TRIALS)
+    for metric in (PWCCA(RIDGES), PublishedPWCCA(RIDGES[:1])):
+        assert {score.weighted for score in metric.score(folds)} == {expected}
+    assert {score.weighted for score in MeanCCA(RIDGES).score(folds)} == {""}
+
+
+def test_weighing_the_wider_target_could_put_a_view_above_one_that_holds_it() -> None:
+    """Why mel is not weighed by 500 words: the pairs that it lacks would have no weight."""
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(6000, 20))
+    part = y[:, :4] + rng.normal(size=(6000, 4))
+    whole = np.hstack([part, rng.normal(size=(6000, 26))])
+    metric = PWCCA(((1e-10, 1e-10),))
+    scores = []
+    for view in (part, whole):
+        train, _, test = fold_views(view, y, np.arange(6000) % 10, 1).trial(0)
+        directions = metric.fit(train, test).projection
+        weights = projection_weights(directions.b, train.y.scatter)
+        scores.append(weights @ held_out_correlations(directions, test))
+    assert scores[0] > 2 * scores[1]
