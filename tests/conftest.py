@@ -40,3 +40,20 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
     server = Hub(tmp_path / "hub", tmp_path / "hf_home")
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Torch with one thread; imported here, since it takes seconds and not every test needs it."""
+    import models
+
+    with models.one_thread():
+        yield
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small wav2vec 2.0 with random weights, not to be changed."""
+    import models
+
+    return models.save("wav2vec2_base", tmp_path_factory.mktemp("model"))

@@ -14,7 +14,7 @@ from analysis.pooling import grid_geometry, to_grid
 from analysis.stream import stream
 from common.architecture import Layer
 from common.cache import Entry
-from common.encoder import Encoder, load_encoder
+from common.encoder import Encoder
 from common.frames import FrameGeometry
 from common.growing import GrowingArray
 from common.records import Corpus, Interval, StrataError, Utterance
@@ -22,17 +22,7 @@ from common.timing import Stopwatch
 
 LENGTHS = [9000, 8000, 100, 16_000, 12_345]  # the third is too short for a frame
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    with models.one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
-    folder = models.save("wav2vec2_base", tmp_path_factory.mktemp("model"))
-    return load_encoder(models.configured(folder), "cpu")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

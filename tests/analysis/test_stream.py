@@ -19,21 +19,7 @@ from common.encoder import Encoder, Layer, load_encoder
 from common.records import Corpus, StrataError, Utterance, Waveform
 from common.timing import Stopwatch
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    with models.one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return models.save("wav2vec2_base", tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def encoder(checkpoint: Path) -> Encoder:
-    return load_encoder(models.configured(checkpoint), "cpu")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def unreadable() -> Waveform:
