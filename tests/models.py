@@ -123,6 +123,14 @@ def save(name: str, folder: Path, seed: int = 0) -> Path:
     return folder
 
 
+def save_description(name: str, folder: Path) -> Path:
+    """Save all of a model but its weights."""
+    architecture = ARCHITECTURES[name]
+    architecture.config().save_pretrained(folder)
+    architecture.extractor().save_pretrained(folder)
+    return folder
+
+
 def configured(folder: Path, **keys: Any) -> ModelConfig:
     """The model's configuration, as `conf/model/hf.yaml` would give it."""
     return ModelConfig(name="small", checkpoint=str(folder), **keys)

@@ -1,0 +1,43 @@
+"""The layers of a model as Strata gives them, and what transformers makes of the same folder."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from common.encoder import Encoder, Layer
+from common.records import SAMPLE_RATE, Waveform
+
+
+def layers_of(
+    encoder: Encoder, waveforms: Sequence[Waveform], only: Collection[str] | None = None
+) -> dict[str, list[torch.Tensor]]:
+    """Valid frames by layer, one (T, D) tensor for each waveform."""
+    frames: dict[str, list[torch.Tensor]] = {}
+
+    def keep(layer: Layer, hidden: torch.Tensor, n_frames: tuple[int, ...]) -> None:
+        frames[layer.name] = [h[:n].clone() for h, n in zip(hidden, n_frames, strict=True)]
+
+    encoder.run(waveforms, keep, only)
+    return frames
+
+
+def alone(encoder: Encoder, waveform: Waveform) -> dict[str, torch.Tensor]:
+    """Frames (T, D) by layer of a single waveform."""
+    return {name: frames for name, (frames,) in layers_of(encoder, [waveform]).items()}
+
+
+def reference(folder: Path) -> tuple[Any, Any]:
+    """What transformers makes of a folder: its model and feature extractor."""
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    extractor = transformers.AutoFeatureExtractor.from_pretrained(folder)
+    return model.get_encoder() if model.config.is_encoder_decoder else model, extractor
+
+
+def inputs_of(extractor: Any, waveform: Waveform) -> Any:
+    """What a feature extractor makes of a waveform, without a mask."""
+    return extractor(
+        waveform, sampling_rate=SAMPLE_RATE, return_tensors="pt", return_attention_mask=False
+    )
