@@ -8,13 +8,17 @@ from hub import Hub
 
 # Files of whole runs, the longest first: a process that gets one last keeps the other waiting.
 LONGEST = (
-    "test_run.py",
     "test_ctc.py",
+    "test_sweeps.py",
+    "test_tracked_runs.py",
     "test_conf.py",
     "test_hub_run.py",
     "test_pretrain.py",
+    "test_experiment.py",
+    "test_run.py",
     "test_assets.py",
     "test_goldens.py",
+    "test_cached_runs.py",
     "test_librispeech.py",
 )
 
@@ -57,3 +61,33 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import models
 
     return models.save("wav2vec2_base", tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="session")
+def small(checkpoint: Path) -> tuple[str, ...]:
+    """Overrides of a run of the small model that takes seconds."""
+    return ("debug=default", "model=hf", "model.name=small", f"model.checkpoint={checkpoint}")
+
+
+@pytest.fixture(scope="session")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of synthetic speech of six speakers, not to be changed."""
+    import running
+
+    folder = tmp_path_factory.mktemp("speech")
+    running.write_corpus(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def common(small: tuple[str, ...], speech: Path) -> tuple[str, ...]:
+    """Overrides of a run of the small model on that speech; where its cache is, is left to say."""
+    import running
+
+    return (*small, *running.textgrids(speech))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The override that names an empty cache, one for the runs of a file."""
+    return f"paths.cache={tmp_path_factory.mktemp('cache')}"

@@ -14,7 +14,7 @@ import pandas as pd
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from common.config import register, resolve
+from common.config import Config, register, resolve
 from common.datasets.synthetic import Synthetic
 from common.results import METADATA, read_results
 from common.steps import steps_of
@@ -54,6 +54,11 @@ def composed(overrides: tuple[str, ...]) -> DictConfig:
         return compose("config", list(overrides))
 
 
+def resolved(*overrides: str) -> Config:
+    """The configuration of a run, checked."""
+    return resolve(composed(overrides))
+
+
 def execute(folder: Path, *overrides: str) -> Finished:
     """What run.py does, without Hydra's command line and logging."""
     from run import TASKS
@@ -72,10 +77,10 @@ def environment(**more: str) -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | more
 
 
-def command(*overrides: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
-    """`python run.py …` to its end."""
+def python(*arguments: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
+    """A process of this Python to its end; what it reads with -c may import the project."""
     return subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *overrides],
+        [sys.executable, *arguments],
         cwd=cwd,
         env=environment(**env),
         capture_output=True,
@@ -83,6 +88,11 @@ def command(*overrides: str, cwd: Path = ROOT, **env: str) -> subprocess.Complet
         check=False,
         timeout=120,
     )
+
+
+def command(*overrides: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
+    """`python run.py …` to its end."""
+    return python(str(ROOT / "run.py"), *overrides, cwd=cwd, **env)
 
 
 def write_corpus(folder: Path, minutes: float = 1.5, speakers: int = 6) -> list[str]:

@@ -1,0 +1,63 @@
+"""Sweeps: jobs side by side, on a cluster's launcher, and one after another when some fail."""
+
+from pathlib import Path
+
+import pytest
+from running import Finished, command, execute
+
+
+@pytest.fixture(scope="module")
+def phone(
+    common: tuple[str, ...], cache: str, tmp_path_factory: pytest.TempPathFactory
+) -> Finished:
+    """A run of its own, from an empty cache."""
+    return execute(tmp_path_factory.mktemp("phone"), "experiment=cca_phone", *common, cache)
+
+
+def test_parallel_jobs_of_a_sweep_over_layers_share_one_forward_pass(
+    phone: Finished, common: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Two processes begin on an empty cache: one computes, the other waits for it."""
+    sweep = ["layers=single", "layers.index=range(0,3)", "launcher=joblib"]
+    done = command(
+        *("-m", "experiment=cca_phone", *common, *sweep),
+        *(f"paths.cache={tmp_path / 'cache'}", f"hydra.sweep.dir={tmp_path}"),
+    )
+    assert done.returncode == 0, done.stderr
+    jobs = [Finished(tmp_path / str(k)) for k in range(3)]
+    assert sorted(job.passed for job in jobs) == [False, False, True]
+    curves = [job.curve("cca_phone") for job in jobs]
+    expected = phone.curve("cca_phone")
+    assert curves == [{layer: expected[layer]} for layer in ("T0", "T1", "T2")]
+
+
+def test_a_failed_job_of_a_serial_sweep_is_told_and_the_others_finish(
+    common: tuple[str, ...], cache: str, tmp_path: Path
+) -> None:
+    done = command(
+        *("-m", "experiment=cca_phone", *common, "layers=single", "layers.index=99,0,98"),
+        *(cache, f"hydra.sweep.dir={tmp_path}"),
+    )
+    assert done.returncode == 1
+    assert Finished(tmp_path / "1").curve("cca_phone").keys() == {"T0"}
+    assert not (tmp_path / "0/results.csv").exists()
+    for layer in ("T99", "T98"):  # every failure, not the first alone
+        assert f"layer {layer} does not exist" in done.stdout + done.stderr
+
+
+def test_slurms_launcher_runs_jobs_on_this_machine_too(
+    phone: Finished, common: tuple[str, ...], cache: str, tmp_path: Path
+) -> None:
+    """The local executor of submitit, with those of slurm.yaml's keys that it understands."""
+    overrides = ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"]
+    overrides += ["hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=4"]
+    done = command(
+        *("-m", "experiment=cca_phone", *common, "metric=cka", *overrides),
+        *(cache, f"hydra.sweep.dir={tmp_path}"),
+    )
+    assert done.returncode == 0, done.stderr
+    job = Finished(tmp_path / "0")
+    assert not job.passed
+    assert set(job.rows["metric"]) == {"cka"}
+    assert job.curve("cca_phone").keys() == phone.curve("cca_phone").keys()
+    assert list((tmp_path / ".submitit").rglob("*_result.pkl"))  # so submitit ran it

@@ -1,0 +1,59 @@
+"""Runs and sweeps that are tracked: what a dashboard needs is there, and no key is told."""
+
+from pathlib import Path
+
+import pytest
+from running import command, execute
+from wandb_files import API_KEY, files_with, offline_run
+
+OFFLINE = ("tracking=wandb", "tracking.mode=offline")
+
+
+def settings(folder: Path) -> dict[str, str]:
+    """A key, and a folder for what wandb keeps outside of a run's own."""
+    own = {f"WANDB_{name}_DIR": str(folder) for name in ("CACHE", "CONFIG", "DATA", "ARTIFACT")}
+    return own | {"WANDB_API_KEY": API_KEY}
+
+
+def test_tracking_offline_leaves_a_run_beside_the_results(
+    common: tuple[str, ...],
+    cache: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in settings(tmp_path / "home").items():
+        monkeypatch.setenv(name, value)
+    done = execute(tmp_path / "run", "experiment=cca_phone", *common, cache, *OFFLINE)
+    logged = offline_run(done.folder)
+    printed = capsys.readouterr()
+    assert str(logged.folder) in printed.out.splitlines()
+    # All that a dashboard needs is in the run: configuration, code, data and rows.
+    told = done.metadata
+    assert logged.run.display_name == f"{told['model']['name']} cca_phone"
+    assert logged.config["experiments"] == told["config"]["experiments"]
+    assert logged.config["metadata"]["git_commit"] == told["git_commit"]
+    assert logged.config["metadata"]["dataset"]["fingerprint"] == told["dataset"]["fingerprint"]
+    assert "config" not in logged.config["metadata"]
+    assert logged.rows["value"].tolist() == pytest.approx(done.rows["value"].tolist())
+    assert logged.rows["layer"].tolist() == done.rows["layer"].tolist()
+    assert API_KEY not in printed.out + printed.err
+    assert files_with(API_KEY, tmp_path) == []
+    assert files_with(told["git_commit"], done.folder)  # or the search above would find nothing
+
+
+def test_jobs_of_a_sweep_share_a_group_and_tell_no_key(
+    common: tuple[str, ...], cache: str, tmp_path: Path
+) -> None:
+    sweep = ["layers=single", "layers.index=0,1", f"hydra.sweep.dir={tmp_path / 'my_sweep'}"]
+    done = command(
+        *("-m", "experiment=cca_phone", *common, cache, *sweep, *OFFLINE), **settings(tmp_path)
+    )
+    assert done.returncode == 0, done.stderr
+    runs = [offline_run(tmp_path / "my_sweep" / job) for job in ("0", "1")]
+    assert [one.run.run_group for one in runs] == ["my_sweep", "my_sweep"]
+    assert [one.summary["layer"] for one in runs] == [0, 1]
+    assert {one.steps["cca_phone/pwcca"] for one in runs} == {"layer"}
+    assert list((tmp_path / "my_sweep").rglob("run.log"))
+    assert API_KEY not in done.stdout + done.stderr
+    assert files_with(API_KEY, tmp_path) == []
