@@ -1,0 +1,46 @@
+"""The options of every group of conf/, and what each leaves for the user to say."""
+
+from pathlib import Path
+
+from running import ROOT
+
+CONF = ROOT / "conf"
+OPTIONS = sorted(
+    (path.parent.relative_to(CONF).as_posix(), path.stem) for path in CONF.glob("*/*.yaml")
+)
+SIMILARITIES = ["pwcca", "mean_cca", "svcca", "cka", "pwcca_published"]
+# What an option leaves for the user to say.
+LACKING = {
+    ("dataset", "textgrid"): ["dataset.audio_root={tmp}"],
+    ("dataset", "librispeech_local"): ["dataset.audio_root={tmp}", "dataset.alignment_root=null"],
+    ("dataset", "timit"): ["dataset.root={tmp}"],
+    ("dataset", "recordings"): ["dataset.audio_root={tmp}"],
+    ("model", "hf"): ["model.checkpoint=owner/name"],
+    ("layers", "single"): ["layers.index=3"],
+    ("experiment", "growth"): ["snapshots={tmp}"],
+    ("experiment", "cca_glove"): ["target.path={tmp}"],
+    ("experiment", "cca_agwe"): ["target.path={tmp}"],
+    ("experiment", "cca_semantic"): ["target.path={tmp}"],
+    ("experiment", "cca_syntactic"): ["target.path={tmp}"],
+    ("experiment", "spoken_sts"): ["target.path={tmp}"],
+    ("experiment", "word_similarity"): ["target.path={tmp}"],
+}
+# Recipes for Libri-light's lists name a folder of their own.
+LACKING |= {
+    ("finetune", f"libri_{size}{kind}"): ["finetune.train.dataset.root={tmp}"]
+    for size in ("10m", "1h", "10h")
+    for kind in ("", "_large")
+} | {("finetune", "authors"): ["finetune.train.dataset.root={tmp}"]}
+LACKING[("dataset", "librilight")] = ["dataset.root={tmp}"]
+
+
+def lacking(case: dict[str, str], tmp: Path) -> list[str]:
+    """What the options of a case leave for the user to say, with something in `tmp`."""
+    more = [more for option in case.items() for more in LACKING.get(option, [])]
+    return [override.format(tmp=tmp) for override in more]
+
+
+def libri_light(root: Path) -> None:
+    """Folders as those of Libri-light's release, with nothing in them."""
+    for folder in ("1h/0", "9h"):
+        (root / folder).mkdir(parents=True)

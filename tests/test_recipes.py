@@ -1,0 +1,40 @@
+"""The recipes of fine-tuning are the published ones, and bring their own speech."""
+
+from pathlib import Path
+
+import pytest
+from options import lacking, libri_light
+from running import resolved
+
+RECIPES = {  # peak rate, updates, time mask, channel mask, layer drop, encoder frozen for
+    "libri_10m": (5e-5, 13_000, 0.65, 0.25, 0.1, 10_000),
+    "libri_1h": (5e-5, 13_000, 0.65, 0.25, 0.1, 10_000),
+    "libri_10h": (5e-5, 20_000, 0.65, 0.5, 0.05, 10_000),
+    "libri_100h": (3e-5, 80_000, 0.65, 0.5, 0.1, 0),
+    "libri_10m_large": (1e-4, 13_000, 0.65, 0.25, 0.1, 10_000),
+    "libri_1h_large": (3e-4, 13_000, 0.75, 0.25, 0.1, 10_000),
+    "libri_10h_large": (1e-4, 20_000, 0.75, 0.25, 0.1, 10_000),
+    "libri_100h_large": (3e-5, 80_000, 0.5, 0.5, 0.1, 10_000),
+    "authors": (5e-5, 13_000, 0.075, 0.5, 0.0, 0),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_are_fairseqs_and_bring_their_own_speech(name: str, tmp_path: Path) -> None:
+    libri_light(tmp_path)
+    more = lacking({"finetune": name}, tmp_path)
+    config = resolved("experiment=ctc", f"finetune={name}", *more)
+    own = config.finetune
+    assert RECIPES[name] == (
+        own.learning_rate, own.updates, own.mask_time_prob, own.mask_feature_prob, own.layerdrop,
+        own.freeze_updates,
+    )  # fmt: skip
+    assert (own.batch_seconds, own.activation_dropout) == (1600, 0.1)
+    assert own.freeze_exclude_reinit is True
+    assert (own.mask_time_length, own.mask_feature_length, own.eps) == (10, 64, 1e-8)
+    assert (own.betas, own.stages, own.final_scale) == ([0.9, 0.98], [0.1, 0.4, 0.5], 0.05)
+    assert own.train.dataset.__class__.__name__ == (
+        "LibriSpeech" if "100h" in name else "LibriLight"
+    )
+    assert (own.valid.partition, own.test.partition) == ("dev_other", "test_clean")
+    assert config.dataset == resolved("experiment=ctc").dataset
