@@ -3,7 +3,6 @@
 from itertools import pairwise
 from pathlib import Path
 
-import models
 import numpy as np
 import pytest
 from running import Finished, execute
@@ -12,7 +11,6 @@ from speech import write_audio, write_textgrid
 from analysis import measure
 from common.records import StrataError
 
-SMALL = ["debug=default", "model=hf", "model.name=small", "dataset=synthetic"]
 MEASURES = ["mi_phone", "mi_phone_frame", "mi_word", "probe_phone", "probe_word", "probe_speaker"]
 FIGURES = {
     "mi": {
@@ -26,12 +24,9 @@ FIGURES = {
 
 
 @pytest.fixture(scope="module")
-def common(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def common(small: tuple[str, ...], cache: str) -> list[str]:
     """A small model and three speakers: of debug's 24 utterances eight are from each."""
-    folder = models.save("wav2vec2_base", tmp_path_factory.mktemp("model"))
-    cache = tmp_path_factory.mktemp("cache")
-    speech = ["dataset.speakers=3", "dataset.minutes=2"]
-    return [*SMALL, *speech, f"model.checkpoint={folder}", f"paths.cache={cache}"]
+    return [*small, "dataset=synthetic", "dataset.speakers=3", "dataset.minutes=2", cache]
 
 
 @pytest.fixture(scope="module")
@@ -165,10 +160,10 @@ HOSTILE = {
 
 @pytest.mark.parametrize("case", HOSTILE)
 def test_hostile_corpora_are_refused_before_the_pass(
-    case: str, common: list[str], no_pass: None, tmp_path: Path
+    case: str, small: tuple[str, ...], no_pass: None, tmp_path: Path
 ) -> None:
     words, name, more, message = HOSTILE[case]
-    overrides = [*common[:3], common[-2], *corpus(tmp_path / "speech", words), "cache=off", *more]
+    overrides = [*small, *corpus(tmp_path / "speech", words), "cache=off", *more]
     with pytest.raises(StrataError, match=message):
         execute(tmp_path / "run", f"experiment={name}", *overrides)
 

@@ -3,11 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-import models
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from running import Finished, execute, textgrids, write_corpus
+from running import Finished, execute
 
 from analysis.metrics.cca import PWCCA, MeanCCA
 from analysis.metrics.cka import LinearCKA
@@ -76,18 +75,13 @@ def test_shuffled_labels_give_a_held_out_correlation_of_nothing(metric: PWCCA | 
 
 
 @pytest.fixture(scope="module")
-def common(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    folder = tmp_path_factory.mktemp("speech")
-    write_corpus(folder)
-    model = models.save("wav2vec2_base", tmp_path_factory.mktemp("model"))
-    return [
-        *("debug=default", "model=hf", "model.name=small", f"model.checkpoint={model}"),
-        *(*textgrids(folder), f"paths.cache={tmp_path_factory.mktemp('cache')}", "metric=cka"),
-    ]
+def common(common: tuple[str, ...], cache: str) -> tuple[str, ...]:
+    """One cache for all runs here."""
+    return (*common, cache, "metric=cka")
 
 
 @pytest.fixture(scope="module")
-def full(common: list[str], tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def full(common: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return execute(tmp_path_factory.mktemp("full"), "experiment=full", *common)
 
 
@@ -113,7 +107,7 @@ def test_every_experiment_has_the_controls_that_it_can_have(full: Finished) -> N
 
 
 def test_random_weights_are_those_of_an_untrained_model(
-    full: Finished, common: list[str], tmp_path: Path
+    full: Finished, common: tuple[str, ...], tmp_path: Path
 ) -> None:
     untrained = execute(tmp_path, "experiment=cca_phone", *common, "model.random_init=true")
     assert not untrained.passed  # it is the control's pass, cached under its own revision
@@ -125,7 +119,7 @@ def test_random_weights_are_those_of_an_untrained_model(
     assert revisions[""] == revisions["mel"] == revisions["shuffled_labels"]
 
 
-def test_an_untrained_model_is_its_own_control(common: list[str], tmp_path: Path) -> None:
+def test_an_untrained_model_is_its_own_control(common: tuple[str, ...], tmp_path: Path) -> None:
     more = ["model.random_init=true", "controls=true"]
     run = execute(tmp_path, "experiment=cca_phone", *common, *more)
     assert set(run.rows["control"]) == {"", "mel", "shuffled_labels"}
@@ -144,7 +138,7 @@ def test_shuffling_takes_the_labels_share_away(full: Finished) -> None:
     assert all(shuffled[layer] < own[layer] / 2 for layer in own)
 
 
-def test_without_controls_there_are_none(common: list[str], tmp_path: Path) -> None:
+def test_without_controls_there_are_none(common: tuple[str, ...], tmp_path: Path) -> None:
     run = execute(tmp_path, "experiment=paper", *common)
     assert set(run.rows["control"]) == {""}
     assert run.metadata["controls"] == {}
@@ -154,7 +148,7 @@ def test_without_controls_there_are_none(common: list[str], tmp_path: Path) -> N
 
 
 def test_full_says_what_it_left_out_and_why(
-    full: Finished, common: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+    full: Finished, common: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     left_out = full.metadata["left_out"]
     assert "download glove" in left_out["cca_glove"]
@@ -167,7 +161,7 @@ def test_full_says_what_it_left_out_and_why(
     assert "left out cca_word: dataset textgrid" in foot
 
 
-def test_full_with_a_table_takes_it_in(common: list[str], tmp_path: Path) -> None:
+def test_full_with_a_table_takes_it_in(common: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "table.txt").write_text("the 0.1 0.2\na 0.3 -0.4\nand 0.5 0.1\nof 0.2 0.9\n")
     path = f"experiments.cca_glove.target.path={tmp_path / 'table.txt'}"
     run = execute(tmp_path / "run", "experiment=full", *common, path, "controls=false")

@@ -30,14 +30,13 @@ SPEAKERS = 24
 
 
 @pytest.fixture(scope="module")
-def common(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def common(cache: str, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Overrides that every run here shares; one cache for all of them."""
     folder = tmp_path_factory.mktemp("speech")
     write_corpus(folder, minutes=1.2, speakers=SPEAKERS)
-    cache = tmp_path_factory.mktemp("cache")
     return [
         *("experiment=cca_inter", "debug=default", "dataset.limit=null", "sampling.utterances=99"),
-        *(*textgrids(folder), f"paths.cache={cache}"),
+        *(*textgrids(folder), cache),
     ]
 
 

@@ -1,7 +1,5 @@
 """One picture of a run: a panel for each experiment, the same bytes for the same numbers."""
 
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import imread
-from running import ROOT
+from running import python
 
 from analysis.plots import COLOURS, LEAST, draw_panel, plot_layers, widen
 from common.results import summarise
@@ -244,7 +242,5 @@ def test_controls_are_grey_lines_that_are_in_sight() -> None:
 def test_drawing_needs_no_pyplot() -> None:
     """Which would look for a display, and keep every figure of a sweep."""
     code = "import sys; import analysis.plots; print('matplotlib.pyplot' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "False"
+    done = python("-c", code)
+    assert done.stdout.strip() == "False", done.stderr

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import models
 import numpy as np
 import pandas as pd
 import pytest
-from running import composed, execute, textgrids, write_corpus
+from running import composed, execute
 
 from common.config import resolve
 from common.records import StrataError
@@ -18,16 +17,9 @@ AGREEMENT = [
 
 
 @pytest.fixture(scope="module")
-def common(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Overrides that every run here shares; one cache for all of them."""
-    folder = tmp_path_factory.mktemp("speech")
-    write_corpus(folder)
-    model = models.save("wav2vec2_base", tmp_path_factory.mktemp("model"))
-    cache = tmp_path_factory.mktemp("cache")
-    return [
-        *("debug=default", "model=hf", "model.name=small", f"model.checkpoint={model}"),
-        *(*textgrids(folder), f"paths.cache={cache}"),
-    ]
+def common(common: tuple[str, ...], cache: str) -> tuple[str, ...]:
+    """One cache for all runs here."""
+    return (*common, cache)
 
 
 def write_table(path: Path, words: list[str], d: int = 4) -> Path:
@@ -37,13 +29,13 @@ def write_table(path: Path, words: list[str], d: int = 4) -> Path:
     return path
 
 
-def words_of(common: list[str]) -> list[str]:
+def words_of(common: tuple[str, ...]) -> list[str]:
     corpus = resolve(composed(("experiment=cca_word", *common))).dataset.read()
     return sorted({iv.label for u in corpus.utterances for iv in u.tiers["word"]})
 
 
 def test_moments_and_units_are_scored_from_the_same_vectors(
-    common: list[str], tmp_path: Path
+    common: tuple[str, ...], tmp_path: Path
 ) -> None:
     cca = execute(tmp_path / "cca", "experiment=cca_phone", *common)
     other = execute(tmp_path / "other", "experiment=cca_phone", *common, *AGREEMENT)
@@ -64,7 +56,7 @@ def test_moments_and_units_are_scored_from_the_same_vectors(
 
 
 def test_secondary_figures_are_in_neither_table_nor_picture(
-    common: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+    common: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     execute(tmp_path, "experiment=cca_phone", *common, *AGREEMENT)
     table = capsys.readouterr().out
@@ -75,7 +67,7 @@ def test_secondary_figures_are_in_neither_table_nor_picture(
 
 
 def test_a_metric_says_before_the_pass_what_it_cannot_score(
-    common: list[str], tmp_path: Path
+    common: tuple[str, ...], tmp_path: Path
 ) -> None:
     more = "+experiments.cca_phone.metric.at_least=100000"
     with pytest.raises(StrataError, match=r"\d+ units, 100000 are needed"):
@@ -89,7 +81,7 @@ def test_a_metric_of_another_kind_is_refused_for_the_experiment() -> None:
         resolve(composed(tuple(more)))
 
 
-def test_words_against_a_table_of_vectors(common: list[str], tmp_path: Path) -> None:
+def test_words_against_a_table_of_vectors(common: tuple[str, ...], tmp_path: Path) -> None:
     words = words_of(common)
     table = write_table(tmp_path / "table.txt", [*words[::2], "zyzzyva"])
     run = execute(tmp_path / "run", "experiment=cca_glove", *common, f"target.path={table}")
@@ -102,7 +94,7 @@ def test_words_against_a_table_of_vectors(common: list[str], tmp_path: Path) -> 
 
 
 def test_a_table_with_all_the_words_draws_what_the_words_themselves_draw(
-    common: list[str], tmp_path: Path
+    common: tuple[str, ...], tmp_path: Path
 ) -> None:
     """Equal rows are one entry, so they come from one pass, together or one after the other."""
     table = write_table(tmp_path / "table.txt", words_of(common))
@@ -121,7 +113,9 @@ def test_a_table_with_all_the_words_draws_what_the_words_themselves_draw(
     assert len(both.metadata["studies"]) == 1
 
 
-def test_a_one_hot_table_gives_what_one_hot_words_give(common: list[str], tmp_path: Path) -> None:
+def test_a_one_hot_table_gives_what_one_hot_words_give(
+    common: tuple[str, ...], tmp_path: Path
+) -> None:
     words = words_of(common)
     np.savez(tmp_path / "table.npz", words=words, vectors=np.eye(len(words)))
     target = f"target.path={tmp_path / 'table.npz'}"
@@ -133,7 +127,7 @@ def test_a_one_hot_table_gives_what_one_hot_words_give(common: list[str], tmp_pa
 
 
 def test_a_table_without_a_word_of_the_corpus_is_an_error_before_the_pass(
-    common: list[str], tmp_path: Path
+    common: tuple[str, ...], tmp_path: Path
 ) -> None:
     table = write_table(tmp_path / "table.txt", ["zyzzyva", "qoph"])
     with pytest.raises(StrataError, match=r"table\.txt: shares no word"):
@@ -141,7 +135,7 @@ def test_a_table_without_a_word_of_the_corpus_is_an_error_before_the_pass(
 
 
 def test_a_corpus_without_words_is_an_error_before_the_pass(
-    common: list[str], tmp_path: Path
+    common: tuple[str, ...], tmp_path: Path
 ) -> None:
     table = write_table(tmp_path / "table.txt", ["the", "of"])
     more = [f"target.path={table}", "dataset.word_tier=none", "cache=off"]
@@ -149,7 +143,9 @@ def test_a_corpus_without_words_is_an_error_before_the_pass(
         execute(tmp_path, "experiment=cca_semantic", *common, *more)
 
 
-def test_one_label_alone_is_an_error_before_the_pass(common: list[str], tmp_path: Path) -> None:
+def test_one_label_alone_is_an_error_before_the_pass(
+    common: tuple[str, ...], tmp_path: Path
+) -> None:
     more = ["experiments.cca_phone.sampling.labels=1", "cache=off"]
     with pytest.raises(StrataError, match=r"1 phone label.*a comparison needs two"):
         execute(tmp_path, "experiment=cca_phone", *common, *more)
@@ -176,7 +172,7 @@ def figures(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def test_one_partition_is_fitted_on_and_another_one_scored_on(
-    common: list[str], tmp_path: Path
+    common: tuple[str, ...], tmp_path: Path
 ) -> None:
     phone = ["experiment=cca_phone", *common]
     both = execute(tmp_path / "both", *phone, *parted("s0001", "s0002", "s0003"))
@@ -210,7 +206,7 @@ HALVES = {"fit": "s0001", "score": "s0002"}
     ids=["overlapping", "unknown", "nothing to fit"],
 )
 def test_partitions_that_cannot_work_are_refused_before_the_pass(
-    overrides: list[str], message: str, common: list[str], tmp_path: Path
+    overrides: list[str], message: str, common: tuple[str, ...], tmp_path: Path
 ) -> None:
     with pytest.raises(StrataError, match=message):
         execute(tmp_path, "experiment=cca_phone", *common, *overrides, "cache=off")

@@ -16,11 +16,7 @@ from common.checkpoint import revision_of
 from common.encoder import describe, load_encoder
 from common.records import StrataError
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    with models.one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

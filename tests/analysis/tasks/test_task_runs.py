@@ -24,20 +24,12 @@ DEBUG = ["dataset=synthetic", "dataset.minutes=2", "dataset.speakers=8", "debug=
 SECONDARY = {"boundary_precision", "boundary_recall", "boundary_r_value", "over_segmentation"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    with models.one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(models.save("wav2vec2_base", tmp_path_factory.mktemp("model")))
-
-
-@pytest.fixture(scope="module")
-def small(model: str) -> list[str]:
-    return ["model=hf", f"model.checkpoint={model}"]
+def small(checkpoint: Path) -> list[str]:
+    return ["model=hf", f"model.checkpoint={checkpoint}"]
 
 
 def figures(run: Finished, experiment: str) -> dict[str, dict[str, float]]:
@@ -136,9 +128,9 @@ def pairs_file(folder: Path, rows: list[tuple[str, str, float]]) -> str:
     return f"target.path={path}"
 
 
-def by_the_encoder(folder: Path, model: str, layer: str) -> dict[tuple[int, int], float]:
+def by_the_encoder(folder: Path, model: Path, layer: str) -> dict[tuple[int, int], float]:
     """Mean cosine of every pair of sentences over all pairs of their recordings."""
-    encoder = load_encoder(models.configured(Path(model)), "cpu")
+    encoder = load_encoder(models.configured(model), "cpu")
     means: dict[int, list[Array]] = {}
 
     def keep(own: Layer, hidden: torch.Tensor, lengths: tuple[int, ...]) -> None:
@@ -157,10 +149,10 @@ def by_the_encoder(folder: Path, model: str, layer: str) -> dict[tuple[int, int]
 
 
 def test_judges_who_hear_as_one_layer_does_agree_with_it(
-    model: str, small: list[str], tmp_path: Path
+    checkpoint: Path, small: list[str], tmp_path: Path
 ) -> None:
     overrides = recordings(tmp_path)
-    heard = by_the_encoder(tmp_path, model, "T2")
+    heard = by_the_encoder(tmp_path, checkpoint, "T2")
     rows = [(f"{i:02d}", f"{j:02d}", 100 * value) for (i, j), value in heard.items()]
     table = pairs_file(tmp_path, [*rows, ("00", "elsewhere", 3)])
     run = execute(tmp_path / "run", *overrides, *small, table)
