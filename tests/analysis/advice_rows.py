@@ -5,11 +5,13 @@ from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
+from rows import placed, row
 
 from analysis.advice.wording import Advice
 from common.results import Row, to_frame
 
 Levels = Sequence[float]
+MEL = {"layer": "mel", "part": "mel"}
 UP_AND_DOWN = (0.30, 0.40, 0.50, 0.495, 0.40, 0.30)
 
 
@@ -28,22 +30,21 @@ def rows(
     """Layers T0, T1, … at `levels`, with noise that a draw's layers share and some of their own."""
     rng = np.random.default_rng(len(experiment + control))
     samples, trials = draws
+    same = {"model": model, "dataset": "corpus", "experiment": experiment, "metric": metric}
+    same |= {"target": target, "revision": revision, "control": control, "n": n}
     found = []
     for sample in range(samples):
         for trial in range(trials or 1):
             shared = rng.normal() * 0.05
             found += [
-                Row(
-                    model=model, dataset="corpus", partition="all", experiment=experiment,
-                    unit="phone", target=target, metric=metric, split="frame",
-                    layer="mel" if control == "mel" else f"T{k}", layer_index=k,
-                    part="mel" if control == "mel" else "transformer", sample=sample,
+                row(
+                    **same | placed(f"T{k}") | (MEL if control == "mel" else {}),
+                    sample=sample,
                     trial=trial if trials else None,
-                    value=level + shared + noise * rng.normal(), n=n, dim=64, seed=0,
-                    revision=revision, config_key="k", git_commit="c", control=control,
+                    value=level + shared + noise * rng.normal(),
                 )
                 for k, level in enumerate(levels)
-            ]  # fmt: skip
+            ]
     return found
 
 
@@ -62,7 +63,7 @@ def ctc(wer: dict[int, Levels], subset: str = "10m", revision: str = "r1") -> pd
 
 
 def frame(*parts: list[Row]) -> pd.DataFrame:
-    return to_frame([row for part in parts for row in part]).assign(
+    return to_frame([one for part in parts for one in part]).assign(
         run="run", reinit_top=pd.NA, subset="", train_dataset="", depth=0.5
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from rows import placed, row
 
 from analysis.report.gather import Gathered, gather
 from common.report_config import ReportConfig
@@ -16,21 +17,11 @@ HOSTILE = "</script><script>document.title='hacked'</script><img src=x onerror=a
 TARGETS = {"cca_phone": "phone", "cca_word": "word", "cca_mel": "mel"}
 
 
-def row(**keys: Any) -> Row:
-    same: dict[str, Any] = {"model": "small", "dataset": "toy", "partition": "all", "n": 9}
-    same |= {"unit": "phone", "target": "phone", "metric": "pwcca", "split": "frame", "dim": 4}
-    same |= {"seed": 0, "revision": "sha256:aaaaaaaaaa", "config_key": "k", "git_commit": "g"}
-    same |= {"experiment": "cca_phone", "layer": "T1", "layer_index": 1, "part": "transformer"}
-    return Row(**(same | {"sample": 0, "trial": 0, "value": 0.5} | keys))
-
-
 def curve(layers: Sequence[str] = ("T0", "T1", "T2", "T3"), **keys: Any) -> list[Row]:
     """Three trials a layer, highest at T2."""
     return [
         row(
-            layer=layer,
-            layer_index=int(layer[1:]),
-            part="cnn" if layer[0] == "C" else "transformer",
+            **placed(layer),
             trial=trial,
             value=0.5 - 0.1 * abs(int(layer[1:]) - 2) + 0.004 * trial,
             **keys,

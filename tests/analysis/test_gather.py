@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report_runs import analysis_config, curve, gathered, row, training, two, write_run
+from report_runs import analysis_config, curve, gathered, training, two, write_run
+from rows import row
 
 from common.records import StrataError
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from rows import placed, row
 
 from common import results
 from common.results import (
@@ -24,22 +25,12 @@ from common.results import (
 )
 
 
-def row(**keys: object) -> Row:
-    same = {"model": "small", "dataset": "toy", "partition": "all", "unit": "phone", "n": 9}
-    same |= {"target": "phone", "metric": "pwcca", "split": "frame", "dim": 4, "seed": 7}
-    same |= {"revision": "r", "config_key": "k", "git_commit": "g", "sample": 0, "trial": 0}
-    same |= {"experiment": "cca_phone", "layer": "T1", "layer_index": 1, "part": "transformer"}
-    return Row(**(same | {"value": 0.5} | keys))
-
-
 def layered(experiments: list[str], layers: list[str], trials: int = 2) -> pd.DataFrame:
     return to_frame(
         [
             row(
                 experiment=experiment,
-                layer=layer,
-                layer_index=int(layer[1:]),
-                part="cnn" if layer[0] == "C" else "transformer",
+                **placed(layer),
                 trial=trial,
                 value=0.1 * int(layer[1:]) + 0.01 * trial,
             )

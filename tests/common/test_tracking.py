@@ -8,11 +8,12 @@ from typing import Any
 import pandas as pd
 import pytest
 import wandb
+from rows import placed, row
 from wandb_files import finished, offline_run, values
 
 from common.config import TrackingConfig
 from common.records import StrataError
-from common.results import Row, to_frame
+from common.results import to_frame
 from common.tracking import best_layers, log_results
 
 RAW = {"seed": 7, "model": {"name": "small"}, "experiments": {"cca_phone": {"unit": "phone"}}}
@@ -26,16 +27,10 @@ def scores() -> pd.DataFrame:
         **{("cca_mel", f"T{i}"): 0.5 + 0.1 * i for i in range(3)},
         **{("cca_phone", f"T{i}"): [0.1, 0.4, 0.2][i] for i in range(3)},
     }
-    same = {"model": "small", "dataset": "toy", "partition": "all", "unit": "phone", "n": 9}
-    same |= {"target": "phone", "metric": "pwcca", "split": "frame", "dim": 4, "seed": 7}
-    same |= {"revision": "r", "config_key": "k", "git_commit": "g", "sample": 0}
     rows = [
-        Row(
-            **same,
+        row(
             experiment=experiment,
-            layer=layer,
-            layer_index=int(layer[1:]),
-            part="cnn" if layer[0] == "C" else "transformer",
+            **placed(layer),
             trial=trial,
             value=level + 0.01 * (trial - 0.5),
         )
