@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from analysis.bootstrap import bootstrap
 from analysis.metrics.agreement import agreement
-from analysis.metrics.discriminant import fit_discriminant
+from analysis.metrics.discriminant import fit_discriminants
 from analysis.metrics.mutual_information import intervals
 from analysis.metrics.probe import interval
 from analysis.tasks.word_similarity import RESAMPLES, resampled_score
@@ -79,7 +79,7 @@ def probes(population: Spoken, data_sets: int) -> Simulated:
     """The accuracy of three fixed fits on all speakers, and limits from twenty speakers."""
     rng = np.random.default_rng(0)
     trained = [population.draw(15, rng) for _ in range(TRIALS)]
-    models = [fit_discriminant(x.astype(np.float32), label, SHRINKAGE) for x, label in trained]
+    models = [fit_discriminants(x.astype(np.float32), y, [SHRINKAGE])[0] for x, y in trained]
     everybody = population.draw(MANY, rng)
     truth = float(np.mean([model.score(*everybody) for model in models]))
     speaker = np.repeat(np.arange(SPEAKERS), population.units)

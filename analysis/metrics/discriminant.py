@@ -1,10 +1,12 @@
 """Linear discriminant analysis with as much shrinkage of the covariance as does best on dev."""
 
-import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.covariance import empirical_covariance, shrunk_covariance
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -12,26 +14,46 @@ from sklearn.preprocessing import StandardScaler
 from common.records import StrataError
 
 Vectors = NDArray[np.float32]
+Matrix = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 
-def fit_discriminant(rows: Vectors, labels: Codes, shrinkage: float) -> Pipeline:
-    """scikit-learn's classifier of rows (n, d) with labels (n,), on standardised columns.
+@dataclass
+class Known:
+    """A covariance (d, d) that is known, in the form of scikit-learn's estimators of one."""
 
-    The covariance within labels S becomes (1 - s) S + s (trace S / d) I (Friedman 1989, Regularized
-    Discriminant Analysis). StrataError where it is 0: nothing could be told from it.
+    covariance_: Matrix
+
+    def fit(self, _: Matrix) -> Self:
+        """The same for any rows (n, d)."""
+        return self
+
+
+def fit_discriminants(
+    rows: Vectors, labels: Codes, shrinkages: Sequence[float]
+) -> tuple[Pipeline, ...]:
+    """scikit-learn's classifier of rows (n, d) with labels (n,), for each shrinkage.
+
+    On standardised columns; the covariance within labels S becomes (1 - s) S + s (trace S / d) I
+    (Friedman 1989, Regularized Discriminant Analysis). Left to itself, scikit-learn shrinks that
+    of each label and sums them: the same, but most of the time, and again for every shrinkage.
+    StrataError where S is 0: nothing could be told from it.
     """
-    discriminant = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage)
-    model = make_pipeline(StandardScaler(), discriminant)
-    with warnings.catch_warnings():  # of a label that has one row, whose covariance is 0
-        warnings.filterwarnings("ignore", "Only one sample available")
-        model.fit(rows.astype(np.float64), labels)
-    if not np.trace(discriminant.covariance_) > 0:
+    scaler = StandardScaler().fit(rows.astype(np.float64))
+    standard = scaler.transform(rows.astype(np.float64))
+    _, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(counts), standard.shape[1]))
+    np.add.at(sums, codes, standard)
+    centred = standard - (sums / counts[:, None])[codes]
+    within = empirical_covariance(centred, assume_centered=True)
+    if not np.trace(within) > 0:
         raise StrataError(
-            f"{len(rows)} training units of {len(model.classes_)} labels do not vary within a "
-            "label: a probe needs more than one unit of a label; use more speech"
+            f"{len(rows)} training units of {len(counts)} labels do not vary within a label: a "
+            "probe needs more than one unit of a label; use more speech"
         )
-    return model
+    shrunk = (Known(shrunk_covariance(within, shrinkage)) for shrinkage in shrinkages)
+    models = (LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=own) for own in shrunk)
+    return tuple(make_pipeline(scaler, model.fit(standard, labels)) for model in models)
 
 
 def fit_best(
@@ -41,6 +63,8 @@ def fit_best(
 
     Of equals the one with the largest shrinkage.
     """
-    fits = [(fit_discriminant(vectors[train], labels[train], s), s) for s in sorted(shrinkages)]
-    hits = [model.score(vectors[dev], labels[dev]) for model, _ in fits]
-    return fits[max(range(len(fits)), key=lambda i: (hits[i], i))]
+    grid = sorted(shrinkages)
+    models = fit_discriminants(vectors[train], labels[train], grid)
+    hits = [model.score(vectors[dev], labels[dev]) for model in models]
+    best = max(range(len(grid)), key=lambda i: (hits[i], i))
+    return models[best], grid[best]
