@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analysis.bootstrap import bootstrap
+from analysis.bootstrap import half_samples
 from analysis.metrics.agreement import agreement
 from analysis.metrics.discriminant import fit_discriminants
 from analysis.metrics.mutual_information import intervals
@@ -142,7 +142,7 @@ def similarity(tokens: int, data_sets: int, words: int = 100, columns: int = 12)
         vectors = meaning[label] + shift[speaker] + rng.normal(size=(len(label), columns))
         units = units_of(vectors, label, words, speaker, k)
         score_of, speakers = resampled_score(units, benchmarks, 20)
-        limits = bootstrap(score_of, speakers, k, resamples=RESAMPLES, corrected=False)
+        limits = half_samples(score_of, speakers, k, resamples=RESAMPLES)
         yield float(score_of(np.ones((1, speakers)))[0]), np.array(limits)
 
 
