@@ -110,5 +110,8 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(
     with pytest.raises(KeyError, match="went away"):
         finetune(tmp_path / "halves", model, *PARTS)
     assert not (tmp_path / "halves" / "model").exists()
+    other = r"got to step 4, with other settings: finetune\.reinit_top=1 \(was 0\)\. Give"
+    with pytest.raises(StrataError, match=other):
+        finetune(tmp_path / "halves", model, *PARTS, "finetune.reinit_top=1")
     monkeypatch.setattr(Recogniser, "training_step", learn)
     assert_same_training(whole, finetune(tmp_path / "halves", model, *PARTS))
