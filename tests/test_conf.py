@@ -153,6 +153,7 @@ def test_recipes_are_fairseqs_and_bring_their_own_speech(name: str, tmp_path: Pa
         True,
     )
     assert (own.mask_time_length, own.mask_feature_length, own.eps) == (10, 64, 1e-8)
+    assert (own.weight_decay, own.gradient_clip, own.head_factor) == (0, 0, 1)
     assert (own.betas, own.stages, own.final_scale) == ([0.9, 0.98], [0.1, 0.4, 0.5], 0.05)
     assert own.train.dataset.__class__.__name__ == (
         "LibriSpeech" if "100h" in name else "LibriLight"
@@ -454,6 +455,11 @@ WRONG = {
     "finetune.reinit_layers=[C3]": ["finetune.reinit_layers", "C3", "T1"],
     "finetune.subset=10": ["subset=10", "10m"],
     "finetune.stages=[0.1,0.1]": ["finetune.stages", "[rising, holding, falling]"],
+    "finetune.betas=[0.9]": ["finetune.betas=[0.9]", "Adam's two"],
+    "finetune.eps=0": ["finetune.eps=0", "more than 0"],
+    "finetune.checkpoint_minutes=0": ["finetune.checkpoint_minutes=0", "more than 0"],
+    "finetune.gradient_clip=-1": ["finetune.gradient_clip=-1", "at least 0"],
+    "finetune.mask_time_length=0": ["finetune.mask_time_length=0", "at least 1"],
     "finetune.max_seconds=90": ["finetune.max_seconds=90", "batch_seconds=16"],
     "finetune.layerdrop=1": ["finetune.layerdrop=1", "below 1"],
     "finetune.characters=words": ["finetune.characters=words", "text, checkpoint"],
