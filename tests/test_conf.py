@@ -23,6 +23,7 @@ from analysis.metrics.base import Metric
 from common.config import Config, register, resolve
 from common.datasets.base import Dataset
 from common.records import StrataError
+from common.steps import steps_of
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
@@ -152,6 +153,7 @@ def test_recipes_are_fairseqs_and_bring_their_own_speech(name: str, tmp_path: Pa
         True,
     )
     assert (own.mask_time_length, own.mask_feature_length, own.eps) == (10, 64, 1e-8)
+    assert (own.weight_decay, own.gradient_clip, own.head_factor) == (0, 0, 1)
     assert (own.betas, own.stages, own.final_scale) == ([0.9, 0.98], [0.1, 0.4, 0.5], 0.05)
     assert own.train.dataset.__class__.__name__ == (
         "LibriSpeech" if "100h" in name else "LibriLight"
@@ -453,6 +455,11 @@ WRONG = {
     "finetune.reinit_layers=[C3]": ["finetune.reinit_layers", "C3", "T1"],
     "finetune.subset=10": ["subset=10", "10m"],
     "finetune.stages=[0.1,0.1]": ["finetune.stages", "[rising, holding, falling]"],
+    "finetune.betas=[0.9]": ["finetune.betas=[0.9]", "Adam's two"],
+    "finetune.eps=0": ["finetune.eps=0", "more than 0"],
+    "finetune.checkpoint_minutes=0": ["finetune.checkpoint_minutes=0", "more than 0"],
+    "finetune.gradient_clip=-1": ["finetune.gradient_clip=-1", "at least 0"],
+    "finetune.mask_time_length=0": ["finetune.mask_time_length=0", "at least 1"],
     "finetune.max_seconds=90": ["finetune.max_seconds=90", "batch_seconds=16"],
     "finetune.layerdrop=1": ["finetune.layerdrop=1", "below 1"],
     "finetune.characters=words": ["finetune.characters=words", "text, checkpoint"],
@@ -475,6 +482,26 @@ def test_a_value_out_of_range_is_told_with_its_key_and_what_would_be_right(overr
 def test_a_step_is_a_task() -> None:
     with pytest.raises(StrataError, match=r"steps\.after=sing: choose one of analysis"):
         resolved("experiment=ctc_then_analyse", "steps.after=sing")
+
+
+def test_what_compares_two_models_waits_for_a_step_that_makes_the_second(tmp_path: Path) -> None:
+    others = [f"~experiments.cca_{name}" for name in ("intra", "phone", "word")]
+    cfg = composed("experiment=ctc_then_analyse", *others)
+    raw = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(raw, dict)
+    steps = {}
+    for _, config, folder, own in steps_of(resolve(cfg), tmp_path, raw):
+        steps[folder.name] = (list(config.experiments), config.other, own["other"])
+        (folder / "model").mkdir() if folder.name == "ctc" else None
+    assert steps["before"] == (["cca_mel"], None, None)
+    names, other, written = steps["after"]
+    assert names == ["cca_mel", "cca_inter"]
+    assert other is not None
+    assert (other.name, written["name"]) == ("wav2vec2_tiny", "wav2vec2_tiny")
+    alone = resolved("experiment=ctc_then_analyse", *others, "~experiments.cca_mel")
+    assert next(steps_of(alone, tmp_path / "alone", raw))[0] == "ctc"
+    named = resolved("experiment=ctc_then_analyse", "model@other=hubert_tiny")
+    assert "cca_inter" in next(steps_of(named, tmp_path / "named", raw))[1].experiments
 
 
 def test_a_weight_is_for_a_dataset_of_the_mix() -> None:
