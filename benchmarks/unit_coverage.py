@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analysis.bootstrap import bootstrap
+from analysis.bootstrap import half_samples
 from analysis.metrics.agreement import agreement
-from analysis.metrics.discriminant import Discriminant, fit_discriminant
+from analysis.metrics.discriminant import fit_discriminants
 from analysis.metrics.mutual_information import intervals
 from analysis.metrics.probe import interval
 from analysis.tasks.word_similarity import RESAMPLES, resampled_score
@@ -75,24 +75,19 @@ class Spoken:
         return vectors.reshape(-1, self.columns), label.ravel()
 
 
-def right(model: Discriminant, vectors: Array, label: Codes) -> NDArray[np.bool_]:
-    """Which units (n,) the probe finds."""
-    return model.predict(model.rotated(vectors.astype(np.float32)), SHRINKAGE) == label
-
-
 def probes(population: Spoken, data_sets: int) -> Simulated:
     """The accuracy of three fixed fits on all speakers, and limits from twenty speakers."""
     rng = np.random.default_rng(0)
     trained = [population.draw(15, rng) for _ in range(TRIALS)]
-    models = [fit_discriminant(x.astype(np.float32), label) for x, label in trained]
+    models = [fit_discriminants(x.astype(np.float32), y, [SHRINKAGE])[0] for x, y in trained]
     everybody = population.draw(MANY, rng)
-    truth = float(np.mean([right(model, *everybody).mean() for model in models]))
+    truth = float(np.mean([model.score(*everybody) for model in models]))
     speaker = np.repeat(np.arange(SPEAKERS), population.units)
     rows = [np.flatnonzero(speaker % TRIALS == t) for t in range(TRIALS)]
     for k in range(data_sets):
         vectors, label = population.draw(SPEAKERS, rng)
         units = units_of(vectors, label, population.labels, speaker, k)
-        found = [right(m, vectors[own], label[own]) for m, own in zip(models, rows, strict=True)]
+        found = [m.predict(vectors[own]) == label[own] for m, own in zip(models, rows, strict=True)]
         yield truth, np.array(interval(units, list(zip(rows, found, strict=True))))
 
 
@@ -147,7 +142,7 @@ def similarity(tokens: int, data_sets: int, words: int = 100, columns: int = 12)
         vectors = meaning[label] + shift[speaker] + rng.normal(size=(len(label), columns))
         units = units_of(vectors, label, words, speaker, k)
         score_of, speakers = resampled_score(units, benchmarks, 20)
-        limits = bootstrap(score_of, speakers, k, resamples=RESAMPLES, corrected=False)
+        limits = half_samples(score_of, speakers, k, resamples=RESAMPLES)
         yield float(score_of(np.ones((1, speakers)))[0]), np.array(limits)
 
 

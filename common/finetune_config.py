@@ -137,9 +137,10 @@ class FinetuneConfig:
     lm: LanguageModelConfig = field(default_factory=LanguageModelConfig)
 
     def __post_init__(self) -> None:
-        for key in ("updates", "valid_every", "accumulate", "processes", "patience"):
+        counts = ("updates", "valid_every", "accumulate", "processes", "patience")
+        for key in (*counts, "mask_time_length", "mask_feature_length"):
             require_at_least(f"finetune.{key}", getattr(self, key), 1)
-        for key in ("freeze_updates", "reinit_top", "mask_time_length", "mask_feature_length"):
+        for key in ("freeze_updates", "reinit_top", "weight_decay", "gradient_clip"):
             require_at_least(f"finetune.{key}", getattr(self, key), 0)
         require("finetune.monitor", self.monitor, ("wer", "cer"))
         require("finetune.characters", self.characters, ("text", "checkpoint"))
@@ -163,6 +164,11 @@ class FinetuneConfig:
             )
         if not 0 < self.head_factor <= 1000:
             raise StrataError(f"finetune.head_factor={self.head_factor}: use above 0, up to 1000")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise StrataError(f"finetune.betas={self.betas}: Adam's two, 0 or more, below 1")
+        for key in ("eps", "checkpoint_minutes"):
+            if not getattr(self, key) > 0:
+                raise StrataError(f"finetune.{key}={getattr(self, key)}: use more than 0")
         if len(self.stages) != 3 or min(self.stages) < 0 or abs(sum(self.stages) - 1) > 1e-6:
             raise StrataError(
                 f"finetune.stages={self.stages}: three parts of the training that make 1, "

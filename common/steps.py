@@ -27,10 +27,13 @@ def steps_of(config: Config, folder: Path, raw: Mapping[str, Any]) -> Iterator[S
         yield config.task, config, folder, raw
         return
     for name, task in config.steps.items():
-        own = folder / name
+        own, step = folder / name, _without_comparisons(replace(config, task=task))
+        if task == "analysis" and not step.experiments:
+            log.warning("step %s: nothing to score before a step has changed the model", name)
+            continue
         own.mkdir(parents=True, exist_ok=True)
         log.info("step %s: %s with %s", name, task, config.model.checkpoint)
-        yield task, _without_comparisons(replace(config, task=task)), own, raw
+        yield task, step, own, raw
         if (own / EXPORTED).is_dir():
             config, raw = _with_model(config, raw, own / EXPORTED, name)
 

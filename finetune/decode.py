@@ -24,6 +24,7 @@ Probabilities = NDArray[np.float32]
 ARPA_UNIGRAMS, ARPA_SPECIAL = "\\1-grams:", ("<s>", "</s>", "<unk>")
 BEAM_TOKENS = 50  # characters that a hypothesis is tried with at every frame: in effect all
 BEAM_THRESHOLD = 50.0  # hypotheses that are less likely than the best by more are dropped
+NEVER = -1e4  # logarithm of a probability
 
 
 def greedy(probabilities: Probabilities, vocabulary: Vocabulary) -> str:
@@ -85,7 +86,7 @@ class BeamSearch:
         )
         unknown = dictionary.get_index("<unk>")
         search = LexiconDecoder(options, trie, lm, space, vocabulary.blank, unknown, [], False)
-        return Decoder(search, dictionary, (trie, lm))
+        return Decoder(search, dictionary, space, (trie, lm))
 
     def tune(
         self, probabilities: Sequence[Probabilities], references: Sequence[str]
@@ -107,17 +108,27 @@ class BeamSearch:
 
 @dataclass(frozen=True)
 class Decoder:
-    """A search that is set up; it keeps what flashlight-text only points to."""
+    """A search that is set up; it keeps what flashlight-text only points to.
+
+    `space`: number of the token that ends a word.
+    """
 
     search: Any
     dictionary: Any
+    space: int
     kept: tuple[Any, ...]
 
     def __call__(self, probabilities: Probabilities) -> str:
-        """Words of the best hypothesis for (T, V) log probabilities."""
+        """Words of the best hypothesis for (T, V) log probabilities.
+
+        The search counts a word once its space is heard, and transcripts do not end with one: the
+        end of the utterance is one more frame, of a space.
+        """
         t, v = probabilities.shape
-        emissions = np.ascontiguousarray(probabilities, dtype=np.float32)
-        found = self.search.decode(emissions.ctypes.data, t, v)
+        emissions = np.full((t + 1, v), NEVER, np.float32)
+        emissions[:t] = probabilities
+        emissions[t, self.space] = 0.0
+        found = self.search.decode(emissions.ctypes.data, t + 1, v)
         words = [self.dictionary.get_entry(k) for k in found[0].words if k >= 0] if found else []
         return " ".join(words)
 

@@ -30,6 +30,7 @@ from finetune.recordings import record
 from finetune.reinit import plan_reinit
 from finetune.report import Tested, print_scores, score_rows
 from finetune.scoring import score
+from finetune.sittings import hold_settings
 from finetune.text import Vocabulary, read_tokenizer
 from finetune.training import finish_tracking
 
@@ -79,6 +80,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
     watch = Stopwatch()
     blueprint = draw(config.model)
     check_processes(config)
+    hold_settings(folder, raw, "finetune")
     unused = check_recipe(config.finetune, blueprint)
     reinit = plan_reinit(config.finetune, config.model, blueprint)
     with watch.stage("preparing"):

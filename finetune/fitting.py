@@ -130,15 +130,16 @@ def _trainer(plan: Plan, place: Place | None) -> pl.Trainer:
 def callbacks_of(config: Config, folder: Path) -> list[Callback]:
     """The best weights by the error rate watched, and an end where it does not fall any more."""
     recipe = config.finetune
+    watched = f"valid/{recipe.monitor}"
     best = ModelCheckpoint(
         folder / "checkpoints",
         filename=Path(BEST).stem,
-        monitor=f"valid/{recipe.monitor}",
+        monitor=watched,
         mode="min",
         save_weights_only=True,
         enable_version_counter=False,
     )
     callbacks: list[Callback] = [best]
     if recipe.patience is not None:
-        callbacks.append(EarlyStopping(best.monitor, mode="min", patience=recipe.patience))
+        callbacks.append(EarlyStopping(watched, mode="min", patience=recipe.patience))
     return callbacks

@@ -25,6 +25,7 @@ from finetune.crops import Batch, Crops
 from finetune.curves import plot_curves, print_curves
 from finetune.export import export
 from finetune.objectives import Contrastive, MaskedUnits, Objective, build, objective_of
+from finetune.sittings import hold_settings
 from finetune.speech import Speech, prepare
 from finetune.training import LAST, Length, finish_tracking, quiet, steps_done, trainer_of
 from finetune.units import acoustic_units, learnt_units, teacher_layer
@@ -42,6 +43,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
     geometry = blueprint.description.layers[-1].geometry
     objective_of(blueprint)
     check_geometry(geometry)
+    hold_settings(folder, raw, "pretrain")
     if recipe.teacher is not None:
         teacher_layer(recipe, geometry)
     with watch.stage("preparing"):

@@ -45,11 +45,18 @@ class Vocabulary:
 
     @classmethod
     def of_tokenizer(cls, tokenizer: Any) -> Self:
-        """The characters of a checkpoint's tokenizer."""
+        """The characters of a checkpoint's tokenizer, whatever it calls the special ones."""
         numbers = tokenizer.get_vocab()
+        names = {
+            tokenizer.pad_token: BLANK,
+            tokenizer.bos_token: START,
+            tokenizer.eos_token: END,
+            tokenizer.unk_token: UNKNOWN,
+            tokenizer.word_delimiter_token: SPACE,
+        }
         tokens = [""] * (max(numbers.values()) + 1)
         for token, number in numbers.items():
-            tokens[number] = SPACE if token == tokenizer.word_delimiter_token else token
+            tokens[number] = names.get(token, token)
         return cls(tuple(tokens), tokenizer.pad_token_id)
 
     @property
@@ -101,7 +108,7 @@ def read_tokenizer(checkpoint: Checkpoint) -> Any:
     try:
         for name in TOKENIZER_FILES:
             checkpoint.file((name,))
-        return AutoTokenizer.from_pretrained(
+        tokenizer = AutoTokenizer.from_pretrained(
             checkpoint.folder, local_files_only=True, trust_remote_code=False
         )
     except (StrataError, OSError, ValueError) as error:
@@ -109,3 +116,10 @@ def read_tokenizer(checkpoint: Checkpoint) -> Any:
             f"finetune.characters=checkpoint: {checkpoint.asked} brings no tokenizer ({error}). "
             "Use finetune.characters=text"
         ) from error
+    if not isinstance(tokenizer, Wav2Vec2CTCTokenizer):
+        raise StrataError(
+            f"finetune.characters=checkpoint: the {type(tokenizer).__name__} of {checkpoint.asked} "
+            "does not spell words by their characters, with one token between them. Use "
+            "finetune.characters=text"
+        )
+    return tokenizer

@@ -32,6 +32,7 @@ def test_recipes_are_fairseqs_and_bring_their_own_speech(name: str, tmp_path: Pa
     assert (own.batch_seconds, own.activation_dropout) == (1600, 0.1)
     assert own.freeze_exclude_reinit is True
     assert (own.mask_time_length, own.mask_feature_length, own.eps) == (10, 64, 1e-8)
+    assert (own.weight_decay, own.gradient_clip, own.head_factor) == (0, 0, 1)
     assert (own.betas, own.stages, own.final_scale) == ([0.9, 0.98], [0.1, 0.4, 0.5], 0.05)
     assert own.train.dataset.__class__.__name__ == (
         "LibriSpeech" if "100h" in name else "LibriLight"

@@ -24,11 +24,12 @@ Found = tuple[Rows, NDArray[np.bool_]]  # test rows of a trial, and which were f
 class LinearProbe(UnitMetric):
     """Accuracy of a linear classifier on held-out folds. Range [0, 1].
 
-    Linear discriminant analysis on standardised vectors, its covariance shrunk by what does best
-    on dev (`shrinkages`); trial t trains on all folds but 2t (dev) and 2t + 1 (test). It needs no
-    iterations, so it always converges, and was within two points of multinomial logistic
-    regression on mel frames of phones (ridge regression on one-hot labels was five below: with
-    few dimensions some labels hide behind others, which would belittle the mel baseline).
+    scikit-learn's linear discriminant analysis on standardised vectors, its covariance shrunk by
+    what does best on dev (`shrinkages`); trial t trains on all folds but 2t (dev) and 2t + 1
+    (test). It needs no iterations, so it always converges, and was within two points of
+    multinomial logistic regression on mel frames of phones (ridge regression on one-hot labels was
+    five below: with few dimensions some labels hide behind others, which would belittle the mel
+    baseline).
 
     Phones and words are tested on speakers who are not in training, speakers on other utterances.
     A test unit whose label is not in training counts as an error. Chance: about the share of the
@@ -84,18 +85,15 @@ class LinearProbe(UnitMetric):
         # scikit-learn takes a second to import: not while the configuration is read.
         from sklearn.metrics import recall_score
 
-        from analysis.metrics.discriminant import choose_shrinkage, fit_discriminant
+        from analysis.metrics.discriminant import fit_best
 
         details, balanced, tests = [], [], []
         for train, dev, test in trials_of(units):
-            model = fit_discriminant(units.vectors[train], units.label[train])
-            best = choose_shrinkage(
-                model, units.vectors[dev], units.label[dev], sorted(self.shrinkages)
-            )
+            model, best = fit_best(units.vectors, units.label, train, dev, self.shrinkages)
             truth = units.label[test]
-            found = model.predict(model.rotated(units.vectors[test]), best)
+            found = model.predict(units.vectors[test])
             recall = recall_score(truth, found, labels=np.unique(truth), average="macro")
-            unseen = int((~np.isin(truth, model.present)).sum())
+            unseen = int((~np.isin(truth, model.classes_)).sum())
             details.append(
                 {"shrinkage": f"{best:g}", "tested": str(len(test)), "unseen": str(unseen)}
             )

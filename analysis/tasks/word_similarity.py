@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.bootstrap import ScoreOf, bootstrap, too_few
+from analysis.bootstrap import ScoreOf, half_samples, too_few
 from analysis.metrics.base import Score, UnitMetric
 from analysis.units import Units
 from analysis.word_pairs import Benchmark, Pair, read_benchmarks
@@ -34,8 +34,8 @@ class WordSimilarity(UnitMetric):
     Benchmarks with fewer than `min_pairs` pairs of known words are left out, and listed: near 0
     rho has a standard error of 1 / sqrt(pairs - 1), 0.23 for 20; mc-30, the smallest, has 30.
 
-    The own figure has a 95 % interval over speakers: every resample of them has means of its own,
-    and only pairs of words that it says. It is of what as many other speakers would score on
+    The own figure has a 95 % interval over speakers: every half of them has means of its own, and
+    only pairs of words that it says. It is of what as many other speakers would score on
     average; more speakers have steadier means, and score higher. The pairs are held fixed.
     """
 
@@ -81,7 +81,7 @@ class WordSimilarity(UnitMetric):
         low, high = (None, None)
         if not self.no_interval(units):
             score_of, speakers = resampled_score(units, benchmarks, self.min_pairs)
-            limits = bootstrap(score_of, speakers, units.seed, resamples=RESAMPLES, corrected=False)
+            limits = half_samples(score_of, speakers, units.seed, resamples=RESAMPLES)
             low, high = limits or (None, None)
         return [
             Score(micro(found), detail=detail, low=low, high=high),

@@ -8,7 +8,15 @@ import pytest
 import scipy.stats
 from numpy.typing import NDArray
 
-from analysis.bootstrap import SHARE, bootstrap, jackknife, speakers_tested, tell_none, too_few
+from analysis.bootstrap import (
+    SHARE,
+    bootstrap,
+    half_samples,
+    jackknife,
+    speakers_tested,
+    tell_none,
+    too_few,
+)
 from analysis.metrics.base import PairedRows
 from analysis.metrics.cca import PWCCA, MeanCCA, resampled_score
 from analysis.moments import fold_views
@@ -85,13 +93,38 @@ def test_the_jackknife_of_a_mean_is_students_interval() -> None:
     assert jackknife(0.0, without[:19]) is None
 
 
-def test_uncorrected_limits_lie_around_the_sample_itself() -> None:
+@pytest.mark.parametrize("speakers", [20, 21])
+def test_half_samples_of_a_mean_are_students_interval(speakers: int) -> None:
+    values = 0.02 * np.random.default_rng(0).normal(size=speakers)
+    found = half_samples(lambda c: c @ values / c.sum(1), speakers, 0, resamples=4_000)
+    error = scipy.stats.sem(values)
+    t = scipy.stats.t.ppf([0.025, 0.975], speakers - 1)
+    np.testing.assert_allclose(found, values.mean() + t * error, atol=0.1 * error)
+    assert half_samples(lambda c: c.mean(1), 19, 0) is None
+
+
+def test_half_samples_leave_speakers_out_and_repeat_none() -> None:
+    seen = []
+
+    def score_of(counts: Array) -> Array:
+        seen.append(counts)
+        return counts[:, 0]
+
+    half_samples(score_of, 21, 0)
+    halves, own = seen
+    assert set(np.unique(halves)) == {0, 1}
+    assert set(halves.sum(1)) == {11}
+    assert (own == 1).all()
+    np.testing.assert_allclose(halves.mean(0), 11 / 21, atol=0.06)
+
+
+def test_half_samples_lie_around_the_sample_itself_and_the_bootstrap_above() -> None:
     """Of a score that falls with the share of speakers that a resample lacks."""
 
     def diverse(counts: Array) -> Array:
         return 0.5 * (counts > 0).mean(1) + 0.01 * counts[:, 0]
 
-    low, high = np.arctanh(np.array(bootstrap(diverse, 40, 0, corrected=False)))
+    low, high = np.arctanh(np.array(half_samples(diverse, 40, 0)))
     assert (low + high) / 2 == pytest.approx(np.arctanh(0.51))
     corrected = bootstrap(diverse, 40, 0)
     assert corrected is not None
@@ -121,7 +154,8 @@ def test_a_share_stays_between_none_and_all(share: float) -> None:
 def test_a_score_that_resamples_do_not_have_has_no_interval(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    assert bootstrap(lambda counts: np.where(counts[:, 0] > 0, 0.5, np.nan), 20, 0) is None
+    for limits in (bootstrap, half_samples):
+        assert limits(lambda counts: np.where(counts[:, 0] > 0, 0.5, np.nan), 20, 0) is None
     assert "resamples of 20 speakers have no score" in caplog.text
 
 

@@ -9,7 +9,7 @@ import torch
 from models import save
 from running import Finished
 from safetensors.torch import load_file
-from test_ctc import finetune
+from test_ctc import finetune, module_of
 
 from finetune.curves import read_curves
 from finetune.module import Recogniser
@@ -136,3 +136,15 @@ def test_a_compiled_model_is_heard_and_the_plain_one_kept(
     assert heard.count(True) == 2
     one, other = (load_file(r.folder / "model" / "model.safetensors") for r in (done, first))
     torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
+
+
+def test_the_model_gets_every_rate_of_masks_and_dropout(model: Path) -> None:
+    rates = {
+        "mask_time_prob": 0.65, "mask_time_length": 7, "mask_feature_prob": 0.25,
+        "mask_feature_length": 9, "layerdrop": 0.15, "activation_dropout": 0.11,
+        "attention_dropout": 0.12, "hidden_dropout": 0.13, "feat_proj_dropout": 0.14,
+        "final_dropout": 0.16,
+    }  # fmt: skip
+    config = module_of(model, ["A"], **rates)[0].model.config
+    assert {key: getattr(config, key) for key in rates} == rates
+    assert config.apply_spec_augment

@@ -66,6 +66,21 @@ def test_an_n_gram_is_weighed_as_validation_asks(n_gram: LanguageModelConfig) ->
         assert decoder(heard) == reference
 
 
+def test_the_last_word_needs_no_space_after_it(n_gram: LanguageModelConfig) -> None:
+    """A recogniser that is sure hears none there: transcripts do not end with one."""
+    pytest.importorskip("flashlight.lib.text.decoder")
+    vocabulary = Vocabulary.of_text(["CAB CAT"])
+    space = vocabulary.tokens.index("|")
+    heard = spoken(vocabulary, "CAT CAB", "CAB CAT")
+    heard[heard.argmax(1) != space, space] = -40.0
+    n_gram.beam = 3
+    search = beam_search(n_gram, vocabulary)
+    assert search is not None
+    assert search.decoder(0.0, 0.0)(heard) == greedy(heard, vocabulary) == "CAT CAB"
+    ended = np.concatenate([heard, np.roll(heard[-1:], space - vocabulary.blank, 1)])
+    assert search.decoder(0.0, 0.0)(ended) == "CAT CAB"  # other recognisers put it out
+
+
 def test_words_that_cannot_be_meant_are_told(
     n_gram: LanguageModelConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

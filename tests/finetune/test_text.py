@@ -1,13 +1,16 @@
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from models import save
+from transformers import Wav2Vec2CTCTokenizer
 
 from common.checkpoint import Checkpoint
 from common.records import StrataError
-from finetune.text import Vocabulary, normalise, read_tokenizer
+from finetune.text import BLANK, END, START, UNKNOWN, Vocabulary, normalise, read_tokenizer
 
 
 @pytest.mark.parametrize(
@@ -56,3 +59,37 @@ def test_a_tokenizer_goes_to_a_folder_and_comes_back(tmp_path: Path) -> None:
         read_tokenizer(Checkpoint("model", tmp_path))
     vocabulary.tokenizer(tmp_path).save_pretrained(tmp_path)
     assert Vocabulary.of_tokenizer(read_tokenizer(Checkpoint("model", tmp_path))) == vocabulary
+
+
+def test_a_tokenizer_reads_frames_as_its_vocabulary_does(tmp_path: Path) -> None:
+    """What `pipeline` writes is what was scored."""
+    vocabulary = Vocabulary.of_text(["HELLO 'TIS"])
+    own = vocabulary.tokenizer(tmp_path)
+    letters = [vocabulary.blank, *vocabulary.encode("HELO 'TIS")]
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        frames = rng.choice(letters, 30).tolist()
+        assert " ".join(own.decode(frames).split()) == vocabulary.decode(frames)
+
+
+def test_special_tokens_may_have_other_names(tmp_path: Path) -> None:
+    """As in most recognisers on the Hub that people trained by transformers' own example."""
+    names = ["[PAD]", "[UNK]", "|", "a", "b"]
+    (tmp_path / "vocab.json").write_text(json.dumps({name: n for n, name in enumerate(names)}))
+    tokenizer = Wav2Vec2CTCTokenizer(
+        str(tmp_path / "vocab.json"), unk_token="[UNK]", pad_token="[PAD]", word_delimiter_token="|"
+    )
+    vocabulary = Vocabulary.of_tokenizer(tokenizer)
+    assert vocabulary.tokens == (BLANK, UNKNOWN, "|", "a", "b", START, END)
+    assert vocabulary.encode("AB C") == [3, 4, 2, 1]
+    assert vocabulary.lacking(["AB C"]) == {"C": 1}
+    assert vocabulary.decode([0, 3, 3, 1, 2, 4]) == "A B"
+
+
+def test_tokens_that_are_no_characters_are_refused(tmp_path: Path) -> None:
+    save("wav2vec2_base", tmp_path)
+    (tmp_path / "vocab.json").write_text(json.dumps({"<pad>": 0, "<unk>": 1, "aɪ": 2}))
+    told = {"tokenizer_class": "Wav2Vec2PhonemeCTCTokenizer", "do_phonemize": False}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(told))
+    with pytest.raises(StrataError, match=r"Wav2Vec2PhonemeCTCTokenizer of model does not spell"):
+        read_tokenizer(Checkpoint("model", tmp_path))

@@ -1,0 +1,48 @@
+"""A training in several sittings: each goes on from the last checkpoint, with the same settings."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from common.records import StrataError
+from finetune.training import steps_done
+
+SETTINGS = "checkpoints/settings.json"
+HELD = ("model", "dataset", "seed", "precision")  # and those of the training itself
+FREE = ("checkpoint_minutes", "lm")  # of these: they change no weight
+
+
+def hold_settings(folder: Path, raw: Mapping[str, Any], group: str) -> None:
+    """Note what a training in `folder` is trained with; an error if it began with something else.
+
+    `group`: the key of the configuration that holds the training's own settings.
+    """
+    held = {key: raw[key] for key in HELD}
+    held[group] = {key: value for key, value in raw[group].items() if key not in FREE}
+    settings = json.loads(json.dumps(dict(_flat(held)), default=str))
+    noted = folder / SETTINGS
+    if noted.is_file() and (done := steps_done(folder)):
+        _compare(json.loads(noted.read_text(encoding="utf-8")), settings, folder, done)
+    noted.parent.mkdir(parents=True, exist_ok=True)
+    noted.write_text(json.dumps(settings, indent=1), encoding="utf-8")
+
+
+def _compare(noted: Mapping[str, Any], asked: Mapping[str, Any], folder: Path, done: int) -> None:
+    keys = [key for key in {**noted, **asked} if noted.get(key) != asked.get(key)]
+    if keys:
+        told = ", ".join(f"{key}={asked.get(key)} (was {noted.get(key)})" for key in keys)
+        raise StrataError(
+            f"hydra.run.dir={folder}: a training began here and got to step {done}, with other "
+            f"settings: {told}. Give it those to go on, another folder, or delete "
+            f"{folder / 'checkpoints'} to begin anew"
+        )
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value under its dotted key."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,61 @@
+"""What a model is given at once must not be seen in what it hears or learns."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from finetune_speech import synthetic
+from models import save
+from running import composed
+from test_ctc import SMALL, clips, module_of
+
+from common.config import resolve
+from finetune.data import Part
+from finetune.experiment import Prepared, heldout, probabilities
+
+TEXTS = ["AB", "A", "BBA", "B A B", "AB"]
+
+
+@pytest.mark.parametrize(("name", "padded"), [("wav2vec2_base", False), ("wav2vec2_lv60", True)])
+def test_speech_that_is_scored_is_heard_as_if_alone(
+    name: str, padded: bool, tmp_path: Path
+) -> None:
+    """Padded to the longest where that changes no frame, and nowhere else."""
+    model = save(name, tmp_path / "model")
+    module, blueprint, vocabulary = module_of(model, TEXTS)
+    torch.nn.init.normal_(module.model.lm_head.weight, std=0.1)
+    config = resolve(composed((*SMALL, f"model.checkpoint={model}", "model.batch_size=3")))
+    part = Part("valid", synthetic(), (), {})
+    own = Prepared(part, clips(tmp_path, vocabulary, TEXTS, blueprint.front), (0, 1, 3, 4), {})
+    sizes = [len(batch) for batch in heldout(config, module, own, blueprint).batches]
+    assert sizes == ([3, 1] if padded else [1, 1, 1, 1])
+    found = probabilities(config, module, own, blueprint)
+    assert sorted(found) == [0, 1, 3, 4]
+    for k, heard in found.items():
+        with torch.inference_mode():
+            (alone,), (frames,) = module.log_probabilities(own.clips.batch([k], [1.0]))
+        assert len(heard) == frames
+        torch.testing.assert_close(heard, alone, atol=1e-5, rtol=0)
+
+
+def test_activations_that_are_computed_again_give_the_same_gradients(tmp_path: Path) -> None:
+    model = save("wav2vec2_base", tmp_path / "model")
+    gradients, passes = [], []
+    for again in (False, True):
+        keys = {"gradient_checkpointing": again, "mask_time_prob": 0.5, "activation_dropout": 0.5}
+        module, blueprint, vocabulary = module_of(model, TEXTS, **keys)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            torch.nn.init.normal_(module.model.lm_head.weight, std=0.1)
+        batch = clips(tmp_path, vocabulary, TEXTS, blueprint.front).batch(range(5), [1.0] * 5)
+        counted: list[int] = []
+        block = module.model.base_model.encoder.layers[1].attention
+        block.register_forward_hook(lambda *_, counted=counted: counted.append(1))
+        module._trainer = type("T", (), {"global_step": 0, "global_rank": 0})()  # type: ignore[assignment]
+        module._log_update = lambda *_: None  # type: ignore[method-assign, assignment]
+        module.train().training_step(batch, 0).backward()
+        passes.append(len(counted))
+        gradients.append({n: p.grad for n, p in module.named_parameters() if p.grad is not None})
+    assert passes == [1, 2]
+    torch.testing.assert_close(*gradients)
+    assert any(g.abs().max() > 0 for n, g in gradients[0].items() if "layers.0." in n)
