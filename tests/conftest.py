@@ -8,15 +8,16 @@ from hub import Hub
 
 # Files of whole runs, the longest first: a process that gets one last keeps the other waiting.
 LONGEST = (
-    "test_ctc.py",
-    "test_sweeps.py",
-    "test_tracked_runs.py",
-    "test_conf.py",
     "test_hub_run.py",
+    "test_sweeps.py",
     "test_pretrain.py",
-    "test_experiment.py",
-    "test_run.py",
+    "test_ctc.py",
     "test_assets.py",
+    "test_conf.py",
+    "test_processes.py",
+    "test_run.py",
+    "test_experiment.py",
+    "test_tracked_runs.py",
     "test_goldens.py",
     "test_cached_runs.py",
     "test_librispeech.py",
