@@ -38,6 +38,20 @@ def describe_process(watch: Stopwatch) -> dict[str, object]:
     }
 
 
+def describe_measured(
+    config: Config, measured: Measured, untrained: Measured | None
+) -> dict[str, object]:
+    """What was drawn, heard, chosen and not scored, of the model and of its controls."""
+    return {
+        "studies": measured.studies,
+        "forward_pass": measured.describe_pass(),
+        "scoring": summarise_scoring(config, measured.scored),
+        "controls": describe_controls(config, measured, untrained),
+        "left_out": measured.left_out,
+        "not_scored": measured.failures,
+    }
+
+
 def describe_controls(
     config: Config, measured: Measured, untrained: Measured | None
 ) -> dict[str, object]:
