@@ -68,22 +68,24 @@ def bootstrap(
     """
     if speakers < LEAST_SPEAKERS:
         return None
-    rng = generator(seed, "bootstrap", speakers)
-    counts = rng.multinomial(speakers, np.full(speakers, 1 / speakers), size=resamples)
-    values = score_of(counts.astype(np.float64))
+    values = score_of(resampled_counts(speakers, seed, resamples))
     (own,) = score_of(np.ones((1, speakers)))
     defined = np.isfinite(values)
     if defined.mean() < 1 - UNDEFINED or not np.isfinite(own):
-        log.warning(
-            "no interval: %d of %d resamples of %d speakers have no score",
-            np.count_nonzero(~defined),
-            resamples,
-            speakers,
-        )
+        lost = np.count_nonzero(~defined)
+        told = "no interval: %d of %d resamples of %d speakers have no score"
+        log.warning(told, lost, resamples, speakers)
         return None
     own, values = float(scale.to(own)), scale.to(values[defined])
     centre = 2 * own - float(values.mean()) if corrected else own
     return limits(values, centre, speakers, scale)
+
+
+def resampled_counts(speakers: int, seed: int, resamples: int) -> Array:
+    """How often each speaker counts (resamples, speakers) when as many are drawn again."""
+    rng = generator(seed, "bootstrap", speakers)
+    counts = rng.multinomial(speakers, np.full(speakers, 1 / speakers), size=resamples)
+    return counts.astype(np.float64)
 
 
 def limits(values: Array, centre: float, speakers: int, scale: Scale) -> Limits:

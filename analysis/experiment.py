@@ -10,12 +10,7 @@ import pandas as pd
 
 from analysis.layer_choice import choose_layers
 from analysis.measure import Measured, Plan, measure, measure_untrained
-from analysis.metadata import (
-    describe_measured,
-    describe_model,
-    describe_process,
-    describe_speech,
-)
+from analysis.metadata import describe_measured, describe_model, describe_speech
 from analysis.pair_plots import plot_pairs
 from analysis.plots import plot_layers
 from analysis.rows import to_rows
@@ -60,7 +55,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
         "dataset": describe_speech(speech),
         **describe_measured(config, measured, untrained),
         "not_comparable": results.incomparable(rows[~rows["experiment"].isin(matrices)]),
-        **describe_process(watch),
+        **results.describe_process(watch),
         "config": raw,
     }
     publish(config, folder, raw, rows, metadata, measured.left_out, matrices)

@@ -7,11 +7,9 @@ from dataclasses import asdict
 from analysis.measure import Measured
 from analysis.speech import Speech
 from analysis.study import Scored, metric_of
-from common import results
 from common.architecture import ModelDescription
 from common.config import Config
 from common.records import Corpus
-from common.timing import Stopwatch, peak_memory_bytes
 
 log = logging.getLogger(__name__)
 
@@ -25,16 +23,6 @@ def describe_model(
         "architecture": description.architecture,
         "parameters": description.n_parameters,
         "blocks": max(layer.index for layer in description.layers if layer.part == "transformer"),
-    }
-
-
-def describe_process(watch: Stopwatch) -> dict[str, object]:
-    """What the run took, and what ran it."""
-    return {
-        "seconds": {stage: round(seconds, 3) for stage, seconds in watch.seconds.items()},
-        "peak_memory_bytes": peak_memory_bytes(),
-        "versions": results.versions(),
-        "git_commit": results.git_commit(),
     }
 
 

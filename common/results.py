@@ -15,6 +15,8 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from common.timing import Stopwatch, peak_memory_bytes
+
 RESULTS = "results.csv"
 METADATA = "metadata.json"
 CONTROLS = ("mel", "random_weights", "shuffled_labels")
@@ -262,6 +264,16 @@ def config_key(raw: Mapping[str, Any], own: Sequence[str] = ()) -> str:
     kept = {key: value for key, value in raw.items() if key not in NOT_IN_KEY or key in own}
     text = json.dumps(kept, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def describe_process(watch: Stopwatch) -> dict[str, object]:
+    """What a run took, and what ran it, for the metadata."""
+    return {
+        "seconds": {stage: round(seconds, 3) for stage, seconds in watch.seconds.items()},
+        "peak_memory_bytes": peak_memory_bytes(),
+        "versions": versions(),
+        "git_commit": git_commit(),
+    }
 
 
 def git_commit() -> str:
