@@ -35,7 +35,7 @@ def split_frame(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.Dat
     scores = frame[frame["experiment"] != CTC]
     scores = scores.assign(other=[_other(target) for target in scores["target"]])
     own = scores[scores["control"] == ""]
-    keys = [*PLACE, "model", "other"]
+    keys = [*PLACE, "model", "other", "run"]  # another run may have scored the same pair's curve
     targets = own.groupby([*keys, "layer"], sort=False)["target"].nunique()
     several = {key[:-1] for key, count in targets.items() if count > 1}
     in_matrix = pd.Series(
