@@ -21,6 +21,7 @@ from common.cache import Cache, cache_root
 from common.config import Config
 from common.pair_table import print_pairs
 from common.records import StrataError
+from common.score_table import print_table
 from common.timing import Stopwatch
 from common.tracking import log_results, run_name
 
@@ -93,7 +94,7 @@ def publish(
     for name in matrices:
         print_pairs(rows, name, title)
     if len(curves) or left_out:
-        results.print_table(curves, title, left_out)
+        print_table(curves, title, left_out)
     for path in (*paths, *pictures):
         print(path)
     tracked = log_results(config.tracking, run_name(config), raw, rows, metadata, folder, pictures)

@@ -65,16 +65,16 @@ def find_snapshots(folder: Path) -> dict[int, Path]:
 
 
 def print_growth(rows: pd.DataFrame, title: str) -> None:
-    """Steps down, experiments across: each one's best layer."""
+    """Steps down, experiments across: each one's best layer (see `common.results.best_of`)."""
     table = Table(title=f"{title}: best layer after so many steps")
     table.add_column("step", justify="right")
     names = list(dict.fromkeys(rows["experiment"]))
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for step, own in results.own_figures(rows).groupby("step"):
-        means = results.summarise(own).set_index("experiment")
-        best = [means.loc[[name]].nlargest(1, "mean").iloc[0] for name in names]
-        table.add_row(str(step), *(f"{row['mean']:.3f} ({row['layer']})" for row in best))
+        best = {row.experiment: row for row in results.best_of(results.summarise(own)).itertuples()}
+        cells = (f"{best[n].mean:.3f} ({best[n].layer})" if n in best else "" for n in names)
+        table.add_row(str(step), *cells)
     console = Console()
     (console if console.is_terminal else Console(width=24 + 20 * len(names))).print(table)
 

@@ -35,6 +35,7 @@ from analysis.report.tables import (
     series_of,
     split_frame,
 )
+from common.results import besides_reference
 
 LONGEST = 46  # characters of a name that a column has room for
 DPI = 300
@@ -181,8 +182,12 @@ def add_legend(figure: Figure, axes: Axes) -> None:
 
 
 def heat_figures(curves: pd.DataFrame) -> list[tuple[str, Figure]]:
-    """Layers against experiments, for each series that has several experiments."""
+    """Layers against experiments, for each series that has several experiments.
+
+    A layer against itself has no colour: it would be every other layer's measure.
+    """
     own = curves[(curves["control"] == "") & curves["primary"] & (curves["part"] != "")]
+    own = besides_reference(own)
     made = []
     for (series, dataset, partition), rows in own.groupby(["series", "dataset", "partition"]):
         table = rows.sort_values(["part", "layer_index"]).pivot_table(

@@ -9,7 +9,7 @@ from scipy.stats import t
 
 from common.analysis_config import LAYER_NAME
 from common.pair_table import pair_matrix
-from common.results import summarise
+from common.results import besides_reference, summarise
 
 PLACE = ["dataset", "partition", "experiment", "metric"]  # what a panel shows
 TRAINING = [*PLACE, "primary", "model", "train_dataset", "subset"]  # a curve over N
@@ -108,9 +108,13 @@ def errors_of(errors: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_layers(curves: pd.DataFrame) -> pd.DataFrame:
-    """The best layer of every curve that is an experiment's own figure."""
+    """The best layer of every curve that is an experiment's own figure.
+
+    A layer that is its own target is not the best (`common.results.besides_reference`).
+    """
     if curves.empty:
         return curves
+    curves = besides_reference(curves)
     own = curves[(curves["control"] == "") & curves["primary"] & curves["mean"].notna()]
     return own.loc[own.groupby([*PLACE, "series"], sort=False)["mean"].idxmax()]
 

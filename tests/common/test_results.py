@@ -15,13 +15,13 @@ from common.results import (
     config_key,
     git_commit,
     own_figures,
-    print_table,
     read_results,
     summarise,
     to_frame,
     versions,
     write_results,
 )
+from common.score_table import print_table
 
 
 def row(**keys: object) -> Row:
