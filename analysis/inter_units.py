@@ -27,6 +27,7 @@ from analysis.moments import FoldedView
 from analysis.study import Job, Scored, Setting, Study, split_of
 from analysis.unit_sampling import UnitSamples, check_folds, draw_units
 from analysis.unit_study import speakers_of, tell_intervals
+from analysis.units import by_name
 from common.architecture import Layer
 from common.config import AnalysisConfig
 from common.seeding import generator
@@ -39,7 +40,7 @@ VERSIONS = {"sampling": sampling.VERSION, "pooling": pooling.VERSION}
 class InterDrawn:
     """What one experiment drew, and the pairs of layers that it compares.
 
-    speaker (n,): number of each unit's speaker.
+    speaker (n,): number of each unit's speaker, as in `PairedRows`.
     """
 
     samples: UnitSamples
@@ -183,4 +184,4 @@ def draw(setting: Setting, name: str, analysis: AnalysisConfig, other: OtherMode
         samples = draw_units(corpus, analysis, run, split, config.seed)
     speaker, speakers = speakers_of(corpus)
     tell_intervals(name, moment_metric(analysis), samples, speaker, speakers, run.trials)
-    return InterDrawn(samples, speaker[samples.utterance], pairs)
+    return InterDrawn(samples, by_name(speaker, speakers)[samples.utterance], pairs)

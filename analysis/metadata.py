@@ -9,7 +9,6 @@ from analysis.speech import Speech
 from analysis.study import Scored, metric_of
 from common.architecture import ModelDescription
 from common.config import Config
-from common.records import Corpus
 
 log = logging.getLogger(__name__)
 
@@ -65,22 +64,8 @@ def describe_controls(
 
 def describe_speech(speech: Speech) -> dict[str, object]:
     """The dataset's own partition, and any other that was listed."""
-    own, *others = map(describe_corpus, speech.partitions.values())
+    own, *others = (corpus.describe() for corpus in speech.partitions.values())
     return own | ({"other_partitions": others} if others else {})
-
-
-def describe_corpus(corpus: Corpus) -> dict[str, object]:
-    """What was listed, for the metadata."""
-    return {
-        "name": corpus.name,
-        "partition": corpus.partition,
-        "licence": corpus.licence,
-        "fingerprint": corpus.fingerprint,
-        "utterances": len(corpus.utterances),
-        "hours": round(corpus.hours, 4),
-        "speakers": len({u.speaker for u in corpus.utterances}),
-        "dropped": dict(corpus.dropped),
-    }
 
 
 def summarise_scoring(config: Config, scored: Sequence[Scored]) -> dict[str, object]:

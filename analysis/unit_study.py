@@ -19,7 +19,7 @@ from analysis.placed import Placed
 from analysis.speech import Part
 from analysis.study import Job, Scored, Setting, Study, metric_of, split_of
 from analysis.unit_sampling import UnitSamples, check_folds, draw_units
-from analysis.units import PairedRows, Units
+from analysis.units import PairedRows, Units, by_name
 from common.architecture import Layer
 from common.config import AnalysisConfig
 from common.records import Corpus
@@ -205,7 +205,8 @@ def tell_intervals(
 
 def paired_rows(units: Units, target: NDArray[np.floating]) -> PairedRows:
     """The units' vectors beside the other view of them."""
-    return PairedRows(units.vectors, target, units.fold, units.speaker, units.seed)
+    speaker = by_name(units.speaker, units.speakers)
+    return PairedRows(units.vectors, target, units.fold, speaker, units.seed)
 
 
 def speakers_of(corpus: Corpus) -> tuple[NDArray[np.int64], tuple[str, ...]]:
