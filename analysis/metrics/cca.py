@@ -119,7 +119,8 @@ class RidgedCCA(MomentMetric):
         at_edge = sum(count for ridge, count in chosen.items() if ridge in edges)
         if len(self.ridges) > 1 and at_edge:
             log.info(
-                "%s: %d of %d fits chose a ridge at the edge of the grid (%s)",
+                "%s: %d of %d fits chose a ridge at the edge of the grid (%s): more speech, or "
+                "further pairs in the metric's ridges, may change their scores",
                 experiment,
                 at_edge,
                 len(scores),
