@@ -81,11 +81,9 @@ class FrameConsumer(Consumer):
         self.patterns = samples.patterns()  # utterance -> the samples that share it
         self.layers = {layer.name: layer for layer in layers}
         self.grids: dict[int, MomentCollector] = {}
-        for step in sorted({step_of(layer) for layer in layers}):
-            pairs = missing_pairs(entry, samples, self.layers, crosses, step)
+        for step, pairs in missing_pairs(entry, samples, layers, crosses).items():
             dims = {v: MEL_BINS if v == "mel" else self.layers[v].dim for p in pairs for v in p}
-            if pairs:
-                self.grids[step] = MomentCollector(dims, pairs, samples.groups, device)
+            self.grids[step] = MomentCollector(dims, pairs, samples.groups, device)
         self._totals: dict[int, dict[int, Sums]] = {}
         self._pattern: tuple[int, ...] = ()
         self._left = Counter(s for pattern in self.patterns.values() for s in pattern)
@@ -200,18 +198,21 @@ def pair_step(layers: Mapping[str, Layer], pair: Pair) -> int:
 
 
 def missing_pairs(
-    entry: Entry,
-    samples: FrameSamples,
-    layers: Mapping[str, Layer],
-    crosses: Sequence[Pair],
-    step: int,
-) -> list[Pair]:
-    """Pairs on one grid that the entry lacks: the crosses, and each view with itself."""
-    on_grid = [pair for pair in crosses if pair_step(layers, pair) == step]
-    views = dict.fromkeys(view for pair in on_grid for view in pair)
-    pairs = [(view, view) for view in views] + [(x, y) for x, y in on_grid if x != y]
-    prefixes = [prefix(sample, step) for sample in samples.distinct()]
-    return [pair for pair in pairs if not all(entry.has(moment_name(p, *pair)) for p in prefixes)]
+    entry: Entry, samples: FrameSamples, layers: Iterable[Layer], crosses: Sequence[Pair]
+) -> dict[int, list[Pair]]:
+    """Pairs that the entry lacks, by grid: the crosses, and each view with itself."""
+    by_name = {layer.name: layer for layer in layers}
+    steps = [pair_step(by_name, pair) for pair in crosses]
+    missing = {}
+    for step in sorted(set(steps)):
+        on_grid = [pair for pair, own in zip(crosses, steps, strict=True) if own == step]
+        views = dict.fromkeys(view for pair in on_grid for view in pair)
+        pairs = [(view, view) for view in views] + [(x, y) for x, y in on_grid if x != y]
+        files = [prefix(sample, step) for sample in samples.distinct()]
+        missing[step] = [
+            pair for pair in pairs if not all(entry.has(moment_name(f, *pair)) for f in files)
+        ]
+    return {step: pairs for step, pairs in missing.items() if pairs}
 
 
 class UnitConsumer(Consumer):

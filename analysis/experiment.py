@@ -9,14 +9,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.layer_choice import choose_layers
-from analysis.measure import Measured, measure, measure_untrained
-from analysis.metadata import (
-    describe_controls,
-    describe_model,
-    describe_process,
-    describe_speech,
-    summarise_scoring,
-)
+from analysis.measure import Measured, Plan, measure, measure_untrained
+from analysis.metadata import describe_measured, describe_model, describe_speech
 from analysis.pair_plots import plot_pairs
 from analysis.plots import plot_layers
 from analysis.rows import to_rows
@@ -27,6 +21,7 @@ from common.cache import Cache, cache_root
 from common.config import Config
 from common.pair_table import print_pairs
 from common.records import StrataError
+from common.score_table import print_table
 from common.timing import Stopwatch
 from common.tracking import log_results, run_name
 
@@ -41,21 +36,17 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
     watch = Stopwatch()
     with watch.stage("preparing"):
         description = describe(config.model)
-        layers = description.layers
-        chosen = choose_layers(config, layers)
+        chosen = choose_layers(config, description.layers)
         speech = read_speech(config)
     if config.model.random_init:
         log.warning(
             "%s has random weights (model.random_init=true): an untrained control",
             config.model.name,
         )
-    untrained: Measured | None = None
     with TemporaryDirectory(dir=folder, prefix=".statistics-") as scratch:
         cache = Cache(cache_root(config) if config.cache != "off" else Path(scratch))
-        measured = measure(config, speech, layers, chosen, cache, watch)
-        if config.controls and not config.model.random_init:
-            left_out = measured.left_out
-            untrained = measure_untrained(config, speech, layers, chosen, cache, watch, left_out)
+        plan = Plan(config, speech, description.layers, chosen, cache, watch)
+        measured, untrained = measure_all(plan)
     run_key = results.config_key(raw)
     each = [measured, untrained] if untrained else [measured]
     rows = results.to_frame([row for one in each for row in to_rows(config, speech, one, run_key)])
@@ -63,14 +54,9 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
     metadata = {
         "model": describe_model(config, description, measured.revision),
         "dataset": describe_speech(speech),
-        "studies": measured.studies,
-        "forward_pass": measured.describe_pass(),
-        "scoring": summarise_scoring(config, measured.scored),
-        "controls": describe_controls(config, measured, untrained),
+        **describe_measured(config, measured, untrained),
         "not_comparable": results.incomparable(rows[~rows["experiment"].isin(matrices)]),
-        "left_out": measured.left_out,
-        "not_scored": measured.failures,
-        **describe_process(watch),
+        **results.describe_process(watch),
         "config": raw,
     }
     publish(config, folder, raw, rows, metadata, measured.left_out, matrices)
@@ -78,6 +64,14 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
         raise StrataError(
             "; ".join(f"{name} was not scored: {why}" for name, why in measured.failures.items())
         )
+
+
+def measure_all(plan: Plan) -> tuple[Measured, Measured | None]:
+    """The model and, as a control where one is wanted, its architecture with random weights."""
+    measured = measure(plan)
+    if not plan.config.controls or plan.config.model.random_init:
+        return measured, None
+    return measured, measure_untrained(plan, measured.left_out)
 
 
 def publish(
@@ -100,7 +94,7 @@ def publish(
     for name in matrices:
         print_pairs(rows, name, title)
     if len(curves) or left_out:
-        results.print_table(curves, title, left_out)
+        print_table(curves, title, left_out)
     for path in (*paths, *pictures):
         print(path)
     tracked = log_results(config.tracking, run_name(config), raw, rows, metadata, folder, pictures)

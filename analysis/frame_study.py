@@ -39,22 +39,7 @@ class FrameStudy(Study):
     @classmethod
     def build(cls, setting: Setting, name: str, analysis: AnalysisConfig) -> Self:
         """Draw utterances; their frames' folds are part of the entry's key."""
-        setting.refuse_partitions(name, analysis)
-        run, seed = setting.config.sampling, setting.config.seed
-        split = split_of(setting.config, analysis)
-        drawn = draw_frames(setting.corpus, analysis.sampling, run, split, seed)
-        key = dict(setting.key) | {
-            "unit": "frame",
-            "sampling": vars(analysis.sampling),
-            "samples": run.samples,
-            "seed": seed,
-            "versions": VERSIONS,
-            "split": split,
-            "folds": run.folds,
-            "trials": run.trials,
-            "drawn": drawn.digest(),
-        }
-        tell_none(name, "the moments of frames are kept by fold, not by speaker")
+        drawn, split, key = draw_moments(setting, name, analysis)
         entry = setting.cache.entry(KIND, key)
         controls = setting.config.controls
         return cls({name: analysis}, setting.layers, entry, drawn, split, controls=controls)
@@ -86,11 +71,7 @@ class FrameStudy(Study):
 
     def complete(self) -> bool:
         """No pair is missing on any grid."""
-        by_name = {layer.name: layer for layer in self.layers}
-        steps = {step_of(layer) for layer in self.layers}
-        return not any(
-            missing_pairs(self.entry, self.samples, by_name, self.crosses(), step) for step in steps
-        )
+        return not missing_pairs(self.entry, self.samples, self.layers, self.crosses())
 
     def consumer(self, device: torch.device) -> Consumer:
         """Moments of all that is missing."""
@@ -153,6 +134,29 @@ class FrameStudy(Study):
             "utterances_per_sample": self.samples.members.sum(0).tolist(),
             "distinct_samples": len(self.samples.distinct()),
         }
+
+
+def draw_moments(
+    setting: Setting, name: str, analysis: AnalysisConfig
+) -> tuple[FrameSamples, str, dict[str, object]]:
+    """Draw the frames of an experiment; how their folds are cut, and the key of their moments."""
+    setting.refuse_partitions(name, analysis)
+    run, seed = setting.config.sampling, setting.config.seed
+    split = split_of(setting.config, analysis)
+    drawn = draw_frames(setting.corpus, analysis.sampling, run, split, seed)
+    key = dict(setting.key) | {
+        "unit": "frame",
+        "sampling": vars(analysis.sampling),
+        "samples": run.samples,
+        "seed": seed,
+        "versions": VERSIONS,
+        "split": split,
+        "folds": run.folds,
+        "trials": run.trials,
+        "drawn": drawn.digest(),
+    }
+    tell_none(name, "the moments of frames are kept by fold, not by speaker")
+    return drawn, split, key
 
 
 def moment_metric(analysis: AnalysisConfig) -> MomentMetric:

@@ -69,6 +69,8 @@ class FrameWriter(Consumer):
             array = self._array(layer.name, hidden.shape[1])
             for stretch in self.stretches.of(item.index):
                 first, last = self.stretches.span(stretch, len(hidden), on_grid)
+                if self.stretches.reaches_beyond(stretch, len(hidden), on_grid):
+                    self._clipped.add(stretch)
                 self._rows[layer.name][stretch] = array.n, last - first
                 array.append(hidden[first:last])
 
@@ -102,4 +104,7 @@ class FrameWriter(Consumer):
             self.entry.save(f"{name}.rows", {"rows": self._rows[name], "n": self._n_samples})
             self.entry.publish(name)
         missing = {len(rows) - int((rows[:, 1] > 0).sum()) for rows in self._rows.values()}
-        return {"stretches without a frame": max(missing, default=0)}
+        return {
+            "stretches clipped to the utterance's frames": len(self._clipped),
+            "stretches without a frame": max(missing, default=0),
+        }

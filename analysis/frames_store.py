@@ -84,6 +84,13 @@ class Stretches:
         first, last = geometry.span(int(self.start[stretch]), int(self.end[stretch]))
         return min(first, n_frames), min(last, n_frames)
 
+    def reaches_beyond(self, stretch: int, n_frames: int, geometry: FrameGeometry) -> bool:
+        """Whether a stretch begins within the utterance's frames and ends after them."""
+        if self.start is None or self.end is None:
+            return False
+        first, last = geometry.span(int(self.start[stretch]), int(self.end[stretch]))
+        return first < n_frames < last
+
 
 def load_frames(
     entry: Entry,

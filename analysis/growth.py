@@ -4,7 +4,6 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,11 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from analysis import experiment
-from analysis.plots import draw_controls, least_scale, mark_parts, widen
+from analysis.plots import draw_controls, least_scale, mark_parts, panels_for, save, widen
 from common import results
 from common.config import Config
 from common.records import StrataError
@@ -67,16 +65,16 @@ def find_snapshots(folder: Path) -> dict[int, Path]:
 
 
 def print_growth(rows: pd.DataFrame, title: str) -> None:
-    """Steps down, experiments across: each one's best layer."""
+    """Steps down, experiments across: each one's best layer (see `common.results.best_of`)."""
     table = Table(title=f"{title}: best layer after so many steps")
     table.add_column("step", justify="right")
     names = list(dict.fromkeys(rows["experiment"]))
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for step, own in results.own_figures(rows).groupby("step"):
-        means = results.summarise(own).set_index("experiment")
-        best = [means.loc[[name]].nlargest(1, "mean").iloc[0] for name in names]
-        table.add_row(str(step), *(f"{row['mean']:.3f} ({row['layer']})" for row in best))
+        best = {row.experiment: row for row in results.best_of(results.summarise(own)).itertuples()}
+        cells = (f"{best[n].mean:.3f} ({best[n].layer})" if n in best else "" for n in names)
+        table.add_row(str(step), *cells)
     console = Console()
     (console if console.is_terminal else Console(width=24 + 20 * len(names))).print(table)
 
@@ -84,22 +82,12 @@ def print_growth(rows: pd.DataFrame, title: str) -> None:
 def plot_growth(rows: pd.DataFrame, folder: Path, title: str) -> list[Path]:
     """Write growth.png and growth.svg: a panel for each experiment, a curve for each snapshot."""
     names = list(dict.fromkeys(rows["experiment"]))
-    columns = min(2, len(names))
-    height = ceil(len(names) / columns)
-    figure = Figure(figsize=(6.2 * columns, 0.6 + 3.1 * height), layout="constrained")
-    figure.suptitle(f"{title}: layer curves as it learns", x=0.01, ha="left", fontsize=12)
-    grid = figure.subplots(height, columns, squeeze=False).ravel()
-    for axes, name in zip(grid, names, strict=False):
+    figure, panels = panels_for(len(names), f"{title}: layer curves as it learns")
+    for axes, name in zip(panels, names, strict=True):
         draw_panel(axes, name, rows[rows["experiment"] == name])
-    for axes in grid[len(names) :]:
-        axes.set_axis_off()
-    handles, labels = grid[0].get_legend_handles_labels()
+    handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, title="step", loc="outside right center", frameon=False)
-    paths = [folder / "growth.png", folder / "growth.svg"]
-    with mpl.rc_context({"svg.hashsalt": "strata"}):  # the same numbers give the same file
-        figure.savefig(paths[0], dpi=150)
-        figure.savefig(paths[1], metadata={"Date": None})
-    return paths
+    return save(figure, folder / "growth")
 
 
 def draw_panel(axes: Axes, name: str, rows: pd.DataFrame) -> None:

@@ -1,10 +1,11 @@
 """Two models side by side: the second one's layers, and which pairs of layers are compared."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.consumers import step_of
+from analysis.study import Setting
 from common.architecture import Layer, describe
 from common.checkpoint import revision_of
 from common.config import AnalysisConfig, Config, ModelConfig
@@ -63,6 +64,16 @@ def find_other(config: Config) -> OtherModel:
     return other
 
 
+def find_pairs(
+    setting: Setting, name: str, analysis: AnalysisConfig, other: OtherModel
+) -> list[LayerPair]:
+    """The pairs of an experiment's layers; frames must come at one rate to be paired."""
+    pairs = pair_layers(analysis, setting.layers, other)
+    if analysis.unit == "frame":
+        check_frame_rates(name, setting.config.model.name, other, pairs)
+    return pairs
+
+
 def pair_layers(
     analysis: AnalysisConfig, layers: Sequence[Layer], other: OtherModel
 ) -> list[LayerPair]:
@@ -117,3 +128,16 @@ def lone_layers(
         "other": [name for name in others if name not in own],
     }
     return {side: names for side, names in lone.items() if names}
+
+
+def describe_pairs(
+    experiments: Mapping[str, AnalysisConfig], layers: Sequence[Layer], other: OtherModel
+) -> dict[str, object]:
+    """The second model, and the layers that have no partner in it, for the metadata."""
+    return {
+        "experiments": list(experiments),
+        "other_model": other.describe(),
+        "layers_without_partner": {
+            name: lone_layers(own, layers, other) for name, own in experiments.items()
+        },
+    }

@@ -7,21 +7,19 @@ from typing import ClassVar, Self
 
 import torch
 
-from analysis.bootstrap import tell_none
 from analysis.collectors import Pair, load_folds, load_view
 from analysis.consumers import Consumer, FrameConsumer, missing_pairs, prefix, step_of
-from analysis.frame_study import VERSIONS, moment_metric
+from analysis.frame_study import VERSIONS, draw_moments, moment_metric
 from analysis.inter import (
     NO_CONTROLS,
     LayerPair,
     OtherModel,
-    check_frame_rates,
+    describe_pairs,
     find_other,
-    lone_layers,
-    pair_layers,
+    find_pairs,
 )
-from analysis.sampling import FrameSamples, draw_frames
-from analysis.study import Job, Scored, Setting, Study, split_of
+from analysis.sampling import FrameSamples
+from analysis.study import Job, Scored, Setting, Study
 from common.architecture import Layer
 from common.config import AnalysisConfig
 
@@ -46,26 +44,10 @@ class InterFrameStudy(Study):
     @classmethod
     def build(cls, setting: Setting, name: str, analysis: AnalysisConfig) -> Self:
         """Draw utterances, as frames are drawn for one model."""
-        setting.refuse_partitions(name, analysis)
-        config, other = setting.config, find_other(setting.config)
-        pairs = pair_layers(analysis, setting.layers, other)
-        check_frame_rates(name, config.model.name, other, pairs)
-        run, split = config.sampling, split_of(config, analysis)
-        drawn = draw_frames(setting.corpus, analysis.sampling, run, split, config.seed)
-        key = dict(setting.key) | {
-            "other": other.key(),
-            "unit": "frame",
-            "sampling": vars(analysis.sampling),
-            "samples": run.samples,
-            "seed": config.seed,
-            "versions": VERSIONS,
-            "split": split,
-            "folds": run.folds,
-            "trials": run.trials,
-            "drawn": drawn.digest(),
-        }
-        tell_none(name, "the moments of frames are kept by fold, not by speaker")
-        entry = setting.cache.entry(KIND, key)
+        other = find_other(setting.config)
+        pairs = find_pairs(setting, name, analysis, other)
+        drawn, split, key = draw_moments(setting, name, analysis)
+        entry = setting.cache.entry(KIND, key | {"other": other.key()})
         return cls({name: analysis}, setting.layers, entry, other, {name: pairs}, drawn, split)
 
     def joined(self, other: Self) -> Self:
@@ -83,11 +65,7 @@ class InterFrameStudy(Study):
 
     def complete(self) -> bool:
         """No pair is missing on any grid."""
-        by_name = {layer.name: layer for layer in self.both()}
-        steps = {step_of(x) for pairs in self.pairs.values() for x, _ in pairs}
-        return not any(
-            missing_pairs(self.entry, self.samples, by_name, self.crosses(), step) for step in steps
-        )
+        return not missing_pairs(self.entry, self.samples, self.both(), self.crosses())
 
     def consumer(self, device: torch.device) -> Consumer:
         """Moments of all that is missing."""
@@ -122,11 +100,7 @@ class InterFrameStudy(Study):
 
     def describe(self) -> dict[str, object]:
         """The other model, utterances of each sample, layers without a partner."""
-        lone = {n: lone_layers(own, self.layers, self.other) for n, own in self.experiments.items()}
-        return {
-            "experiments": list(self.experiments),
-            "other_model": self.other.describe(),
-            "layers_without_partner": lone,
+        return describe_pairs(self.experiments, self.layers, self.other) | {
             "utterances_per_sample": self.samples.members.sum(0).tolist(),
             "distinct_samples": len(self.samples.distinct()),
         }

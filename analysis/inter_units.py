@@ -17,10 +17,9 @@ from analysis.inter import (
     NO_CONTROLS,
     LayerPair,
     OtherModel,
-    check_frame_rates,
+    describe_pairs,
     find_other,
-    lone_layers,
-    pair_layers,
+    find_pairs,
 )
 from analysis.inter_views import SharedViews, pair_folds, view_folds
 from analysis.metrics.base import PairedRows, Score
@@ -28,6 +27,7 @@ from analysis.moments import FoldedView
 from analysis.study import Job, Scored, Setting, Study, split_of
 from analysis.unit_sampling import UnitSamples, check_folds, draw_units
 from analysis.unit_study import speakers_of, tell_intervals
+from analysis.units import by_name
 from common.architecture import Layer
 from common.config import AnalysisConfig
 from common.seeding import generator
@@ -40,7 +40,7 @@ VERSIONS = {"sampling": sampling.VERSION, "pooling": pooling.VERSION}
 class InterDrawn:
     """What one experiment drew, and the pairs of layers that it compares.
 
-    speaker (n,): number of each unit's speaker.
+    speaker (n,): number of each unit's speaker, as in `PairedRows`.
     """
 
     samples: UnitSamples
@@ -99,10 +99,6 @@ class InterUnitStudy(Study):
         pairs = (pair for drawn in self.drawn.values() for pair in drawn.pairs)
         names = {layer.name for pair in pairs for layer in pair}
         return [layer for layer in (*self.layers, *self.other.layers) if layer.name in names]
-
-    def complete(self) -> bool:
-        """Every layer's vectors are there."""
-        return all(self.entry.has(layer.name) for layer in self.needed_layers())
 
     def consumer(self, device: torch.device) -> Consumer:  # noqa: ARG002
         """Vectors of the layers that are missing."""
@@ -168,11 +164,7 @@ class InterUnitStudy(Study):
     def describe(self) -> dict[str, object]:
         """The other model, units of each sample, layers without a partner."""
         samples = next(iter(self.drawn.values())).samples
-        lone = {n: lone_layers(own, self.layers, self.other) for n, own in self.experiments.items()}
-        return {
-            "experiments": list(self.experiments),
-            "other_model": self.other.describe(),
-            "layers_without_partner": lone,
+        return describe_pairs(self.experiments, self.layers, self.other) | {
             "labels": len(samples.labels),
             "dropped": samples.dropped,
             "units_per_sample": (samples.folds >= 0).sum(1).tolist(),
@@ -183,14 +175,13 @@ class InterUnitStudy(Study):
 def draw(setting: Setting, name: str, analysis: AnalysisConfig, other: OtherModel) -> InterDrawn:
     """Draw the units of an experiment, from what both models' frame grids allow."""
     config, corpus = setting.config, setting.corpus
-    pairs = pair_layers(analysis, setting.layers, other)
+    pairs = find_pairs(setting, name, analysis, other)
     run, split = config.sampling, split_of(config, analysis)
     if analysis.unit == "frame":
-        check_frame_rates(name, config.model.name, other, pairs)
         geometries = list(dict.fromkeys(layer.geometry for pair in pairs for layer in pair))
         samples = draw_single_frames(corpus, analysis.sampling, run, split, config.seed, geometries)
     else:
         samples = draw_units(corpus, analysis, run, split, config.seed)
     speaker, speakers = speakers_of(corpus)
     tell_intervals(name, moment_metric(analysis), samples, speaker, speakers, run.trials)
-    return InterDrawn(samples, speaker[samples.utterance], pairs)
+    return InterDrawn(samples, by_name(speaker, speakers)[samples.utterance], pairs)

@@ -25,7 +25,7 @@ def labelled(corpus: Corpus, analysis: AnalysisConfig) -> list[tuple[int, Interv
             f"{', '.join(corpus.tiers) or 'none'}; choose an experiment on those"
         )
     if by == "speaker":
-        check_speakers(corpus)
+        check_speakers(corpus.utterances)
     if analysis.target.kind == "sentence_pairs":
         return recordings(corpus, str(analysis.target.path))
     return [
@@ -65,12 +65,12 @@ def stretches(intervals: Sequence[Interval]) -> Iterator[Interval]:
             yield Interval(k * STRETCH, (k + 1) * STRETCH, interval.label)
 
 
-def check_speakers(corpus: Corpus) -> None:
+def check_speakers(utterances: Sequence[Utterance]) -> None:
     """Speakers can be told apart only where they are known."""
-    unknown = [u.id for u in corpus.utterances if not u.speaker]
+    unknown = [u.id for u in utterances if not u.speaker]
     if unknown:
         raise StrataError(
-            f"{len(unknown)} of {len(corpus.utterances)} utterances have no speaker (the first is "
+            f"{len(unknown)} of {len(utterances)} utterances have no speaker (the first is "
             f"{unknown[0]}): a folder of audio for each speaker names them, or dataset.speaker="
             "prefix takes it from the file name"
         )

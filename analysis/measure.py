@@ -27,6 +27,18 @@ SCORING_BYTES = 4 << 30  # what jobs that run side by side may take together
 
 
 @dataclass(frozen=True, eq=False)
+class Plan:
+    """What a model is measured on. `chosen`: experiment -> names of the layers that it scores."""
+
+    config: Config
+    speech: Speech
+    layers: tuple[Layer, ...]
+    chosen: Mapping[str, Sequence[str]]
+    cache: Cache
+    watch: Stopwatch
+
+
+@dataclass(frozen=True, eq=False)
 class Measured:
     """What came of one model. `failures` and `control_failures`: experiment -> why.
 
@@ -47,25 +59,19 @@ class Measured:
         return asdict(self.passed) if self.passed else "none: all statistics came from the cache"
 
 
-def measure(
-    config: Config,
-    speech: Speech,
-    layers: tuple[Layer, ...],
-    chosen: Mapping[str, Sequence[str]],
-    cache: Cache,
-    watch: Stopwatch,
-) -> Measured:
+def measure(plan: Plan) -> Measured:
     """Draw, stream what the cache lacks, score; with `controls` also those of the same pass."""
+    config, speech, cache, watch = plan.config, plan.speech, plan.cache, plan.watch
     with watch.stage("preparing"):
         revision = revision_of(config.model)
         key = statistics_key(config, speech.own, revision)
-        studies, unfit = build_studies(Setting(config, speech, layers, cache, key))
+        studies, unfit = build_studies(Setting(config, speech, plan.layers, cache, key))
         left_out = tell_left_out(config, unfit)
     passed = collect(config, speech.whole, studies, cache, watch)
-    control_jobs = [j for s in studies if config.controls for j in s.control_jobs(chosen)]
+    control_jobs = [j for s in studies if config.controls for j in s.control_jobs(plan.chosen)]
     with watch.stage("scoring"):
         workers = workers_for(studies)
-        scored, failures = score([j for s in studies for j in s.jobs(chosen)], workers)
+        scored, failures = score([j for s in studies for j in s.jobs(plan.chosen)], workers)
         controls, control_failures = score(control_jobs, workers)
     return Measured(
         revision=revision,
@@ -83,24 +89,16 @@ def measure(
     )
 
 
-def measure_untrained(
-    config: Config,
-    speech: Speech,
-    layers: tuple[Layer, ...],
-    chosen: Mapping[str, Sequence[str]],
-    cache: Cache,
-    watch: Stopwatch,
-    left_out: Mapping[str, str],
-) -> Measured:
+def measure_untrained(plan: Plan, left_out: Mapping[str, str]) -> Measured:
     """The same experiments on the same architecture with random weights."""
     untrained = replace(
-        config,
-        model=replace(config.model, random_init=True),
-        experiments={n: own for n, own in config.experiments.items() if n not in left_out},
+        plan.config,
+        model=replace(plan.config.model, random_init=True),
+        experiments={n: own for n, own in plan.config.experiments.items() if n not in left_out},
         controls=False,
         left_out={},
     )
-    measured = measure(untrained, speech, layers, chosen, cache, watch)
+    measured = measure(replace(plan, config=untrained))
     scored = [replace(one, control="random_weights") for one in measured.scored]
     return replace(measured, scored=scored)
 

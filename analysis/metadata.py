@@ -7,11 +7,8 @@ from dataclasses import asdict
 from analysis.measure import Measured
 from analysis.speech import Speech
 from analysis.study import Scored, metric_of
-from common import results
 from common.architecture import ModelDescription
 from common.config import Config
-from common.records import Corpus
-from common.timing import Stopwatch, peak_memory_bytes
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +25,17 @@ def describe_model(
     }
 
 
-def describe_process(watch: Stopwatch) -> dict[str, object]:
-    """What the run took, and what ran it."""
+def describe_measured(
+    config: Config, measured: Measured, untrained: Measured | None
+) -> dict[str, object]:
+    """What was drawn, heard, chosen and not scored, of the model and of its controls."""
     return {
-        "seconds": {stage: round(seconds, 3) for stage, seconds in watch.seconds.items()},
-        "peak_memory_bytes": peak_memory_bytes(),
-        "versions": results.versions(),
-        "git_commit": results.git_commit(),
+        "studies": measured.studies,
+        "forward_pass": measured.describe_pass(),
+        "scoring": summarise_scoring(config, measured.scored),
+        "controls": describe_controls(config, measured, untrained),
+        "left_out": measured.left_out,
+        "not_scored": measured.failures,
     }
 
 
@@ -63,22 +64,8 @@ def describe_controls(
 
 def describe_speech(speech: Speech) -> dict[str, object]:
     """The dataset's own partition, and any other that was listed."""
-    own, *others = map(describe_corpus, speech.partitions.values())
+    own, *others = (corpus.describe() for corpus in speech.partitions.values())
     return own | ({"other_partitions": others} if others else {})
-
-
-def describe_corpus(corpus: Corpus) -> dict[str, object]:
-    """What was listed, for the metadata."""
-    return {
-        "name": corpus.name,
-        "partition": corpus.partition,
-        "licence": corpus.licence,
-        "fingerprint": corpus.fingerprint,
-        "utterances": len(corpus.utterances),
-        "hours": round(corpus.hours, 4),
-        "speakers": len({u.speaker for u in corpus.utterances}),
-        "dropped": dict(corpus.dropped),
-    }
 
 
 def summarise_scoring(config: Config, scored: Sequence[Scored]) -> dict[str, object]:

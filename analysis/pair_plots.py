@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from analysis.plots import save
 from common.pair_table import pair_matrix
 
 DARK = 0.55  # of the colour scale: above it black is read, below it white
@@ -26,11 +26,7 @@ def plot_pairs(frame: pd.DataFrame, names: Sequence[str], folder: Path, title: s
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         own = frame[frame["experiment"] == name]
         draw_matrix(axes, name, str(own["metric"].iloc[0]), str(own["model"].iloc[0]), own)
-    paths = [folder / "inter.png", folder / "inter.svg"]
-    with mpl.rc_context({"svg.hashsalt": "strata"}):  # the same numbers give the same file
-        figure.savefig(paths[0], dpi=150)
-        figure.savefig(paths[1], metadata={"Date": None})
-    return paths
+    return save(figure, folder / "inter")
 
 
 def draw_matrix(axes: Axes, name: str, metric: str, model: str, frame: pd.DataFrame) -> None:

@@ -31,19 +31,30 @@ def plot_layers(frame: pd.DataFrame, folder: Path, title: str) -> list[Path]:
     """
     every = summarise(frame[frame["primary"]])
     names = list(dict.fromkeys(every.loc[every["control"] == "", "experiment"]))
-    columns = min(2, len(names))
-    rows = ceil(len(names) / columns)
+    figure, panels = panels_for(len(names), title)
+    for k, (axes, name) in enumerate(zip(panels, names, strict=True)):
+        draw_panel(axes, k, name, every[every["experiment"] == name])
+    return save(figure, folder / "layers")
+
+
+def panels_for(count: int, title: str) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels, two beside each other."""
+    columns = min(2, count)
+    rows = ceil(count / columns)
     # An explicit Figure, no pyplot: no display, no global state between the jobs of a multirun.
     figure = Figure(figsize=(6.2 * columns, 0.4 + 3.1 * rows), layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for k, (axes, name) in enumerate(zip(grid, names, strict=False)):
-        draw_panel(axes, k, name, every[every["experiment"] == name])
-    for axes in grid[len(names) :]:
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in grid[count:]:
         axes.set_axis_off()
-    paths = [folder / "layers.png", folder / "layers.svg"]
-    with mpl.rc_context({"svg.hashsalt": "strata"}):  # the same numbers give the same file
-        figure.savefig(paths[0], dpi=150)
+    return figure, grid[:count]
+
+
+def save(figure: Figure, stem: Path, dpi: int = 150) -> list[Path]:
+    """Write STEM.png and STEM.svg, the same file for the same numbers; their paths."""
+    paths = [stem.with_name(f"{stem.name}.{ending}") for ending in ("png", "svg")]
+    with mpl.rc_context({"svg.hashsalt": "strata"}):
+        figure.savefig(paths[0], dpi=dpi)
         figure.savefig(paths[1], metadata={"Date": None})
     return paths
 

@@ -122,7 +122,7 @@ def group_keys(utterances: Sequence[Utterance], split: str) -> list[str]:
         raise StrataError(
             f"split=speaker: {len(unknown)} of {len(utterances)} utterances have no speaker (the "
             f"first is {unknown[0]}): a folder of audio for each speaker names them, or use "
-            "split=utterance"
+            "split=utterance (experiments.NAME.split=utterance where one has its own)"
         )
     return [u.speaker for u in utterances]
 
@@ -133,7 +133,8 @@ def grouped_folds(keys: list[str], folds: int, split: str, rng: np.random.Genera
     if len(sizes) < folds:
         raise StrataError(
             f"split={split} cuts {folds} folds but there are {len(sizes)} {split}s: use at most "
-            f"sampling.folds={len(sizes)}, more speech, or split=frame"
+            f"sampling.folds={len(sizes)}, more speech, or split=frame "
+            "(experiments.NAME.split=frame where one has its own)"
         )
     names = sorted(sizes)
     order = [names[i] for i in rng.permutation(len(names))]

@@ -126,14 +126,13 @@ def read_corpus(config: Config, partition: str) -> Corpus:
     corpus: Corpus = replace(config.dataset, partition=partition).read()
     if not corpus.utterances:
         raise StrataError(f"dataset {corpus.name} ({corpus.partition}) holds no utterances")
-    speakers = len({u.speaker for u in corpus.utterances})
     log.info(
         "%s (%s): %d utterances, %.1f min, %d speakers",
         corpus.name,
         corpus.partition,
         len(corpus.utterances),
         60 * corpus.hours,
-        speakers,
+        len(corpus.speakers),
     )
     log_dropped(corpus.dropped)
     return corpus

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby, islice
+from typing import Any
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -62,14 +63,7 @@ def stream(
     # The collectors use threads of their own instead.
     with (
         threadpool_limits(1, user_api="blas"),
-        tqdm(
-            total=round(total),
-            desc="forward pass",
-            unit=" audio-s",
-            bar_format="{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio "
-            "[{elapsed}<{remaining}, {rate_noinv_fmt}]",
-            disable=None if show_progress is None else not show_progress,
-        ) as bar,
+        _progress(total, show_progress) as bar,
     ):
         for items in _windows(corpus, encoder, consumers, wanted, watch, report, batch_size):
             for batch in encoder.batches([len(item.waveform) for item in items]):
@@ -84,6 +78,18 @@ def stream(
         for consumer in consumers:
             report.drop(consumer.finish())
     return report
+
+
+def _progress(seconds: float, shown: bool | None) -> "tqdm[Any]":
+    """A bar that grows with the seconds of audio."""
+    return tqdm(
+        total=round(seconds),
+        desc="forward pass",
+        unit=" audio-s",
+        bar_format="{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio "
+        "[{elapsed}<{remaining}, {rate_noinv_fmt}]",
+        disable=None if shown is None else not shown,
+    )
 
 
 def _forward(

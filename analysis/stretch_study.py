@@ -18,7 +18,6 @@ from analysis.metrics.base import FrameMetric
 from analysis.pooling import grid_geometry
 from analysis.stretch_sampling import StretchSamples, draw_stretches
 from analysis.study import Job, Scored, Setting, Study, metric_of
-from analysis.targets import MEL
 from common.architecture import Layer
 from common.config import AnalysisConfig
 from common.records import Corpus, StrataError
@@ -99,14 +98,6 @@ class StretchStudy(Study):
         experiments = {**self.experiments, **other.experiments}
         return replace(self, experiments=experiments, drawn={**self.drawn, **other.drawn})
 
-    def complete(self) -> bool:
-        """Every layer's frames are there."""
-        return all(self.entry.has(layer.name) for layer in self.needed_layers())
-
-    def needed_layers(self) -> list[Layer]:
-        """Layers that any of the experiments covers, and mel where controls are wanted."""
-        return super().needed_layers() + ([MEL] if self.controls else [])
-
     def consumer(self, device: torch.device) -> Consumer:  # noqa: ARG002
         """Frames of the layers that are missing; says how much disk they will take."""
         stretches = next(iter(self.drawn.values())).stretches
@@ -130,29 +121,19 @@ class StretchStudy(Study):
 
     def jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
         """A job per experiment, sample and layer."""
-        for name, sample in self._samples():
-            for layer in self.layers:
-                if layer.name in chosen[name]:
-                    yield partial(self._score, name, sample, layer)
+        return (partial(self._score, *which) for which in self.each(self._samples(), chosen))
 
     def control_jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
         """Mel in a layer's place; every layer with labels permuted, where stretches have labels."""
-        for name, sample in self._samples():
-            if chosen[name]:
-                yield partial(self._score, name, sample, MEL, "mel")
-            for layer in self.layers:
-                if layer.name in chosen[name] and self.drawn[name].intervals:
-                    yield partial(self._score, name, sample, layer, "shuffled_labels")
+        return (partial(self._score, *which) for which in self.controls_of(self._samples(), chosen))
 
     def without_controls(self) -> dict[str, dict[str, str]]:
         """Boundaries have no labels."""
         why = {"shuffled_labels": "frames are compared with boundaries: there are no labels"}
         return {name: why for name, drawn in self.drawn.items() if not drawn.intervals}
 
-    def _samples(self) -> Iterator[tuple[str, int]]:
-        for name, drawn in self.drawn.items():
-            for sample in range(len(drawn.chosen)):
-                yield name, sample
+    def _samples(self) -> dict[str, int]:
+        return {name: len(drawn.chosen) for name, drawn in self.drawn.items()}
 
     def _score(self, name: str, sample: int, layer: Layer, control: str = "") -> list[Scored]:
         frames = self._frames(name, sample, layer)

@@ -11,6 +11,7 @@ import torch
 from analysis.consumers import Consumer
 from analysis.metrics.base import Metric
 from analysis.speech import Speech
+from analysis.targets import MEL
 from common.architecture import Layer
 from common.cache import Cache, Entry
 from common.config import AnalysisConfig, Config
@@ -95,9 +96,9 @@ class Study(ABC):
     def joined(self, other: Self) -> Self:
         """The experiments of both, which have the same entry."""
 
-    @abstractmethod
     def complete(self) -> bool:
-        """Whether the cache holds all that the experiments need."""
+        """Whether the cache holds all that the experiments need: here a file for each layer."""
+        return all(self.entry.has(layer.name) for layer in self.needed_layers())
 
     @abstractmethod
     def consumer(self, device: torch.device) -> Consumer:
@@ -128,9 +129,33 @@ class Study(ABC):
         return [layer for layer in self.layers if layer.part in self.experiments[name].parts]
 
     def needed_layers(self) -> list[Layer]:
-        """Layers that any of the experiments covers."""
+        """Layers that any of the experiments covers, and mel where controls are wanted."""
         parts = {part for analysis in self.experiments.values() for part in analysis.parts}
-        return [layer for layer in self.layers if layer.part in parts]
+        own = [layer for layer in self.layers if layer.part in parts]
+        return own + ([MEL] if self.controls else [])
+
+    def each(
+        self, samples: Mapping[str, int], chosen: Mapping[str, Sequence[str]]
+    ) -> Iterator[tuple[str, int, Layer]]:
+        """(experiment, sample, layer) of every layer that is `chosen`; `samples`: how many."""
+        for name, count in samples.items():
+            for sample in range(count):
+                for layer in self.layers:
+                    if layer.name in chosen[name]:
+                        yield name, sample, layer
+
+    def controls_of(
+        self, samples: Mapping[str, int], chosen: Mapping[str, Sequence[str]]
+    ) -> Iterator[tuple[str, int, Layer, str]]:
+        """(experiment, sample, layer, control): mel in a layer's place, each with shuffled labels.
+
+        Without the controls that an experiment cannot have.
+        """
+        without, every = self.without_controls(), list(self.each(samples, chosen))
+        mel = [(*which, MEL, "mel") for which in dict.fromkeys((name, k) for name, k, _ in every)]
+        for one in (*mel, *((*which, "shuffled_labels") for which in every)):
+            if one[-1] not in without.get(one[0], {}):
+                yield one
 
     def guarded(self, name: str, layer: str, score: Callable[[], list[Score]]) -> list[Score]:
         """The scores; an error says which experiment and layer."""

@@ -94,8 +94,8 @@ def draw_units(
     limits = analysis.sampling
     table, dropped = unit_table(corpus, analysis, known, scored)
     folds = np.stack([draw_sample(table, s, limits, run, seed) for s in range(run.samples)])
-    kept = (folds >= 0).any(0)
-    dropped[f"{table.name}: beyond {limits.instances} instances of a label"] = int((~kept).sum())
+    beyond = int((folds < 0).all(0).sum())
+    dropped[f"{table.name}: beyond {limits.instances} instances of a label"] = beyond
     if run.samples > 1 and (folds >= 0).all():
         log.warning(
             "all %d %s units are in each of the %d samples: these differ by their folds only, and "
@@ -104,8 +104,17 @@ def draw_units(
             table.name,
             run.samples,
         )
-    drawn = UnitSamples(
-        unit=analysis.unit,
+    drawn = drawn_rows(table, analysis.unit, folds, dropped)
+    if scored is not None:
+        return replace(drawn, split="partition")
+    return refold(drawn, corpus, run, split, seed)
+
+
+def drawn_rows(table: UnitTable, unit: str, folds: Index, dropped: dict[str, int]) -> UnitSamples:
+    """The rows that any sample has drawn; folds (samples, n) even within each label."""
+    kept = (folds >= 0).any(0)
+    return UnitSamples(
+        unit=unit,
         name=table.name,
         split="frame",
         labels=table.labels,
@@ -116,9 +125,6 @@ def draw_units(
         folds=folds[:, kept],
         dropped=dropped,
     )
-    if scored is not None:
-        return replace(drawn, split="partition")
-    return refold(drawn, corpus, run, split, seed)
 
 
 def refold(

@@ -18,9 +18,8 @@ from analysis.moments import fold_views
 from analysis.placed import Placed
 from analysis.speech import Part
 from analysis.study import Job, Scored, Setting, Study, metric_of, split_of
-from analysis.targets import MEL
 from analysis.unit_sampling import UnitSamples, check_folds, draw_units
-from analysis.units import PairedRows, Units
+from analysis.units import PairedRows, Units, by_name
 from common.architecture import Layer
 from common.config import AnalysisConfig
 from common.records import Corpus
@@ -110,14 +109,6 @@ class UnitStudy(Study):
         experiments = {**self.experiments, **other.experiments}
         return replace(self, experiments=experiments, drawn={**self.drawn, **other.drawn})
 
-    def complete(self) -> bool:
-        """Every layer's vectors are there."""
-        return all(self.entry.has(layer.name) for layer in self.needed_layers())
-
-    def needed_layers(self) -> list[Layer]:
-        """Layers that any of the experiments covers, and mel where controls are wanted."""
-        return super().needed_layers() + ([MEL] if self.controls else [])
-
     def consumer(self, device: torch.device) -> Consumer:  # noqa: ARG002
         """Vectors of the layers that are missing."""
         first = next(iter(self.drawn.values()))
@@ -126,24 +117,14 @@ class UnitStudy(Study):
 
     def jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
         """A job per experiment, sample and layer."""
-        for name, sample in self._samples():
-            for layer in self.layers:
-                if layer.name in chosen[name]:
-                    yield partial(self._score, name, sample, layer)
+        return (partial(self._score, *which) for which in self.each(self._samples(), chosen))
 
     def control_jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
         """Mel in a layer's place; every layer with labels permuted among a sample's units."""
-        for name, sample in self._samples():
-            if chosen[name]:
-                yield partial(self._score, name, sample, MEL, "mel")
-            for layer in self.layers:
-                if layer.name in chosen[name]:
-                    yield partial(self._score, name, sample, layer, "shuffled_labels")
+        return (partial(self._score, *which) for which in self.controls_of(self._samples(), chosen))
 
-    def _samples(self) -> Iterator[tuple[str, int]]:
-        for name, drawn in self.drawn.items():
-            for sample in range(len(drawn.samples.folds)):
-                yield name, sample
+    def _samples(self) -> dict[str, int]:
+        return {name: len(drawn.samples.folds) for name, drawn in self.drawn.items()}
 
     def _score(self, name: str, sample: int, layer: Layer, control: str = "") -> list[Scored]:
         units = self.units(name, sample, layer.name)
@@ -224,7 +205,8 @@ def tell_intervals(
 
 def paired_rows(units: Units, target: NDArray[np.floating]) -> PairedRows:
     """The units' vectors beside the other view of them."""
-    return PairedRows(units.vectors, target, units.fold, units.speaker, units.seed)
+    speaker = by_name(units.speaker, units.speakers)
+    return PairedRows(units.vectors, target, units.fold, speaker, units.seed)
 
 
 def speakers_of(corpus: Corpus) -> tuple[NDArray[np.int64], tuple[str, ...]]:

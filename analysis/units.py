@@ -1,5 +1,6 @@
 """Pooled vectors of one sample and layer, with what is known of each unit."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from common.config import TargetConfig
 from common.seeding import generator
 
 Index = NDArray[np.int64]
+NOBODY = -1  # the number of a speaker who has no name
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +55,17 @@ class Units:
         return replace(self, label=label)
 
 
+def by_name(speaker: Index, speakers: Sequence[str]) -> Index:
+    """Indices (n,) into `speakers`, but `NOBODY` for the empty name: that may be many people."""
+    return np.where(np.array([bool(name) for name in speakers])[speaker], speaker, NOBODY)
+
+
 @dataclass(frozen=True, eq=False)
 class PairedRows:
     """Two views of one sample's units, row by row: x (n, dx) the layer, y (n, dy) the target.
 
-    fold (n,); speaker (n,): the same number for the same speaker. `seed` is the sample's own.
+    fold (n,); speaker (n,): the same number for the same speaker, `NOBODY` where none is known.
+    `seed` is the sample's own.
     """
 
     x: NDArray[np.floating]

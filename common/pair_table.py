@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
-from common.results import console_for, interval_cell, own_figures, summarise
+from common.results import own_figures, summarise
+from common.score_table import console_for, interval_cell
 
 
 def pair_matrix(frame: pd.DataFrame) -> pd.DataFrame:

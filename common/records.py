@@ -68,6 +68,11 @@ class Corpus:
         """Names of the tiers that at least one utterance has."""
         return tuple(sorted({name for u in self.utterances for name in u.tiers}))
 
+    @property
+    def speakers(self) -> set[str]:
+        """Names of the speakers; one whose name is empty is not known, and may be many people."""
+        return {u.speaker for u in self.utterances} - {""}
+
     def only_speakers(self, speakers: Collection[str]) -> "Corpus":
         """The utterances of some speakers alone."""
         kept = [u for u in self.utterances if u.speaker in speakers]
@@ -106,6 +111,6 @@ class Corpus:
             "fingerprint": self.fingerprint,
             "utterances": len(self.utterances),
             "hours": round(self.hours, 4),
-            "speakers": len({u.speaker for u in self.utterances}),
+            "speakers": len(self.speakers),
             "dropped": dict(self.dropped),
         }

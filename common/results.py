@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.table import Table
+
+from common.timing import Stopwatch, peak_memory_bytes
 
 RESULTS = "results.csv"
 METADATA = "metadata.json"
@@ -158,103 +158,21 @@ def pairwise(frame: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(several[several].index.get_level_values("experiment")))
 
 
-def print_table(frame: pd.DataFrame, title: str, left_out: Mapping[str, str] | None = None) -> None:
-    """Layers down, experiments across, own figures only; then a row for each control.
+def besides_reference(frame: pd.DataFrame) -> pd.DataFrame:
+    """Lines of rows or of a summary without a layer that its experiment compares with itself.
 
-    The best layer of each experiment is marked. `left_out` names experiments and why there are
-    no figures of theirs. Without any figure there is no table, and that is said.
+    Such a score is 1 by construction, whatever the layer holds: T0 of cca_intra is no best layer.
     """
-    if frame["primary"].any():
-        _print_figures(frame, title)
-    else:
-        _print_line(Console(), f"{title}: there are no scores")
-    for name, why in (left_out or {}).items():
-        _print_line(Console(), f"left out {name}: {why}")
-
-
-def _print_figures(frame: pd.DataFrame, title: str) -> None:
-    summary = summarise(frame[frame["primary"]])
-    layers = summary[summary["control"] == ""]
-    experiments = list(dict.fromkeys(summary["experiment"]))
-    starred = {(row.experiment, row.layer) for row in best_of(layers).itertuples()}
-    cells = {
-        (row.experiment, row.layer): _cell(
-            row.mean, row.std, (row.experiment, row.layer) in starred
-        )
-        for row in layers.itertuples()
-    }
-    table = Table(title=title)
-    table.add_column("layer")
-    for name in experiments:
-        table.add_column(name, justify="right", no_wrap=True)
-    ordered = layers.sort_values(["part", "layer_index"])["layer"]
-    for layer in dict.fromkeys(ordered):
-        table.add_row(layer, *(cells.get((name, layer), "") for name in experiments))
-    controls = _control_rows(summary, experiments)
-    if controls:
-        table.add_section()
-    for control in controls:
-        table.add_row(*control)
-    console = console_for(24 + 24 * len(experiments))
-    console.print(table)
-    console.print("mean ± standard deviation over samples and trials; * best layer", soft_wrap=True)
-    bounds = [
-        f"{row.experiment} {row.layer} {interval_cell(row)}"
-        for row in best_of(layers).itertuples()
-        if not np.isnan(row.low)
-    ]
-    if bounds:
-        why = "95 % interval of the best layer over test speakers, the fit held fixed"
-        _print_line(console, f"{why}: {', '.join(bounds)}")
-    for name, why in incomparable(frame).items():
-        _print_line(console, f"{name}: {why}")
-
-
-def _print_line(console: Console, text: str) -> None:
-    """As it is, however long."""
-    console.print(text, soft_wrap=True, markup=False, highlight=False)
-
-
-def console_for(width: int) -> Console:
-    """The terminal; a pipe has no width: do not let lines be cut there."""
-    console = Console()
-    return console if console.is_terminal else Console(width=width)
-
-
-def interval_cell(row: Any) -> str:
-    """[low, high] of a line of a summary."""
-    return f"[{row.low:.3f}, {row.high:.3f}]"
+    return frame[frame["layer"] != frame["target"]]
 
 
 def best_of(summary: pd.DataFrame) -> pd.DataFrame:
-    """For every experiment the row of its best layer."""
-    return summary.loc[summary.groupby("experiment", sort=False)["mean"].idxmax()]
+    """For every experiment the row of its best layer, apart from one that is its own target.
 
-
-def _control_rows(summary: pd.DataFrame, experiments: Sequence[str]) -> list[tuple[str, ...]]:
-    """A row for each control: its best layer in every experiment, which is named."""
-    rows = []
-    for control in CONTROLS:
-        best = {
-            row.experiment: row
-            for row in best_of(summary[summary["control"] == control]).itertuples()
-        }
-        cells = (_control_cell(best.get(name)) for name in experiments)
-        if best:
-            rows.append((control.replace("_", " "), *cells))
-    return rows
-
-
-def _control_cell(best: Any) -> str:
-    if best is None:
-        return ""
-    layer = "" if best.layer == best.control else f"{best.layer}: "
-    return f"{layer}{_cell(best.mean, best.std, False)}"
-
-
-def _cell(mean: float, std: float, best: bool) -> str:
-    deviation = "" if np.isnan(std) else f" ± {std:.3f}"
-    return f"{mean:.3f}{deviation}{'*' if best else ' '}"
+    None where nothing else was scored.
+    """
+    others = besides_reference(summary)
+    return others.loc[others.groupby("experiment", sort=False)["mean"].idxmax()]
 
 
 def config_key(raw: Mapping[str, Any], own: Sequence[str] = ()) -> str:
@@ -262,6 +180,16 @@ def config_key(raw: Mapping[str, Any], own: Sequence[str] = ()) -> str:
     kept = {key: value for key, value in raw.items() if key not in NOT_IN_KEY or key in own}
     text = json.dumps(kept, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def describe_process(watch: Stopwatch) -> dict[str, object]:
+    """What a run took, and what ran it, for the metadata."""
+    return {
+        "seconds": {stage: round(seconds, 3) for stage, seconds in watch.seconds.items()},
+        "peak_memory_bytes": peak_memory_bytes(),
+        "versions": versions(),
+        "git_commit": git_commit(),
+    }
 
 
 def git_commit() -> str:

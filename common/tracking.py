@@ -111,7 +111,8 @@ def _log_curves(run: Any, frame: pd.DataFrame) -> None:
 def best_layers(frame: pd.DataFrame) -> dict[str, object]:
     """For every experiment its best layer and that layer's mean score.
 
-    `best_block` is the best of the transformer's layers as a number, which a bar can show.
+    `best_block` is the best of the transformer's layers as a number, which a bar can show. A layer
+    against itself is not the best (`common.results.best_of`).
     """
     summary = summarise(own_figures(frame))
     best: dict[str, object] = {}

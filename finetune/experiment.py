@@ -16,7 +16,7 @@ from common.checkpoint import revision_of
 from common.config import Config
 from common.encoder import Encoder, pick_device
 from common.records import StrataError
-from common.timing import Stopwatch, peak_memory_bytes
+from common.timing import Stopwatch
 from finetune.batches import Clips, Heldout
 from finetune.curves import plot_curves, print_curves
 from finetune.data import Part, frames_needed, read_parts, tell_unknown
@@ -108,10 +108,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
         **speech.describe(),
         "best_update": best_update,
         "test": tested.describe(),
-        "seconds": {stage: round(seconds, 1) for stage, seconds in watch.seconds.items()},
-        "peak_memory_bytes": peak_memory_bytes(),
-        "versions": results.versions(),
-        "git_commit": results.git_commit(),
+        **results.describe_process(watch),
         "config": raw,
     }
     paths = results.write_results(folder, rows, metadata)

@@ -62,7 +62,15 @@ def suggest(
     if not used:
         return _no_suggestion(model, dataset, [c for own in measured.values() for c in own])
     blocks = min(fallen_top(c) for c in used)
-    names = listed([c.experiment for c in used])
+    missing = [topic for topic, own in measured.items() if not any(map(_usable, own))]
+    said = _suggested(model, dataset, blocks, used)
+    numbers = " ".join(_top_numbers(c) for c in used)
+    advice = Advice(TOPIC, model, said, numbers, sentences(_caveats(blocks, used, missing)))
+    return Suggestion(model, dataset, revision, blocks, advice)
+
+
+def _caveats(blocks: int, used: Sequence[Curve], missing: Sequence[str]) -> list[str]:
+    """What a suggestion does not say; `missing`: topics without a usable measure."""
     caveats = [
         "A rule of thumb: it counts drops that are beyond the noise, however small, so more data "
         "may raise it; try the neighbours too"
@@ -70,15 +78,12 @@ def suggest(
     without = [c.experiment for c in used if not c.controls]
     if without:
         caveats.append(f"No controls beside {listed(without)}: run with controls=true")
-    missing = [topic for topic, own in measured.items() if not any(map(_usable, own))]
     if missing:
+        names = listed([c.experiment for c in used])
         caveats.append(f"It rests on {names} alone: no usable measure of {listed(missing)}")
     if blocks >= len(used[0].layers) - 1:
         caveats.append("These are all its blocks: nothing but the convolutions would be kept")
-    said = _suggested(model, dataset, blocks, used, names)
-    numbers = " ".join(_top_numbers(c) for c in used)
-    advice = Advice(TOPIC, model, said, numbers, sentences(caveats))
-    return Suggestion(model, dataset, revision, blocks, advice)
+    return caveats
 
 
 def _usable(curve: Curve) -> bool:
@@ -86,7 +91,7 @@ def _usable(curve: Curve) -> bool:
     return len(curve.layers) > 1 and len(curve.scores) >= FEW_DRAWS and not curve.unbeaten
 
 
-def _suggested(model: str, dataset: str, blocks: int, used: Sequence[Curve], names: str) -> str:
+def _suggested(model: str, dataset: str, blocks: int, used: Sequence[Curve]) -> str:
     if not blocks:
         top = used[0].layers[-1]
         kept = [c.experiment for c in used if not fallen_top(c)]
@@ -98,7 +103,7 @@ def _suggested(model: str, dataset: str, blocks: int, used: Sequence[Curve], nam
     which, have = ("block", "it has") if blocks == 1 else (f"{blocks} blocks", "they have")
     return (
         f"Re-initialise the top {which} of {model} ({fallen}): on {dataset} {have} fallen "
-        f"below the best layer by {names}."
+        f"below the best layer by {listed([c.experiment for c in used])}."
     )
 
 

@@ -37,11 +37,13 @@ def turns(model: str, dataset: str, curves: Sequence[Curve]) -> list[Advice]:
 def _away_and_back(model: str, dataset: str, curve: Curve) -> Advice | None:
     """Pasad et al. 2021, section 4.1: layers leave the input, then come closer to it again.
 
-    Claimed where a layer below the lowest and a layer above it are both told apart from it.
+    Claimed where a layer below the lowest and a layer above it are both told apart from it. The
+    input itself is no evidence: against itself it is 1 by construction.
     """
     low = int(np.argmin(curve.means))
     against = hold_against(curve.scores, low)
-    told = np.flatnonzero(against.told_apart)
+    others = np.array([layer != curve.target for layer in curve.layers])
+    told = np.flatnonzero(against.told_apart & others)
     below, above = told[told < low], told[told > low]
     if not len(below) or not len(above):
         return None

@@ -14,10 +14,11 @@ from typing import ClassVar
 import numpy as np
 import scipy.linalg
 
-from analysis.bootstrap import ScoreOf, bootstrap
+from analysis.bootstrap import ScoreOf, bootstrap, too_few
 from analysis.metrics.base import MomentMetric, PairedRows, Score
 from analysis.moments import Array, Folds, Moments, Spectrum
 from analysis.speaker_sums import speaker_sums
+from analysis.units import NOBODY
 from common.records import StrataError
 
 log = logging.getLogger(__name__)
@@ -118,7 +119,8 @@ class RidgedCCA(MomentMetric):
         at_edge = sum(count for ridge, count in chosen.items() if ridge in edges)
         if len(self.ridges) > 1 and at_edge:
             log.info(
-                "%s: %d of %d fits chose a ridge at the edge of the grid (%s)",
+                "%s: %d of %d fits chose a ridge at the edge of the grid (%s): more speech, or "
+                "further pairs in the metric's ridges, may change their scores",
                 experiment,
                 at_edge,
                 len(scores),
@@ -188,7 +190,14 @@ class HeldOutCCA(RidgedCCA):
 
 
 def interval(fits: Sequence[Fit], rows: PairedRows) -> tuple[float, float] | None:
-    """95 % interval of the mean of the trials' scores over speakers, the fits held fixed."""
+    """95 % interval of the mean of the trials' scores over speakers, the fits held fixed.
+
+    None with too few speakers who are known. Units without a speaker are drawn together, as one
+    more than these.
+    """
+    tested = rows.speaker[np.isin(rows.fold, [2 * t + 1 for t in range(len(fits))])]
+    if too_few(len(np.unique(tested[tested != NOBODY]))):
+        return None
     score_of, speakers = resampled_score(fits, rows)
     return bootstrap(score_of, speakers, rows.seed)
 

@@ -114,7 +114,8 @@ class LinearProbe(UnitMetric):
         at_edge = sum(chosen[edge] for edge in edges)
         if at_edge:
             log.info(
-                "%s: %d of %d choices of a shrinkage are at the edge of the grid (%s)",
+                "%s: %d of %d choices of a shrinkage are at the edge of the grid (%s); "
+                "the metric's shrinkages widen it",
                 experiment,
                 at_edge,
                 len(own),

@@ -15,7 +15,7 @@ from analysis.report.gather import Gathered, gather
 from analysis.report.page import LIMIT, render, require_library
 from analysis.report.tables import best_layers, curves_of, errors_of, split_frame
 from common.config import Config
-from common.results import console_for, interval_cell
+from common.score_table import console_for, interval_cell
 
 log = logging.getLogger(__name__)
 

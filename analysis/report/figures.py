@@ -22,6 +22,7 @@ from analysis.plots import (
     MARKERS,
     least_scale,
     mark_parts,
+    save,
     widen,
 )
 from analysis.report.content import styles
@@ -34,8 +35,10 @@ from analysis.report.tables import (
     series_of,
     split_frame,
 )
+from common.results import besides_reference
 
 LONGEST = 46  # characters of a name that a column has room for
+DPI = 300
 COLUMN = 3.35  # inches: the width of a column in a two-column paper
 LOOK: dict[Any, Any] = {
     "font.size": 8,
@@ -48,7 +51,6 @@ LOOK: dict[Any, Any] = {
     "lines.markersize": 3.5,
     "axes.linewidth": 0.6,
     "text.parse_math": False,  # a $ in a name is a $
-    "svg.hashsalt": "strata",  # the same numbers give the same file
 }
 Style = Mapping[str, Any]
 
@@ -65,7 +67,7 @@ def plot_report(frame: pd.DataFrame, folder: Path) -> list[Path]:
         figures += [] if curves.empty else heat_figures(curves)
         figures += [(f"layers_{m.model}_{m.other}", matrix_figure(m)) for m in matrices_of(pairs)]
         figures += error_figures(errors, styled)
-        return [path for name, made in named(figures) for path in save(made, folder / name)]
+        return [path for name, made in named(figures) for path in save(made, folder / name, DPI)]
 
 
 def named(figures: Sequence[tuple[str, Figure]]) -> list[tuple[str, Figure]]:
@@ -81,14 +83,6 @@ def named(figures: Sequence[tuple[str, Figure]]) -> list[tuple[str, Figure]]:
         taken.add(safe.lower())
         result.append((safe, figure))
     return result
-
-
-def save(figure: Figure, stem: Path) -> list[Path]:
-    """PNG at 300 dots per inch, and SVG."""
-    paths = [stem.with_name(f"{stem.name}.{ending}") for ending in ("png", "svg")]
-    figure.savefig(paths[0], dpi=300)
-    figure.savefig(paths[1], metadata={"Date": None})
-    return paths
 
 
 def curve_figures(curves: pd.DataFrame, styled: Mapping[str, Style]) -> list[tuple[str, Figure]]:
@@ -188,8 +182,12 @@ def add_legend(figure: Figure, axes: Axes) -> None:
 
 
 def heat_figures(curves: pd.DataFrame) -> list[tuple[str, Figure]]:
-    """Layers against experiments, for each series that has several experiments."""
+    """Layers against experiments, for each series that has several experiments.
+
+    A layer against itself has no colour: it would be every other layer's measure.
+    """
     own = curves[(curves["control"] == "") & curves["primary"] & (curves["part"] != "")]
+    own = besides_reference(own)
     made = []
     for (series, dataset, partition), rows in own.groupby(["series", "dataset", "partition"]):
         table = rows.sort_values(["part", "layer_index"]).pivot_table(

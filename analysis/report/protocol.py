@@ -13,8 +13,11 @@ from typing import Any
 from analysis.report.run_folders import Run
 from common.analysis_config import LIMITS
 from common.records import StrataError
+from common.results import pairwise
 
 Protocol = Mapping[str, str]
+
+MATRIX = "every pair of layers"  # how figures of `target.pairs=all` are called
 
 # Of `finetune`: what is varied in a sweep, names the data (compared by what was read), or costs
 # time and memory only.
@@ -38,11 +41,16 @@ class Figures:
 def figures_of(run: Run, rows: Any, model: str) -> list[Figures]:
     """The protocols of one experiment's rows on one partition: a training has two.
 
-    One is of the test, which all models share, one of the recipe, which is each model's own.
+    Layers against several layers of another model (`target.pairs=all`, other frames than `same`
+    takes) make a matrix, which has a group of its own beside the curve of the same name.
+    Of a training one is of the test, which all models share, one of the recipe, each model's own.
     """
     first = rows.iloc[0]
     group = tuple(str(first[key]) for key in ("experiment", "dataset", "partition"))
     if first["experiment"] != "ctc":
+        name, *where = group
+        if pairwise(rows):  # a heat map stands beside a curve, and is not compared with it
+            group = (f"{name} ({MATRIX})", *where)
         return [Figures(run, group, analysis_protocol(run, rows))]
     own = (*group, model, train_subset(run), train_dataset(run))
     return [Figures(run, group, test_protocol(run)), Figures(run, own, recipe_protocol(run))]

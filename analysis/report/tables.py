@@ -9,7 +9,7 @@ from scipy.stats import t
 
 from common.analysis_config import LAYER_NAME
 from common.pair_table import pair_matrix
-from common.results import summarise
+from common.results import besides_reference, summarise
 
 PLACE = ["dataset", "partition", "experiment", "metric"]  # what a panel shows
 TRAINING = [*PLACE, "primary", "model", "train_dataset", "subset"]  # a curve over N
@@ -35,7 +35,7 @@ def split_frame(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.Dat
     scores = frame[frame["experiment"] != CTC]
     scores = scores.assign(other=[_other(target) for target in scores["target"]])
     own = scores[scores["control"] == ""]
-    keys = [*PLACE, "model", "other"]
+    keys = [*PLACE, "model", "other", "run"]  # another run may have scored the same pair's curve
     targets = own.groupby([*keys, "layer"], sort=False)["target"].nunique()
     several = {key[:-1] for key, count in targets.items() if count > 1}
     in_matrix = pd.Series(
@@ -108,9 +108,13 @@ def errors_of(errors: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_layers(curves: pd.DataFrame) -> pd.DataFrame:
-    """The best layer of every curve that is an experiment's own figure."""
+    """The best layer of every curve that is an experiment's own figure.
+
+    A layer that is its own target is not the best (`common.results.besides_reference`).
+    """
     if curves.empty:
         return curves
+    curves = besides_reference(curves)
     own = curves[(curves["control"] == "") & curves["primary"] & curves["mean"].notna()]
     return own.loc[own.groupby([*PLACE, "series"], sort=False)["mean"].idxmax()]
 

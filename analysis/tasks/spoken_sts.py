@@ -44,6 +44,7 @@ class SentenceSimilarity(UnitMetric):
 
     def check(self, units: Units) -> None:
         """Enough pairs of recorded sentences, with scores that differ."""
+        self.refuse_partitions(units)
         pairs = read_pairs(str(units.target.path))
         recorded = pairs.recorded(recordings(units))
         scores = set(np.array(pairs.score)[recorded].tolist())

@@ -1,6 +1,7 @@
 """Acoustic word discrimination: are two segments the same word?"""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -40,11 +41,13 @@ class PooledDiscrimination(UnitMetric):
 
     def check(self, units: Units) -> None:
         """Some word is said twice, and there is another."""
-        check_pairs(units.label, units.speaker)
+        self.refuse_partitions(units)
+        check_pairs(units.label, speaker_codes(units.speaker, units.speakers))
 
     def score(self, units: Units) -> list[Score]:
         """All pairs first, pairs of different speakers after them."""
-        found = pair_precision(Cosine(units.vectors), units.label, units.speaker)
+        speaker = speaker_codes(units.speaker, units.speakers)
+        found = pair_precision(Cosine(units.vectors), units.label, speaker)
         return figures(found, self.name)
 
     def summary(self, scores: list[Score], experiment: str) -> dict[str, object]:  # noqa: ARG002
@@ -92,13 +95,24 @@ class WarpedDiscrimination(FrameMetric):
 
 def words_and_speakers(frames: "Frames") -> tuple[Index, Index]:
     """Numbers of each segment's word (n,) and speaker (n,)."""
-    words = codes([interval.label for interval in frames.intervals])
-    return words, codes([utterance.speaker for utterance in frames.utterances])
+    names, speaker = codes([utterance.speaker for utterance in frames.utterances])
+    _, words = codes([interval.label for interval in frames.intervals])
+    return words, speaker_codes(speaker, names)
 
 
-def codes(names: list[str]) -> Index:
-    """Numbers (n,) that are equal where names are."""
-    return np.unique(names, return_inverse=True)[1].astype(np.int64)
+def codes(labels: Sequence[str]) -> tuple[tuple[str, ...], Index]:
+    """The different labels, and the number (n,) of each one among them."""
+    names, numbers = np.unique(labels, return_inverse=True)
+    return tuple(map(str, names)), numbers.astype(np.int64)
+
+
+def speaker_codes(speaker: Index, names: Sequence[str]) -> Index:
+    """Numbers (n,) of the speakers; all alike where one of them has no name.
+
+    Then nobody knows which pairs are of different speakers, and there is no figure for these.
+    """
+    known = all(names[code] for code in np.unique(speaker))
+    return speaker if known else np.zeros_like(speaker)
 
 
 def figures(found: PairPrecision, name: str) -> list[Score]:
@@ -130,8 +144,8 @@ def check_pairs(label: Index, speaker: Index) -> None:
         )
     if not said_by_several(label, speaker):
         log.warning(
-            "no word of %d segments is said by two speakers (%d speakers in all): no figure for "
-            "pairs of different speakers",
+            "no word of %d segments is known to be said by two speakers (%d speakers in all, or "
+            "some without a name): no figure for pairs of different speakers",
             len(label),
             len(np.unique(speaker)),
         )

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.labelling import check_speakers
 from analysis.metrics.base import FrameMetric, Score
-from analysis.sampling import group_keys, grouped_folds
+from analysis.sampling import grouped_folds
 from analysis.tasks import peaks
 from analysis.tasks.boundaries import Counts, Positions, count
 from common.records import SAMPLE_RATE, Interval, StrataError
@@ -168,7 +169,8 @@ def figures(counts: Counts, setting: str, tuning_f1: float) -> list[Score]:
 
 def tuning_half(frames: "Frames") -> NDArray[np.bool_]:
     """Which utterances (u,) settings are chosen on: those of a drawn half of the speakers."""
-    speakers = group_keys(frames.utterances, "speaker")
+    check_speakers(frames.utterances)
+    speakers = [utterance.speaker for utterance in frames.utterances]
     if len(set(speakers)) < 2:
         raise StrataError(
             f"{len(speakers)} utterances of {len(set(speakers))} speaker: settings are chosen on "

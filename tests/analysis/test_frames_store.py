@@ -90,6 +90,16 @@ def test_whole_utterances_come_back_with_their_own_frames(
         assert frames.shape == (sum(len(frames.of(k)) for k in range(2)), layer.dim)
 
 
+@pytest.mark.parametrize(("end", "clipped"), [(8640, 0), (8641, 1), (9000, 1)])
+def test_a_stretch_that_ends_after_the_last_frame_is_counted(
+    end: int, clipped: int, tmp_path: Path, encoder: Encoder, corpus: Corpus
+) -> None:
+    stretches = Stretches(np.array([0]), np.array([8000]), np.array([end]))  # u0 has 27 frames
+    _, dropped = collected(tmp_path, encoder, corpus, stretches, "float32")
+    assert dropped["stretches clipped to the utterance's frames"] == clipped
+    assert dropped["stretches without a frame"] == 0
+
+
 def test_stretches_have_the_frames_that_pooling_would_take(
     tmp_path: Path, encoder: Encoder, corpus: Corpus
 ) -> None:

@@ -16,13 +16,13 @@ from common.results import (
     config_key,
     git_commit,
     own_figures,
-    print_table,
     read_results,
     summarise,
     to_frame,
     versions,
     write_results,
 )
+from common.score_table import print_table
 
 
 def layered(experiments: list[str], layers: list[str], trials: int = 2) -> pd.DataFrame:

@@ -72,7 +72,7 @@ def test_one_speaker_is_said_and_has_no_figure(caplog: pytest.LogCaptureFixture)
     units = units_of(RNG.normal(size=(4, 3)), [0, 0, 1, 1], ["a", "b"], [0, 0, 1, 1])
     with caplog.at_level(logging.WARNING):
         POOLED.check(units)
-    assert "no word of 4 segments is said by two speakers (2 speakers in all)" in caplog.text
+    assert "no word of 4 segments is known to be said by two speakers (2 speakers" in caplog.text
     assert [s.metric for s in POOLED.score(units)] == [""]
 
 

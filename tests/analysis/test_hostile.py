@@ -1,0 +1,237 @@
+"""Every experiment given speech that it cannot use: an error that says so, before any audio."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from running import composed
+from units import planted
+
+from analysis.layer_choice import choose_layers
+from analysis.metrics.base import UnitMetric
+from analysis.speech import Speech
+from analysis.studies import build_studies
+from analysis.study import Setting
+from analysis.tasks.spoken_sts import SentenceSimilarity
+from analysis.tasks.word_discrimination import PooledDiscrimination
+from common.architecture import describe
+from common.cache import Cache
+from common.config import resolve
+from common.records import Corpus, Interval, StrataError, Utterance, Waveform
+
+FROM_PHONES = ("cca_phone", "mi_phone", "mi_phone_frame", "probe_phone")
+FROM_TABLES = ("cca_agwe", "cca_glove", "cca_semantic", "cca_syntactic")
+WORDS_ALONE = ("cca_word", "mi_word", "probe_word", "word_discrimination")
+FROM_WORDS = (*WORDS_ALONE, *FROM_TABLES, "word_discrimination_dtw", "word_similarity")
+OTHERS = ("word_segmentation", "phone_segmentation", "probe_speaker", "cca_mel", "cca_intra")
+SECOND = 16_000
+TABLE = "\n".join(f"{word} {k} {k % 3} 1.5" for k, word in enumerate(("apples", "pears", "grapes")))
+PAIRS = "word1,word2,similarity\napples,pears,7\napples,grapes,5\npears,grapes,6\n"
+SENTENCES = "text_a,text_b,score\none apple,two pears,3\none apple,red grapes,1\nx,y,2\n"
+
+
+ONCE = ("cca_semantic", "cca_syntactic", "word_similarity", "word_discrimination")  # draw all words
+
+
+def silent() -> Waveform:
+    raise AssertionError("audio was read")
+
+
+def corpus_of(
+    texts: Sequence[str], speakers: int = 12, tiers: Sequence[str] = ("phone", "word")
+) -> Corpus:
+    """Utterances of words that last a second, each with two phones, by speakers in turn."""
+    made = []
+    for k, text in enumerate(texts):
+        words = text.split()
+        n = SECOND * (len(words) + 1)
+        spans = [(SECOND * i + 800, SECOND * (i + 1)) for i in range(len(words))]
+        word = tuple(Interval(a, b, w) for (a, b), w in zip(spans, words, strict=True))
+        phone = tuple(
+            Interval(a + j * 7600, a + (j + 1) * 7600, w[j])
+            for (a, _), w in zip(spans, words, strict=True)
+            for j in range(2)
+        )
+        own = {name: tier for name, tier in (("phone", phone), ("word", word)) if name in tiers}
+        made.append(Utterance(f"u{k:03}", f"s{k % speakers}", text, n, own, silent))
+    return Corpus("toy", "all", "none", tuple(made), {}, "fingerprint")
+
+
+def prepare(experiment: str, corpus: Corpus, folder: Path, *more: str) -> list[dict[str, Any]]:
+    """All that happens before the pass; what each study says of its draw."""
+    path = files(experiment, folder)
+    config = resolve(composed((
+        f"experiment={experiment}", "model=wav2vec2_tiny", "dataset=synthetic",
+        "sampling.samples=1", "sampling.folds=3", "sampling.trials=1", *path, *more,
+    )))  # fmt: skip
+    layers = describe(config.model).layers
+    choose_layers(config, layers)
+    speech = Speech({"all": corpus}, {"all": np.arange(len(corpus.utterances))}, corpus)
+    studies, left_out = build_studies(Setting(config, speech, layers, Cache(folder / "c"), {}))
+    assert left_out == {}
+    return [study.describe() for study in studies]
+
+
+def files(experiment: str, folder: Path, table: str = TABLE, pairs: str = PAIRS) -> list[str]:
+    texts = {"word_similarity": ("pairs.csv", pairs), "spoken_sts": ("pairs.csv", SENTENCES)}
+    name, text = texts.get(experiment, ("table.txt", table))
+    path = folder / name
+    if not path.exists():
+        path.write_text(text)
+    fewer = ["experiments.word_similarity.metric.min_pairs=3"]
+    given = [f"target.path={path}"] if experiment in (*FROM_TABLES, *texts) else []
+    return given + (fewer if experiment == "word_similarity" else [])
+
+
+def usable() -> Corpus:
+    return corpus_of(["apples pears grapes apples pears grapes"] * 72)
+
+
+@pytest.mark.parametrize("experiment", [*FROM_PHONES, *FROM_WORDS, *OTHERS])
+def test_the_corpus_is_one_that_they_can_use(experiment: str, tmp_path: Path) -> None:
+    assert prepare(experiment, usable(), tmp_path)
+
+
+@pytest.mark.parametrize("experiment", [*FROM_WORDS, "word_segmentation"])
+def test_no_word_tier(experiment: str, tmp_path: Path) -> None:
+    corpus = corpus_of(["apples pears"] * 24, tiers=("phone",))
+    with pytest.raises(StrataError, match=r"dataset toy \(all\) has no word tier: it has phone"):
+        prepare(experiment, corpus, tmp_path)
+
+
+@pytest.mark.parametrize("experiment", [*FROM_PHONES, "phone_segmentation"])
+def test_no_phone_tier(experiment: str, tmp_path: Path) -> None:
+    corpus = corpus_of(["apples pears"] * 24, tiers=("word",))
+    with pytest.raises(StrataError, match=r"dataset toy \(all\) has no phone tier: it has word"):
+        prepare(experiment, corpus, tmp_path)
+
+
+@pytest.mark.parametrize("experiment", [*FROM_PHONES, *FROM_WORDS])
+def test_one_label_alone(experiment: str, tmp_path: Path) -> None:
+    corpus = corpus_of(["apples apples"] * 24)
+    phones = tuple(Interval(i * SECOND, (i + 1) * SECOND, "ah") for i in range(3))
+    corpus = replace(corpus, utterances=tuple(
+        replace(u, tiers={**u.tiers, "phone": phones}) for u in corpus.utterances
+    ))  # fmt: skip
+    with pytest.raises(StrataError, match=r"1 .*label\(s\) occur .* comparison needs two|none of"):
+        prepare(experiment, corpus, tmp_path)
+
+
+def test_one_speaker_and_one_sentence_alone(tmp_path: Path) -> None:
+    with pytest.raises(StrataError, match=r"1 utterance by speaker label\(s\).*needs two"):
+        prepare("probe_speaker", corpus_of(["apples pears"] * 24, speakers=1), tmp_path)
+    with pytest.raises(StrataError, match=r"1 utterance.* label\(s\).*needs two"):
+        prepare("spoken_sts", corpus_of(["one apple"] * 9), tmp_path)
+    for experiment in ("word_segmentation", "phone_segmentation"):
+        with pytest.raises(StrataError, match="24 utterances of 1 speaker"):
+            prepare(experiment, corpus_of(["apples pears"] * 24, speakers=1), tmp_path)
+
+
+@pytest.mark.parametrize("experiment", [*FROM_PHONES, *FROM_WORDS])
+def test_a_label_with_one_instance_is_counted_or_drawn(experiment: str, tmp_path: Path) -> None:
+    rare = Utterance("u999", "s0", "", 2 * SECOND, {
+        "word": (Interval(0, SECOND, "oranges"),), "phone": (Interval(0, 640, "zh"),),
+    }, silent)  # fmt: skip
+    corpus = usable()
+    corpus = replace(corpus, utterances=(*corpus.utterances, rare))
+    files(experiment, tmp_path, f"{TABLE}\noranges 1 2 3", f"{PAIRS}oranges,apples,6\n")
+    (told,) = (
+        one for one in prepare(experiment, corpus, tmp_path) if experiment in one["experiments"]
+    )
+    dropped = told.get("dropped") or told["drawn"][experiment]["dropped"]
+    counted = sum(n for why, n in dropped.items() if "occurs less than" in why)
+    label, units = ("zh", 2) if experiment == "mi_phone_frame" else ("zh", 1)
+    if experiment in FROM_WORDS:
+        label, units = "oranges", 1
+    drawn = told.get("units_per_label", {}).get(label, 0)
+    assert counted + drawn == units
+    assert (drawn > 0) == (experiment in ONCE)
+
+
+@pytest.mark.parametrize("experiment", [*FROM_PHONES, *FROM_WORDS])
+def test_labels_of_one_instance_each(experiment: str, tmp_path: Path) -> None:
+    names = [f"{chr(97 + k % 26)}{chr(97 + k // 26)}word" for k in range(60)]
+    corpus = corpus_of(names)
+    unlike = tuple(
+        replace(u, tiers={**u.tiers, "phone": (Interval(0, 320, f"p{k}"),)})
+        for k, u in enumerate(corpus.utterances)
+    )
+    corpus = replace(corpus, utterances=unlike)
+    table = "\n".join(f"{name} {k} {k * k}" for k, name in enumerate(names))
+    pairs = [f"{a},{b},{k}" for k, (a, b) in enumerate(pairwise(names))]
+    files(experiment, tmp_path, table, "\n".join(["word1,word2,similarity", *pairs]))
+    if experiment in ONCE[:3]:  # their words need not come twice
+        (told,) = prepare(experiment, corpus, tmp_path)
+        assert told["labels"] == 60
+        return
+    with pytest.raises(StrataError, match=r"0 .*label\(s\) occur|none oftener than 1"):
+        prepare(experiment, corpus, tmp_path)
+
+
+@pytest.mark.parametrize("experiment", [*FROM_TABLES, "word_similarity"])
+def test_a_table_that_shares_no_word(experiment: str, tmp_path: Path) -> None:
+    files(experiment, tmp_path, "chat 1 2\nchien 3 4\n", "word1,word2,similarity\nchat,chien,3\n")
+    with pytest.raises(StrataError, match=r"shares no word with the 3|none of the 3 word"):
+        prepare(experiment, usable(), tmp_path)
+
+
+def test_a_table_that_shares_no_sentence(tmp_path: Path) -> None:
+    with pytest.raises(StrataError, match=r"none of the 72 utterance.* labels.*known"):
+        prepare("spoken_sts", usable(), tmp_path)
+
+
+@pytest.mark.parametrize("experiment", ["mi_phone", "mi_word", "mi_phone_frame"])
+def test_fewer_units_than_two_clusters_need(experiment: str, tmp_path: Path) -> None:
+    corpus = corpus_of(["apples pears"] * 6)
+    two = (Interval(0, 320, "a"), Interval(320, 640, "b"))
+    corpus = replace(corpus, utterances=tuple(
+        replace(u, tiers={**u.tiers, "phone": two}) for u in corpus.utterances
+    ))  # fmt: skip
+    with pytest.raises(StrataError, match=r"\d+ units to fit on are too few for \d+ clusters"):
+        prepare(experiment, corpus, tmp_path)
+
+
+@pytest.mark.parametrize("unit", ["phone", "word"])
+def test_two_models_on_units_that_are_not_there_or_all_alike(unit: str, tmp_path: Path) -> None:
+    more = ["model@other=hubert_tiny", f"experiments.cca_inter.unit={unit}"]
+    other = {"phone": "word", "word": "phone"}[unit]
+    with pytest.raises(StrataError, match=f"no {unit} tier: it has {other}"):
+        prepare("cca_inter", corpus_of(["apples pears"] * 24, tiers=(other,)), tmp_path, *more)
+    with pytest.raises(StrataError, match=rf"1 {unit} label\(s\).*comparison needs two"):
+        prepare("cca_inter", corpus_of(["aa aa"] * 24), tmp_path, *more)
+
+
+@pytest.mark.parametrize("experiment", ["cca_mel", "cca_intra", "cca_inter"])
+def test_frames_need_no_tier(experiment: str, tmp_path: Path) -> None:
+    more = ["model@other=hubert_tiny"] if experiment == "cca_inter" else []
+    assert prepare(experiment, corpus_of(["apples pears"] * 24, tiers=()), tmp_path, *more)
+
+
+@pytest.mark.parametrize("experiment", ["word_segmentation", "probe_phone", "probe_speaker"])
+def test_speakers_who_are_not_known(experiment: str, tmp_path: Path) -> None:
+    """The way out that is told is one that this experiment has."""
+    nameless = tuple(replace(u, speaker="") for u in usable().utterances)
+    way = r"experiments\.NAME\.split" if experiment == "probe_phone" else r"dataset\.speaker=prefix"
+    with pytest.raises(StrataError, match=f"72 of 72 utterances have no speaker.*{way}") as told:
+        prepare(experiment, replace(usable(), utterances=nameless), tmp_path)
+    assert ("split" in str(told.value)) == (experiment == "probe_phone")
+
+
+def test_pairs_of_nameless_speakers_have_no_figure_across_speakers() -> None:
+    units = planted(n=40, labels=3, speakers=4, noise=3.0)
+    metric = PooledDiscrimination()
+    assert len(metric.score(units)) == 3
+    (alone,) = metric.score(replace(units, speakers=("", "b", "c", "d")))
+    assert alone.value == metric.score(units)[0].value
+    assert "0 by different speakers" in alone.detail["pairs"]
+
+
+@pytest.mark.parametrize("metric", [PooledDiscrimination(), SentenceSimilarity()])
+def test_a_partition_to_fit_on_is_refused_where_nothing_is_fitted(metric: UnitMetric) -> None:
+    apart = planted(n=40, scored=np.arange(40) % 2 == 0)
+    with pytest.raises(StrataError, match="fits on no partition of its own"):
+        metric.check(apart)
