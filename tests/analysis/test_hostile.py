@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ from analysis.studies import build_studies
 from analysis.study import Setting
 from analysis.tasks.spoken_sts import SentenceSimilarity
 from analysis.tasks.word_discrimination import PooledDiscrimination
-from common.architecture import describe
+from common.architecture import Layer, describe
 from common.cache import Cache
-from common.config import resolve
+from common.config import Config, resolve
 from common.records import Corpus, Interval, StrataError, Utterance, Waveform
 
 FROM_PHONES = ("cca_phone", "mi_phone", "mi_phone_frame", "probe_phone")
@@ -35,6 +36,12 @@ SENTENCES = "text_a,text_b,score\none apple,two pears,3\none apple,red grapes,1\
 
 
 ONCE = ("cca_semantic", "cca_syntactic", "word_similarity", "word_discrimination")  # draw all words
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all, so that each experiment's configuration is composed once."""
+    return tmp_path_factory.mktemp("hostile")
 
 
 def silent() -> Waveform:
@@ -61,14 +68,20 @@ def corpus_of(
     return Corpus("toy", "all", "none", tuple(made), {}, "fingerprint")
 
 
-def prepare(experiment: str, corpus: Corpus, folder: Path, *more: str) -> list[dict[str, Any]]:
+@lru_cache
+def configured(experiment: str, *more: str) -> tuple[Config, tuple[Layer, ...]]:
+    """One sample in three folds, of a model that is only described."""
+    draws = ("sampling.samples=1", "sampling.folds=3", "sampling.trials=1")
+    same = (f"experiment={experiment}", "model=wav2vec2_tiny", "dataset=synthetic")
+    config = resolve(composed((*same, *draws, *more)))
+    return config, describe(config.model).layers
+
+
+def prepare(
+    experiment: str, corpus: Corpus, folder: Path, *more: str, **texts: str
+) -> list[dict[str, Any]]:
     """All that happens before the pass; what each study says of its draw."""
-    path = files(experiment, folder)
-    config = resolve(composed((
-        f"experiment={experiment}", "model=wav2vec2_tiny", "dataset=synthetic",
-        "sampling.samples=1", "sampling.folds=3", "sampling.trials=1", *path, *more,
-    )))  # fmt: skip
-    layers = describe(config.model).layers
+    config, layers = configured(experiment, *files(experiment, folder, **texts), *more)
     choose_layers(config, layers)
     speech = Speech({"all": corpus}, {"all": np.arange(len(corpus.utterances))}, corpus)
     studies, left_out = build_studies(Setting(config, speech, layers, Cache(folder / "c"), {}))
@@ -80,8 +93,7 @@ def files(experiment: str, folder: Path, table: str = TABLE, pairs: str = PAIRS)
     texts = {"word_similarity": ("pairs.csv", pairs), "spoken_sts": ("pairs.csv", SENTENCES)}
     name, text = texts.get(experiment, ("table.txt", table))
     path = folder / name
-    if not path.exists():
-        path.write_text(text)
+    path.write_text(text)
     fewer = ["experiments.word_similarity.metric.min_pairs=3"]
     given = [f"target.path={path}"] if experiment in (*FROM_TABLES, *texts) else []
     return given + (fewer if experiment == "word_similarity" else [])
@@ -92,56 +104,55 @@ def usable() -> Corpus:
 
 
 @pytest.mark.parametrize("experiment", [*FROM_PHONES, *FROM_WORDS, *OTHERS])
-def test_the_corpus_is_one_that_they_can_use(experiment: str, tmp_path: Path) -> None:
-    assert prepare(experiment, usable(), tmp_path)
+def test_the_corpus_is_one_that_they_can_use(experiment: str, folder: Path) -> None:
+    assert prepare(experiment, usable(), folder)
 
 
 @pytest.mark.parametrize("experiment", [*FROM_WORDS, "word_segmentation"])
-def test_no_word_tier(experiment: str, tmp_path: Path) -> None:
+def test_no_word_tier(experiment: str, folder: Path) -> None:
     corpus = corpus_of(["apples pears"] * 24, tiers=("phone",))
     with pytest.raises(StrataError, match=r"dataset toy \(all\) has no word tier: it has phone"):
-        prepare(experiment, corpus, tmp_path)
+        prepare(experiment, corpus, folder)
 
 
 @pytest.mark.parametrize("experiment", [*FROM_PHONES, "phone_segmentation"])
-def test_no_phone_tier(experiment: str, tmp_path: Path) -> None:
+def test_no_phone_tier(experiment: str, folder: Path) -> None:
     corpus = corpus_of(["apples pears"] * 24, tiers=("word",))
     with pytest.raises(StrataError, match=r"dataset toy \(all\) has no phone tier: it has word"):
-        prepare(experiment, corpus, tmp_path)
+        prepare(experiment, corpus, folder)
 
 
 @pytest.mark.parametrize("experiment", [*FROM_PHONES, *FROM_WORDS])
-def test_one_label_alone(experiment: str, tmp_path: Path) -> None:
+def test_one_label_alone(experiment: str, folder: Path) -> None:
     corpus = corpus_of(["apples apples"] * 24)
     phones = tuple(Interval(i * SECOND, (i + 1) * SECOND, "ah") for i in range(3))
     corpus = replace(corpus, utterances=tuple(
         replace(u, tiers={**u.tiers, "phone": phones}) for u in corpus.utterances
     ))  # fmt: skip
     with pytest.raises(StrataError, match=r"1 .*label\(s\) occur .* comparison needs two|none of"):
-        prepare(experiment, corpus, tmp_path)
+        prepare(experiment, corpus, folder)
 
 
-def test_one_speaker_and_one_sentence_alone(tmp_path: Path) -> None:
+def test_one_speaker_and_one_sentence_alone(folder: Path) -> None:
     with pytest.raises(StrataError, match=r"1 utterance by speaker label\(s\).*needs two"):
-        prepare("probe_speaker", corpus_of(["apples pears"] * 24, speakers=1), tmp_path)
+        prepare("probe_speaker", corpus_of(["apples pears"] * 24, speakers=1), folder)
     with pytest.raises(StrataError, match=r"1 utterance.* label\(s\).*needs two"):
-        prepare("spoken_sts", corpus_of(["one apple"] * 9), tmp_path)
+        prepare("spoken_sts", corpus_of(["one apple"] * 9), folder)
     for experiment in ("word_segmentation", "phone_segmentation"):
         with pytest.raises(StrataError, match="24 utterances of 1 speaker"):
-            prepare(experiment, corpus_of(["apples pears"] * 24, speakers=1), tmp_path)
+            prepare(experiment, corpus_of(["apples pears"] * 24, speakers=1), folder)
 
 
 @pytest.mark.parametrize("experiment", [*FROM_PHONES, *FROM_WORDS])
-def test_a_label_with_one_instance_is_counted_or_drawn(experiment: str, tmp_path: Path) -> None:
+def test_a_label_with_one_instance_is_counted_or_drawn(experiment: str, folder: Path) -> None:
     rare = Utterance("u999", "s0", "", 2 * SECOND, {
         "word": (Interval(0, SECOND, "oranges"),), "phone": (Interval(0, 640, "zh"),),
     }, silent)  # fmt: skip
     corpus = usable()
     corpus = replace(corpus, utterances=(*corpus.utterances, rare))
-    files(experiment, tmp_path, f"{TABLE}\noranges 1 2 3", f"{PAIRS}oranges,apples,6\n")
-    (told,) = (
-        one for one in prepare(experiment, corpus, tmp_path) if experiment in one["experiments"]
-    )
+    texts = {"table": f"{TABLE}\noranges 1 2 3", "pairs": f"{PAIRS}oranges,apples,6\n"}
+    every = prepare(experiment, corpus, folder, **texts)
+    (told,) = (one for one in every if experiment in one["experiments"])
     dropped = told.get("dropped") or told["drawn"][experiment]["dropped"]
     counted = sum(n for why, n in dropped.items() if "occurs less than" in why)
     label, units = ("zh", 2) if experiment == "mi_phone_frame" else ("zh", 1)
@@ -153,7 +164,7 @@ def test_a_label_with_one_instance_is_counted_or_drawn(experiment: str, tmp_path
 
 
 @pytest.mark.parametrize("experiment", [*FROM_PHONES, *FROM_WORDS])
-def test_labels_of_one_instance_each(experiment: str, tmp_path: Path) -> None:
+def test_labels_of_one_instance_each(experiment: str, folder: Path) -> None:
     names = [f"{chr(97 + k % 26)}{chr(97 + k // 26)}word" for k in range(60)]
     corpus = corpus_of(names)
     unlike = tuple(
@@ -163,61 +174,61 @@ def test_labels_of_one_instance_each(experiment: str, tmp_path: Path) -> None:
     corpus = replace(corpus, utterances=unlike)
     table = "\n".join(f"{name} {k} {k * k}" for k, name in enumerate(names))
     pairs = [f"{a},{b},{k}" for k, (a, b) in enumerate(pairwise(names))]
-    files(experiment, tmp_path, table, "\n".join(["word1,word2,similarity", *pairs]))
+    texts = {"table": table, "pairs": "\n".join(["word1,word2,similarity", *pairs])}
     if experiment in ONCE[:3]:  # their words need not come twice
-        (told,) = prepare(experiment, corpus, tmp_path)
+        (told,) = prepare(experiment, corpus, folder, **texts)
         assert told["labels"] == 60
         return
     with pytest.raises(StrataError, match=r"0 .*label\(s\) occur|none oftener than 1"):
-        prepare(experiment, corpus, tmp_path)
+        prepare(experiment, corpus, folder, **texts)
 
 
 @pytest.mark.parametrize("experiment", [*FROM_TABLES, "word_similarity"])
-def test_a_table_that_shares_no_word(experiment: str, tmp_path: Path) -> None:
-    files(experiment, tmp_path, "chat 1 2\nchien 3 4\n", "word1,word2,similarity\nchat,chien,3\n")
+def test_a_table_that_shares_no_word(experiment: str, folder: Path) -> None:
+    texts = {"table": "chat 1 2\nchien 3 4\n", "pairs": "word1,word2,similarity\nchat,chien,3\n"}
     with pytest.raises(StrataError, match=r"shares no word with the 3|none of the 3 word"):
-        prepare(experiment, usable(), tmp_path)
+        prepare(experiment, usable(), folder, **texts)
 
 
-def test_a_table_that_shares_no_sentence(tmp_path: Path) -> None:
+def test_a_table_that_shares_no_sentence(folder: Path) -> None:
     with pytest.raises(StrataError, match=r"none of the 72 utterance.* labels.*known"):
-        prepare("spoken_sts", usable(), tmp_path)
+        prepare("spoken_sts", usable(), folder)
 
 
 @pytest.mark.parametrize("experiment", ["mi_phone", "mi_word", "mi_phone_frame"])
-def test_fewer_units_than_two_clusters_need(experiment: str, tmp_path: Path) -> None:
+def test_fewer_units_than_two_clusters_need(experiment: str, folder: Path) -> None:
     corpus = corpus_of(["apples pears"] * 6)
     two = (Interval(0, 320, "a"), Interval(320, 640, "b"))
     corpus = replace(corpus, utterances=tuple(
         replace(u, tiers={**u.tiers, "phone": two}) for u in corpus.utterances
     ))  # fmt: skip
     with pytest.raises(StrataError, match=r"\d+ units to fit on are too few for \d+ clusters"):
-        prepare(experiment, corpus, tmp_path)
+        prepare(experiment, corpus, folder)
 
 
 @pytest.mark.parametrize("unit", ["phone", "word"])
-def test_two_models_on_units_that_are_not_there_or_all_alike(unit: str, tmp_path: Path) -> None:
+def test_two_models_on_units_that_are_not_there_or_all_alike(unit: str, folder: Path) -> None:
     more = ["model@other=hubert_tiny", f"experiments.cca_inter.unit={unit}"]
     other = {"phone": "word", "word": "phone"}[unit]
     with pytest.raises(StrataError, match=f"no {unit} tier: it has {other}"):
-        prepare("cca_inter", corpus_of(["apples pears"] * 24, tiers=(other,)), tmp_path, *more)
+        prepare("cca_inter", corpus_of(["apples pears"] * 24, tiers=(other,)), folder, *more)
     with pytest.raises(StrataError, match=rf"1 {unit} label\(s\).*comparison needs two"):
-        prepare("cca_inter", corpus_of(["aa aa"] * 24), tmp_path, *more)
+        prepare("cca_inter", corpus_of(["aa aa"] * 24), folder, *more)
 
 
 @pytest.mark.parametrize("experiment", ["cca_mel", "cca_intra", "cca_inter"])
-def test_frames_need_no_tier(experiment: str, tmp_path: Path) -> None:
+def test_frames_need_no_tier(experiment: str, folder: Path) -> None:
     more = ["model@other=hubert_tiny"] if experiment == "cca_inter" else []
-    assert prepare(experiment, corpus_of(["apples pears"] * 24, tiers=()), tmp_path, *more)
+    assert prepare(experiment, corpus_of(["apples pears"] * 24, tiers=()), folder, *more)
 
 
 @pytest.mark.parametrize("experiment", ["word_segmentation", "probe_phone", "probe_speaker"])
-def test_speakers_who_are_not_known(experiment: str, tmp_path: Path) -> None:
+def test_speakers_who_are_not_known(experiment: str, folder: Path) -> None:
     """The way out that is told is one that this experiment has."""
     nameless = tuple(replace(u, speaker="") for u in usable().utterances)
     way = r"experiments\.NAME\.split" if experiment == "probe_phone" else r"dataset\.speaker=prefix"
     with pytest.raises(StrataError, match=f"72 of 72 utterances have no speaker.*{way}") as told:
-        prepare(experiment, replace(usable(), utterances=nameless), tmp_path)
+        prepare(experiment, replace(usable(), utterances=nameless), folder)
     assert ("split" in str(told.value)) == (experiment == "probe_phone")
 
 
