@@ -1,7 +1,7 @@
 """From probabilities of characters to text: the best path, or a beam search with a word n-gram."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import product
@@ -49,30 +49,15 @@ class BeamSearch:
             CriterionType,
             LexiconDecoder,
             LexiconDecoderOptions,
-            SmearingMode,
-            Trie,
         )
-        from flashlight.lib.text.decoder.kenlm import KenLM
         from flashlight.lib.text.dictionary import create_word_dict
 
         vocabulary = self.vocabulary
         space = vocabulary.tokens.index(SPACE)
         spelt = {word: [*vocabulary.encode(word), space] for word in self.words}
         dictionary = create_word_dict({word: [] for word in (*spelt, "<unk>")})
-        try:
-            lm = KenLM(str(Path(str(self.recipe.path)).expanduser()), dictionary)
-        except RuntimeError as error:
-            reason = str(error).rsplit("\n")[-1]
-            raise StrataError(
-                f"finetune.lm.path={self.recipe.path}: KenLM cannot read it ({reason}). It takes "
-                "n-grams of two words or more, as ARPA text or in its own binary format"
-            ) from error
-        trie = Trie(len(vocabulary.tokens), space)
-        start = lm.start(False)
-        for word, numbers in spelt.items():
-            index = dictionary.get_index(word)
-            trie.insert(numbers, index, lm.score(start, index)[1])
-        trie.smear(SmearingMode.MAX)
+        lm = read_ngram(str(self.recipe.path), dictionary)
+        trie = spelling_trie(spelt, len(vocabulary.tokens), space, dictionary, lm)
         options = LexiconDecoderOptions(
             beam_size=self.recipe.beam,
             beam_size_token=min(BEAM_TOKENS, len(vocabulary.tokens)),
@@ -104,6 +89,35 @@ class BeamSearch:
             raise StrataError("finetune.lm.weights is empty: give one or more")
         log.info("n-gram: %s, %d word errors on validation", best[2], best[0])
         return best[1], best[2]
+
+
+def read_ngram(path: str, dictionary: Any) -> Any:
+    """The n-gram of a file, by KenLM."""
+    from flashlight.lib.text.decoder.kenlm import KenLM
+
+    try:
+        return KenLM(str(Path(path).expanduser()), dictionary)
+    except RuntimeError as error:
+        reason = str(error).rsplit("\n")[-1]
+        raise StrataError(
+            f"finetune.lm.path={path}: KenLM cannot read it ({reason}). It takes n-grams of two "
+            "words or more, as ARPA text or in its own binary format"
+        ) from error
+
+
+def spelling_trie(
+    spelt: Mapping[str, Sequence[int]], tokens: int, space: int, dictionary: Any, lm: Any
+) -> Any:
+    """The words by their characters, each as likely as the n-gram has it at the start."""
+    from flashlight.lib.text.decoder import SmearingMode, Trie
+
+    trie = Trie(tokens, space)
+    start = lm.start(False)
+    for word, numbers in spelt.items():
+        index = dictionary.get_index(word)
+        trie.insert(numbers, index, lm.score(start, index)[1])
+    trie.smear(SmearingMode.MAX)
+    return trie
 
 
 @dataclass(frozen=True)

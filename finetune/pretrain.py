@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader
 from common.architecture import Blueprint, draw
 from common.config import Config, PretrainConfig
 from common.records import Corpus, StrataError
-from common.results import git_commit, versions
+from common.results import describe_process
 from common.seeding import generator
-from common.timing import Stopwatch, peak_memory_bytes
+from common.timing import Stopwatch
 from finetune.acoustics import check_geometry
 from finetune.crops import Batch, Crops
 from finetune.curves import plot_curves, print_curves
@@ -62,13 +62,10 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
     model = export(module.model, blueprint.checkpoint, folder / "model", half=True)
     metadata = {
         "data": {name: corpus.describe() for name, corpus in corpora.items()},
-        "seconds": {stage: round(seconds, 1) for stage, seconds in watch.seconds.items()},
         "audio_seconds_per_second": round(
             steps * recipe.batch_seconds / watch.seconds["training"], 1
         ),
-        "peak_memory_bytes": peak_memory_bytes(),
-        "versions": versions(),
-        "git_commit": git_commit(),
+        **describe_process(watch),
         "config": raw,
     }
     (folder / "metadata.json").write_text(json.dumps(metadata, indent=1, default=str))
