@@ -15,7 +15,7 @@ from common.architecture import Blueprint, draw
 from common.checkpoint import revision_of
 from common.config import Config
 from common.encoder import Encoder, pick_device
-from common.records import StrataError
+from common.records import Corpus, StrataError
 from common.timing import Stopwatch
 from finetune.batches import Clips, Heldout
 from finetune.curves import plot_curves, print_curves
@@ -63,6 +63,11 @@ class Speech:
     search: BeamSearch | None
     unknown: Mapping[str, Mapping[str, int]]
 
+    @property
+    def tested_on(self) -> Corpus:
+        """The corpus that the test speech is from."""
+        return self.parts["test"].part.corpus
+
     def describe(self) -> dict[str, object]:
         """What was used and what was not, for the metadata."""
         return {
@@ -100,8 +105,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
     exported = export_recogniser(module, speech, blueprint, folder)
     revision = revision_of(config.model, blueprint.checkpoint)
     key = results.config_key(raw, own=("finetune",))
-    corpus = speech.parts["test"].part.corpus
-    rows = results.to_frame(score_rows(config, tested, corpus, revision, key))
+    rows = results.to_frame(score_rows(config, tested, speech.tested_on, revision, key))
     metadata = {
         "reinit": {"layers": list(reinit.layers), **drawn},
         "does_not_apply": [f"finetune.{key}" for key in unused],

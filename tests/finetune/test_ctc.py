@@ -199,6 +199,21 @@ def test_ten_utterances_are_learnt_by_heart(models: dict[str, Path], tmp_path: P
     assert sum(count_errors(*pair)[0] for pair in zip(texts, found, strict=True)) == 0, found
 
 
+def assert_tracked(done: Finished) -> None:
+    """The run that W&B would be sent holds what the folder does."""
+    logged, wer = offline_run(done.folder), done.rows.set_index("metric")["value"]["wer"]
+    assert logged.run.display_name.endswith("ctc reinit_top=2 seed=0")
+    assert (logged.summary["reinit_top"], logged.steps["test/wer"]) == (2, "reinit_top")
+    assert logged.summary["test/wer"] == pytest.approx(wer)
+    told = logged.config["metadata"]
+    assert told["git_commit"] == done.metadata["git_commit"]
+    for part in ("train", "valid", "test"):
+        assert told["data"][part]["corpus"] == done.metadata["data"][part]["corpus"]
+    assert told["data"]["train"]["corpus"]["fingerprint"]
+    assert logged.config["finetune"]["reinit_top"] == 2
+    assert logged.rows["value"].tolist() == pytest.approx(done.rows["value"].tolist())
+
+
 def test_a_run_writes_a_recogniser_that_transformers_reads(
     models: dict[str, Path],
     tmp_path: Path,
@@ -224,17 +239,7 @@ def test_a_run_writes_a_recogniser_that_transformers_reads(
     assert done.metadata["config"]["finetune"]["reinit_top"] == 2
     table = pd.read_csv(done.folder / "hypotheses.csv", keep_default_na=False)
     assert table["word_errors"].sum() / table["words"].sum() == pytest.approx(rows["value"]["wer"])
-    logged = offline_run(done.folder)
-    assert logged.run.display_name.endswith("ctc reinit_top=2 seed=0")
-    assert (logged.summary["reinit_top"], logged.steps["test/wer"]) == (2, "reinit_top")
-    assert logged.summary["test/wer"] == pytest.approx(rows["value"]["wer"])
-    told = logged.config["metadata"]
-    assert told["git_commit"] == done.metadata["git_commit"]
-    for part in ("train", "valid", "test"):
-        assert told["data"][part]["corpus"] == done.metadata["data"][part]["corpus"]
-    assert told["data"]["train"]["corpus"]["fingerprint"]
-    assert logged.config["finetune"]["reinit_top"] == 2
-    assert logged.rows["value"].tolist() == pytest.approx(done.rows["value"].tolist())
+    assert_tracked(done)
     assert API_KEY not in printed
     assert files_with(API_KEY, tmp_path) == []
     # Updates without the encoder: only the fresh blocks and the head moved.
