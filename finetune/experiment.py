@@ -25,7 +25,7 @@ from finetune.export import export
 from finetune.fitting import Plan, train
 from finetune.module import Recogniser
 from finetune.processes import check_processes
-from finetune.recogniser import check_recipe
+from finetune.recogniser import check_recipe, head_places
 from finetune.recordings import record
 from finetune.reinit import plan_reinit
 from finetune.report import Tested, print_scores, score_rows
@@ -133,7 +133,7 @@ def read_speech(config: Config, blueprint: Blueprint, folder: Path) -> Speech:
     if tokenizer is None:
         vocabulary = Vocabulary.of_text(parts["train"].texts)
     else:
-        vocabulary = Vocabulary.of_tokenizer(tokenizer)
+        vocabulary = Vocabulary.of_tokenizer(tokenizer, head_places(blueprint))
     search = beam_search(recipe.lm, vocabulary)
     unknown = tell_unknown(parts, vocabulary)
     prepared = {

@@ -78,6 +78,11 @@ def configured(recipe: FinetuneConfig, blueprint: Blueprint, vocabulary: Vocabul
     return config
 
 
+def head_places(blueprint: Blueprint) -> int | None:
+    """How many characters the checkpoint's own CTC head has a place for."""
+    return int(blueprint.config.vocab_size) if has_ctc_model(blueprint.config) else None
+
+
 def load(
     recipe: FinetuneConfig,
     vocabulary: Vocabulary,

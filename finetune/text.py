@@ -44,8 +44,11 @@ class Vocabulary:
         return cls((*SPECIAL, *characters), 0)
 
     @classmethod
-    def of_tokenizer(cls, tokenizer: Any) -> Self:
-        """The characters of a checkpoint's tokenizer, whatever it calls the special ones."""
+    def of_tokenizer(cls, tokenizer: Any, places: int | None = None) -> Self:
+        """The characters of a checkpoint's tokenizer, whatever it calls the special ones.
+
+        Tokenizers bring a start and an end that a head with so many `places` may never have had.
+        """
         numbers = tokenizer.get_vocab()
         names = {
             tokenizer.pad_token: BLANK,
@@ -57,6 +60,8 @@ class Vocabulary:
         tokens = [""] * (max(numbers.values()) + 1)
         for token, number in numbers.items():
             tokens[number] = names.get(token, token)
+        if {*tokens[places:]} <= {START, END}:
+            tokens = tokens[:places]
         return cls(tuple(tokens), tokenizer.pad_token_id)
 
     @property

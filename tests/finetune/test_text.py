@@ -81,6 +81,8 @@ def test_special_tokens_may_have_other_names(tmp_path: Path) -> None:
     )
     vocabulary = Vocabulary.of_tokenizer(tokenizer)
     assert vocabulary.tokens == (BLANK, UNKNOWN, "|", "a", "b", START, END)
+    assert Vocabulary.of_tokenizer(tokenizer, 5).tokens == (BLANK, UNKNOWN, "|", "a", "b")
+    assert Vocabulary.of_tokenizer(tokenizer, 4) == vocabulary  # b has no place: not this head's
     assert vocabulary.encode("AB C") == [3, 4, 2, 1]
     assert vocabulary.lacking(["AB C"]) == {"C": 1}
     assert vocabulary.decode([0, 3, 3, 1, 2, 4]) == "A B"
