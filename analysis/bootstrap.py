@@ -62,8 +62,6 @@ def bootstrap(
     The interval is of the score of all speakers that there could be. None with fewer than 20
     speakers, or where resamples have no score (NaN).
     """
-    if speakers < LEAST_SPEAKERS:
-        return None
     rng = generator(seed, "bootstrap", speakers)
     counts = rng.multinomial(speakers, np.full(speakers, 1 / speakers), size=resamples)
     told = _on_scale(score_of, counts.astype(np.float64), scale)
@@ -88,8 +86,6 @@ def half_samples(
     score on average (Shao & Wu 1989, A General Theory for Jackknife Variance Estimation; Efron &
     Tibshirani 1993, section 11.7). `score_of` and None as in `bootstrap`.
     """
-    if speakers < LEAST_SPEAKERS:
-        return None
     left_out = speakers // 2
     rng = generator(seed, "half samples", speakers)
     order = rng.permuted(np.tile(np.arange(speakers), (resamples, 1)), axis=1)
@@ -102,7 +98,12 @@ def half_samples(
 
 
 def _on_scale(score_of: ScoreOf, counts: Array, scale: Scale) -> tuple[float, Array] | None:
-    """The score of all speakers and those of resamples (b, s) that have one; None if many lack."""
+    """The score of all speakers and those of resamples (b, s) that have one.
+
+    None where many have none, or there are too few speakers.
+    """
+    if counts.shape[1] < LEAST_SPEAKERS:
+        return None
     values = score_of(counts)
     (own,) = score_of(np.ones((1, counts.shape[1])))
     defined = np.isfinite(values)

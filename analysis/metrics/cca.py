@@ -120,11 +120,12 @@ class RidgedCCA(MomentMetric):
         if len(self.ridges) > 1 and at_edge:
             log.info(
                 "%s: %d of %d fits chose a ridge at the edge of the grid (%s): more speech, or "
-                "further pairs in the metric's ridges, may change their scores",
+                "further pairs in experiments.%s.metric.ridges, may change their scores",
                 experiment,
                 at_edge,
                 len(scores),
                 ", ".join(f"{ridge} x {count}" for ridge, count in chosen.most_common()),
+                experiment,
             )
         return {"ridges_chosen": dict(chosen), "ridges_at_edge": at_edge}
 

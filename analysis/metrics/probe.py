@@ -115,11 +115,12 @@ class LinearProbe(UnitMetric):
         if at_edge:
             log.info(
                 "%s: %d of %d choices of a shrinkage are at the edge of the grid (%s); "
-                "the metric's shrinkages widen it",
+                "experiments.%s.metric.shrinkages widens it",
                 experiment,
                 at_edge,
                 len(own),
                 ", ".join(sorted(edges)),
+                experiment,
             )
         return {
             "shrinkages": dict(chosen),

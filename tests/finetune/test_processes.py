@@ -37,7 +37,7 @@ def whole(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 def assert_same_training(one: Finished, other: Finished) -> None:
     first, second = (load_file(r.folder / "model" / "model.safetensors") for r in (one, other))
-    torch.testing.assert_close(first, second, atol=1e-6, rtol=0)
+    torch.testing.assert_close(first, second, atol=0, rtol=0)
     curves, others = (read_curves(run.folder) for run in (one, other))
     columns = curves.columns.sort_values()
     pd.testing.assert_frame_equal(curves[columns], others[columns])
