@@ -15,6 +15,7 @@ from analysis.moments import Array, FoldedView, Folds, ViewMoments
 from common.cache import Entry
 from common.records import StrataError
 
+VERSION = 2  # bumped when what is stored of vectors would be others, or be read in another way
 BLOCK = 1024  # rows of a group that are multiplied at once
 
 Pair = tuple[str, str]
@@ -201,12 +202,13 @@ def load_folds(entry: Entry, prefix: str, x: FoldedView, y: FoldedView, pair: Pa
 class VectorCollector:
     """Pooled vectors (n, d) float32 of each layer, memory-mapped on disk.
 
-    `valid` (n,) tells which rows have been filled: a unit can lie beyond its waveform.
+    `valid` (n,) of a layer tells which of its rows have been filled: a unit can lie beyond the
+    layer's frames. It is stored with the layer, so that what is collected later cannot change it.
     """
 
     def __init__(self, entry: Entry, dims: Mapping[str, int], n: int) -> None:
         self.entry = entry
-        self.valid = np.zeros(n, dtype=bool)
+        self.valid = {layer: np.zeros(n, dtype=bool) for layer in dims}
         self._arrays = {layer: entry.create(layer, (n, dim)) for layer, dim in dims.items()}
 
     def add(
@@ -216,10 +218,19 @@ class VectorCollector:
         if not torch.isfinite(vectors).all():
             raise StrataError(f"layer {layer} gives NaN or infinite values: try precision=fp32")
         self._arrays[layer][rows] = vectors.float().cpu().numpy()
-        self.valid[rows] = True
+        self.valid[layer][rows] = True
 
     def finish(self) -> None:
         """Publish the files: from now on they can be read."""
-        self.entry.save("valid", {"valid": self.valid})
-        for layer in self._arrays:
+        for layer, valid in self.valid.items():
+            self.entry.save(f"{layer}.valid", {"valid": valid})
             self.entry.publish(layer)
+
+
+def valid_rows(entry: Entry, layers: Iterable[str]) -> NDArray[np.bool_]:
+    """Rows (n,) that each of these layers has.
+
+    An experiment takes those that all of its layers have, so that its curve is over the same units
+    throughout, whatever else the entry holds by now.
+    """
+    return np.logical_and.reduce([entry.load(f"{name}.valid")["valid"] for name in layers])

@@ -288,8 +288,7 @@ class UnitConsumer(Consumer):
         """Nothing to close."""
 
     def finish(self) -> Mapping[str, int]:
-        """Publish the vectors; a unit beyond its utterance's frames in any layer is left out."""
-        self.collector.valid[list(self._empty)] = False
+        """Publish the vectors, each layer's with which units it has."""
         if self.layers:
             self.collector.finish()
         name = self.samples.name

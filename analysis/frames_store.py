@@ -1,6 +1,6 @@
 """Frames of whole utterances, or of stretches of them, on disk."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +11,7 @@ from common.frames import FrameGeometry
 from common.records import Interval, Utterance
 from common.seeding import generator
 
-VERSION = 1  # bumped when the frames that are stored would be others
+VERSION = 2  # bumped when the frames that are stored, or taken, would be others
 
 Index = NDArray[np.int64]
 
@@ -90,6 +90,15 @@ class Stretches:
             return False
         first, last = geometry.span(int(self.start[stretch]), int(self.end[stretch]))
         return first < n_frames < last
+
+
+def stretches_with_frames(entry: Entry, layers: Iterable[str]) -> NDArray[np.bool_]:
+    """Which stretches (s,) have a frame in each of these layers.
+
+    An experiment takes those that all of its layers have, whatever else the entry holds by now.
+    """
+    rows = [entry.load(f"{layer}.rows")["rows"] for layer in layers]
+    return np.logical_and.reduce([own[:, 1] > 0 for own in rows])
 
 
 def load_frames(

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from analysis import pooling, sampling
+from analysis import collectors, pooling, sampling
+from analysis.collectors import valid_rows
 from analysis.consumers import Consumer, UnitConsumer
 from analysis.frame_study import moment_metric
 from analysis.frame_units import draw_single_frames
@@ -33,7 +34,11 @@ from common.config import AnalysisConfig
 from common.seeding import generator
 
 KIND = "vectors_inter"
-VERSIONS = {"sampling": sampling.VERSION, "pooling": pooling.VERSION}
+VERSIONS = {
+    "sampling": sampling.VERSION,
+    "pooling": pooling.VERSION,
+    "vectors": collectors.VERSION,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +132,8 @@ class InterUnitStudy(Study):
     ) -> list[Scored]:
         drawn = self.drawn[name]
         folds = drawn.samples.folds[sample]
-        kept = np.flatnonzero((folds >= 0) & self.entry.load("valid")["valid"])
+        own = {one.name for pair in drawn.pairs for one in pair}
+        kept = np.flatnonzero((folds >= 0) & valid_rows(self.entry, own))
         with shared.used():
             x = self.entry.open(layer.name)[kept]
             view = view_folds(x, folds[kept], self.trials)

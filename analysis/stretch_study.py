@@ -13,7 +13,7 @@ from analysis import frames_store, pooling, sampling, targets
 from analysis.bootstrap import tell_none
 from analysis.consumers import Consumer
 from analysis.frame_writer import FrameWriter
-from analysis.frames_store import Frames, Stretches, load_frames
+from analysis.frames_store import Frames, Stretches, load_frames, stretches_with_frames
 from analysis.metrics.base import FrameMetric
 from analysis.pooling import grid_geometry
 from analysis.stretch_sampling import StretchSamples, draw_stretches
@@ -145,12 +145,14 @@ class StretchStudy(Study):
 
     def _frames(self, name: str, sample: int, layer: Layer) -> Frames:
         drawn = self.drawn[name]
+        own = {layer.name, *(one.name for one in self.layers_of(name))}
+        chosen = drawn.chosen[sample]
         return load_frames(
             self.entry,
             layer.name,
             grid_geometry(layer.geometry),
             drawn.stretches,
-            drawn.chosen[sample],
+            chosen[stretches_with_frames(self.entry, own)[chosen]],
             self.corpus.utterances,
             drawn.intervals,
             str(self.experiments[name].target.kind),

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from analysis import pooling, sampling, targets
+from analysis import collectors, pooling, sampling, targets
 from analysis.bootstrap import speakers_tested, tell_none, too_few
+from analysis.collectors import valid_rows
 from analysis.consumers import Consumer, UnitConsumer
 from analysis.label_targets import LabelTarget, label_target
 from analysis.metrics.base import MomentMetric, Score, UnitMetric
@@ -29,6 +30,7 @@ KIND = "vectors"
 VERSIONS = {
     "sampling": sampling.VERSION,
     "pooling": pooling.VERSION,
+    "vectors": collectors.VERSION,
     "targets": targets.VERSION,  # of the mel frames that are pooled for the controls
 }
 UNSPLIT = {"fit_instances": None}  # draws nothing where there is one partition
@@ -151,9 +153,10 @@ class UnitStudy(Study):
         raise TypeError(f"{metric.name} scores neither units nor moments")
 
     def units(self, name: str, sample: int, layer: str) -> Units:
-        """What one sample drew, in one layer; units beyond their utterance's frames left out."""
+        """What one sample drew, in one layer; units that a layer of its lacks are left out."""
         folds = self.drawn[name].samples.folds[sample]
-        kept = (folds >= 0) & self.entry.load("valid")["valid"]
+        own = {layer, *(one.name for one in self.layers_of(name))}
+        kept = (folds >= 0) & valid_rows(self.entry, own)
         rows, vectors = np.flatnonzero(kept), self.entry.open(layer)
         return self._units(name, sample, rows, vectors if kept.all() else vectors[rows])
 

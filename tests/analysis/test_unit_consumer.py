@@ -19,6 +19,7 @@ from passes import (
     phones,
 )
 
+from analysis.collectors import valid_rows
 from analysis.consumers import FrameConsumer, UnitConsumer
 from analysis.stream import stream
 from analysis.targets import MEL, mel
@@ -39,6 +40,10 @@ def pooled(rows: Array, start: int, end: int, hop: int, pooling: str) -> Array:
     return segment.max(0) if pooling == "max" else segment.mean(0)
 
 
+def names_of(encoder: Encoder) -> list[str]:
+    return [layer.name for layer in encoder.layers]
+
+
 @pytest.mark.parametrize("pooling", ["mean", "middle_third", "max"])
 def test_vectors_are_pooled_from_the_frames_of_each_unit(
     pooling: str, corpus: Corpus, encoder: Encoder, tmp_path: Path
@@ -47,7 +52,7 @@ def test_vectors_are_pooled_from_the_frames_of_each_unit(
     entry = entry_at(tmp_path / "entry")
     collect_units(corpus, encoder, units, entry, pooling)
     frames = [frames_of(encoder, u.read()) for u in corpus.utterances]
-    valid = entry.load("valid")["valid"]
+    valid = valid_rows(entry, names_of(encoder))
     assert 0 < np.count_nonzero(~valid) < len(valid) / 4
     for layer in encoder.layers:
         vectors = entry.open(layer.name)
@@ -68,7 +73,7 @@ def test_mel_frames_are_pooled_like_a_layers(
     assert set(consumer.layer_names()) == set()  # so the model need not run
     monkeypatch.setattr(Encoder, "run", None)
     stream(corpus, encoder, [consumer], Stopwatch())
-    vectors, valid = entry.open("mel"), entry.load("valid")["valid"]
+    vectors, valid = entry.open("mel"), valid_rows(entry, ["mel"])
     assert valid.sum() > 0.9 * len(valid)
     for row in np.flatnonzero(valid):
         rows = mel(corpus.utterances[units.utterance[row]].read()).numpy()
@@ -96,7 +101,8 @@ def test_units_at_and_beyond_the_end_are_counted(
         "phone: clipped to the utterance's frames": 10,
         "phone: beyond the utterance's frames": 10,
     }
-    np.testing.assert_array_equal(entry.load("valid")["valid"], [True, True, True, False] * 10)
+    valid = valid_rows(entry, [layer.name for layer in layers])
+    np.testing.assert_array_equal(valid, [True, True, True, False] * 10)
 
 
 def test_units_of_an_utterance_that_cannot_be_used_are_not_valid(
@@ -108,7 +114,7 @@ def test_units_of_an_utterance_that_cannot_be_used_are_not_valid(
         "toy", "all", "none", (*corpus.utterances[:3], short, *corpus.utterances[4:]), {}, "f"
     )
     collect_units(broken, encoder, units, entry, "mean")
-    valid = entry.load("valid")["valid"]
+    valid = valid_rows(entry, names_of(encoder))
     assert not valid[units.of(3)].any()
     assert valid[units.of(2)].any()
 
@@ -128,7 +134,9 @@ def test_only_missing_layers_of_units_are_computed(
     collect_units(corpus, encoder, units, whole, "mean")
     for layer in encoder.layers:
         np.testing.assert_array_equal(entry.open(layer.name), whole.open(layer.name))
-    np.testing.assert_array_equal(entry.load("valid")["valid"], whole.load("valid")["valid"])
+        np.testing.assert_array_equal(
+            valid_rows(entry, [layer.name]), valid_rows(whole, [layer.name])
+        )
 
 
 def test_frames_and_units_share_one_pass(corpus: Corpus, encoder: Encoder, tmp_path: Path) -> None:
