@@ -131,7 +131,8 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     differences = []
     if len(before["rows"]) != len(after["rows"]):
         differences.append(f"{len(after['rows'])} rows instead of {len(before['rows'])}")
-    for number, (old, new) in enumerate(zip(before["rows"], after["rows"], strict=False), 1):
+    pairs = zip(sorted(before["rows"], key=place), sorted(after["rows"], key=place), strict=False)
+    for number, (old, new) in enumerate(pairs, 1):
         for column, value in old.items():
             if new.get(column) != value:
                 where = " ".join(
@@ -142,6 +143,12 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
         if before[what] != after[what]:
             differences.append(f"other {what}: {before[what]} -> {after[what]}")
     return differences
+
+
+def place(row: Mapping[str, str]) -> tuple[str, ...]:
+    """What a row is of, whatever the order of the experiments in its file."""
+    keys = ("experiment", "control", "target", "layer", "metric", "sample", "trial", "step")
+    return tuple(row.get(key, "") for key in keys)
 
 
 def make_tables(folder: Path) -> None:

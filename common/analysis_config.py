@@ -30,6 +30,8 @@ LIMITS = (
     *("min_instances", "min_characters", "min_seconds"),
 )
 STORED = ("float32", "float16")
+# What an analysis asks of a layer, in the order in which tables and plots show the answers.
+ASKS = ("acoustic", "layers", "phonetic", "word", "meaning", "segmentation", "speaker", "other")
 LAYER_PAIRS = ("same", "all")
 
 
@@ -121,6 +123,7 @@ class SamplingConfig(UnitSampling):
 class AnalysisConfig:
     """unit + target + metric + sampling. `conf/analysis/NAME.yaml` holds one each.
 
+    `asks`: the kind of question, by which experiments are ordered and grouped.
     `split` null: the run's. A unit `frame` with labels is a stretch of 20 ms, labelled by what
     lies in its middle. `fit_partition` and `score_partition`: parts of the dataset, null for its
     own; where they differ, one is fitted on and the other one scored on, without folds.
@@ -129,6 +132,7 @@ class AnalysisConfig:
     model, and moves more where a dimension's mean is large beside its deviation.
     """
 
+    asks: str = "other"
     unit: str = MISSING
     target: TargetConfig = MISSING
     metric: Any = MISSING
@@ -141,6 +145,7 @@ class AnalysisConfig:
     stored: str = "float32"
 
     def __post_init__(self) -> None:
+        require("asks", self.asks, ASKS)
         require("stored", self.stored, STORED)
         require("unit", self.unit, UNITS)
         for part in self.parts:

@@ -5,7 +5,8 @@ the configuration is composed; `resolve` then checks ranges and paths. Nothing h
 """
 
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,6 +18,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from common.analysis_config import (
+    ASKS,
     FROM_FILES,
     LIMITS,
     SPLITS,
@@ -52,6 +54,9 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+ASKED = re.compile(r"^asks: (\w+)", re.MULTILINE)
 
 TASKS = ("analysis", "cache", "pretrain", "growth", "ctc", "report", "dashboard", "steps")
 
@@ -115,8 +120,31 @@ class Config:
 
 
 def register() -> None:
-    """Make the schema known to Hydra under the name that `conf/config.yaml` starts from."""
-    ConfigStore.instance().store(name="schema", node=Config)
+    """Make known to Hydra the schema, and the experiments that follow from the analyses.
+
+    `conf/analysis/NAME.yaml` makes `experiment=NAME`, which mounts it and nothing else, unless
+    `conf/experiment/NAME.yaml` says more. `every_analysis` mounts all of them, by what they ask.
+    """
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    for name in analyses():
+        if not (CONF / "experiment" / f"{name}.yaml").exists():
+            node = mounting([name]) | {"name": name, "task": "analysis"}
+            store.store(name, node, group="experiment", package="_global_")
+    everything = mounting(analyses()) | {"name": "every_analysis", "task": "analysis"}
+    store.store("every_analysis", everything, group="experiment", package="_global_")
+
+
+def analyses() -> list[str]:
+    """Names of the analyses in `conf/analysis`, ordered by what they ask, then by name."""
+    files = {path.stem: path.read_text() for path in sorted((CONF / "analysis").glob("*.yaml"))}
+    asks = {n: m[1] if (m := ASKED.search(text)) else "other" for n, text in files.items()}
+    return sorted(files, key=lambda name: ASKS.index(asks[name]) if asks[name] in ASKS else -1)
+
+
+def mounting(names: Sequence[str]) -> dict[str, Any]:
+    """The defaults of an experiment that mounts these analyses under their names."""
+    return {"defaults": [*({f"/analysis@experiments.{n}": n} for n in names), "_self_"]}
 
 
 def resolve(cfg: DictConfig) -> Config:

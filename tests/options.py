@@ -5,9 +5,9 @@ from pathlib import Path
 from running import ROOT
 
 CONF = ROOT / "conf"
-OPTIONS = sorted(
-    (path.parent.relative_to(CONF).as_posix(), path.stem) for path in CONF.glob("*/*.yaml")
-)
+FILES = {(path.parent.relative_to(CONF).as_posix(), path.stem) for path in CONF.glob("*/*.yaml")}
+# Every analysis is an experiment of its own, with or without a file.
+OPTIONS = sorted(FILES | {("experiment", name) for group, name in FILES if group == "analysis"})
 SIMILARITIES = ["pwcca", "mean_cca", "svcca", "cka", "pwcca_published"]
 # What an option leaves for the user to say.
 LACKING = {
