@@ -23,7 +23,7 @@ from analysis.unit_sampling import UnitSamples, check_folds, draw_units
 from analysis.units import PairedRows, Units, by_name
 from common.architecture import Layer
 from common.config import AnalysisConfig
-from common.records import Corpus
+from common.records import SAMPLE_RATE, Corpus
 from common.seeding import generator
 
 KIND = "vectors"
@@ -177,6 +177,7 @@ class UnitStudy(Study):
             seed=int(generator(drawn.seed, "sample", sample).integers(2**31)),
             target=self.experiments[name].target,
             trials=drawn.trials,
+            seconds=(samples.end - samples.start)[rows] / SAMPLE_RATE,
         )
 
     def describe(self) -> dict[str, object]:

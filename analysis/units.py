@@ -22,7 +22,8 @@ class Units:
     scored (n,) bool: where fit_partition and score_partition differ, False is a row that may only
     be fitted on and True one that may only be scored on; where there is one partition, all are
     True and a metric splits by `fold` itself; trial t < `trials` chooses on fold 2t and tests on
-    2t + 1. `seed` is the sample's own; `target` tells what the labels are compared with.
+    2t + 1. `seed` is the sample's own; `target` tells what the labels are compared with. seconds
+    (n,): how long each unit lasts; None where nobody knows.
     """
 
     vectors: NDArray[np.float32]
@@ -36,6 +37,7 @@ class Units:
     seed: int
     target: TargetConfig = field(default_factory=TargetConfig)
     trials: int = 1
+    seconds: NDArray[np.float64] | None = None
 
     def tested(self, rows: Index) -> tuple[Index, int]:
         """Speaker (n,) of some rows as 0, 1, …, and how many of these are known by name."""

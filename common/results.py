@@ -21,6 +21,10 @@ CONTROLS = ("mel", "random_weights", "shuffled_labels")
 ROOT = Path(__file__).resolve().parents[1]
 # Columns of Row that older results lack.
 LATER_COLUMNS = {"primary": True, "control": "", "low": np.nan, "high": np.nan, "weighted": ""}
+# What used to be an experiment's own figure: how it is called now, and what stands in its place.
+# Both are in older results as well.
+EARLIER_FIGURES = {"mutual_information": ("pnmi", "mutual_information_adjusted")}
+RENAMED = {"mutual_information_shuffled": "pnmi_shuffled"}
 # What does not change a number, or what a row says already.
 NOT_IN_KEY = (
     "name",
@@ -90,7 +94,25 @@ def read_results(folder: Path) -> pd.DataFrame:
     for column, default in LATER_COLUMNS.items():
         if column not in frame:
             frame[column] = default
-    return frame.fillna(dict.fromkeys(words, ""))[[f.name for f in fields(Row)]]
+    frame = frame.fillna(dict.fromkeys(words, ""))[[f.name for f in fields(Row)]]
+    return _with_figures_of_today(frame)
+
+
+def _with_figures_of_today(frame: pd.DataFrame) -> pd.DataFrame:
+    """Older rows under today's names of figures, today's own figure of an experiment marked.
+
+    An experiment without the figure of today keeps its own one.
+    """
+    frame = frame.assign(metric=frame["metric"].replace(RENAMED))
+    for earlier, (name, own) in EARLIER_FIGURES.items():
+        older = frame.loc[(frame["metric"] == earlier) & frame["primary"], "experiment"].unique()
+        rows = frame["experiment"].isin(older)
+        known = frame.loc[rows & (frame["metric"] == own), "experiment"].unique()
+        changed = frame["experiment"].isin(known)
+        frame.loc[changed & (frame["metric"] == own), "primary"] = True
+        frame.loc[changed & (frame["metric"] == earlier), "primary"] = False
+        frame.loc[rows & (frame["metric"] == earlier), "metric"] = name
+    return frame
 
 
 def write_results(folder: Path, frame: pd.DataFrame, metadata: Mapping[str, object]) -> list[Path]:

@@ -14,10 +14,14 @@ from common.records import StrataError
 MEASURES = ["mi_phone", "mi_phone_frame", "mi_word", "probe_phone", "probe_word", "probe_speaker"]
 FIGURES = {
     "mi": {
-        "mutual_information",
-        "mutual_information_shuffled",
         "mutual_information_adjusted",
+        "pnmi",
+        "pnmi_shuffled",
+        "cluster_purity",
+        "cluster_purity_shuffled",
         "clusters_in_use",
+        "bitrate",
+        "bitrate_labels",
     },
     "probe": {"probe", "probe_balanced"},
 }
@@ -45,11 +49,13 @@ def figures(done: Finished, name: str) -> dict[str, list[float]]:
 @pytest.mark.parametrize("name", MEASURES)
 def test_every_measure_runs_from_end_to_end(name: str, done: Finished) -> None:
     found = figures(done, name)
-    assert found.keys() == FIGURES[name.split("_")[0]]
-    for own in found.values():
+    family, label, *_ = name.split("_")
+    purity = {f"{label}_purity", f"{label}_purity_shuffled"} if family == "mi" else set()
+    assert found.keys() == FIGURES[family] | purity
+    for figure, own in found.items():
         assert len(own) == 4  # T0 … T3, one sample, one trial
-        assert all(-1 < value <= 1 for value in own)
-    assert found["mutual_information" if name.startswith("mi") else "probe"] != [0, 0, 0, 0]
+        assert all(-1 < value <= (500 if "bitrate" in figure else 1) for value in own)
+    assert any(found["mutual_information_adjusted" if family == "mi" else "probe"])
     assert done.metadata["scoring"][name]
 
 

@@ -48,7 +48,7 @@ def test_a_line_plot_over_layer_for_every_experiment(workspace: dict[str, Any]) 
         assert config["limit"] >= 100  # W&B draws ten by default
     assert blocks["cca_phone"]["metrics"] == [curve_name("cca_phone", "pwcca")]
     assert blocks["cca_glove"]["metrics"] == ["cca_glove/pwcca"]  # though it lacks its file here
-    assert blocks["mi_phone"]["metrics"] == ["mi_phone/mutual_information"]
+    assert blocks["mi_phone"]["metrics"] == ["mi_phone/mutual_information_adjusted"]
 
 
 def test_convolutional_layers_have_panels_of_their_own(workspace: dict[str, Any]) -> None:
@@ -96,7 +96,7 @@ def filters(workspace: dict[str, Any]) -> list[dict[str, Any]]:
 def test_another_metric_has_its_own_panels(tmp_path: Path) -> None:
     found = {c["chartTitle"]: c for _, c in panels(specification(tmp_path, "metric=cka"), "Layers")}
     assert found["cca_phone"]["metrics"] == ["cca_phone/cka"]
-    assert found["mi_phone"]["metrics"] == ["mi_phone/mutual_information"]
+    assert found["mi_phone"]["metrics"] == ["mi_phone/mutual_information_adjusted"]
 
 
 def test_without_a_login_it_says_so_and_leaves_the_specification(

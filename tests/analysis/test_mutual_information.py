@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from units import planted
 
-from analysis.metrics.agreement import agreement
+from analysis.metrics.agreement import agreement, bitrate, purity, purity_by_chance
 from analysis.metrics.base import Score
 from analysis.metrics.kmeans import Clustering, Lloyd, MiniBatch, clusterer_of
 from analysis.metrics.mutual_information import MutualInformation, fit_and_held
@@ -55,6 +55,35 @@ def test_planted_answers() -> None:
     assert independent.normalised > 0.1  # from nothing but small clusters
     assert independent.normalised == pytest.approx(independent.by_chance, rel=0.05)
     assert independent.adjusted == pytest.approx(0, abs=0.01)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(20, 120), st.integers(1, 9), st.integers(1, 9), st.integers(0, 99))
+def test_purities_are_those_of_a_count_by_hand(n: int, k: int, labels: int, seed: int) -> None:
+    clusters, label = codes(n, k, seed).tolist(), codes(n, labels, seed + 1).tolist()
+    pairs = list(zip(clusters, label, strict=True))
+    of_clusters = [Counter(b for a, b in pairs if a == c) for c in set(clusters)]
+    of_labels = [Counter(a for a, b in pairs if b == c) for c in set(label)]
+    expected = [sum(max(c.values()) for c in each) / n for each in (of_clusters, of_labels)]
+    found = purity(np.array(clusters), np.array(label))
+    assert [found.label, found.cluster] == pytest.approx(expected)
+
+
+def test_purity_by_chance_is_that_of_permuted_labels() -> None:
+    """Of 100 clusters of 2,000 units with 10 labels it is twice the share of a label."""
+    clusters, labels = codes(2000, 100, 2), codes(2000, 10, 0)
+    chance = purity_by_chance(clusters, labels, seed=3)
+    every = [
+        purity(clusters, np.random.default_rng(k).permutation(labels)) for k in range(100, 300)
+    ]
+    assert chance.label == pytest.approx(np.mean([one.label for one in every]), abs=0.003)
+    assert chance.cluster == pytest.approx(np.mean([one.cluster for one in every]), abs=0.003)
+    assert chance.label > 0.2
+
+
+def test_a_bitrate_is_symbols_a_second_times_bits_a_symbol() -> None:
+    assert bitrate(np.arange(64) % 8, seconds=6.4) == pytest.approx(30)  # 10 a second of 3 bits
+    assert bitrate(np.zeros(50, int), seconds=1.0) == 0
 
 
 def test_one_label_and_a_cluster_for_each_unit_say_nothing() -> None:
@@ -134,11 +163,29 @@ def test_clusters_of_planted_units_tell_their_labels(clusterer: str) -> None:
     """And those of labels shuffled by themselves what chance says they do."""
     units = planted(n=2000)
     told = named(metric(clusterer=clusterer).score(units))
-    assert told[""] == told["mutual_information_adjusted"] == pytest.approx(1)
+    assert [told[key] for key in ("", "pnmi", "label_purity")] == pytest.approx([1, 1, 1])
     assert told["clusters_in_use"] > 0.9
     chance = named(metric(clusterer=clusterer).score(units.shuffled()))
-    assert chance[""] == pytest.approx(chance["mutual_information_shuffled"], rel=0.25)
-    assert chance["mutual_information_adjusted"] == pytest.approx(0, abs=0.02)
+    assert chance["pnmi"] == pytest.approx(chance["pnmi_shuffled"], rel=0.25)
+    assert chance[""] == pytest.approx(0, abs=0.02)
+    for kind in ("label_purity", "cluster_purity"):
+        assert chance[kind] == pytest.approx(told[f"{kind}_shuffled"], abs=0.02)
+
+
+def test_vectors_of_noise_score_nothing() -> None:
+    """The figure of the papers is .2 of such vectors, and more the fewer units there are."""
+    rng = np.random.default_rng(0)
+    units = planted(n=2000, vectors=rng.normal(size=(2000, 16)).astype(np.float32))
+    told = named(metric(clusters=100).score(units))
+    assert told["pnmi"] > 0.1
+    assert told[""] == pytest.approx(0, abs=0.02)
+
+
+def test_the_figures_have_no_bitrate_where_no_durations_are_known() -> None:
+    assert "bitrate" not in named(metric().score(planted()))
+    told = named(metric().score(planted(seconds=np.full(600, 0.1))))
+    assert told["bitrate_labels"] == pytest.approx(np.log2(6) / 0.1, rel=0.02)
+    assert told["bitrate"] > told["bitrate_labels"]  # of more clusters than labels
 
 
 def test_units_are_fitted_and_scored_apart() -> None:

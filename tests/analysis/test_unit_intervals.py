@@ -89,10 +89,10 @@ def test_information_has_an_interval_where_clusters_are_well_filled() -> None:
     units = planted(n=1200, speakers=40, noise=2.0)
     assert metric.no_interval(units) == ""
     scores = {score.metric: score for score in metric.score(units)}
-    for figure in ("", "mutual_information_adjusted"):
+    for figure in ("", "pnmi"):
         one = scores[figure]
         assert one.low < one.value < one.high
-    assert scores["mutual_information_shuffled"].low is None
+    assert scores["pnmi_shuffled"].low is None
     sparse = replace(metric, clusters=400)
     assert "10 for each are needed" in sparse.no_interval(
         replace(units, scored=np.arange(1200) >= 1000)

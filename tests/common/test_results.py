@@ -282,3 +282,26 @@ def test_a_matrix_is_of_one_run(tmp_path: Path) -> None:
     for different in ({"model": "large"}, {"revision": "s"}, {"config_key": "l"}):
         assert results.pairwise(to_frame([*one, replace(other, **different)])) == []
     assert results.pairwise(to_frame([*one, other])) == ["cca_inter"]
+
+
+def test_older_results_have_the_figures_of_today(tmp_path: Path) -> None:
+    """An experiment's own figure used to be the raw information; a lone one stays what it is."""
+    old = [
+        row(experiment="mi_phone", metric="mutual_information", value=0.5),
+        row(experiment="mi_phone", metric="mutual_information_shuffled", value=0.2, primary=False),
+        row(experiment="mi_phone", metric="mutual_information_adjusted", value=0.4, primary=False),
+        row(experiment="mi_word", metric="mutual_information", value=0.7),
+        row(experiment="cca_phone", value=0.3),
+    ]
+    write_results(tmp_path, to_frame(old), {})
+    read = read_results(tmp_path)
+    assert read["metric"].tolist() == [
+        "pnmi",
+        "pnmi_shuffled",
+        "mutual_information_adjusted",
+        "pnmi",
+        "pwcca",
+    ]
+    assert read["primary"].tolist() == [False, False, True, True, True]
+    write_results(tmp_path, read, {})
+    pd.testing.assert_frame_equal(read_results(tmp_path), read)
