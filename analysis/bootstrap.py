@@ -19,6 +19,7 @@ Limits = tuple[float, float]
 
 RESAMPLES = 1_000
 LEAST_SPEAKERS = 20
+LEAST_FOLDS = 5
 LEVEL = 0.95
 UNDEFINED = 0.01  # share of resamples that may have no score
 NEAR_ONE = 1 - 1e-12  # where Fisher's z of a correlation is still finite
@@ -133,11 +134,24 @@ def limits(values: Array, centre: float, speakers: int, scale: Scale) -> Limits:
     return around(centre, spread, speakers, scale)
 
 
-def around(centre: float, spread: float, speakers: int, scale: Scale) -> Limits:
-    """Student's limits, with one degree of freedom less than there are speakers."""
-    t = scipy.stats.t.ppf((1 + LEVEL) / 2, speakers - 1)
+def around(centre: float, spread: float, groups: int, scale: Scale) -> Limits:
+    """Student's limits, with one degree of freedom less than there are speakers, or folds."""
+    t = scipy.stats.t.ppf((1 + LEVEL) / 2, groups - 1)
     low, high = scale.back(centre + np.array([-1, 1]) * t * spread)
     return float(low), float(high)
+
+
+def fold_jackknife(own: float, without: Sequence[float], scale: Scale = CORRELATION) -> Limits:
+    """A 95 % interval from the scores `without` each test fold in turn.
+
+    Of folds that keep speakers apart, with the fits held fixed: Student's limits with one degree of
+    freedom less than there are folds (Efron & Tibshirani 1993, section 11.5, for groups; Bayle et
+    al. 2020, Cross-validation Confidence Intervals for Test Error, for why folds whose fits share
+    training data may be taken for independent here). It needs no more than moments of folds.
+    """
+    values = scale.to(np.asarray(without))
+    spread = np.sqrt((len(without) - 1) * values.var())
+    return around(float(scale.to(np.asarray(own))), float(spread), len(without), scale)
 
 
 def jackknife(own: float, without: Sequence[float], scale: Scale = CORRELATION) -> Limits | None:
@@ -150,15 +164,19 @@ def jackknife(own: float, without: Sequence[float], scale: Scale = CORRELATION) 
     speakers = len(without)
     if speakers < LEAST_SPEAKERS:
         return None
-    values = scale.to(np.asarray(without))
-    spread = np.sqrt((speakers - 1) * values.var())
-    return around(float(scale.to(np.asarray(own))), float(spread), speakers, scale)
+    return fold_jackknife(own, without, scale)
 
 
-def tell_none(name: str, why: str) -> None:
-    """Log why an experiment has no intervals; nothing if `why` is empty."""
-    if why:
-        log.info("%s: no 95 %% intervals: %s", name, why)
+def no_fold_interval(split: str, trials: int, speakers: int) -> str:
+    """Why scores tested on so many folds and known speakers have no interval, or ""."""
+    if split != "speaker":
+        return (
+            f"folds do not keep speakers apart (split={split}), and an interval tells of other "
+            "speakers"
+        )
+    if trials < LEAST_FOLDS:
+        return f"{trials} folds are tested on, {LEAST_FOLDS} are needed"
+    return too_few(speakers)
 
 
 def too_few(speakers: int) -> str:
@@ -166,9 +184,3 @@ def too_few(speakers: int) -> str:
     enough = speakers >= LEAST_SPEAKERS
     told = f"a sample is tested on {speakers} known speakers, {LEAST_SPEAKERS} are needed"
     return "" if enough else told
-
-
-def speakers_tested(folds: Index, speaker: Index, known: NDArray[np.bool_], trials: int) -> int:
-    """How many known speakers are in the test folds; folds, speaker (n,), known (speakers,)."""
-    present = np.unique(speaker[np.isin(folds, [2 * t + 1 for t in range(trials)])])
-    return int(np.count_nonzero(known[present]))

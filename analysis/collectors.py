@@ -185,11 +185,12 @@ def moment_name(prefix: str, x: str, y: str) -> str:
     return f"{prefix}.{x}" if x == y else f"{prefix}.{x}.{y}"
 
 
-def load_view(entry: Entry, prefix: str, view: str) -> FoldedView:
-    """A view's moments by group."""
+def load_view(entry: Entry, prefix: str, view: str, trials: int) -> FoldedView:
+    """A view's moments by group, for so many trials."""
     arrays = entry.load(moment_name(prefix, view, view))
     columns = zip(arrays["n"], arrays["mean"], arrays["scatter"], strict=True)
-    return FoldedView(tuple(ViewMoments(int(n), mean, scatter) for n, mean, scatter in columns))
+    parts = tuple(ViewMoments(int(n), mean, scatter) for n, mean, scatter in columns)
+    return FoldedView(parts, trials)
 
 
 def load_folds(entry: Entry, prefix: str, x: FoldedView, y: FoldedView, pair: Pair) -> Folds:

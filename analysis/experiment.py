@@ -59,7 +59,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
         **results.describe_process(watch),
         "config": raw,
     }
-    publish(config, folder, raw, rows, metadata, measured.left_out, matrices)
+    publish(config, folder, raw, rows, metadata, measured, matrices)
     if measured.failures:
         raise StrataError(
             "; ".join(f"{name} was not scored: {why}" for name, why in measured.failures.items())
@@ -80,7 +80,7 @@ def publish(
     raw: Mapping[str, Any],
     rows: pd.DataFrame,
     metadata: Mapping[str, object],
-    left_out: Mapping[str, str],
+    measured: Measured,
     matrices: Sequence[str],
 ) -> None:
     """Write and show the results: files, tracking, the table, and where everything is."""
@@ -93,8 +93,8 @@ def publish(
     pictures += plot_pairs(rows, matrices, folder, title) if matrices else []
     for name in matrices:
         print_pairs(rows, name, title)
-    if len(curves) or left_out:
-        print_table(curves, title, left_out)
+    if len(curves) or measured.left_out:
+        print_table(curves, title, measured.left_out, measured.without_intervals)
     for path in (*paths, *pictures):
         print(path)
     tracked = log_results(config.tracking, run_name(config), raw, rows, metadata, folder, pictures)

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Self
 
+import numpy as np
 import torch
 
 from analysis import moments, pooling, sampling, targets
-from analysis.bootstrap import tell_none
 from analysis.collectors import Pair, load_folds, load_view
 from analysis.consumers import Consumer, FrameConsumer, missing_pairs, prefix, step_of
 from analysis.metrics.base import MomentMetric
@@ -39,14 +39,18 @@ class FrameStudy(Study):
     @classmethod
     def build(cls, setting: Setting, name: str, analysis: AnalysisConfig) -> Self:
         """Draw utterances; their frames' folds are part of the entry's key."""
-        drawn, split, key = draw_moments(setting, name, analysis)
+        drawn, split, key, none = draw_moments(setting, name, analysis)
         entry = setting.cache.entry(KIND, key)
         controls = setting.config.controls
-        return cls({name: analysis}, setting.layers, entry, drawn, split, controls=controls)
+        own = {name: analysis}
+        return cls(
+            own, setting.layers, entry, drawn, split, controls=controls, no_interval={name: none}
+        )
 
     def joined(self, other: Self) -> Self:
         """Both have drawn the same."""
-        return replace(self, experiments={**self.experiments, **other.experiments})
+        experiments = {**self.experiments, **other.experiments}
+        return replace(self, experiments=experiments, no_interval=self.both_no_interval(other))
 
     def crosses(self) -> list[Pair]:
         """(layer, target) of every experiment, and where controls are wanted (mel, target)."""
@@ -107,18 +111,21 @@ class FrameStudy(Study):
         """`targets` holds the views that many layers are compared with, with their spectra."""
         step = step or step_of(layer)
         own = prefix(sample, step)
-        view = load_view(self.entry, own, layer.name)
+        trials = self.samples.trials
+        view = load_view(self.entry, own, layer.name, trials)
         scored = []
         for name in names:
             target = target_name(self.experiments[name])
             if target == layer.name:
                 other = view
             else:
-                other = targets.get((step, target)) or load_view(self.entry, own, target)
+                other = targets.get((step, target))
+                other = other or load_view(self.entry, own, target, trials)
                 targets.setdefault((step, target), other)
             folds = load_folds(self.entry, own, view, other, (layer.name, target))
             metric = moment_metric(self.experiments[name])
-            scores = self.guarded(name, layer.name, partial(metric.score, folds))
+            with_interval = not self.no_interval[name]
+            scores = self.guarded(name, layer.name, partial(metric.score, folds, with_interval))
             n = sum(part.n for part in view.parts)
             scored += [
                 Scored(name, layer, s, n, self.split, scores, control)
@@ -138,12 +145,16 @@ class FrameStudy(Study):
 
 def draw_moments(
     setting: Setting, name: str, analysis: AnalysisConfig
-) -> tuple[FrameSamples, str, dict[str, object]]:
-    """Draw the frames of an experiment; how their folds are cut, and the key of their moments."""
+) -> tuple[FrameSamples, str, dict[str, object], str]:
+    """Draw the frames of an experiment; how their folds are cut, and the key of their moments.
+
+    And why their scores have no interval, or "".
+    """
     setting.refuse_partitions(name, analysis)
     run, seed = setting.config.sampling, setting.config.seed
     split = split_of(setting.config, analysis)
     drawn = draw_frames(setting.corpus, analysis.sampling, run, split, seed)
+    split = drawn.split
     key = dict(setting.key) | {
         "unit": "frame",
         "sampling": vars(analysis.sampling),
@@ -152,11 +163,14 @@ def draw_moments(
         "versions": VERSIONS,
         "split": split,
         "folds": run.folds,
-        "trials": run.trials,
+        "trials": run.tested_folds,
         "drawn": drawn.digest(),
     }
-    tell_none(name, "the moments of frames are kept by fold, not by speaker")
-    return drawn, split, key
+    speakers = [u.speaker for u in setting.corpus.utterances]
+    heard = [{speakers[u] for u in np.flatnonzero(own)} - {""} for own in drawn.members.T]
+    tested = min(len(own) for own in heard) * run.tested_folds // run.folds
+    none = moment_metric(analysis).no_interval(split, run.tested_folds, tested)
+    return drawn, split, key, none
 
 
 def moment_metric(analysis: AnalysisConfig) -> MomentMetric:

@@ -43,7 +43,7 @@ def draw_single_frames(
     return UnitSamples(
         unit="frame",
         name="frame",
-        split=split,
+        split=drawn.split,
         labels=("frame",),
         utterance=utterance,
         start=frame * hop,

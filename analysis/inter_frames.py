@@ -46,14 +46,23 @@ class InterFrameStudy(Study):
         """Draw utterances, as frames are drawn for one model."""
         other = find_other(setting.config)
         pairs = find_pairs(setting, name, analysis, other)
-        drawn, split, key = draw_moments(setting, name, analysis)
+        drawn, split, key, none = draw_moments(setting, name, analysis)
         entry = setting.cache.entry(KIND, key | {"other": other.key()})
-        return cls({name: analysis}, setting.layers, entry, other, {name: pairs}, drawn, split)
+        own, no_interval = {name: analysis}, {name: none}
+        return cls(
+            *(own, setting.layers, entry, other, {name: pairs}, drawn, split),
+            no_interval=no_interval,
+        )
 
     def joined(self, other: Self) -> Self:
         """Both have drawn the same of the same two models."""
         experiments = {**self.experiments, **other.experiments}
-        return replace(self, experiments=experiments, pairs={**self.pairs, **other.pairs})
+        return replace(
+            self,
+            experiments=experiments,
+            pairs={**self.pairs, **other.pairs},
+            no_interval=self.both_no_interval(other),
+        )
 
     def crosses(self) -> list[Pair]:
         """Names of the layers of every pair."""
@@ -82,10 +91,12 @@ class InterFrameStudy(Study):
     def _score(self, name: str, sample: int, pair: LayerPair) -> list[Scored]:
         x, y = pair
         own = prefix(sample, step_of(x))
-        view, other = load_view(self.entry, own, x.name), load_view(self.entry, own, y.name)
+        trials = self.samples.trials
+        view, other = (load_view(self.entry, own, layer.name, trials) for layer in pair)
         folds = load_folds(self.entry, own, view, other, (x.name, y.name))
+        with_interval = not self.no_interval[name]
         metric = moment_metric(self.experiments[name])
-        scores = self.guarded(name, x.name, partial(metric.score, folds))
+        scores = self.guarded(name, x.name, partial(metric.score, folds, with_interval))
         n = sum(part.n for part in view.parts)
         label = self.other.label(y)
         return [

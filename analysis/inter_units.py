@@ -7,7 +7,6 @@ from typing import ClassVar, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from analysis import collectors, pooling, sampling
 from analysis.collectors import valid_rows
@@ -22,16 +21,14 @@ from analysis.inter import (
     find_other,
     find_pairs,
 )
-from analysis.inter_views import SharedViews, pair_folds, view_folds
-from analysis.metrics.base import PairedRows, Score
+from analysis.inter_views import PairedRows, SharedViews, pair_folds, view_folds
+from analysis.metrics.base import Score
 from analysis.moments import FoldedView
 from analysis.study import Job, Scored, Setting, Study, split_of
 from analysis.unit_sampling import UnitSamples, check_folds, draw_units
-from analysis.unit_study import speakers_of, tell_intervals
-from analysis.units import by_name
+from analysis.unit_study import known_speakers_tested
 from common.architecture import Layer
 from common.config import AnalysisConfig
-from common.seeding import generator
 
 KIND = "vectors_inter"
 VERSIONS = {
@@ -43,13 +40,9 @@ VERSIONS = {
 
 @dataclass(frozen=True, eq=False)
 class InterDrawn:
-    """What one experiment drew, and the pairs of layers that it compares.
-
-    speaker (n,): number of each unit's speaker, as in `PairedRows`.
-    """
+    """What one experiment drew, and the pairs of layers that it compares."""
 
     samples: UnitSamples
-    speaker: NDArray[np.int64]
     pairs: Sequence[LayerPair]
 
 
@@ -66,7 +59,6 @@ class InterUnitStudy(Study):
     other: OtherModel
     drawn: Mapping[str, InterDrawn]
     trials: int
-    seed: int
     pooling: str
     hears_both: ClassVar[bool] = True
 
@@ -90,14 +82,23 @@ class InterUnitStudy(Study):
             "drawn": drawn.samples.digest(),
         }
         entry = setting.cache.entry(KIND, key)
-        trials, seed = config.sampling.trials, config.seed
-        own = {name: analysis}
-        return cls(own, setting.layers, entry, other, {name: drawn}, trials, seed, how)
+        trials, own = config.sampling.tested_folds, {name: analysis}
+        tested = known_speakers_tested(drawn.samples, setting.corpus, trials)
+        none = moment_metric(analysis).no_interval(drawn.samples.split, trials, tested)
+        return cls(
+            *(own, setting.layers, entry, other, {name: drawn}, trials, how),
+            no_interval={name: none},
+        )
 
     def joined(self, other: Self) -> Self:
         """Both have drawn the same units of the same two models."""
         experiments = {**self.experiments, **other.experiments}
-        return replace(self, experiments=experiments, drawn={**self.drawn, **other.drawn})
+        return replace(
+            self,
+            experiments=experiments,
+            drawn={**self.drawn, **other.drawn},
+            no_interval=self.both_no_interval(other),
+        )
 
     def needed_layers(self) -> list[Layer]:
         """Layers of both models that are in any pair."""
@@ -140,7 +141,7 @@ class InterUnitStudy(Study):
             scored: dict[str, Scored] = {}
             for other in others:
                 y = self.entry.open(other.name)[kept]
-                rows = PairedRows(x, y, folds[kept], drawn.speaker[kept], self._seed(sample))
+                rows = PairedRows(x, y, folds[kept])
                 make = partial(view_folds, y, folds[kept], self.trials)
                 score = partial(self._pair, name, rows, view, shared.view(other.name, make))
                 label = self.other.label(other)
@@ -152,16 +153,14 @@ class InterUnitStudy(Study):
         return [scored[y.name] for y in self.other.layers if y.name in scored]
 
     def _pair(self, name: str, rows: PairedRows, x: FoldedView, y: FoldedView) -> list[Score]:
-        return moment_metric(self.experiments[name]).score(pair_folds(rows, x, y), rows)
-
-    def _seed(self, sample: int) -> int:
-        return int(generator(self.seed, "sample", sample).integers(2**31))
+        metric = moment_metric(self.experiments[name])
+        return metric.score(pair_folds(rows, x, y), not self.no_interval[name])
 
     def job_bytes(self) -> int:
         """A layer's vectors in float32 and in float64, and its moments by group and trial."""
         drawn = max(int((d.samples.folds >= 0).sum(1).max()) for d in self.drawn.values())
         dim = max(layer.dim for layer in self.needed_layers())
-        return 24 * drawn * dim + 8 * (5 * self.trials + 1) * dim**2
+        return 24 * drawn * dim + 8 * (4 * self.trials + 2) * dim**2
 
     def without_controls(self) -> dict[str, dict[str, str]]:
         """Random weights only: the other model takes the place of labels and of mel."""
@@ -188,6 +187,4 @@ def draw(setting: Setting, name: str, analysis: AnalysisConfig, other: OtherMode
         samples = draw_single_frames(corpus, analysis.sampling, run, split, config.seed, geometries)
     else:
         samples = draw_units(corpus, analysis, run, split, config.seed)
-    speaker, speakers = speakers_of(corpus)
-    tell_intervals(name, moment_metric(analysis), samples, speaker, speakers, run.trials)
-    return InterDrawn(samples, by_name(speaker, speakers)[samples.utterance], pairs)
+    return InterDrawn(samples, pairs)

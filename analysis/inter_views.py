@@ -2,13 +2,30 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.metrics.base import PairedRows
-from analysis.moments import FoldedView, Folds, cross_scatter, group_of, view_moments
+from analysis.moments import (
+    FoldedView,
+    Folds,
+    cross_scatter,
+    group_of,
+    groups_for,
+    number_of,
+    view_moments,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class PairedRows:
+    """Two views of one sample's units, row by row: x (n, dx), y (n, dy), in folds (n,)."""
+
+    x: NDArray[np.floating]
+    y: NDArray[np.floating]
+    folds: NDArray[np.int64]
 
 
 class SharedViews:
@@ -39,12 +56,13 @@ class SharedViews:
 def view_folds(vectors: NDArray[np.floating], folds: NDArray[np.int64], trials: int) -> FoldedView:
     """One view's moments by group, of vectors (n, d) in folds (n,)."""
     groups = group_of(folds, trials)
-    return FoldedView(tuple(view_moments(vectors[groups == g]) for g in range(2 * trials + 1)))
+    count = groups_for(number_of(folds), trials)
+    return FoldedView(tuple(view_moments(vectors[groups == g]) for g in range(count)), trials)
 
 
 def pair_folds(rows: PairedRows, x: FoldedView, y: FoldedView) -> Folds:
     """The moments of a pair of views whose own moments are there."""
-    groups = group_of(rows.fold, x.trials)
+    groups = group_of(rows.folds, x.trials)
     crosses = [
         cross_scatter(rows.x[groups == g], rows.y[groups == g], part.mean, other.mean)
         for g, (part, other) in enumerate(zip(x.parts, y.parts, strict=True))

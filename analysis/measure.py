@@ -42,7 +42,8 @@ class Plan:
 class Measured:
     """What came of one model. `failures` and `control_failures`: experiment -> why.
 
-    `without_controls`: experiment -> control -> why it cannot have it.
+    `without_controls`: experiment -> control -> why it cannot have it. `without_intervals`:
+    experiment -> why its scores have no 95 % interval.
     """
 
     revision: str
@@ -53,6 +54,7 @@ class Measured:
     control_failures: dict[str, str]
     left_out: dict[str, str]
     without_controls: dict[str, dict[str, str]]
+    without_intervals: dict[str, str]
 
     def describe_pass(self) -> dict[str, object] | str:
         """What the forward pass did, for the metadata."""
@@ -67,6 +69,9 @@ def measure(plan: Plan) -> Measured:
         key = statistics_key(config, speech.own, revision)
         studies, unfit = build_studies(Setting(config, speech, plan.layers, cache, key))
         left_out = tell_left_out(config, unfit)
+    without_intervals = {n: why for s in studies for n, why in s.no_interval.items() if why}
+    for name, why in without_intervals.items():
+        log.info("%s: no 95 %% intervals: %s", name, why)
     passed = collect(config, speech.whole, studies, cache, watch)
     control_jobs = [j for s in studies if config.controls for j in s.control_jobs(plan.chosen)]
     with watch.stage("scoring"):
@@ -86,6 +91,7 @@ def measure(plan: Plan) -> Measured:
         control_failures=control_failures,
         left_out=left_out,
         without_controls={n: why for s in studies for n, why in s.without_controls().items()},
+        without_intervals=without_intervals,
     )
 
 

@@ -35,6 +35,7 @@ def describe_measured(
         "scoring": summarise_scoring(config, measured.scored),
         "controls": describe_controls(config, measured, untrained),
         "left_out": measured.left_out,
+        "no_intervals": measured.without_intervals,
         "not_scored": measured.failures,
     }
 

@@ -14,7 +14,7 @@ from common.records import StrataError
 Array = NDArray[np.float64]
 T = TypeVar("T")
 
-VERSION = 1  # bumped when the meaning of a stored moment changes
+VERSION = 2  # bumped when the meaning of a stored moment changes
 RELATIVE_CUTOFF = 1e-10  # of a view's largest eigenvalue; float64 moments resolve about 2e-13
 
 
@@ -157,12 +157,27 @@ def moments_of(x: NDArray[np.floating], y: NDArray[np.floating]) -> Moments:
     return Moments(view_x, view_y, cross_scatter(x, y, view_x.mean, view_y.mean))
 
 
-def group_of(folds: NDArray[np.int64], trials: int) -> NDArray[np.int64]:
-    """Group of each fold number: fold f < 2 * trials keeps its own; all others share the last.
+def dev_fold(trial: int, folds: int) -> int:
+    """The fold that trial t, which is tested on fold t, chooses on: the next one."""
+    return (trial + 1) % folds
 
-    Fold 2t is trial t's dev and fold 2t + 1 its test; the others only ever train.
+
+def number_of(folds: NDArray[np.int64]) -> int:
+    """Number of folds that the rows with these fold numbers (n,) were cut into."""
+    return int(folds.max(initial=-1)) + 1
+
+
+def groups_for(folds: int, trials: int) -> int:
+    """Number of groups of folds that are kept apart: see `group_of`."""
+    return min(folds, trials + 2)
+
+
+def group_of(folds: NDArray[np.int64], trials: int) -> NDArray[np.int64]:
+    """Group of each fold number: fold f <= trials keeps its own; all others share the next.
+
+    Fold t is trial t's test and the next one its dev; the others only ever train.
     """
-    return np.minimum(folds, 2 * trials)
+    return np.minimum(folds, trials + 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,11 +185,7 @@ class FoldedView:
     """One view of a sample, by group: see `group_of`."""
 
     parts: tuple[ViewMoments, ...]
-
-    @property
-    def trials(self) -> int:
-        """Number of (dev, test) pairs."""
-        return (len(self.parts) - 1) // 2
+    trials: int
 
     @cached_property
     def training(self) -> tuple[ViewMoments, ...]:
@@ -189,7 +200,7 @@ class FoldedView:
 
 def without(parts: Sequence[T], trial: int) -> list[T]:
     """All groups but the trial's dev and test."""
-    return [part for g, part in enumerate(parts) if g not in (2 * trial, 2 * trial + 1)]
+    return [p for g, p in enumerate(parts) if g not in (trial, dev_fold(trial, len(parts)))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,13 +213,14 @@ class Folds:
 
     @property
     def trials(self) -> int:
-        """Number of (dev, test) pairs."""
+        """Number of trials."""
         return self.x.trials
 
     def trial(self, t: int) -> tuple[Moments, Moments, Moments]:
         """(train, dev, test) of trial t; train is everything but its dev and test."""
         dev, test = (
-            Moments(self.x.parts[g], self.y.parts[g], self.xy[g]) for g in (2 * t, 2 * t + 1)
+            Moments(self.x.parts[g], self.y.parts[g], self.xy[g])
+            for g in (dev_fold(t, len(self.xy)), t)
         )
         for name, fold in (("dev", dev), ("test", test)):
             if fold.n < 2:
@@ -230,9 +242,10 @@ def fold_views(
 ) -> Folds:
     """Cut two views held in memory, x (n, dx) and y (n, dy), by the fold (n,) of each row."""
     groups = group_of(folds, trials)
-    parts = [moments_of(x[groups == g], y[groups == g]) for g in range(2 * trials + 1)]
+    count = groups_for(number_of(folds), trials)
+    parts = [moments_of(x[groups == g], y[groups == g]) for g in range(count)]
     return Folds(
-        FoldedView(tuple(part.x for part in parts)),
-        FoldedView(tuple(part.y for part in parts)),
+        FoldedView(tuple(part.x for part in parts), trials),
+        FoldedView(tuple(part.y for part in parts), trials),
         tuple(part.xy for part in parts),
     )

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.moments import group_of
+from analysis.moments import group_of, groups_for
 from common.config import SamplingConfig, UnitSampling
 from common.records import Corpus, StrataError, Utterance
 from common.seeding import generator, hashed_folds
 
 log = logging.getLogger(__name__)
 
-VERSION = 2  # bumped when the same seed would draw something else
+VERSION = 3  # bumped when the same seed would draw something else
 Index = NDArray[np.int64]
 
 
@@ -25,7 +25,7 @@ class FrameSamples:
     """Which utterances lend their frames to which sample, and how their frames are folded.
 
     members (n_utterances, samples) bool. `utterance_folds` (n_utterances,) unless each frame has
-    a fold of its own (`split: frame`).
+    a fold of its own (`split: frame`). `split` says how the folds were cut.
     """
 
     members: NDArray[np.bool_]
@@ -34,11 +34,12 @@ class FrameSamples:
     seed: int
     ids: tuple[str, ...]
     utterance_folds: Index | None
+    split: str
 
     @property
     def groups(self) -> int:
         """Number of groups of folds that are kept apart."""
-        return 2 * self.trials + 1
+        return groups_for(self.folds, self.trials)
 
     def groups_of(self, utterance: int, rows: int) -> Index:
         """Group (rows,) of each frame of an utterance.
@@ -98,13 +99,41 @@ def draw_frames(
             run.samples,
         )
     drawn = np.flatnonzero(members.any(1))
+    samples = [np.flatnonzero(own) for own in members.T]
+    split = resolved_split(split, corpus.utterances, samples, run.folds, "frame")
     folds = None
     if split != "frame":
         folds = np.full(n, -1, dtype=np.int64)
         keys = group_keys([corpus.utterances[u] for u in drawn], split)
         folds[drawn] = grouped_folds(keys, run.folds, split, generator(seed, "folds", split))
     ids = tuple(u.id for u in corpus.utterances)
-    return FrameSamples(members, run.trials, run.folds, seed, ids, folds)
+    return FrameSamples(members, run.tested_folds, run.folds, seed, ids, folds, split)
+
+
+def resolved_split(
+    split: str, utterances: Sequence[Utterance], samples: Sequence[Index], folds: int, name: str
+) -> str:
+    """How folds are cut where `split` asks for speakers if there are enough, else utterances.
+
+    Enough: all are known, and every sample (utterances (n,) of the corpus) has one for each fold.
+    Which it was goes to the log, with the numbers; `name` is that of the units.
+    """
+    if split != "speaker_else_utterance":
+        return split
+    speakers = [{utterances[u].speaker for u in own} for own in samples]
+    known = min(len(own - {""}) for own in speakers)
+    if not any("" in own for own in speakers) and known >= folds:
+        log.info("%s: %d folds keep %d speakers apart (split=speaker)", name, folds, known)
+        return "speaker"
+    nameless = sum(not utterances[u].speaker for u in np.unique(np.concatenate(samples)))
+    why = f", and {nameless} utterances have no speaker" if nameless else ""
+    log.warning(
+        "%s: %d folds keep utterances apart, not speakers (split=utterance): a sample has %d known "
+        "speakers, %d are needed%s. There will be no intervals, tests and advice: they tell of "
+        "other speakers",
+        *(name, folds, known, folds, why),
+    )
+    return "utterance"
 
 
 def blocks(order: Index, size: int, samples: int) -> list[Index]:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from analysis import frames_store, pooling, sampling, targets
-from analysis.bootstrap import tell_none
 from analysis.consumers import Consumer
 from analysis.frame_writer import FrameWriter
 from analysis.frames_store import Frames, Stretches, load_frames, stretches_with_frames
@@ -69,6 +68,7 @@ class StretchStudy(Study):
             seed=config.seed,
             stored=analysis.stored,
             controls=config.controls,
+            no_interval={name: f"{metric_of(analysis).name} has none over speakers"},
         )
         study.check(name)
         return study
@@ -76,7 +76,6 @@ class StretchStudy(Study):
     def check(self, name: str) -> None:
         """Raise if the metric cannot score what was drawn, before anything is computed."""
         drawn, utterances = self.drawn[name], self.corpus.utterances
-        tell_none(name, f"{frame_metric(self.experiments[name]).name} has none over speakers")
         for sample, chosen in enumerate(drawn.chosen):
             own = [utterances[u] for u in drawn.stretches.utterance[chosen]]
             zero = np.zeros(len(own), dtype=np.int64)
@@ -96,7 +95,12 @@ class StretchStudy(Study):
     def joined(self, other: Self) -> Self:
         """Both have drawn the same stretches."""
         experiments = {**self.experiments, **other.experiments}
-        return replace(self, experiments=experiments, drawn={**self.drawn, **other.drawn})
+        return replace(
+            self,
+            experiments=experiments,
+            drawn={**self.drawn, **other.drawn},
+            no_interval=self.both_no_interval(other),
+        )
 
     def consumer(self, device: torch.device) -> Consumer:  # noqa: ARG002
         """Frames of the layers that are missing; says how much disk they will take."""

@@ -76,13 +76,17 @@ class Setting:
 
 @dataclass(frozen=True, eq=False)
 class Study(ABC):
-    """Experiments on the same units, and the cache entry that holds their statistics."""
+    """Experiments on the same units, and the cache entry that holds their statistics.
+
+    `no_interval`: for each experiment why its scores have no 95 % interval, "" if they have one.
+    """
 
     experiments: Mapping[str, AnalysisConfig]
     layers: tuple[Layer, ...]
     entry: Entry
     hears_both: ClassVar[bool] = False  # whether it needs the run's second model as well
     controls: bool = field(default=False, kw_only=True)
+    no_interval: Mapping[str, str] = field(default_factory=dict, kw_only=True)
 
     @classmethod
     @abstractmethod
@@ -95,6 +99,10 @@ class Study(ABC):
     @abstractmethod
     def joined(self, other: Self) -> Self:
         """The experiments of both, which have the same entry."""
+
+    def both_no_interval(self, other: Self) -> dict[str, str]:
+        """`no_interval` of the experiments of both."""
+        return {**self.no_interval, **other.no_interval}
 
     def complete(self) -> bool:
         """Whether the cache holds all that the experiments need: here a file for each layer."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.labelling import labelled, name_of
-from analysis.sampling import blocks, digest_of, group_keys, grouped_folds
+from analysis.sampling import blocks, digest_of, group_keys, grouped_folds, resolved_split
 from common.config import AnalysisConfig, SamplingConfig, UnitSampling
 from common.records import SAMPLE_RATE, Corpus, Interval, StrataError
 from common.seeding import generator
@@ -130,26 +130,26 @@ def drawn_rows(table: UnitTable, unit: str, folds: Index, dropped: dict[str, int
 def refold(
     drawn: UnitSamples, corpus: Corpus, run: SamplingConfig, split: str, seed: int
 ) -> UnitSamples:
-    """The same units in folds that keep utterances or speakers together."""
-    if split == "speaker_else_utterance":
-        split = "speaker" if enough_speakers(drawn, corpus, run.folds) else "utterance"
+    """The same units in folds that keep utterances or speakers together.
+
+    A speaker is in the fold of the same number in all samples, so that the scores of a fold, over
+    the samples, are those of its speakers.
+    """
+    drawn_by = [drawn.utterance[row >= 0] for row in drawn.folds]
+    split = resolved_split(split, corpus.utterances, drawn_by, run.folds, drawn.name)
     if split == "frame" or split == drawn.unit:
         return replace(drawn, split=split)  # whole already, and even within each label
-    keys = group_keys(corpus.utterances, split)
+    keys = np.array(group_keys([corpus.utterances[u] for u in drawn.utterance], split))
+    if split == "speaker":
+        rng = generator(seed, "folds", drawn.name, split)
+        own = grouped_folds(list(keys), run.folds, split, rng)
+        return replace(drawn, folds=np.where(drawn.folds >= 0, own, -1), split=split)
     folds = drawn.folds.copy()
     for sample, row in enumerate(folds):
         rows = np.flatnonzero(row >= 0)
         rng = generator(seed, "folds", drawn.name, split, sample)
-        own = [keys[u] for u in drawn.utterance[rows]]
-        row[rows] = grouped_folds(own, run.folds, split, rng)
+        row[rows] = grouped_folds(list(keys[rows]), run.folds, split, rng)
     return replace(drawn, folds=folds, split=split)
-
-
-def enough_speakers(drawn: UnitSamples, corpus: Corpus, folds: int) -> bool:
-    """Whether all speakers are known, and every sample drew from as many as there are folds."""
-    speaker = [corpus.utterances[u].speaker for u in drawn.utterance]
-    drawn_by = [{speaker[i] for i in np.flatnonzero(row >= 0)} for row in drawn.folds]
-    return "" not in speaker and all(len(speakers) >= folds for speakers in drawn_by)
 
 
 def unit_table(
@@ -263,9 +263,9 @@ def draw_sample(
 
 
 def check_folds(name: str, folds: Index, run: SamplingConfig) -> None:
-    """Every fold that a trial scores needs two units."""
+    """Every fold that a trial scores or chooses on needs two units."""
     counts = np.bincount(folds[folds >= 0], minlength=run.folds)
-    fewest = int(counts[: 2 * run.trials].min())
+    fewest = int(counts[: run.tested_folds + 1].min())
     if fewest < 2:
         raise StrataError(
             f"{int(counts.sum())} {name} units over {run.folds} folds leave {fewest} in one of "

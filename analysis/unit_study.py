@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 
 from analysis import collectors, pooling, sampling, targets
-from analysis.bootstrap import speakers_tested, tell_none, too_few
 from analysis.collectors import valid_rows
 from analysis.consumers import Consumer, UnitConsumer
 from analysis.label_targets import LabelTarget, label_target
@@ -20,7 +19,7 @@ from analysis.placed import Placed
 from analysis.speech import Part
 from analysis.study import Job, Scored, Setting, Study, metric_of, split_of
 from analysis.unit_sampling import UnitSamples, check_folds, draw_units
-from analysis.units import PairedRows, Units, by_name
+from analysis.units import Units
 from common.architecture import Layer
 from common.config import AnalysisConfig
 from common.records import SAMPLE_RATE, Corpus
@@ -70,7 +69,7 @@ class UnitStudy(Study):
         target = label_target(part.corpus, analysis)
         scored = part.scored if part.split else None
         samples = draw_units(part.corpus, analysis, run, split, seed, target.known, scored)
-        drawn = Drawn(part, samples, target, *speakers_of(part.corpus), run.trials, seed)
+        drawn = Drawn(part, samples, target, *speakers_of(part.corpus), run.tested_folds, seed)
         how = analysis.pooling or "mean"
         key = dict(setting.key) | {
             "dataset": part.corpus.fingerprint,
@@ -86,11 +85,13 @@ class UnitStudy(Study):
         study = cls(
             {name: analysis}, setting.layers, entry, {name: drawn}, how, controls=config.controls
         )
-        study.check(name, setting)
-        return study
+        return replace(study, no_interval={name: study.check(name, setting)})
 
-    def check(self, name: str, setting: Setting) -> None:
-        """Raise if the metric cannot score what was drawn, before anything is computed."""
+    def check(self, name: str, setting: Setting) -> str:
+        """Raise if the metric cannot score what was drawn, before anything is computed.
+
+        Returns why its scores will have no intervals, or "".
+        """
         samples, metric = self.drawn[name].samples, metric_of(self.experiments[name])
         without = []
         for sample, folds in enumerate(samples.folds):
@@ -101,15 +102,21 @@ class UnitStudy(Study):
                 without.append(metric.no_interval(units))
             else:
                 check_folds(samples.name, folds, setting.config.sampling)
-        tell_none(name, next(filter(None, without), ""))
         if isinstance(metric, MomentMetric):
-            drawn = self.drawn[name]
-            tell_intervals(name, metric, samples, drawn.speaker, drawn.speakers, drawn.trials)
+            trials = self.drawn[name].trials
+            tested = known_speakers_tested(samples, self.drawn[name].part.corpus, trials)
+            return metric.no_interval(samples.split, trials, tested)
+        return next(filter(None, without), "")
 
     def joined(self, other: Self) -> Self:
         """Both have drawn the same rows, under labels of their own."""
         experiments = {**self.experiments, **other.experiments}
-        return replace(self, experiments=experiments, drawn={**self.drawn, **other.drawn})
+        return replace(
+            self,
+            experiments=experiments,
+            drawn={**self.drawn, **other.drawn},
+            no_interval=self.both_no_interval(other),
+        )
 
     def consumer(self, device: torch.device) -> Consumer:  # noqa: ARG002
         """Vectors of the layers that are missing."""
@@ -149,7 +156,7 @@ class UnitStudy(Study):
         if isinstance(metric, MomentMetric):
             target = drawn.target.view(units.label, units.labels)
             folds = fold_views(units.vectors, target, units.fold, drawn.trials)
-            return metric.score(folds, paired_rows(units, target))
+            return metric.score(folds, not self.no_interval[name])
         raise TypeError(f"{metric.name} scores neither units nor moments")
 
     def units(self, name: str, sample: int, layer: str) -> Units:
@@ -189,28 +196,11 @@ class UnitStudy(Study):
         return {"experiments": list(self.experiments), **draws}
 
 
-def tell_intervals(
-    name: str,
-    metric: MomentMetric,
-    samples: UnitSamples,
-    speaker: NDArray[np.int64],
-    speakers: tuple[str, ...],
-    trials: int,
-) -> None:
-    """Log why the scores of these samples will have no intervals, if so.
-
-    speaker (n_utterances,) into `speakers`; an empty name is nobody's.
-    """
-    own, known = speaker[samples.utterance], np.array([bool(s) for s in speakers])
-    tested = min(speakers_tested(folds, own, known, trials) for folds in samples.folds)
-    why = too_few(tested) if metric.with_interval else f"{metric.name} has none over speakers"
-    tell_none(name, why)
-
-
-def paired_rows(units: Units, target: NDArray[np.floating]) -> PairedRows:
-    """The units' vectors beside the other view of them."""
-    speaker = by_name(units.speaker, units.speakers)
-    return PairedRows(units.vectors, target, units.fold, speaker, units.seed)
+def known_speakers_tested(samples: UnitSamples, corpus: Corpus, trials: int) -> int:
+    """How many speakers who are known by name every sample is tested on at least."""
+    speaker = np.array([u.speaker for u in corpus.utterances])[samples.utterance]
+    tested = (speaker[(folds >= 0) & (folds < trials)] for folds in samples.folds)
+    return min(len(set(own) - {""}) for own in tested)
 
 
 def speakers_of(corpus: Corpus) -> tuple[NDArray[np.int64], tuple[str, ...]]:

@@ -1,6 +1,5 @@
 """Pooled vectors of one sample and layer, with what is known of each unit."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,7 +9,6 @@ from common.config import TargetConfig
 from common.seeding import generator
 
 Index = NDArray[np.int64]
-NOBODY = -1  # the number of a speaker who has no name
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,8 +19,8 @@ class Units:
     `speakers`; utterance (n,): index in the corpus; fold (n,).
     scored (n,) bool: where fit_partition and score_partition differ, False is a row that may only
     be fitted on and True one that may only be scored on; where there is one partition, all are
-    True and a metric splits by `fold` itself; trial t < `trials` chooses on fold 2t and tests on
-    2t + 1. `seed` is the sample's own; `target` tells what the labels are compared with. seconds
+    True and a metric splits by `fold` itself; trial t < `trials` tests on fold t and chooses on the
+    next one. `seed` is the sample's own; `target` tells what the labels are compared with. seconds
     (n,): how long each unit lasts; None where nobody knows.
     """
 
@@ -55,23 +53,3 @@ class Units:
             rng = generator(self.seed, "shuffled labels", len(rows))
             label[rows] = self.label[rng.permutation(rows)]
         return replace(self, label=label)
-
-
-def by_name(speaker: Index, speakers: Sequence[str]) -> Index:
-    """Indices (n,) into `speakers`, but `NOBODY` for the empty name: that may be many people."""
-    return np.where(np.array([bool(name) for name in speakers])[speaker], speaker, NOBODY)
-
-
-@dataclass(frozen=True, eq=False)
-class PairedRows:
-    """Two views of one sample's units, row by row: x (n, dx) the layer, y (n, dy) the target.
-
-    fold (n,); speaker (n,): the same number for the same speaker, `NOBODY` where none is known.
-    `seed` is the sample's own.
-    """
-
-    x: NDArray[np.floating]
-    y: NDArray[np.floating]
-    fold: Index
-    speaker: Index
-    seed: int

@@ -4,9 +4,11 @@
 
 Draws data sets of speakers from populations whose covariance is known: speakers shift the layer
 and respond to the target in their own way, both at random. Fits and scores each as an experiment
-does, and counts how often the interval holds the score that the same fits have on the whole
-population. Beside ours are plain percentile limits of the same resamples. A share of n data sets
-has a standard error of about 0.22 / sqrt(n).
+does, in folds that keep speakers apart and are each tested on once, and counts how often the
+interval holds the score that the same fits have on the whole population. Beside ours are Student's
+limits of the folds' scores, each centred by its own mean. A share of n data sets has a standard
+error of about 0.22 / sqrt(n). `benchmarks/speaker_effects.py` measures what of the layers of a
+model on real speech is the speaker's: between the first two populations.
 """
 
 import sys
@@ -20,16 +22,15 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analysis.bootstrap import RESAMPLES, bootstrap
-from analysis.metrics.cca import PWCCA, Fit, resampled_score
+import scipy.stats
+
+from analysis.metrics.cca import PWCCA, Fit, interval
 from analysis.moments import fold_views
-from analysis.units import PairedRows
 
 Array = NDArray[np.float64]
 
 DATA_SETS = 2_000
-TRIALS, FOLDS = 3, 7
-RIDGES = ((1e-10, 1e-10), (1e-2, 1e-2))
+RIDGES = ((1e-10, 1e-10),)
 
 
 @dataclass(frozen=True)
@@ -70,54 +71,43 @@ class Population:
 
 @dataclass(frozen=True)
 class Case:
-    """A population, how many speakers are tested on in all, and how folds are cut."""
+    """A population, how many speakers there are, and how many folds they are cut into."""
 
     name: str
     population: Population
-    tested: int
-    split: str
-
-    def folds(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Fold of each unit: of 7, three are tested on."""
-        units = self.population.units
-        if self.split == "frame":  # every speaker is in every fold
-            return rng.permutation(self.tested * units) % FOLDS
-        speakers = next(s for s in range(self.tested, 9 * self.tested) if tested(s) == self.tested)
-        return np.repeat(rng.permutation(np.arange(speakers) % FOLDS), units)
+    speakers: int
+    folds: int = 10
 
 
-def tested(speakers: int) -> int:
-    """How many of so many speakers are in the test folds."""
-    return int(np.isin(np.arange(speakers) % FOLDS, [1, 3, 5]).sum())
-
-
+ALIKE = Population(shift=0.1, slope=0.05)
+DIFFER = Population(shift=0.6, slope=0.3)
+MOSTLY = Population(shift=0.6, slope=0.1, noise=0.2)
 CASES = (
-    Case("speakers alike", Population(shift=0.1, slope=0.05), 20, "speaker"),
-    Case("speakers differ", Population(shift=0.6, slope=0.3), 20, "speaker"),
-    Case("speakers differ", Population(shift=0.6, slope=0.3), 40, "speaker"),
-    Case("speakers differ", Population(shift=0.6, slope=0.3), 20, "frame"),
-    Case("layer mostly speaker", Population(shift=0.6, slope=0.1, noise=0.2), 20, "speaker"),
-    Case("layer mostly speaker", Population(shift=0.6, slope=0.1, noise=0.2), 40, "speaker"),
+    Case("speakers alike", ALIKE, 20),
+    Case("speakers alike", ALIKE, 40),
+    Case("speakers differ", DIFFER, 20),
+    Case("speakers differ", DIFFER, 40),
+    Case("speakers differ", DIFFER, 67),
+    Case("speakers differ", DIFFER, 40, folds=5),
+    Case("layer mostly speaker", MOSTLY, 20),
+    Case("layer mostly speaker", MOSTLY, 40),
 )
 
 
 def simulate(case: Case, data_sets: int, seed: int = 0) -> Iterator[tuple[float, Array, Array]]:
-    """For each data set the population's score, our limits (2,) and the percentile ones (2,)."""
-    metric = PWCCA(RIDGES)
+    """For each data set the population's score, our limits (2,) and Student's of the folds (2,)."""
+    metric, units = PWCCA(RIDGES), case.population.units
     for k in range(data_sets):
         rng = np.random.default_rng((seed, k))
-        fold = case.folds(rng)
-        speaker = np.arange(len(fold)) // case.population.units
-        x, y, common = case.population.draw(int(speaker[-1]) + 1, rng)
-        folds = fold_views(x, y, fold, TRIALS)
-        fits = [metric.fit(*folds.trial(t)[:2]) for t in range(TRIALS)]
-        score_of, speakers = resampled_score(fits, PairedRows(x, y, fold, speaker, k))
-        if speakers != case.tested:
-            raise ValueError(f"{speakers} speakers are tested on, not {case.tested}")
-        limits = bootstrap(score_of, speakers, k)
-        counts = rng.multinomial(speakers, np.full(speakers, 1 / speakers), size=RESAMPLES)
-        percentile = np.nanquantile(score_of(counts.astype(np.float64)), [0.025, 0.975])
-        yield case.population.score(fits, common), np.array(limits), percentile
+        fold = np.repeat(rng.permutation(np.arange(case.speakers) % case.folds), units)
+        x, y, common = case.population.draw(case.speakers, rng)
+        folds = fold_views(x, y, fold, case.folds)
+        trials = [folds.trial(t) for t in range(case.folds)]
+        fits = [metric.fit(train, dev) for train, dev, _ in trials]
+        limits = interval(fits, [one[0] for one in trials], [one[2] for one in trials])
+        own = [fit.value(test) for fit, (_, _, test) in zip(fits, trials, strict=True)]
+        plain = scipy.stats.t.interval(0.95, len(own) - 1, np.mean(own), scipy.stats.sem(own))
+        yield case.population.score(fits, common), np.array(limits), np.array(plain)
 
 
 def coverage(truth: Array, limits: Array) -> tuple[float, float, float]:
@@ -128,15 +118,15 @@ def coverage(truth: Array, limits: Array) -> tuple[float, float, float]:
 
 def main() -> None:
     data_sets = int(sys.argv[1]) if len(sys.argv) > 1 else DATA_SETS
-    print(f"{data_sets} data sets a case; percentile limits in brackets")
+    print(f"{data_sets} data sets a case; Student's limits of the folds' own scores in brackets")
     for case in CASES:
         start = perf_counter()
-        truth, ours, percentile = map(np.array, zip(*simulate(case, data_sets), strict=True))
-        cells = zip(coverage(truth, ours), coverage(truth, percentile), strict=True)
+        truth, ours, student = map(np.array, zip(*simulate(case, data_sets), strict=True))
+        cells = zip(coverage(truth, ours), coverage(truth, student), strict=True)
         covered, above, below = (f"{one:.3f} ({other:.3f})" for one, other in cells)
-        width, plain = (np.diff(limits).mean() for limits in (ours, percentile))
+        width, plain = (np.diff(limits).mean() for limits in (ours, student))
         print(
-            f"{case.name:20} {case.tested} test speakers, split {case.split:7}: covered {covered}, "
+            f"{case.name:20} {case.speakers} speakers, {case.folds:2} folds: covered {covered}, "
             f"too high {above}, too low {below}, width {width:.3f} ({plain:.3f}), "
             f"{perf_counter() - start:.0f} s",
             flush=True,

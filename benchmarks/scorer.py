@@ -65,7 +65,7 @@ def views(n: int, dx: int, dy: int, labelled: bool) -> tuple[Array, Array, NDArr
 
 
 def straightforward(x: Array, y: Array, fold: NDArray[np.int64], trial: int) -> float:
-    dev, test = fold == 2 * trial, fold == 2 * trial + 1
+    dev, test = fold == trial + 1, fold == trial
     train = ~(dev | test)
 
     def value(held: NDArray[np.bool_], ridges: tuple[float, float]) -> float:

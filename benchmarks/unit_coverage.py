@@ -47,7 +47,7 @@ def units_of(vectors: Array, label: Codes, labels: int, speaker: Codes, seed: in
         speaker=speaker,
         speakers=tuple(f"s{i}" for i in range(SPEAKERS)),
         utterance=np.arange(n),
-        fold=2 * (speaker % TRIALS) + 1,
+        fold=speaker % TRIALS,
         scored=np.ones(n, dtype=bool),
         seed=seed,
         trials=TRIALS,

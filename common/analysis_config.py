@@ -21,9 +21,8 @@ TARGETS = tuple(dict.fromkeys(kind for kinds in TARGETS_OF.values() for kind in 
 FROM_FILES = ("embedding", "word_pairs", "sentence_pairs")  # targets that are read from `path`
 POOLINGS = ("mean", "middle_third", "centre", "first", "last", "max")
 PARTS = ("cnn", "transformer")
-SPLITS = ("frame", "utterance", "speaker")
-# An analysis may also ask for speakers where there are enough of them, else utterances.
-OWN_SPLITS = (*SPLITS, "speaker_else_utterance")
+# The last one: speakers where there are enough of them, else utterances.
+SPLITS = ("frame", "utterance", "speaker", "speaker_else_utterance")
 LAYER_NAME = re.compile(r"[CT]\d+")
 LIMITS = (
     *("utterances", "frames", "instances", "fit_instances", "labels"),
@@ -101,22 +100,31 @@ class UnitSampling:
 
 @dataclass(kw_only=True)
 class SamplingConfig(UnitSampling):
-    """Sample sets, folds and trials of a run; the inherited keys override every analysis's own."""
+    """Sample sets, folds and trials of a run; the inherited keys override every analysis's own.
+
+    Trial t is tested on fold t and chooses on the next one; it trains on the others. `trials` null:
+    as many as there are folds, so that every unit and every speaker is tested on once.
+    """
 
     samples: int = 3
     folds: int = 10
-    trials: int = 3
+    trials: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least("sampling.samples", self.samples, 1)
         require_at_least("sampling.trials", self.trials, 1)
-        if self.folds < 2 * self.trials + 1:
+        if self.folds < 3 or self.folds < self.tested_folds:
             raise StrataError(
-                f"sampling.folds={self.folds} with sampling.trials={self.trials}: each trial takes "
-                f"two folds of its own and one must be left to train on; use at least "
-                f"{2 * self.trials + 1} folds"
+                f"sampling.folds={self.folds} with sampling.trials={self.trials}: every trial is "
+                "tested on a fold of its own, and takes another one to choose on and a third one "
+                f"to train on; use at least {max(3, self.tested_folds)} folds"
             )
+
+    @property
+    def tested_folds(self) -> int:
+        """Number of trials, each of which is tested on one fold."""
+        return self.folds if self.trials is None else self.trials
 
 
 @dataclass(kw_only=True)
@@ -154,7 +162,7 @@ class AnalysisConfig:
         if self.unit != "frame":
             require("pooling", self.pooling, POOLINGS)
         if self.split is not None:
-            require("split", self.split, OWN_SPLITS)
+            require("split", self.split, SPLITS)
         if self.target.kind == "layer" and self.target.layer is None:
             raise StrataError("target.layer=null: name the layer to compare with, e.g. T0")
         if self.unit == "frame" and self.target.pairs == "all" and self.sampling.frames is None:

@@ -29,8 +29,15 @@ from common.analysis_config import (
     require,
 )
 from common.datasets.base import Dataset
+from common.datasets.librispeech_local import PARTITIONS as LIBRISPEECH_PARTITIONS
 from common.finetune_config import FinetuneConfig, PartConfig
-from common.group_config import LayersConfig, ModelConfig, PathsConfig, TrackingConfig
+from common.group_config import (
+    LayersConfig,
+    ModelConfig,
+    PathsConfig,
+    ProtocolConfig,
+    TrackingConfig,
+)
 from common.metric import Metric
 from common.pretrain_config import PretrainConfig
 from common.records import StrataError
@@ -69,6 +76,10 @@ class Config:
     """Everything `run.py` takes. `conf/config.yaml` and its groups fill it.
 
     `other` is a second model, for experiments that compare two.
+    `protocol` says how scores are made; its other settings are keys of the run (`split`,
+    `sampling.trials`, `by_type`), which the command line can change one by one.
+    `by_type`: where what a unit is compared with is a function of its word type (a table of
+    vectors), folds keep types apart, so that no score rewards knowing which word it is.
     `controls` adds what the scores are to be held against: the same architecture with random
     weights (a forward pass of its own), the mel filterbank in a layer's place, shuffled labels.
 
@@ -89,7 +100,9 @@ class Config:
     target: TargetConfig = field(default_factory=TargetConfig)
     layers: LayersConfig = MISSING
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    split: str = "frame"
+    protocol: ProtocolConfig = MISSING
+    split: str = "speaker_else_utterance"
+    by_type: bool = True
     seed: int = 0
     device: str = "auto"
     precision: str = "fp32"
@@ -165,6 +178,7 @@ def resolve(cfg: DictConfig) -> Config:
     if {"analysis", "growth"} & set(tasks) and not config.experiments:
         raise StrataError(f"experiment={config.name} mounts no analysis")
     experiments = {name: _member(name, own, config) for name, own in config.experiments.items()}
+    experiments = _as_published(experiments, dataset, config)
     metric = None if config.metric is None else _metric("metric", config.metric)
     experiments = experiments if metric is None else _with_metric(metric, experiments, config)
     missing = _missing_files(experiments, config.leave_out) | _missing_model(experiments, config)
@@ -253,6 +267,34 @@ def _target(target: TargetConfig, config: Config) -> TargetConfig:
     return target
 
 
+def _as_published(
+    experiments: Mapping[str, AnalysisConfig], dataset: Dataset, config: Config
+) -> dict[str, AnalysisConfig]:
+    """The protocol's metric and partition, for the analyses that they fit."""
+    own, protocol = dict(experiments), config.protocol
+    if protocol.metric is not None:
+        metric = _metric("protocol.metric", protocol.metric)
+        own |= {n: replace(one, metric=metric) for n, one in own.items() if _takes(one, metric)}
+    if protocol.fit_partition is not None:
+        clustered = [n for n, one in own.items() if one.metric.family == "clusters"]
+        clustered = [name for name in clustered if own[name].fit_partition is None]
+        if dataset.partition.replace("-", "_") in LIBRISPEECH_PARTITIONS:
+            own |= {n: replace(own[n], fit_partition=protocol.fit_partition) for n in clustered}
+        elif clustered:
+            log.warning(
+                "protocol=%s: %s cluster the units that they score, not those of %s: the dataset's "
+                "partition %s is none of LibriSpeech",
+                *(protocol.name, ", ".join(clustered), protocol.fit_partition, dataset.partition),
+            )
+    return own
+
+
+def _takes(analysis: AnalysisConfig, metric: Metric) -> bool:
+    """Whether a metric can stand in for an analysis's own."""
+    accepted = metric.accepts(analysis.unit, str(analysis.target.kind))
+    return accepted and analysis.metric.family == metric.family
+
+
 def _with_metric(
     metric: Metric, experiments: Mapping[str, AnalysisConfig], config: Config
 ) -> dict[str, AnalysisConfig]:
@@ -261,11 +303,7 @@ def _with_metric(
     Where X is what an analysis has already, its own settings stand in for those that X leaves
     null: `mi_word` keeps its 5,000 clusters under metric=mutual_information.
     """
-    takers = [
-        name
-        for name, own in experiments.items()
-        if own.metric.family == metric.family and metric.accepts(own.unit, str(own.target.kind))
-    ]
+    takers = [name for name, own in experiments.items() if _takes(own, metric)]
     if experiments and not takers:
         families = dict.fromkeys(own.metric.family for own in experiments.values())
         raise StrataError(

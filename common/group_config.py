@@ -1,8 +1,9 @@
-"""The configuration of the groups `model`, `layers`, `tracking` and `paths` as types."""
+"""The configuration of the groups `model`, `layers`, `protocol`, `tracking`, `paths` as types."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -77,6 +78,19 @@ class LayersConfig:
             "last4": transformer[-4:],
             "every_other": cnn[::2] + transformer[::2],
         }[self.select]
+
+
+@dataclass(kw_only=True)
+class ProtocolConfig:
+    """How scores are made, beside the run's own keys that `conf/protocol/NAME.yaml` sets.
+
+    `metric` stands in for the metric of every analysis that takes it and was given none of its own
+    by `metric=`. Mutual information is fitted on `fit_partition`, where the dataset has it.
+    """
+
+    name: str = MISSING
+    metric: Any = None
+    fit_partition: str | None = None
 
 
 @dataclass(kw_only=True)

@@ -11,19 +11,32 @@ from rich.table import Table
 from common.results import CONTROLS, besides_reference, best_of, incomparable, summarise
 
 
-def print_table(frame: pd.DataFrame, title: str, left_out: Mapping[str, str] | None = None) -> None:
+def print_table(
+    frame: pd.DataFrame,
+    title: str,
+    left_out: Mapping[str, str] | None = None,
+    without_intervals: Mapping[str, str] | None = None,
+) -> None:
     """Layers down, experiments across, own figures only; then a row for each control.
 
     The best layer of each experiment is marked (`common.results.best_of`: not T0 of cca_intra,
     which is compared with itself). `left_out` names experiments and why there are no figures of
-    theirs. Without any figure there is no table, and that is said.
+    theirs, `without_intervals` those whose figures have no interval and why. Without any figure
+    there is no table, and that is said.
     """
     if frame["primary"].any():
         _print_figures(frame, title)
     else:
         _print_line(Console(), f"{title}: there are no scores")
+    for why, names in _by_reason(without_intervals or {}).items():
+        _print_line(Console(), f"no 95 % interval: {', '.join(names)}: {why}")
     for name, why in (left_out or {}).items():
         _print_line(Console(), f"left out {name}: {why}")
+
+
+def _by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
+    """For each reason the experiments that have it."""
+    return {why: [n for n, own in reasons.items() if own == why] for why in reasons.values()}
 
 
 def _print_figures(frame: pd.DataFrame, title: str) -> None:

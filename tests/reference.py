@@ -66,8 +66,8 @@ def score(
     cutoff: float = 1e-10,
     variance: float = 0.99,
 ) -> float:
-    """One trial of pwcca, mean_cca or svcca; fold 2t is dev, 2t + 1 test, all others train."""
-    dev, test = fold == 2 * trial, fold == 2 * trial + 1
+    """One trial of pwcca, mean_cca or svcca; fold t is test, the next one dev, all others train."""
+    dev, test = fold == (trial + 1) % (fold.max() + 1), fold == trial
     train = ~(dev | test)
     share = variance if metric == "svcca" else 1.0
 

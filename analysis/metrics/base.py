@@ -5,8 +5,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from analysis.bootstrap import no_fold_interval
 from analysis.moments import Folds
-from analysis.units import PairedRows, Units
+from analysis.units import Units
 from common.config import TargetConfig
 from common.metric import Metric, Score
 from common.records import StrataError
@@ -14,7 +15,7 @@ from common.records import StrataError
 if TYPE_CHECKING:  # metrics are constructed with the configuration, before torch is imported
     from analysis.frames_store import Frames
 
-__all__ = ["FrameMetric", "Metric", "MomentMetric", "PairedRows", "Score", "UnitMetric"]
+__all__ = ["FrameMetric", "Metric", "MomentMetric", "Score", "UnitMetric"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class MomentMetric(Metric):
     """A function of the moments of two views: CCA, CKA."""
 
     family: ClassVar[str] = "similarity"
-    with_interval: ClassVar[bool] = False  # whether it can give one
+    has_interval: ClassVar[bool] = False  # whether it can give one
 
     def accepts(self, unit: str, target: str) -> bool:
         """Any two views: frames against frames, or units against what their labels stand for."""
@@ -32,12 +33,18 @@ class MomentMetric(Metric):
         return frames if unit == "frame" else not frames and not target.endswith("_pairs")
 
     @abstractmethod
-    def score(self, folds: Folds, rows: PairedRows | None = None) -> list[Score]:
+    def score(self, folds: Folds, with_interval: bool = False) -> list[Score]:
         """Scores of one layer on one sample: one per trial if `held_out`, else exactly one.
 
-        `rows`: what the moments were taken of, where it is kept. A metric that knows how gives
+        `with_interval`: the folds keep speakers apart, so that a metric which knows how can give
         each of the scores the 95 % interval over test speakers of the sample's mean.
         """
+
+    def no_interval(self, split: str, trials: int, speakers: int) -> str:
+        """Why scores from so many test folds and speakers have no 95 % interval; "" if they do."""
+        if not self.has_interval:
+            return f"{self.name} has none over speakers"
+        return no_fold_interval(split, trials, speakers)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from analysis.metrics.base import PairedRows, Score
+from analysis.metrics.base import Score
 from analysis.metrics.cca import Projection, RidgedCCA, held_out_correlations
 from analysis.moments import Array, Folds, Moments
 from common.records import StrataError
@@ -106,7 +106,7 @@ class PublishedPWCCA(RidgedCCA):
 
     name: ClassVar[str] = "pwcca_published"
 
-    def score(self, folds: Folds, rows: PairedRows | None = None) -> list[Score]:  # noqa: ARG002
+    def score(self, folds: Folds, with_interval: bool = False) -> list[Score]:  # noqa: ARG002
         """One score per trial; the target is the first view, as in the published experiments."""
         trials = (folds.trial(t) for t in range(folds.trials))
         return [self.score_trial(*(part.swapped for part in trial)) for trial in trials]

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from analysis.metrics.base import MomentMetric, PairedRows, Score
+from analysis.metrics.base import MomentMetric, Score
 from analysis.moments import Folds
 from common.records import StrataError
 
@@ -22,7 +22,7 @@ class LinearCKA(MomentMetric):
     name: ClassVar[str] = "cka"
     held_out: ClassVar[bool] = False
 
-    def score(self, folds: Folds, rows: PairedRows | None = None) -> list[Score]:  # noqa: ARG002
+    def score(self, folds: Folds, with_interval: bool = False) -> list[Score]:  # noqa: ARG002
         """One score for the merged sample."""
         moments = folds.merged()
         scale = np.linalg.norm(moments.x.scatter) * np.linalg.norm(moments.y.scatter)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from analysis.bootstrap import SHARE, Limits, ScoreOf, bootstrap, too_few
 from analysis.metrics.base import Score, UnitMetric
+from analysis.moments import dev_fold, number_of
 from analysis.units import Units
 from common.records import StrataError
 
@@ -25,8 +26,8 @@ class LinearProbe(UnitMetric):
     """Accuracy of a linear classifier on held-out folds. Range [0, 1].
 
     scikit-learn's linear discriminant analysis on standardised vectors, its covariance shrunk by
-    what does best on dev (`shrinkages`); trial t trains on all folds but 2t (dev) and 2t + 1
-    (test). It needs no iterations, so it always converges, and was within two points of
+    what does best on dev (`shrinkages`); trial t trains on all folds but t (test) and the next one
+    (dev). It needs no iterations, so it always converges, and was within two points of
     multinomial logistic regression on mel frames of phones (ridge regression on one-hot labels was
     five below: with few dimensions some labels hide behind others, which would belittle the mel
     baseline).
@@ -132,7 +133,7 @@ class LinearProbe(UnitMetric):
 def trials_of(units: Units) -> Iterator[tuple[Rows, Rows, Rows]]:
     """Rows to train on, to choose on and to test on, of each trial."""
     for trial in range(units.trials):
-        dev, test = units.fold == 2 * trial, units.fold == 2 * trial + 1
+        dev, test = units.fold == dev_fold(trial, number_of(units.fold)), units.fold == trial
         yield np.flatnonzero(~(dev | test)), np.flatnonzero(dev), np.flatnonzero(test)
 
 

@@ -115,7 +115,10 @@ def assert_same(
             folds = []
             for entry in (one, other):
                 own = f"sample{sample}.{grid_of(x)}"
-                views = load_view(entry, own, x), load_view(entry, own, y)
+                views = (
+                    load_view(entry, own, x, samples.trials),
+                    load_view(entry, own, y, samples.trials),
+                )
                 folds.append(load_folds(entry, own, *views, (x, y)))
             for g in range(samples.groups):
                 size = np.abs(folds[1].xy[g]).max()

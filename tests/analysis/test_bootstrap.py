@@ -1,6 +1,5 @@
 """Intervals over speakers: what resampling means, when there is none, and what they cover."""
 
-import logging
 from itertools import islice
 
 import numpy as np
@@ -9,71 +8,67 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from analysis.bootstrap import (
+    LEAST_FOLDS,
     SHARE,
     bootstrap,
+    fold_jackknife,
     half_samples,
     jackknife,
-    speakers_tested,
-    tell_none,
-    too_few,
+    no_fold_interval,
 )
-from analysis.metrics.base import PairedRows
-from analysis.metrics.cca import PWCCA, MeanCCA, resampled_score
+from analysis.metrics.cca import PWCCA, MeanCCA, interval
 from analysis.moments import fold_views
 from benchmarks.coverage import CASES, coverage, simulate
 
 Array = NDArray[np.float64]
+Views = tuple[Array, Array, NDArray[np.int64]]
 RIDGES = ((1e-10, 1e-10), (1e-2, 1e-2))
-TRIALS, SPEAKERS = 3, 24
+TRIALS = FOLDS = 7
 
 
-def related(seed: int = 0, units: int = 20, speakers: int = SPEAKERS) -> PairedRows:
+def related(seed: int = 0, n: int = 480) -> Views:
+    """Views with large means, and the fold of each row."""
     rng = np.random.default_rng(seed)
-    n = units * speakers
     y = rng.normal(size=(n, 3))
     x = y @ rng.normal(size=(3, 5)) + rng.normal(size=(n, 5)) + 40
-    fold = rng.permutation(np.arange(n) % 7)
-    return PairedRows(x, y, fold, np.repeat(np.arange(speakers) * 3 + 5, units), seed)
+    return x, y, rng.permutation(np.arange(n) % FOLDS)
 
 
 @pytest.mark.parametrize("metric", [PWCCA(RIDGES), MeanCCA(RIDGES)], ids=lambda m: m.name)
-def test_a_resample_scores_the_rows_that_it_repeats(metric: PWCCA | MeanCCA) -> None:
-    """The oracle writes every drawn speaker's rows out, as often as he was drawn."""
-    rows = related()
-    folds = fold_views(rows.x, rows.y, rows.fold, TRIALS)
-    fits = [metric.fit(*folds.trial(t)[:2]) for t in range(TRIALS)]
-    score_of, speakers = resampled_score(fits, rows)
-    assert speakers == SPEAKERS
-    counts = np.random.default_rng(1).multinomial(24, np.full(24, 1 / 24), size=3)
-    for value, drawn in zip(score_of(counts.astype(float)), counts, strict=True):
-        trials = []
-        for t, fit in enumerate(fits):
-            own = rows.fold == 2 * t + 1
-            times = drawn[(rows.speaker[own] - 5) // 3]
-            p = np.repeat(rows.x[own] @ fit.projection.a.T, times, axis=0)
-            q = np.repeat(rows.y[own] @ fit.projection.b.T, times, axis=0)
-            r = [np.corrcoef(p[:, i], q[:, i])[0, 1] for i in range(p.shape[1])]
-            trials.append(fit.weights @ r)
-        assert value == pytest.approx(np.mean(trials), abs=1e-12)
-    scores = [score.value for score in metric.score(folds)]
-    assert score_of(np.ones((1, speakers)))[0] == pytest.approx(np.mean(scores), abs=1e-12)
+def test_the_interval_of_cca_leaves_out_each_test_fold_in_turn(metric: PWCCA | MeanCCA) -> None:
+    """The oracle projects the rows, about the means of the rows that each trial was fitted on."""
+    x, y, fold = related()
+    trials = [fold_views(x, y, fold, FOLDS).trial(t) for t in range(FOLDS)]
+    fits = [metric.fit(train, dev) for train, dev, _ in trials]
+    found = interval(fits, [one[0] for one in trials], [one[2] for one in trials])
+    rows = []
+    for t, fit in enumerate(fits):
+        fitted = (fold != t) & (fold != (t + 1) % FOLDS)
+        rows.append((
+            (x[fold == t] - x[fitted].mean(0)) @ fit.projection.a.T,
+            (y[fold == t] - y[fitted].mean(0)) @ fit.projection.b.T,
+        ))  # fmt: skip
+
+    def score(kept: list[int]) -> float:
+        r = sum((p * q).sum(0) for p, q in (rows[t] for t in kept)) / np.sqrt(
+            sum((rows[t][0] ** 2).sum(0) for t in kept)
+            * sum((rows[t][1] ** 2).sum(0) for t in kept)
+        )
+        return float(np.mean([fits[t].weights for t in kept], axis=0) @ r)
+
+    every = list(range(FOLDS))
+    without = [score([t for t in every if t != k]) for k in every]
+    assert found == pytest.approx(fold_jackknife(score(every), without), abs=1e-9)
 
 
 def test_every_trial_of_a_sample_carries_the_interval_of_its_mean() -> None:
-    rows = related()
-    folds = fold_views(rows.x, rows.y, rows.fold, TRIALS)
-    scores = PWCCA(RIDGES).score(folds, rows)
+    x, y, fold = related()
+    folds = fold_views(x, y, fold, TRIALS)
+    scores = PWCCA(RIDGES).score(folds, with_interval=True)
     ((low, high),) = {(score.low, score.high) for score in scores}
     assert low < np.mean([score.value for score in scores]) < high
     assert [s.value for s in scores] == [s.value for s in PWCCA(RIDGES).score(folds)]
     assert PWCCA(RIDGES).score(folds)[0].low is None
-
-
-def test_below_twenty_speakers_there_is_none() -> None:
-    for speakers, given in ((19, False), (20, True)):
-        rows = related(speakers=speakers)
-        folds = fold_views(rows.x, rows.y, rows.fold, TRIALS)
-        assert (PWCCA(RIDGES).score(folds, rows)[0].low is not None) == given
 
 
 def test_for_a_mean_of_speakers_they_are_students() -> None:
@@ -160,41 +155,39 @@ def test_a_score_that_resamples_do_not_have_has_no_interval(
 
 
 @pytest.mark.parametrize(
-    ("why", "said"),
+    ("split", "trials", "speakers", "said"),
     [
-        (too_few(20), ""),
-        (too_few(7), "no 95 % intervals: a sample is tested on 7 known speakers, 20 are needed"),
+        ("speaker", 10, 20, ""),
+        ("speaker", LEAST_FOLDS, 40, ""),
+        ("frame", 10, 40, "split=frame"),
+        ("utterance", 10, 40, "split=utterance"),
+        ("speaker", LEAST_FOLDS - 1, 40, "4 folds are tested on, 5 are needed"),
+        ("speaker", 10, 19, "tested on 19 known speakers, 20 are needed"),
     ],
 )
-def test_the_log_says_why_there_is_none(
-    why: str, said: str, caplog: pytest.LogCaptureFixture
+def test_only_enough_folds_that_keep_enough_speakers_apart_give_intervals(
+    split: str, trials: int, speakers: int, said: str
 ) -> None:
-    with caplog.at_level(logging.INFO):
-        tell_none("cca_phone", why)
-    assert (said in caplog.text) if said else not caplog.text
+    why = no_fold_interval(split, trials, speakers)
+    assert (said in why) if said else not why
 
 
-def test_nobody_is_no_speaker() -> None:
-    folds, speaker = np.array([1, 1, 3, 0, -1]), np.array([0, 1, 2, 3, 4])
-    known = np.array([False, True, True, True, True])
-    assert speakers_tested(folds, speaker, known, 2) == 2
+def covered(name: str, n: int) -> tuple[float, float, float]:
+    """Coverage of ours and of Student's limits, and the latter's share that is too high."""
+    case = next(c for c in CASES if c.name == name and c.speakers == 40 and c.folds == 10)
+    truth, ours, student = map(np.array, zip(*islice(simulate(case, n), n), strict=True))
+    return coverage(truth, ours)[0], *coverage(truth, student)[:2]
 
 
 def test_nineteen_of_twenty_intervals_hold_the_populations_score() -> None:
     """Bounds that an interval with 95 % passes in 99.9 % of simulations of this size."""
     n = 150
-    differ = next(case for case in CASES if case.name == "speakers differ")
-    truth, limits, _ = map(np.array, zip(*islice(simulate(differ, n), n), strict=True))
     low, high = scipy.stats.binom.ppf([0.0005, 0.9995], n, 0.95) / n
-    assert low <= coverage(truth, limits)[0] <= high
+    assert low <= covered("speakers differ", n)[0] <= high
 
 
-def test_plain_percentiles_fail_where_the_layer_is_mostly_speaker() -> None:
-    """The bias of correlations centred by few speakers, which a resample doubles."""
-    n = 60
-    mostly = next(case for case in CASES if case.name == "layer mostly speaker")
-    truth, ours, plain = map(np.array, zip(*simulate(mostly, n), strict=True))
-    assert coverage(truth, ours)[0] > 0.85
-    covered, too_high, too_low = coverage(truth, plain)
-    assert covered < 0.7
-    assert too_high > 5 * too_low
+def test_folds_centred_by_their_own_few_speakers_fail_where_the_layer_is_mostly_speaker() -> None:
+    ours, student, too_high = covered("layer mostly speaker", 60)
+    assert ours > 0.85
+    assert student < 0.6
+    assert too_high > 0.4

@@ -100,7 +100,7 @@ def test_nan_is_an_error_not_a_number() -> None:
 def test_a_fold_of_one_row_is_refused() -> None:
     x, y, _ = shared_views(n=30)
     fold = np.r_[np.zeros(1), np.arange(29) % 8 + 1].astype(int)
-    with pytest.raises(StrataError, match="dev fold has 1 units"):
+    with pytest.raises(StrataError, match="test fold has 1 units"):
         scores(METRICS["pwcca"], x, y, fold)
 
 

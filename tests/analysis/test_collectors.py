@@ -74,7 +74,7 @@ def assert_moments(
     entry: Entry, prefix: str, views: Views, groups: Groups, n_groups: int = 3, rtol: float = 1e-9
 ) -> None:
     """What was stored is what all rows held in memory give."""
-    loaded = {view: load_view(entry, prefix, view) for view in DIMS}
+    loaded = {view: load_view(entry, prefix, view, 1) for view in DIMS}
     for x, y in PAIRS:
         folds = load_folds(entry, prefix, loaded[x], loaded[y], (x, y))
         for g in range(n_groups):
@@ -150,7 +150,7 @@ def test_utterances_that_lie_in_one_group_and_groups_that_stay_empty(entry: Entr
     collector = feed(collector_of(4), views, groups, [30] * 3)
     collector.store(entry, collector.take(), "gaps")
     assert_moments(entry, "gaps", views, groups, 4)
-    empty = load_view(entry, "gaps", "T0").parts[1]
+    empty = load_view(entry, "gaps", "T0", 2).parts[1]
     assert empty.n == 0
     assert np.isfinite(empty.mean).all()
     assert not empty.scatter.any()
@@ -221,7 +221,7 @@ def test_a_layer_against_itself_needs_no_cross_scatter(entry: Entry) -> None:
     views, groups = rows_of(60), np.arange(60) % 3
     collector = feed(collector_of(), views, groups, [60])
     collector.store(entry, collector.take(), "self")
-    view = load_view(entry, "self", "T0")
+    view = load_view(entry, "self", "T0", 1)
     folds = load_folds(entry, "self", view, view, ("T0", "T0"))
     assert folds.x is folds.y
     np.testing.assert_array_equal(folds.xy[1], view.parts[1].scatter)

@@ -80,7 +80,10 @@ def test_moments_of_overlapping_samples_are_those_of_all_their_frames(
                     groups.append(np.full(n, min(samples.utterance_folds[u], 4)))
             group = np.concatenate(groups)
             own = prefix(sample, int(grid[:2]) // 10)
-            loaded = load_view(entry, own, x), load_view(entry, own, y)
+            loaded = (
+                load_view(entry, own, x, samples.trials),
+                load_view(entry, own, y, samples.trials),
+            )
             stored = load_folds(entry, own, *loaded, (x, y))
             for g in range(samples.groups):
                 expected = moments_of(*(view[group == g] for view in views))

@@ -12,6 +12,7 @@ from analysis.moments import (
     Spectrum,
     fold_views,
     group_of,
+    groups_for,
     merge,
     merge_views,
     moments_of,
@@ -88,28 +89,32 @@ def test_an_empty_view_has_zero_moments_and_alone_it_cannot_be_merged() -> None:
 
 
 def test_folds_that_only_train_share_the_last_group() -> None:
-    np.testing.assert_array_equal(group_of(np.arange(10), 3), [0, 1, 2, 3, 4, 5, 6, 6, 6, 6])
-    np.testing.assert_array_equal(group_of(np.arange(5), 2), [0, 1, 2, 3, 4])
+    np.testing.assert_array_equal(group_of(np.arange(10), 3), [0, 1, 2, 3, 4, 4, 4, 4, 4, 4])
+    np.testing.assert_array_equal(group_of(np.arange(5), 4), [0, 1, 2, 3, 4])
+    np.testing.assert_array_equal(group_of(np.arange(5), 5), [0, 1, 2, 3, 4])
+    assert [groups_for(10, t) for t in (1, 3, 8, 9, 10)] == [3, 5, 10, 10, 10]
 
 
-@pytest.mark.parametrize("trials", [1, 3, 4])
+@pytest.mark.parametrize("trials", [1, 3, 4, 9, 10])
 def test_fold_views_puts_each_row_into_its_fold_and_trials_see_their_own(trials: int) -> None:
     x, y = views(0, 400)
     fold = np.random.default_rng(1).integers(0, 10, 400)
     folds = fold_views(x, y, fold, trials)
     assert folds.trials == trials
-    assert len(folds.x.parts) == len(folds.xy) == 2 * trials + 1
-    for f in range(2 * trials):
+    assert len(folds.x.parts) == len(folds.xy) == min(trials + 2, 10)
+    for f in range(min(trials + 1, 10)):
         part = folds.x.parts[f]
         assert part.n == np.count_nonzero(fold == f)
         np.testing.assert_allclose(part.mean, x[fold == f].mean(0))
-    rest = moments_of(x[fold >= 2 * trials], y[fold >= 2 * trials])
+    last = min(trials + 1, 9)
+    rest = moments_of(x[fold >= last], y[fold >= last])
     assert folds.x.parts[-1].n == rest.n
     np.testing.assert_allclose(folds.xy[-1], rest.xy)
     for t in range(trials):
         train, dev, test = folds.trial(t)
-        kept = (fold != 2 * t) & (fold != 2 * t + 1)
-        for seen, rows in ((train, kept), (dev, fold == 2 * t), (test, fold == 2 * t + 1)):
+        dev_rows = fold == (t + 1) % 10
+        kept = (fold != t) & ~dev_rows
+        for seen, rows in ((train, kept), (dev, dev_rows), (test, fold == t)):
             expected = moments_of(x[rows], y[rows])
             assert seen.n == expected.n
             np.testing.assert_allclose(seen.x.scatter, expected.x.scatter, rtol=1e-9, atol=1e-8)
@@ -120,9 +125,9 @@ def test_fold_views_puts_each_row_into_its_fold_and_trials_see_their_own(trials:
 def test_training_moments_equal_their_recomputation_and_are_kept() -> None:
     x, _ = views(2, 300)
     fold = np.arange(300) % 7
-    view = FoldedView(tuple(view_moments(x[fold == g]) for g in range(7)))
+    view = FoldedView(tuple(view_moments(x[fold == g]) for g in range(7)), 7)
     for t, train in enumerate(view.training):
-        expected = view_moments(x[(fold != 2 * t) & (fold != 2 * t + 1)])
+        expected = view_moments(x[(fold != t) & (fold != (t + 1) % 7)])
         assert train.n == expected.n
         np.testing.assert_allclose(train.mean, expected.mean, rtol=1e-12)
         np.testing.assert_allclose(train.scatter, expected.scatter, rtol=1e-9, atol=1e-9)

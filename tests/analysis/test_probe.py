@@ -112,7 +112,7 @@ def test_each_trial_is_that_of_scikit_learn_on_its_folds() -> None:
     units = planted(noise=2.0)
     expected: dict[str, list[float]] = {"": [], "probe_balanced": []}
     for trial in range(3):
-        dev, test = units.fold == 2 * trial, units.fold == 2 * trial + 1
+        dev, test = units.fold == trial + 1, units.fold == trial
         train = ~(dev | test)
         scaler = StandardScaler().fit(units.vectors[train].astype(float))
         x = scaler.transform(units.vectors.astype(float))
@@ -130,7 +130,7 @@ def test_each_trial_is_that_of_scikit_learn_on_its_folds() -> None:
 
 def test_a_label_that_is_not_in_training_counts_as_an_error() -> None:
     units = planted()
-    fold = np.where(units.label == 0, 1, units.fold)  # all of them in trial 0's test fold
+    fold = np.where(units.label == 0, 0, units.fold)  # all of them in trial 0's test fold
     scores = LinearProbe(GRID).score(replace(units, fold=fold))
     unseen, tested = (int(scores[0].detail[key]) for key in ("unseen", "tested"))
     assert unseen == (units.label == 0).sum()
