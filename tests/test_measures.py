@@ -65,7 +65,7 @@ def test_measures_of_the_same_units_share_their_vectors(done: Finished) -> None:
         assert {f"cca_{tier}", f"mi_{tier}", f"probe_{tier}"} in together
     splits = done.rows.groupby("experiment")["split"].first()
     assert splits["probe_phone"] == splits["mi_phone"] == "speaker"
-    assert (splits["probe_speaker"], splits["cca_phone"]) == ("utterance", "frame")
+    assert (splits["probe_speaker"], splits["cca_phone"]) == ("utterance", "speaker")
 
 
 def test_faiss_clusters_the_vectors_that_are_there(

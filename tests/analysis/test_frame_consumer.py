@@ -24,7 +24,7 @@ from passes import (
 
 from analysis.collectors import MomentCollector, Pair, load_folds, load_view
 from analysis.consumers import FrameConsumer, missing_pairs, prefix
-from analysis.moments import moments_of
+from analysis.moments import group_of, moments_of
 from analysis.stream import stream
 from analysis.targets import mel
 from common.encoder import Encoder, load_encoder
@@ -75,9 +75,9 @@ def test_moments_of_overlapping_samples_are_those_of_all_their_frames(
                 n = len(rows[u][grid, x])
                 if samples.utterance_folds is None:
                     folds = hashed_folds(SEED, corpus.utterances[u].id, n, 10)
-                    groups.append(np.minimum(folds, 6))
                 else:
-                    groups.append(np.full(n, min(samples.utterance_folds[u], 4)))
+                    folds = np.full(n, samples.utterance_folds[u])
+                groups.append(group_of(folds, samples.trials))
             group = np.concatenate(groups)
             own = prefix(sample, int(grid[:2]) // 10)
             loaded = (
