@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from common.results import summarise
+from common.results import WITHOUT_LAYERS, summarise
 
 # Okabe & Ito's colours: told apart by colour-blind readers; markers and dashes carry them in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -18,7 +18,7 @@ HIGHEST = 1.005  # where a scale that is widened ends: no metric exceeds 1
 LEAST = 0.1  # how much of a scale is shown at least
 DASHES = ("-", "--", "-.", ":")
 GREY = "0.45"
-CONTROL_DASHES = {"mel": "-", "random_weights": "--", "shuffled_labels": ":"}
+CONTROL_DASHES = {"mel": "-", "comb": "-.", "random_weights": "--", "shuffled_labels": ":"}
 
 
 def plot_layers(frame: pd.DataFrame, folder: Path, title: str) -> list[Path]:
@@ -85,14 +85,14 @@ def draw_panel(axes: Axes, k: int, name: str, summary: pd.DataFrame) -> None:
 def draw_controls(axes: Axes, summary: pd.DataFrame, positions: dict[str, int]) -> None:
     """Grey lines for what the scores are held against, with bands of one standard deviation.
 
-    Layers with random weights or shuffled labels have a curve each; mel, which is no layer, has a
-    level over the whole panel. Its name says where it cannot be held against the layers, which
-    are weighed by another view (see `common.results.incomparable`).
+    Layers with random weights or shuffled labels have a curve each; mel and comb, which are no
+    layers, have a level over the whole panel. Mel's name says where it cannot be held against the
+    layers, which are weighed by another view (see `common.results.incomparable`).
     """
     lines = {}
     sides = set(summary.loc[summary["control"] == "", "weighted"])
     for (control, _), part in summary[summary["control"] != ""].groupby(["control", "part"]):
-        everywhere = control == "mel"
+        everywhere = control in WITHOUT_LAYERS
         x = axes.get_xlim() if everywhere else [positions[layer] for layer in part["layer"]]
         mean, std = (np.broadcast_to(part[c].fillna(0), len(x)) for c in ("mean", "std"))
         dash = CONTROL_DASHES[control]

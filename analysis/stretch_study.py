@@ -19,6 +19,7 @@ from analysis.stretch_sampling import StretchSamples, draw_stretches
 from analysis.study import Job, Scored, Setting, Study, metric_of
 from common.architecture import Layer
 from common.config import AnalysisConfig
+from common.frames import FrameGeometry
 from common.records import Corpus, StrataError
 from common.seeding import generator
 
@@ -128,8 +129,13 @@ class StretchStudy(Study):
         return (partial(self._score, *which) for which in self.each(self._samples(), chosen))
 
     def control_jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
-        """Mel in a layer's place; every layer with labels permuted, where stretches have labels."""
-        return (partial(self._score, *which) for which in self.controls_of(self._samples(), chosen))
+        """Mel in a layer's place, a metric's own baseline, and labels permuted if there are any."""
+        for which in self.controls_of(self._samples(), chosen):
+            yield partial(self._score, *which)
+        for name, count in self._samples().items():
+            if frame_metric(self.experiments[name]).baseline_name and chosen[name]:
+                for sample in range(count):
+                    yield partial(self._baseline, name, sample)
 
     def without_controls(self) -> dict[str, dict[str, str]]:
         """Boundaries have no labels."""
@@ -146,6 +152,14 @@ class StretchStudy(Study):
         score = partial(frame_metric(self.experiments[name]).score, frames)
         scores = self.guarded(name, layer.name, score)
         return [Scored(name, layer, sample, len(frames.utterances), "speaker", scores, control)]
+
+    def _baseline(self, name: str, sample: int) -> list[Scored]:
+        """A metric's own baseline, which is of no layer."""
+        metric = frame_metric(self.experiments[name])
+        frames = self._frames(name, sample, self.layers_of(name)[0])
+        own = Layer(metric.baseline_name, "baseline", 0, 0, FrameGeometry())
+        scores = self.guarded(name, own.name, partial(metric.baseline, frames))
+        return [Scored(name, own, sample, len(frames.utterances), "speaker", scores, own.name)]
 
     def _frames(self, name: str, sample: int, layer: Layer) -> Frames:
         drawn = self.drawn[name]

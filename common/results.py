@@ -17,13 +17,17 @@ from common.timing import Stopwatch, peak_memory_bytes
 
 RESULTS = "results.csv"
 METADATA = "metadata.json"
-CONTROLS = ("mel", "random_weights", "shuffled_labels")
+CONTROLS = ("mel", "comb", "random_weights", "shuffled_labels")
+WITHOUT_LAYERS = ("mel", "comb")  # controls that are one level, not a curve over layers
 ROOT = Path(__file__).resolve().parents[1]
 # Columns of Row that older results lack.
 LATER_COLUMNS = {"primary": True, "control": "", "low": np.nan, "high": np.nan, "weighted": ""}
 # What used to be an experiment's own figure: how it is called now, and what stands in its place.
 # Both are in older results as well.
-EARLIER_FIGURES = {"mutual_information": ("pnmi", "mutual_information_adjusted")}
+EARLIER_FIGURES = {
+    "mutual_information": ("pnmi", "mutual_information_adjusted"),
+    "boundary_f1": ("boundary_f1", "boundary_r_value"),
+}
 RENAMED = {"mutual_information_shuffled": "pnmi_shuffled"}
 # What does not change a number, or what a row says already.
 NOT_IN_KEY = (
@@ -49,7 +53,7 @@ class Row:
     `layer_index` counts C1 … as 1 …, T0 as 0, and `part` says which of the two. `trial` is None
     for metrics that have no trials. `n` units of `dim` columns entered. `primary`: the
     experiment's own figure, not a secondary one. `control`: "" for the experiment itself, else
-    "random_weights", "mel" or "shuffled_labels". `low` and `high`: a 95 % interval, or None.
+    one of `CONTROLS`. `low` and `high`: a 95 % interval, or None.
     `weighted`: which view's columns weigh a CCA's directions, "layer" or "target"; "" where a
     metric does not weigh, and in older runs.
     """

@@ -11,7 +11,8 @@ from torch import nn
 
 from common.records import StrataError
 
-Part = Literal["cnn", "transformer", "mel"]  # mel: the filterbank in a layer's place
+# mel: the filterbank in a layer's place; baseline: what a metric is held against without a layer
+Part = Literal["cnn", "transformer", "mel", "baseline"]
 Read = Callable[[torch.Tensor], torch.Tensor]
 
 

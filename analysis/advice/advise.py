@@ -9,6 +9,7 @@ from analysis.advice.layers import TOPICS, best_layers
 from analysis.advice.reinit import Suggestion, suggest, tried
 from analysis.advice.turns import turns
 from analysis.advice.wording import Advice
+from common.results import WITHOUT_LAYERS
 
 __all__ = ["Advice", "advise"]
 
@@ -69,7 +70,7 @@ def _by_model(frame: pd.DataFrame) -> dict[tuple[str, str, str], list[Curve]]:
 
 def _names(frame: pd.DataFrame) -> dict[tuple[str, str], str]:
     """Each model's name; with the run's, or else the revision, where its weights differ."""
-    own = frame[frame["control"].isin(["", "mel", "shuffled_labels"])]
+    own = frame[frame["control"].isin(["", *WITHOUT_LAYERS, "shuffled_labels"])]
     names = {}
     for model, rows in own.groupby("model", sort=False):
         revisions = rows.groupby("revision", sort=False)["run"].unique()

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.advice.paired import LEVEL, Against, Array, corrected_p, hold_against, holm
-from common.results import CONTROLS
+from common.results import CONTROLS, WITHOUT_LAYERS
 
 SAME_SCORE = 1e-3  # machines differ by less
 DRAW = ["seed", "sample", "trial"]
@@ -119,7 +119,7 @@ class Curve:
             pairs = pd.concat([own, table[column]], axis=1, join="inner").dropna().to_numpy()
             p = float(corrected_p(pairs[:, :1] - pairs[:, 1:])[0])
             gain = float((pairs[:, 0] - pairs[:, 1]).mean()) if len(pairs) else np.nan
-            layer = "" if name == "mel" else f"T{column}"
+            layer = "" if name in WITHOUT_LAYERS else f"T{column}"
             found.append((name, layer, float(table[column].mean()), gain, p))
         corrected = holm(np.array([one[-1] for one in found]))
         return [
@@ -180,7 +180,7 @@ def _control_rows(kept: pd.DataFrame, names: Mapping[str, str]) -> dict[str, pd.
         own = rows[rows["control"] == name]
         exact = own[own["revision"].astype(str) == names["revision"]]
         own = exact if len(exact) else own
-        if name != "mel":
+        if name not in WITHOUT_LAYERS:
             own = own[own["part"] == "transformer"]
         if len(own):
             found[name] = own

@@ -26,6 +26,7 @@ class Advice:
 
 CONTROL_WORDS = {
     "mel": "the mel filterbank",
+    "comb": "boundaries at equal distances",
     "random_weights": "random weights",
     "shuffled_labels": "shuffled labels",
 }

@@ -89,9 +89,13 @@ class UnitMetric(Metric):
 
 @dataclass(frozen=True)
 class FrameMetric(Metric):
-    """A function of the frames of utterances or segments. `targets`: the tiers it looks at."""
+    """A function of the frames of utterances or segments. `targets`: the tiers it looks at.
+
+    `baseline_name`: what a control is called that needs no frames; "" for a metric without one.
+    """
 
     targets: ClassVar[tuple[str, ...]]
+    baseline_name: ClassVar[str] = ""
 
     def accepts(self, unit: str, target: str) -> bool:  # noqa: ARG002
         """Anything, against a tier that it takes."""
@@ -102,6 +106,10 @@ class FrameMetric(Metric):
 
         Called for every sample before the forward pass.
         """
+
+    def baseline(self, frames: "Frames") -> list[Score]:  # noqa: ARG002
+        """Scores of the control `baseline_name` on one sample, whatever the frames are."""
+        return []
 
     @abstractmethod
     def score(self, frames: "Frames") -> list[Score]:

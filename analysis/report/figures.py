@@ -35,7 +35,7 @@ from analysis.report.tables import (
     series_of,
     split_frame,
 )
-from common.results import besides_reference
+from common.results import WITHOUT_LAYERS, besides_reference
 
 LONGEST = 46  # characters of a name that a column has room for
 DPI = 300
@@ -132,16 +132,17 @@ def draw_curves(axes: Axes, panel: pd.DataFrame, styled: Mapping[str, Style]) ->
 
 
 def draw_grey(axes: Axes, controls: pd.DataFrame, positions: Mapping[str, int]) -> None:
-    """A grey line and band for each control of each series; mel is a level over the whole panel."""
+    """A grey line and band for each control of each series; mel and comb are levels over it all."""
     named_already: set[str] = set()
     for (control, _, _), rows in controls.groupby(["control", "series", "part"], sort=False):
-        known = rows[rows["layer"].isin(positions) | (control == "mel")]
+        known = rows[rows["layer"].isin(positions) | (control in WITHOUT_LAYERS)]
         if known.empty:
             continue
-        if control == "mel":
+        if control in WITHOUT_LAYERS:
             mean, std = known["mean"].iloc[0], known["std"].fillna(0).iloc[0]
             axes.axhspan(mean - std, mean + std, color=GREY, alpha=0.15, linewidth=0, zorder=0.4)
-            line = axes.axhline(mean, color=GREY, linewidth=0.9, zorder=0.5)
+            dash = CONTROL_DASHES[str(control)]
+            line = axes.axhline(mean, linestyle=dash, color=GREY, linewidth=0.9, zorder=0.5)
         else:
             draw_band(axes, known, positions, GREY, 0.15)
             x = [positions[layer] for layer in known["layer"]]

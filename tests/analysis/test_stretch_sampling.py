@@ -11,7 +11,7 @@ from common.config import AnalysisConfig, SamplingConfig, TargetConfig, UnitSamp
 from common.records import Corpus, Interval, StrataError, Utterance
 
 RUN = SamplingConfig(samples=3)
-SEGMENTATION = Segmentation((1,), (0.1,), ("cosine",), 20)
+SEGMENTATION = Segmentation((1,), (0.1,), ("cosine",), 20, "r_value")
 
 
 def unread() -> np.ndarray:

@@ -292,6 +292,8 @@ def test_older_results_have_the_figures_of_today(tmp_path: Path) -> None:
         row(experiment="mi_phone", metric="mutual_information_adjusted", value=0.4, primary=False),
         row(experiment="mi_word", metric="mutual_information", value=0.7),
         row(experiment="cca_phone", value=0.3),
+        row(experiment="word_segmentation", metric="boundary_f1", value=0.2),
+        row(experiment="word_segmentation", metric="boundary_r_value", value=0.1, primary=False),
     ]
     write_results(tmp_path, to_frame(old), {})
     read = read_results(tmp_path)
@@ -301,7 +303,9 @@ def test_older_results_have_the_figures_of_today(tmp_path: Path) -> None:
         "mutual_information_adjusted",
         "pnmi",
         "pwcca",
+        "boundary_f1",
+        "boundary_r_value",
     ]
-    assert read["primary"].tolist() == [False, False, True, True, True]
+    assert read["primary"].tolist() == [False, False, True, True, True, False, True]
     write_results(tmp_path, read, {})
     pd.testing.assert_frame_equal(read_results(tmp_path), read)

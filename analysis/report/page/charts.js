@@ -62,12 +62,12 @@ function banded(row) {
 /** Curves of one experiment over layers, with what they are held against in grey. */
 function curveSpec(rows) {
   const relative = state.depth === "relative";
-  const usable = rows.filter((row) => !relative || row.control === "mel" || row.depth !== null);
+  const usable = rows.filter((row) => !relative || WITHOUT_LAYERS.includes(row.control) || row.depth !== null);
   const own = usable.filter((row) => row.control === "").map(banded);
   if (!own.length) return null;
   const controls = state.controls ? usable.filter((row) => row.control !== "").map(banded) : [];
-  const mel = controls.filter((row) => row.control === "mel");
-  const lines = controls.filter((row) => row.control !== "mel");
+  const levels = controls.filter((row) => WITHOUT_LAYERS.includes(row.control));
+  const lines = controls.filter((row) => !WITHOUT_LAYERS.includes(row.control));
   const style = scales(own, "series");
   const x = relative
     ? { field: "depth", type: "quantitative", title: "depth (block by number of blocks)", scale: { domain: [0, 1] }, axis: { grid: false, tickCount: 5 } }
@@ -84,8 +84,9 @@ function curveSpec(rows) {
     { field: "count", title: "scores" },
   ];
   const layers = [
-    layer(mel, { type: "rect", opacity: 0.16, ...grey }, { y: y("bottom"), y2: { field: "top" } }),
-    layer(mel, { type: "rule", strokeWidth: 1.3, ...grey }, { y: y("mean"), tooltip: told }),
+    layer(levels, { type: "rect", opacity: 0.16, ...grey }, { y: y("bottom"), y2: { field: "top" } }),
+    ...grouped(levels, ["control"]).map((one) =>
+      layer(one, { type: "rule", strokeWidth: 1.3, strokeDash: CONTROL_DASHES[one[0].control], ...grey }, { y: y("mean"), tooltip: told })),
     ...grouped(lines, ["control"]).flatMap((one) => [
       layer(one, { type: "area", opacity: 0.16, ...grey }, { x, y: y("bottom"), y2: { field: "top" }, detail: each }),
       layer(one, { type: "line", strokeWidth: 1.3, strokeDash: CONTROL_DASHES[one[0].control], ...grey }, { x, y: y("mean"), detail: each }),

@@ -9,7 +9,8 @@ const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00
 const SHAPES = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross",
   "M-.9,-.4L-.4,-.9L0,-.5L.4,-.9L.9,-.4L.5,0L.9,.4L.4,.9L0,.5L-.4,.9L-.9,.4L-.5,0Z"];
 const DASHES = [[1, 0], [6, 3], [6, 2, 1.5, 2], [1.5, 2.5]];
-const CONTROL_DASHES = { mel: [1, 0], random_weights: [6, 4], shuffled_labels: [1.5, 3] };
+const WITHOUT_LAYERS = ["mel", "comb"];
+const CONTROL_DASHES = { mel: [1, 0], comb: [6, 3, 1.5, 3], random_weights: [6, 4], shuffled_labels: [1.5, 3] };
 const DIMENSIONS = ["model", "dataset", "experiment", "metric"];
 
 /** Rows of a table as objects. */

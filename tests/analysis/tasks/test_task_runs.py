@@ -172,7 +172,9 @@ def test_controls_stand_beside(small: list[str], tmp_path: Path) -> None:
     }
     controls = {"mel", "random_weights", "shuffled_labels"}
     assert found["word_discrimination"] == found["word_discrimination_dtw"] == controls
-    assert found["word_segmentation"] == {"mel", "random_weights"}
+    assert found["word_segmentation"] == {"mel", "comb", "random_weights"}
+    comb = rows[(rows["control"] == "comb") & rows["primary"]]
+    assert comb[["layer", "metric", "dim"]].to_numpy().tolist() == [["comb", "boundary_r_value", 0]]
     (mel,) = rows[(rows["control"] == "mel") & (rows["metric"] == "boundary_f1")].itertuples()
     assert (mel.layer, mel.dim) == ("mel", 80)
     warped = rows[rows["metric"] == "average_precision_dtw"].set_index("control")["value"]
