@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
-from common.results import own_figures, summarise
+from common.results import own_figures, rankable, summarise
 from common.score_table import console_for, interval_cell
 
 
@@ -24,17 +24,22 @@ def print_pairs(frame: pd.DataFrame, name: str, title: str) -> None:
     table.add_column("layer")
     for target in matrix.columns:
         table.add_column(target.rpartition(":")[2], justify="right", no_wrap=True)
+    summary = summarise(own_figures(own))
+    alike = rankable(summary.assign(series=summary["layer"]))  # each layer's own line of the table
+    best = alike.loc[alike.groupby("layer")["mean"].idxmax()]
+    starred = set(zip(best["layer"], best["target"], strict=True))
     for layer, values in matrix.iterrows():
-        cells = (f"{x:.3f}{'*' if x == values.max() else ' '}" for x in values)
+        cells = (f"{x:.3f}{'*' if (layer, y) in starred else ' '}" for y, x in values.items())
         table.add_row(str(layer), *cells)
     console = console_for(12 + 9 * len(matrix.columns))
     console.print(table)
-    told = ["mean over samples and trials; * the layer most alike"]
-    best = summarise(own_figures(own)).nlargest(1, "mean").iloc[0]
-    if not np.isnan(best["low"]):
+    unlike = ", among those weighed like most" if len(alike) < len(summary) else ""
+    told = [f"mean over samples and trials; * the layer most alike{unlike}"]
+    highest = alike.nlargest(1, "mean").iloc[0]
+    if not np.isnan(highest["low"]):
         told.append(
-            f"95 % interval over test speakers, the fit held fixed, of {best['layer']} with "
-            f"{best['target']}: {interval_cell(best)}"
+            f"95 % interval over test speakers, the fit held fixed, of {highest['layer']} with "
+            f"{highest['target']}: {interval_cell(highest)}"
         )
     for control, part in own[own["control"] != ""].groupby("control", sort=False):
         top = summarise(part[part["primary"]]).nlargest(1, "mean").iloc[0]

@@ -192,12 +192,36 @@ def besides_reference(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["layer"] != frame["target"]]
 
 
+def rankable(summary: pd.DataFrame) -> pd.DataFrame:
+    """Lines of a summary that can be held against each other, so that one may be called best.
+
+    Not a layer that is its own target (`besides_reference`). Of a curve whose layers are weighed on
+    different sides, only the layers on the side of most of them; on a tie on that of the deepest.
+    """
+    others = besides_reference(summary)
+    keys = ("dataset", "partition", "series", "model", "experiment", "metric")
+    kept = [
+        own[own["weighted"].isin(["", _side_of_most(own)])]
+        for _, own in others.groupby([key for key in keys if key in others], sort=False)
+    ]
+    return others[others.index.isin(pd.concat(kept).index)] if kept else others
+
+
+def _side_of_most(lines: pd.DataFrame) -> str:
+    """The side on which most layers of a curve are weighed; of the model's own, if any are."""
+    own = lines[lines["control"] == ""]
+    own = (own if len(own) else lines).sort_values(["part", "layer_index"])
+    counts = own["weighted"].value_counts()
+    most = counts[counts == counts.max()].index
+    return str(own.loc[own["weighted"].isin(most), "weighted"].iloc[-1])
+
+
 def best_of(summary: pd.DataFrame) -> pd.DataFrame:
-    """For every experiment the row of its best layer, apart from one that is its own target.
+    """For every experiment the row of its best layer, among those that are `rankable`.
 
     None where nothing else was scored.
     """
-    others = besides_reference(summary)
+    others = rankable(summary)
     return others.loc[others.groupby("experiment", sort=False)["mean"].idxmax()]
 
 

@@ -8,7 +8,15 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from common.results import CONTROLS, besides_reference, best_of, incomparable, summarise
+from common.results import (
+    CONTROLS,
+    WITHOUT_LAYERS,
+    besides_reference,
+    best_of,
+    incomparable,
+    rankable,
+    summarise,
+)
 
 
 def print_table(
@@ -64,8 +72,10 @@ def _print_figures(frame: pd.DataFrame, title: str) -> None:
         table.add_row(*control)
     console = console_for(24 + 24 * len(experiments))
     console.print(table)
-    alike = len(besides_reference(layers)) < len(layers)
-    star = f"* best layer{', apart from one against itself' if alike else ''}"
+    others = besides_reference(layers)
+    alike = ", apart from one against itself" if len(others) < len(layers) else ""
+    unlike = ", among those weighed like most" if len(rankable(layers)) < len(others) else ""
+    star = f"* best layer{alike}{unlike}"
     console.print(f"mean ± standard deviation over samples and trials; {star}", soft_wrap=True)
     bounds = [
         f"{row.experiment} {row.layer} {interval_cell(row)}"
@@ -96,13 +106,15 @@ def interval_cell(row: Any) -> str:
 
 
 def _control_rows(summary: pd.DataFrame, experiments: Sequence[str]) -> list[tuple[str, ...]]:
-    """A row for each control: its best layer in every experiment, which is named."""
+    """A row for each control: its best layer in every experiment, which is named.
+
+    Of the layers that the model's own best one is chosen from.
+    """
     rows = []
+    layered = rankable(summary[~summary["control"].isin(WITHOUT_LAYERS)])
     for control in CONTROLS:
-        best = {
-            row.experiment: row
-            for row in best_of(summary[summary["control"] == control]).itertuples()
-        }
+        own = summary if control in WITHOUT_LAYERS else layered
+        best = {row.experiment: row for row in best_of(own[own["control"] == control]).itertuples()}
         cells = (_control_cell(best.get(name)) for name in experiments)
         if best:
             rows.append((control.replace("_", " "), *cells))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.advice.paired import LEVEL, Against, Array, corrected_p, hold_against, holm
-from common.results import CONTROLS, WITHOUT_LAYERS
+from common.results import CONTROLS, WITHOUT_LAYERS, rankable, summarise
 
 SAME_SCORE = 1e-3  # machines differ by less
 DRAW = ["seed", "sample", "trial"]
@@ -40,7 +40,8 @@ class Curve:
     `table`: draws (seed, sample, trial) down, layer indices across; NaN where one is missing.
     `controls`: such a table for each control there is. `left_out`: runs of the same name and seed
     that scored other data or had other settings. `sides`: by which view's columns CCA weighed,
-    layer by layer, and "mel"; "" where the results do not say.
+    layer by layer, and "mel"; "" where the results do not say. `otherwise_weighed`: layers that are
+    not on the curve because CCA weighed them by another side than most.
     """
 
     experiment: str
@@ -51,6 +52,7 @@ class Curve:
     controls: Mapping[str, pd.DataFrame]
     left_out: tuple[str, ...]
     sides: Mapping[str, str]
+    otherwise_weighed: tuple[str, ...]
 
     @cached_property
     def draws(self) -> pd.DataFrame:
@@ -104,8 +106,8 @@ class Curve:
 
     @property
     def layers_comparable(self) -> bool:
-        """Whether all its layers are weighed by the same side."""
-        return len({self.sides[layer] for layer in self.layers}) == 1
+        """Whether all of the experiment's layers are weighed by the same side."""
+        return not self.otherwise_weighed
 
     @cached_property
     def compared(self) -> list[Control]:
@@ -193,6 +195,12 @@ def _curve(
     controls: Mapping[str, pd.DataFrame],
     left_out: tuple[str, ...],
 ) -> Curve:
+    every = list(dict.fromkeys(own.sort_values("layer_index")["layer"].astype(str)))
+    summary = summarise(own)
+    alike = set(rankable(summary)["layer"]) | set(
+        summary.loc[summary["layer"] == summary["target"], "layer"]
+    )
+    own = own[own["layer"].isin(alike)]
     table = _table(own)
     layers = dict(zip(own["layer_index"], own["layer"].astype(str), strict=True))
     return Curve(
@@ -203,6 +211,7 @@ def _curve(
         table=table,
         controls={name: _table(rows) for name, rows in controls.items()},
         left_out=left_out,
+        otherwise_weighed=tuple(layer for layer in every if layer not in alike),
         sides=_sides(own) | _sides(controls.get("mel", own.iloc[:0])),
     )
 

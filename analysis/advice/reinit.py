@@ -88,7 +88,12 @@ def _caveats(blocks: int, used: Sequence[Curve], missing: Sequence[str]) -> list
 
 def _usable(curve: Curve) -> bool:
     """Enough scores to tell layers apart, and content to lose."""
-    return len(curve.layers) > 1 and len(curve.scores) >= FEW_DRAWS and not curve.unbeaten
+    return (
+        curve.layers_comparable
+        and len(curve.layers) > 1
+        and len(curve.scores) >= FEW_DRAWS
+        and not curve.unbeaten
+    )
 
 
 def _suggested(model: str, dataset: str, blocks: int, used: Sequence[Curve]) -> str:

@@ -153,12 +153,12 @@ def control_caveats(curves: Sequence[Curve]) -> list[str]:
             f"{listed(without)}: no controls, so it is not known whether a layer knows more than "
             "random weights do; run with controls=true"
         )
-    mixed = [c.experiment for c in curves if not c.layers_comparable]
-    if mixed:
-        said.append(
-            f"{listed(mixed)}: some layers are weighed by their own columns and some by the "
-            "target's, so their order is not to be trusted"
-        )
+    said += [
+        f"{c.experiment}: {listed(c.otherwise_weighed)} left out, since CCA weighs these layers by "
+        "another view than the others and the scores cannot be compared"
+        for c in curves
+        if not c.layers_comparable
+    ]
     unlike = [c.experiment for c in curves if "mel" in c.controls and not c.mel_comparable]
     if unlike:
         said.append(

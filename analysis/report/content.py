@@ -21,6 +21,7 @@ NOT_SHOWN = ("paths", "tracking", "pretrain", "report", "steps", "snapshots", "c
 CURVE = (
     *("series", "model", "dataset", "partition", "experiment", "metric", "primary", "control"),
     *("layer", "part", "layer_index", "target", "depth", "mean", "std", "count", "low", "high"),
+    "rankable",
 )
 POINT = (
     *("model", "dataset", "partition", "experiment", "metric", "primary", "train_dataset"),

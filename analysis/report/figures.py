@@ -35,7 +35,7 @@ from analysis.report.tables import (
     series_of,
     split_frame,
 )
-from common.results import WITHOUT_LAYERS, besides_reference
+from common.results import WITHOUT_LAYERS
 
 LONGEST = 46  # characters of a name that a column has room for
 DPI = 300
@@ -185,10 +185,11 @@ def add_legend(figure: Figure, axes: Axes) -> None:
 def heat_figures(curves: pd.DataFrame) -> list[tuple[str, Figure]]:
     """Layers against experiments, for each series that has several experiments.
 
-    A layer against itself has no colour: it would be every other layer's measure.
+    A layer against itself has no colour: it would be every other layer's measure; nor has one that
+    is weighed by another view than most.
     """
     own = curves[(curves["control"] == "") & curves["primary"] & (curves["part"] != "")]
-    own = besides_reference(own)
+    own = own[own["rankable"]]
     made = []
     for (series, dataset, partition), rows in own.groupby(["series", "dataset", "partition"]):
         table = rows.sort_values(["part", "layer_index"]).pivot_table(

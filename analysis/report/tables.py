@@ -9,7 +9,7 @@ from scipy.stats import t
 
 from common.analysis_config import LAYER_NAME
 from common.pair_table import pair_matrix
-from common.results import besides_reference, summarise
+from common.results import rankable, summarise
 
 PLACE = ["dataset", "partition", "experiment", "metric"]  # what a panel shows
 TRAINING = [*PLACE, "primary", "model", "train_dataset", "subset"]  # a curve over N
@@ -55,7 +55,8 @@ def _other(target: object) -> str:
 def curves_of(scores: pd.DataFrame) -> pd.DataFrame:
     """Mean, deviation and interval of every layer, with its panel and its series.
 
-    `series` is the model, with the model that it is compared with where there is one.
+    `series` is the model, with the model that it is compared with where there is one. `rankable`:
+    whether the line may be called the best of its curve (`common.results.rankable`).
     """
     parts = [_curves(rows, *key) for key, rows in _groups(scores, ["dataset", "partition"])]
     if not parts:
@@ -64,7 +65,7 @@ def curves_of(scores: pd.DataFrame) -> pd.DataFrame:
     curves["other"] = [_other(target) for target in curves["target"]]
     pairs = zip(curves["model"], curves["other"], strict=True)
     curves["series"] = [f"{model} with {other}" if other else model for model, other in pairs]
-    return curves
+    return curves.assign(rankable=curves.index.isin(rankable(curves).index))
 
 
 def _curves(rows: pd.DataFrame, dataset: str, partition: str) -> pd.DataFrame:
@@ -110,12 +111,12 @@ def errors_of(errors: pd.DataFrame) -> pd.DataFrame:
 def best_layers(curves: pd.DataFrame) -> pd.DataFrame:
     """The best layer of every curve that is an experiment's own figure.
 
-    A layer that is its own target is not the best (`common.results.besides_reference`).
+    Among those that can be held against each other (`common.results.rankable`).
     """
     if curves.empty:
         return curves
-    curves = besides_reference(curves)
-    own = curves[(curves["control"] == "") & curves["primary"] & curves["mean"].notna()]
+    own = curves[curves["rankable"]]
+    own = own[(own["control"] == "") & own["primary"] & own["mean"].notna()]
     return own.loc[own.groupby([*PLACE, "series"], sort=False)["mean"].idxmax()]
 
 

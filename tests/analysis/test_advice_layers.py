@@ -75,7 +75,7 @@ def test_where_the_results_say_which_side_weighs_they_are_believed(
     assert ("Not held against mel" in own.caveat) != comparable
     assert ("the mel filterbank 0.1" in own.numbers) == comparable
     mixed = advise(table.assign(weighted=np.where(table["layer"] == "T0", "layer", "target")))
-    assert "not to be trusted" in of("word content", mixed).caveat
+    assert "T0 left out, since CCA weighs" in of("word content", mixed).caveat
 
 
 def test_one_score_a_layer() -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from rows import placed, row
 
+from analysis.report import tables
 from common import results
 from common.results import (
     Row,
@@ -23,6 +24,7 @@ from common.results import (
     write_results,
 )
 from common.score_table import print_table
+from common.tracking import best_layers
 
 
 def layered(experiments: list[str], layers: list[str], trials: int = 2) -> pd.DataFrame:
@@ -273,6 +275,40 @@ def test_layers_and_mel_that_are_weighed_differently_are_told_apart(
     assert results.incomparable(frame) == {"cca_word": why}
     print_table(frame, "title")
     assert f"cca_word: {why}" in capsys.readouterr().out
+
+
+def test_no_star_across_what_cannot_be_compared(capsys: pytest.CaptureFixture) -> None:
+    """C1 scores highest, weighed by its own columns; the best is sought among the other side."""
+    levels = {"C1": 0.9, "C2": 0.8, "C3": 0.3, "T0": 0.4, "T1": 0.5}
+    rows = [
+        row(
+            experiment="cca_mel",
+            **placed(name),
+            value=value,
+            weighted="layer" if value > 0.7 else "target",
+            control=control,
+        )
+        for name, value in levels.items()
+        for control in ("", "random_weights")
+    ]
+    frame = to_frame(rows)
+    print_table(frame, "title")
+    printed = capsys.readouterr().out
+    marked = {line.split()[1] for line in printed.splitlines() if "*" in line and "│" in line}
+    assert marked == {"T1"}
+    assert "T1: 0.500" in printed  # of random weights, which are held against the same layers
+    assert "* best layer, among those weighed like most" in printed
+    assert best_layers(frame)["cca_mel/best_layer"] == "T1"
+    assert tables.best_layers(tables.curves_of(frame.assign(depth=0.0)))["layer"].tolist() == ["T1"]
+
+
+def test_of_two_sides_with_as_many_layers_the_deepest_counts() -> None:
+    levels = {"C1": 0.9, "C2": 0.8, "T0": 0.4, "T1": 0.3}
+    rows = [
+        row(**placed(n), value=v, weighted="layer" if v > 0.7 else "target")
+        for n, v in levels.items()
+    ]
+    assert results.rankable(summarise(to_frame(rows)))["layer"].tolist() == ["T0", "T1"]
 
 
 def test_a_matrix_is_of_one_run(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ function controlsLegend(rows) {
 }
 
 function drawHeat() {
-  const rows = CURVES.filter((row) => kept(row) && row.control === "" && /^[CT]\d+$/.test(row.layer) && row.mean !== null && row.layer !== row.target);
+  const rows = CURVES.filter((row) => kept(row) && row.control === "" && /^[CT]\d+$/.test(row.layer) && row.mean !== null && row.rankable);
   const groups = grouped(rows, ["series", "dataset", "partition"])
     .filter((own) => new Set(own.map((row) => row.experiment)).size > 1);
   if (!groups.length) return section("heat");
@@ -108,12 +108,12 @@ const COLUMNS = [
 const NUMBERS = new Set(["reinit_top", "mean", "std", "low", "high", "count"]);
 const SHOWN = 300;
 
-/** Rows of the table: the best layer of each curve (a layer against itself is none) or every layer; then the trainings. */
+/** Rows of the table: the best layer of each curve (among those that can be held against each other) or every layer; then the trainings. */
 function tableRows() {
   const curves = CURVES.filter(kept);
   const means = MEANS.filter(kept).map((row) => ({ ...row, series: row.model, count: row.seeds, control: "", layer: "" }));
   if (state.which === "every") return [...curves, ...means];
-  const best = grouped(curves.filter((row) => row.control === "" && row.mean !== null && row.layer !== row.target), ["series", "experiment", "metric", "dataset", "partition"])
+  const best = grouped(curves.filter((row) => row.control === "" && row.mean !== null && row.rankable), ["series", "experiment", "metric", "dataset", "partition"])
     .map((rows) => rows.reduce((a, b) => (b.mean > a.mean ? b : a)));
   return [...best, ...means];
 }
