@@ -104,8 +104,9 @@ def test_word_similarity_from_end_to_end(done: Finished, common: list[str], tmp_
     run = ["experiment=word_similarity", path, f"experiments.word_similarity.{least}"]
     done = execute(tmp_path / "1", *run, *common)
     found = figures(done, "word_similarity")
-    for name in ("word_similarity_macro", "word_similarity_some"):
-        assert found[name] == pytest.approx(found["word_similarity"])
+    for own in ("word_similarity", "word_similarity_centred"):
+        for name in (f"{own}_macro", f"{own}_some"):
+            assert found[name] == pytest.approx(found[own])
     assert len(np.unique(found["word_similarity"])) > 1
     (coverage,) = done.metadata["scoring"]["word_similarity"]["coverage"]
     pairs = len(words) - 1

@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -28,11 +28,14 @@ class SentenceSimilarity(UnitMetric):
 
     Merkx et al., arXiv 2106.08648, section 3, and Pasad et al., arXiv 2307.00162, section 4: a
     pair's similarity is the mean cosine over every recording of the one sentence with every
-    recording of the other, whoever speaks. (The published script correlates those cosines one by
-    one, each with a copy of its pair's score.) A layer that is constant has no rho: an error.
+    recording of the other, whoever speaks, as by default in the published script (which can also
+    correlate the cosines one by one, each with a copy of its pair's score). The vectors are taken
+    less the mean of all utterances drawn, whose part in every cosine says nothing of a pair;
+    `sentence_spearman` is the figure without that, as published. A layer that is constant has no
+    rho: an error.
     """
 
-    name: ClassVar[str] = "sentence_spearman"
+    name: ClassVar[str] = "sentence_spearman_centred"
     family: ClassVar[str] = "sentence_similarity"
     held_out: ClassVar[bool] = False
     targets: ClassVar[tuple[str, ...]] = ("sentence_pairs",)
@@ -57,15 +60,17 @@ class SentenceSimilarity(UnitMetric):
             )
 
     def score(self, units: Units) -> list[Score]:
-        """One rho for all pairs with recordings of both sentences."""
+        """One rho for all pairs with recordings of both sentences, and one without centring."""
         pairs = read_pairs(str(units.target.path))
         recorded = pairs.recorded(recordings(units))
-        cosines = pair_cosines(units, pairs)[recorded]
-        if len(np.unique(cosines)) < 2:
-            raise StrataError(f"all {len(cosines)} pairs of sentences are equally similar")
-        rho = spearmanr(cosines, np.array(pairs.score)[recorded]).statistic
+        vectors = units.vectors.astype(np.float64)
+        centred = replace(units, vectors=vectors - vectors.mean(0))
+        raw = correlation(units, pairs, recorded)  # first: a constant layer is refused by name
         detail = {"pairs": f"{int(recorded.sum())} of {len(recorded)}"}
-        return [Score(float(rho), detail=detail)]
+        return [
+            Score(correlation(centred, pairs, recorded), detail=detail),
+            Score(raw, "sentence_spearman"),
+        ]
 
     def summary(self, scores: list[Score], experiment: str) -> dict[str, object]:
         """How many pairs of the table were recorded; those that were not are said."""
@@ -78,6 +83,14 @@ def recordings(units: Units) -> dict[str, int]:
     """How many recordings each sentence has."""
     counts = np.bincount(units.label, minlength=len(units.labels))
     return dict(zip(units.labels, counts.tolist(), strict=True))
+
+
+def correlation(units: Units, pairs: SentencePairs, recorded: NDArray[np.bool_]) -> float:
+    """Spearman's rho of the `recorded` pairs (p,)."""
+    cosines = pair_cosines(units, pairs)[recorded]
+    if len(np.unique(cosines)) < 2:
+        raise StrataError(f"all {len(cosines)} pairs of sentences are equally similar")
+    return float(spearmanr(cosines, np.array(pairs.score)[recorded]).statistic)
 
 
 def pair_cosines(units: Units, pairs: SentencePairs) -> Array:

@@ -25,12 +25,14 @@ class PooledDiscrimination(UnitMetric):
 
     Carlin et al., "Rapid evaluation of speech representations for spoken term discovery",
     Interspeech 2011, section 2; Pasad et al., arXiv 2307.00162, section 4. All pairs of segments
-    are ranked, exactly. Secondary figures, where words are said by several speakers:
-    `average_precision_swdp` and `average_precision_across_speakers` (see `PairPrecision`).
-    Its chance level, the share of same-word pairs, is in the metadata.
+    are ranked, exactly. The vectors are taken less the mean of all segments drawn: with a large
+    mean in common all cosines are near 1, and what tells words apart is lost in it. Secondary
+    figures, where words are said by several speakers: `…_swdp` and `…_across_speakers` (see
+    `PairPrecision`); and of the vectors as they are, as published, `average_precision`, `…_swdp`,
+    `…_across_speakers`. Its chance level, the share of same-word pairs, is in the metadata.
     """
 
-    name: ClassVar[str] = "average_precision"
+    name: ClassVar[str] = "average_precision_centred"
     family: ClassVar[str] = "word_discrimination"
     held_out: ClassVar[bool] = False
     targets: ClassVar[tuple[str, ...]] = ("word",)
@@ -45,10 +47,12 @@ class PooledDiscrimination(UnitMetric):
         check_pairs(units.label, speaker_codes(units.speaker, units.speakers))
 
     def score(self, units: Units) -> list[Score]:
-        """All pairs first, pairs of different speakers after them."""
+        """All pairs first, pairs of different speakers after them; then the same uncentred."""
         speaker = speaker_codes(units.speaker, units.speakers)
-        found = pair_precision(Cosine(units.vectors), units.label, speaker)
-        return figures(found, self.name)
+        vectors = units.vectors.astype(np.float64)
+        centred = pair_precision(Cosine(vectors - vectors.mean(0)), units.label, speaker)
+        found = pair_precision(Cosine(vectors), units.label, speaker)
+        return [*figures(centred, self.name), *figures(found, "average_precision", own=False)]
 
     def summary(self, scores: list[Score], experiment: str) -> dict[str, object]:  # noqa: ARG002
         """How many pairs there are, and what chance would give."""
@@ -61,11 +65,13 @@ class WarpedDiscrimination(FrameMetric):
 
     As `PooledDiscrimination`, but of the segments' frames: cosine distances along the cheapest
     path, divided by the sum of the lengths (Carlin et al. 2011, section 3). The work grows with
-    the square of the segments: `sampling` says how many are drawn. The pooled figure of just these
-    segments stands beside it as `average_precision_pooled`.
+    the square of the segments: `sampling` says how many are drawn. Frames are taken less the mean
+    of all segments' frames; uncentred figures as in `PooledDiscrimination`, `average_precision_dtw`
+    first. The pooled figures of just these segments stand beside them as
+    `average_precision_pooled_centred` and `average_precision_pooled`.
     """
 
-    name: ClassVar[str] = "average_precision_dtw"
+    name: ClassVar[str] = "average_precision_dtw_centred"
     family: ClassVar[str] = "word_discrimination_dtw"
     held_out: ClassVar[bool] = False
     targets: ClassVar[tuple[str, ...]] = ("word",)
@@ -79,14 +85,22 @@ class WarpedDiscrimination(FrameMetric):
         check_pairs(*words_and_speakers(frames))
 
     def score(self, frames: "Frames") -> list[Score]:
-        """All pairs first, pairs of different speakers and the pooled figure after them."""
+        """All pairs first, pairs of different speakers and pooled ones after; then uncentred."""
         label, speaker = words_and_speakers(frames)
         segments = [frames.of(k) for k in range(len(label))]
         means = np.stack([segment.mean(0, dtype=np.float64) for segment in segments])
-        warped = pair_precision(Warping.of(segments), label, speaker)
-        pooled = pair_precision(Cosine(means), label, speaker)
-        beside = Score(pooled.every_pair, metric="average_precision_pooled")
-        return [*figures(warped, self.name), beside]
+        lengths = np.array([len(segment) for segment in segments])
+        common = lengths @ means / lengths.sum()
+        scores: list[Score] = []
+        for name, shift, own in (
+            ("average_precision_dtw_centred", common, True),
+            ("average_precision_dtw", np.zeros_like(common), False),
+        ):
+            shifted = [segment - shift for segment in segments]
+            scores += figures(pair_precision(Warping.of(shifted), label, speaker), name, own=own)
+            pooled = pair_precision(Cosine(means - shift), label, speaker)
+            scores.append(Score(pooled.every_pair, name.replace("dtw", "pooled")))
+        return scores
 
     def summary(self, scores: list[Score], experiment: str) -> dict[str, object]:  # noqa: ARG002
         """How many pairs there are, and what chance would give."""
@@ -115,13 +129,13 @@ def speaker_codes(speaker: Index, names: Sequence[str]) -> Index:
     return speaker if known else np.zeros_like(speaker)
 
 
-def figures(found: PairPrecision, name: str) -> list[Score]:
-    """The own figure, then those of different speakers where there are any."""
+def figures(found: PairPrecision, name: str, own: bool = True) -> list[Score]:
+    """The figure of all pairs, the metric's own or not, then those of different speakers if any."""
     detail = {
         "pairs": f"{found.matches} of {found.pairs} pairs are the same word, "
         f"{found.matches_across} by different speakers; chance {found.chance:.4f}"
     }
-    scores = [Score(found.every_pair, detail=detail)]
+    scores = [Score(found.every_pair, "" if own else name, detail)]
     if found.swdp is not None and found.across_speakers is not None:
         scores.append(Score(found.swdp, metric=f"{name}_swdp"))
         scores.append(Score(found.across_speakers, metric=f"{name}_across_speakers"))

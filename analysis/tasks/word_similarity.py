@@ -27,9 +27,12 @@ class WordSimilarity(UnitMetric):
     """Spearman's rho of cosines between words with people's scores, over benchmarks. [-1, 1].
 
     Pasad et al. 2024 (arXiv 2307.00162), after Chung & Glass 2018: a word's vector is the mean of
-    its sampled instances. The own figure is the micro average: each benchmark's rho weighs as
-    much as it has pairs of known words. `word_similarity_macro` is the plain mean, and
-    `word_similarity_NAME` the rho of one benchmark. Chance: 0.
+    its sampled instances, here less the mean of all words drawn: vectors that share a large mean
+    all have cosines near 1, whatever the words are. The own figure is the micro average: each
+    benchmark's rho weighs as much as it has pairs of known words. `word_similarity_centred_macro`
+    is the plain mean, and `word_similarity_centred_NAME` the rho of one benchmark. Beside them
+    stand those of the vectors as they are, as published: `word_similarity`, `…_macro`, `…_NAME`.
+    Chance: 0.
 
     Benchmarks with fewer than `min_pairs` pairs of known words are left out, and listed: near 0
     rho has a standard error of 1 / sqrt(pairs - 1), 0.23 for 20; mc-30, the smallest, has 30.
@@ -39,7 +42,7 @@ class WordSimilarity(UnitMetric):
     average; more speakers have steadier means, and score higher. The pairs are held fixed.
     """
 
-    name: ClassVar[str] = "word_similarity"
+    name: ClassVar[str] = "word_similarity_centred"
     family: ClassVar[str] = "word_similarity"
     held_out: ClassVar[bool] = False
     targets: ClassVar[tuple[str, ...]] = ("word_pairs",)
@@ -71,10 +74,10 @@ class WordSimilarity(UnitMetric):
         return too_few(units.tested(np.arange(len(units.label)))[1])
 
     def score(self, units: Units) -> list[Score]:
-        """One for the sample: micro average, macro average, and each benchmark's rho."""
+        """One for the sample: micro average, macro average, each benchmark's rho; uncentred too."""
         words, benchmarks = words_of(units), tables(units.target)
         vectors = static_vectors(units.vectors, units.label, len(units.labels))
-        found = correlations(vectors, words, benchmarks, self.min_pairs)
+        found = correlations(centred(vectors), words, benchmarks, self.min_pairs)
         if not found:
             self.check(units)
         detail = {b.name: coverage(b, words, self.min_pairs) for b in benchmarks}
@@ -83,10 +86,12 @@ class WordSimilarity(UnitMetric):
             score_of, speakers = resampled_score(units, benchmarks, self.min_pairs)
             limits = half_samples(score_of, speakers, units.seed, resamples=RESAMPLES)
             low, high = limits or (None, None)
+        raw = correlations(vectors, words, benchmarks, self.min_pairs)
         return [
             Score(micro(found), detail=detail, low=low, high=high),
-            Score(macro(found), f"{self.name}_macro"),
-            *(Score(one.rho, f"{self.name}_{one.benchmark}") for one in found),
+            *further(found, self.name),
+            Score(micro(raw), self.family),
+            *further(raw, self.family),
         ]
 
     def summary(self, scores: list[Score], experiment: str) -> dict[str, object]:
@@ -140,6 +145,11 @@ def static_vectors(vectors: NDArray[np.float32], label: NDArray[np.int64], label
     return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
 
 
+def centred(vectors: Matrix) -> Matrix:
+    """Vectors (labels, d) less the mean of those that are there; a word without one stays nan."""
+    return vectors - np.nanmean(vectors, axis=0)
+
+
 def covered(benchmark: Benchmark, words: Mapping[str, int]) -> list[Pair]:
     """Pairs of which both words are known."""
     return [p for p in benchmark.pairs if p.first in words and p.second in words]
@@ -189,6 +199,12 @@ def macro(found: Sequence[Correlation]) -> float:
     return float(np.mean([c.rho for c in found]))
 
 
+def further(found: Sequence[Correlation], name: str) -> list[Score]:
+    """The macro average and each benchmark's rho, as secondary figures."""
+    each = (Score(one.rho, f"{name}_{one.benchmark}") for one in found)
+    return [Score(macro(found), f"{name}_macro"), *each]
+
+
 def resampled_score(
     units: Units, benchmarks: Sequence[Benchmark], least: int
 ) -> tuple[ScoreOf, int]:
@@ -209,7 +225,7 @@ def resampled_score(
         means = np.divide(each @ sums, n, out=np.full((labels, d), np.nan), where=n > 0)
         words = {str(names[code]): int(code) for code in np.flatnonzero(n)}
         try:
-            found = correlations(means, words, benchmarks, least)
+            found = correlations(centred(means), words, benchmarks, least)
         except StrataError:
             return np.nan
         return micro(found) if found else np.nan

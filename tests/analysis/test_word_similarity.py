@@ -7,6 +7,7 @@ from scipy.stats import rankdata
 from analysis.embeddings import read_table
 from analysis.tasks.word_similarity import (
     Correlation,
+    centred,
     correlate,
     correlations,
     covered,
@@ -127,6 +128,20 @@ def test_averages() -> None:
     found = [Correlation("a", 0.5, 30, 30), Correlation("b", 0.1, 10, 99)]
     assert micro(found) == pytest.approx(0.4)
     assert macro(found) == pytest.approx(0.3)
+
+
+def test_a_mean_that_all_words_share_changes_nothing() -> None:
+    """Without centring rho falls with it; a word without a vector stays without one."""
+    vectors, words, _ = planted(30)
+    cosine = np.corrcoef(vectors - vectors.mean(0), rowvar=True)
+    pairs = [Pair(f"w{a}", f"w{b}", cosine[a, b]) for a in range(30) for b in range(a)]
+    shared = vectors * np.linspace(0.5, 2, 30)[:, None] + 10 * np.eye(6)[0]
+    own = correlate(centred(vectors * np.linspace(0.5, 2, 30)[:, None]), words, pairs)
+    assert correlate(centred(shared), words, pairs) == pytest.approx(own)
+    assert correlate(shared, words, pairs) < own - 0.2
+    gap = np.vstack([vectors, np.full(6, np.nan)])
+    np.testing.assert_array_equal(centred(gap)[:30], centred(vectors))
+    assert np.isnan(centred(gap)[30]).all()
 
 
 def test_a_layer_without_directions_is_an_error() -> None:

@@ -1,5 +1,6 @@
 """Spoken sentence similarity against every pair of recordings, one by one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,9 +59,11 @@ def test_rho_is_spearmans_with_ties_and_missing_sentences(tmp_path: Path) -> Non
     target = table(tmp_path, [*rows, ("s0", "gone", 5.0), ("gone", "away", 1.0)])
     units = recorded(target)
     METRIC.check(units)
-    (score,) = METRIC.score(units)
-    cosines = [all_recordings(units, a, b) for a, b, _ in rows]
-    assert score.value == pytest.approx(spearmanr(cosines, [r[2] for r in rows]).statistic)
+    score, raw = METRIC.score(units)
+    centred = replace(units, vectors=units.vectors - units.vectors.mean(0))
+    for own, found in ((centred, score), (units, raw)):
+        cosines = [all_recordings(own, a, b) for a, b, _ in rows]
+        assert found.value == pytest.approx(spearmanr(cosines, [r[2] for r in rows]).statistic)
     assert score.detail["pairs"] == "55 of 57"
     assert METRIC.summary([score], "spoken_sts") == {"pairs_scored": {"55 of 57": 1}}
 
@@ -73,21 +76,38 @@ def test_people_who_judge_as_the_vectors_do_give_one(tmp_path: Path) -> None:
         for j in range(i)
     ]
     target = table(tmp_path, rows)
-    (score,) = METRIC.score(recorded(target, noise=0.0))
-    assert score.value == pytest.approx(1)
+    _, raw = METRIC.score(recorded(target, noise=0.0))
+    assert raw.value == pytest.approx(1)
     opposed = table(tmp_path, [(a, b, -s) for a, b, s in rows])
-    (score,) = METRIC.score(recorded(opposed, noise=0.0))
-    assert score.value == pytest.approx(-1)
+    _, raw = METRIC.score(recorded(opposed, noise=0.0))
+    assert raw.value == pytest.approx(-1)
+
+
+def test_a_mean_that_all_utterances_share_changes_nothing(tmp_path: Path) -> None:
+    """Uncentred, what is planted sinks with it; utterances do not."""
+    units = recorded(noise=0.3)
+    rows = [
+        (f"s{i}", f"s{j}", all_recordings(units, f"s{i}", f"s{j}"))
+        for i in range(12)
+        for j in range(i)
+    ]
+    plain = replace(units, target=table(tmp_path, rows))
+    plain = replace(plain, vectors=plain.vectors * np.linspace(0.5, 2, len(plain.label))[:, None])
+    shared = replace(plain, vectors=plain.vectors + 20 * np.eye(20)[0])
+    (own, raw), (own_shared, raw_shared) = METRIC.score(plain), METRIC.score(shared)
+    assert own_shared.value == pytest.approx(own.value, abs=1e-3)
+    assert own.value > 0.6
+    assert raw_shared.value < raw.value - 0.2
 
 
 def test_order_rotation_and_loudness_change_nothing(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     target = table(tmp_path, [("s0", "s1", 1), ("s2", "s3", 2), ("s4", "s5", 3), ("s6", "s1", 0)])
     units = recorded(target)
-    (expected,) = METRIC.score(units)
+    expected, raw = METRIC.score(units)
     order = rng.permutation(len(units.label))
     rotation, _ = np.linalg.qr(rng.normal(size=(20, 20)))
-    scale = rng.uniform(0.1, 9, (len(order), 1))
+    scale = rng.uniform(0.1, 9)
     turned = units_of(
         (scale * (units.vectors @ rotation))[order],
         units.label[order].tolist(),
@@ -95,7 +115,7 @@ def test_order_rotation_and_loudness_change_nothing(tmp_path: Path) -> None:
         units.speaker[order].tolist(),
         target,
     )
-    assert METRIC.score(turned)[0].value == pytest.approx(expected.value)
+    assert [s.value for s in METRIC.score(turned)] == pytest.approx([expected.value, raw.value])
 
 
 def test_a_table_of_other_sentences_is_an_error_before_there_are_vectors(tmp_path: Path) -> None:
