@@ -8,6 +8,7 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
+from common.analysis_config import BY_SPEAKER
 from common.seeding import generator
 
 log = logging.getLogger(__name__)
@@ -169,7 +170,7 @@ def jackknife(own: float, without: Sequence[float], scale: Scale = CORRELATION) 
 
 def no_fold_interval(split: str, trials: int, speakers: int) -> str:
     """Why scores tested on so many folds and known speakers have no interval, or ""."""
-    if split != "speaker":
+    if split not in BY_SPEAKER:
         return (
             f"folds do not keep speakers apart (split={split}), and an interval tells of other "
             "speakers"

@@ -119,8 +119,8 @@ class FrameStudy(Study):
             if target == layer.name:
                 other = view
             else:
-                other = targets.get((step, target))
-                other = other or load_view(self.entry, own, target, trials)
+                held = targets.get((step, target))
+                other = held or load_view(self.entry, own, target, trials)
                 targets.setdefault((step, target), other)
             folds = load_folds(self.entry, own, view, other, (layer.name, target))
             metric = moment_metric(self.experiments[name])

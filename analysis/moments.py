@@ -237,6 +237,42 @@ class Folds:
         return Moments(self.x.merged, self.y.merged, xy)
 
 
+@dataclass(frozen=True, eq=False)
+class CrossedFolds(Folds):
+    """A pair of views cut in two ways at once; `cells` are (train, dev, test) of each trial."""
+
+    cells: tuple[tuple[Moments, Moments, Moments], ...]
+
+    def trial(self, t: int) -> tuple[Moments, Moments, Moments]:
+        """(train, dev, test) of trial t: neither cut has a fold in two of them."""
+        return self.cells[t]
+
+
+def crossed_folds(
+    x: NDArray[np.floating],
+    y: NDArray[np.floating],
+    cuts: Sequence[NDArray[np.int64]],
+    trials: int,
+) -> CrossedFolds:
+    """Cut two views, x (n, dx) and y (n, dy), by several folds (n,) of each row at once.
+
+    Trial t is tested on the rows in fold t of every cut, chooses on those in the next fold of every
+    cut, and trains on those that lie in neither fold of any cut. It leaves the others out.
+    """
+
+    def rows(trial: int) -> tuple[Moments, Moments, Moments]:
+        tests = [cut == trial for cut in cuts]
+        devs = [cut == dev_fold(trial, number_of(cut)) for cut in cuts]
+        train = ~np.logical_or.reduce([*tests, *devs])
+        dev, test = np.logical_and.reduce(devs), np.logical_and.reduce(tests)
+        first, second, third = (moments_of(x[own], y[own]) for own in (train, dev, test))
+        return first, second, third
+
+    whole = moments_of(x, y)
+    views = (FoldedView((one,), trials) for one in (whole.x, whole.y))
+    return CrossedFolds(*views, (whole.xy,), tuple(rows(t) for t in range(trials)))
+
+
 def fold_views(
     x: NDArray[np.floating], y: NDArray[np.floating], folds: NDArray[np.int64], trials: int
 ) -> Folds:

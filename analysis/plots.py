@@ -18,7 +18,13 @@ HIGHEST = 1.005  # where a scale that is widened ends: no metric exceeds 1
 LEAST = 0.1  # how much of a scale is shown at least
 DASHES = ("-", "--", "-.", ":")
 GREY = "0.45"
-CONTROL_DASHES = {"mel": "-", "comb": "-.", "random_weights": "--", "shuffled_labels": ":"}
+CONTROL_DASHES = {
+    "mel": "-",
+    "comb": "-.",
+    "random_weights": "--",
+    "shuffled_labels": ":",
+    "permuted_table": ":",
+}
 
 
 def plot_layers(frame: pd.DataFrame, folder: Path, title: str) -> list[Path]:

@@ -117,7 +117,7 @@ class Study(ABC):
         """Independent pieces of scoring; `chosen` names the layers of each experiment."""
 
     def control_jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:  # noqa: ARG002
-        """Scoring of the controls that need no other weights: `mel` and `shuffled_labels`."""
+        """Scoring of the controls that need no other weights: mel, shuffled labels or table."""
         yield from ()
 
     def without_controls(self) -> dict[str, dict[str, str]]:
@@ -157,13 +157,18 @@ class Study(ABC):
     ) -> Iterator[tuple[str, int, Layer, str]]:
         """(experiment, sample, layer, control): mel in a layer's place, each with shuffled labels.
 
-        Without the controls that an experiment cannot have.
+        Where the target is a table, its rows are permuted among the word types instead. Without the
+        controls that an experiment cannot have.
         """
         without, every = self.without_controls(), list(self.each(samples, chosen))
         mel = [(*which, MEL, "mel") for which in dict.fromkeys((name, k) for name, k, _ in every)]
-        for one in (*mel, *((*which, "shuffled_labels") for which in every)):
+        for one in (*mel, *((*which, self.label_control(which[0])) for which in every)):
             if one[-1] not in without.get(one[0], {}):
                 yield one
+
+    def label_control(self, name: str) -> str:
+        """Which control breaks the relation of units to what they are compared with."""
+        return "permuted_table" if self.experiments[name].by_table else "shuffled_labels"
 
     def guarded(self, name: str, layer: str, score: Callable[[], list[Score]]) -> list[Score]:
         """The scores; an error says which experiment and layer."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from analysis.labelling import labelled, name_of
 from analysis.sampling import blocks, digest_of, group_keys, grouped_folds, resolved_split
+from common.analysis_config import SPEAKERS_AND_TYPES
 from common.config import AnalysisConfig, SamplingConfig, UnitSampling
 from common.records import SAMPLE_RATE, Corpus, Interval, StrataError
 from common.seeding import generator
@@ -17,6 +18,7 @@ from common.seeding import generator
 log = logging.getLogger(__name__)
 
 Index = NDArray[np.int64]
+LEAST_CELL = 30  # units that a trial is tested on where folds are crossed
 Known = Callable[[Collection[str]], Collection[str]]  # those of some labels that a target knows
 
 
@@ -25,7 +27,8 @@ class UnitSamples:
     """Labelled units drawn by any sample, one row each, in the order of the corpus.
 
     utterance, start, end, label: (n,); folds (samples, n), -1 where a sample has not drawn a unit.
-    `split` says how the folds were cut.
+    `split` says how the folds were cut. `type_folds` (n,): where folds of word types are crossed
+    with them, each unit's; else None.
     """
 
     unit: str
@@ -38,6 +41,7 @@ class UnitSamples:
     label: Index
     folds: Index
     dropped: dict[str, int] = field(default_factory=dict)
+    type_folds: Index | None = None
 
     def digest(self) -> str:
         """Hash of the rows: pooled vectors of other rows, or in another order, are not these."""
@@ -150,6 +154,40 @@ def refold(
         rng = generator(seed, "folds", drawn.name, split, sample)
         row[rows] = grouped_folds(list(keys[rows]), run.folds, split, rng)
     return replace(drawn, folds=folds, split=split)
+
+
+def hold_out_types(drawn: UnitSamples, run: SamplingConfig, seed: int) -> UnitSamples:
+    """The same units in folds that keep word types apart, and speakers too where there are enough.
+
+    With folds of speakers, trial t is tested on the words of fold t's types by fold t's speakers
+    alone, and trains on other words of other speakers: what is tested is new in both ways, and
+    trials share neither. That leaves a hundredth of the units to each of ten trials; where that is
+    less than `LEAST_CELL`, or folds do not keep speakers apart, types alone are kept apart, and
+    there is no interval over speakers.
+    """
+    if len(drawn.labels) < run.folds:
+        raise StrataError(
+            f"{run.folds} folds are to keep word types apart but there are {len(drawn.labels)} "
+            f"{drawn.name} types: use at most sampling.folds={len(drawn.labels)}, more speech, a "
+            "lower sampling.min_instances, or by_type=false (types then lie in training and test)"
+        )
+    rng = generator(seed, "folds", drawn.name, "type")
+    types = [drawn.labels[code] for code in drawn.label]
+    own = grouped_folds(types, run.folds, "type", rng)
+    if drawn.split == "speaker":
+        fewest = min(
+            int(np.count_nonzero((folds == f) & (own == f)))
+            for folds in drawn.folds
+            for f in range(min(run.folds, run.tested_folds + 1))
+        )
+        if fewest >= LEAST_CELL:
+            return replace(drawn, type_folds=own, split=SPEAKERS_AND_TYPES)
+        log.warning(
+            "%s: folds keep word types apart, not speakers (split=type): of new types by new "
+            "speakers a trial would be tested on %d units, %d are needed",
+            *(drawn.name, fewest, LEAST_CELL),
+        )
+    return replace(drawn, folds=np.where(drawn.folds >= 0, own, -1), split="type")
 
 
 def unit_table(

@@ -14,11 +14,11 @@ from analysis.collectors import valid_rows
 from analysis.consumers import Consumer, UnitConsumer
 from analysis.label_targets import LabelTarget, label_target
 from analysis.metrics.base import MomentMetric, Score, UnitMetric
-from analysis.moments import fold_views
+from analysis.moments import crossed_folds, fold_views
 from analysis.placed import Placed
 from analysis.speech import Part
 from analysis.study import Job, Scored, Setting, Study, metric_of, split_of
-from analysis.unit_sampling import UnitSamples, check_folds, draw_units
+from analysis.unit_sampling import UnitSamples, check_folds, draw_units, hold_out_types
 from analysis.units import Units
 from common.architecture import Layer
 from common.config import AnalysisConfig
@@ -69,6 +69,8 @@ class UnitStudy(Study):
         target = label_target(part.corpus, analysis)
         scored = part.scored if part.split else None
         samples = draw_units(part.corpus, analysis, run, split, seed, target.known, scored)
+        if analysis.by_table and config.by_type:
+            samples = hold_out_types(samples, run, seed)
         drawn = Drawn(part, samples, target, *speakers_of(part.corpus), run.tested_folds, seed)
         how = analysis.pooling or "mean"
         key = dict(setting.key) | {
@@ -129,7 +131,7 @@ class UnitStudy(Study):
         return (partial(self._score, *which) for which in self.each(self._samples(), chosen))
 
     def control_jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
-        """Mel in a layer's place; every layer with labels permuted among a sample's units."""
+        """Mel in a layer's place; every layer with labels, or rows of a table, permuted."""
         return (partial(self._score, *which) for which in self.controls_of(self._samples(), chosen))
 
     def _samples(self) -> dict[str, int]:
@@ -139,6 +141,8 @@ class UnitStudy(Study):
         units = self.units(name, sample, layer.name)
         if control == "shuffled_labels":
             units = units.shuffled()
+        if control == "permuted_table":
+            units = units.with_permuted_types()
         score = partial(self._scores, name, units)
         scores = self.guarded(name, layer.name, score)
         split = self.drawn[name].samples.split
@@ -155,7 +159,11 @@ class UnitStudy(Study):
             return metric.score(units)
         if isinstance(metric, MomentMetric):
             target = drawn.target.view(units.label, units.labels)
-            folds = fold_views(units.vectors, target, units.fold, drawn.trials)
+            if units.type_fold is None:
+                folds = fold_views(units.vectors, target, units.fold, drawn.trials)
+            else:
+                cuts = (units.fold, units.type_fold)
+                folds = crossed_folds(units.vectors, target, cuts, drawn.trials)
             return metric.score(folds, not self.no_interval[name])
         raise TypeError(f"{metric.name} scores neither units nor moments")
 
@@ -184,6 +192,7 @@ class UnitStudy(Study):
             seed=int(generator(drawn.seed, "sample", sample).integers(2**31)),
             target=self.experiments[name].target,
             trials=drawn.trials,
+            type_fold=None if samples.type_folds is None else samples.type_folds[rows],
             seconds=(samples.end - samples.start)[rows] / SAMPLE_RATE,
         )
 

@@ -21,7 +21,8 @@ class Units:
     be fitted on and True one that may only be scored on; where there is one partition, all are
     True and a metric splits by `fold` itself; trial t < `trials` tests on fold t and chooses on the
     next one. `seed` is the sample's own; `target` tells what the labels are compared with. seconds
-    (n,): how long each unit lasts; None where nobody knows.
+    (n,): how long each unit lasts; None where nobody knows. type_fold (n,): where folds of word
+    types are crossed with those of speakers; else None.
     """
 
     vectors: NDArray[np.float32]
@@ -35,6 +36,7 @@ class Units:
     seed: int
     target: TargetConfig = field(default_factory=TargetConfig)
     trials: int = 1
+    type_fold: Index | None = None
     seconds: NDArray[np.float64] | None = None
 
     def tested(self, rows: Index) -> tuple[Index, int]:
@@ -53,3 +55,13 @@ class Units:
             rng = generator(self.seed, "shuffled labels", len(rows))
             label[rows] = self.label[rng.permutation(rows)]
         return replace(self, label=label)
+
+    def with_permuted_types(self) -> "Units":
+        """The same with each label standing for another one: all units of a type move together.
+
+        What a metric then finds of a table of vectors is what it finds of any other table with the
+        same rows: shuffled labels would break the units of a type apart, and cannot show that a
+        score rewards knowing which type it is.
+        """
+        rng = generator(self.seed, "permuted table", len(self.labels))
+        return replace(self, label=rng.permutation(len(self.labels))[self.label])

@@ -23,6 +23,10 @@ POOLINGS = ("mean", "middle_third", "centre", "first", "last", "max")
 PARTS = ("cnn", "transformer")
 # The last one: speakers where there are enough of them, else utterances.
 SPLITS = ("frame", "utterance", "speaker", "speaker_else_utterance")
+# How folds can have been cut such that no speaker is in training and in test: asked for, or with
+# word types kept apart as well.
+SPEAKERS_AND_TYPES = "speaker_and_type"
+BY_SPEAKER = ("speaker", SPEAKERS_AND_TYPES)
 LAYER_NAME = re.compile(r"[CT]\d+")
 LIMITS = (
     *("utterances", "frames", "instances", "fit_instances", "labels"),
@@ -170,6 +174,11 @@ class AnalysisConfig:
                 "target.pairs=all with sampling.frames=null: the moments of all frames of every "
                 "pair of layers would take gigabytes; say how many frames to keep"
             )
+
+    @property
+    def by_table(self) -> bool:
+        """Whether what a unit is compared with is a function of its word type alone."""
+        return self.target.kind == "embedding"
 
     @property
     def labelled_by(self) -> str:

@@ -17,7 +17,7 @@ from common.timing import Stopwatch, peak_memory_bytes
 
 RESULTS = "results.csv"
 METADATA = "metadata.json"
-CONTROLS = ("mel", "comb", "random_weights", "shuffled_labels")
+CONTROLS = ("mel", "comb", "random_weights", "shuffled_labels", "permuted_table")
 WITHOUT_LAYERS = ("mel", "comb")  # controls that are one level, not a curve over layers
 ROOT = Path(__file__).resolve().parents[1]
 # Columns of Row that older results lack.

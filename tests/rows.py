@@ -8,7 +8,7 @@ from common.results import Row
 def row(**keys: Any) -> Row:
     """A score of T1 by cca_phone, but for `keys`."""
     same: dict[str, Any] = {"model": "small", "dataset": "toy", "partition": "all", "n": 9}
-    same |= {"unit": "phone", "target": "phone", "metric": "pwcca", "split": "frame", "dim": 4}
+    same |= {"unit": "phone", "target": "phone", "metric": "pwcca", "split": "speaker", "dim": 4}
     same |= {"seed": 0, "revision": "sha256:aaaaaaaaaa", "config_key": "k", "git_commit": "g"}
     same |= {"experiment": "cca_phone", "sample": 0, "trial": 0, "value": 0.5} | placed("T1")
     return Row(**(same | keys))

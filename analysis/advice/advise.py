@@ -1,6 +1,6 @@
 """Advice in words from any set of runs: best layers, turns, blocks to re-initialise."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -8,12 +8,14 @@ from analysis.advice.curve import Curve, curves_of
 from analysis.advice.layers import TOPICS, best_layers
 from analysis.advice.reinit import Suggestion, suggest, tried
 from analysis.advice.turns import turns
-from analysis.advice.wording import Advice
+from analysis.advice.wording import Advice, listed, sentences
+from common.analysis_config import BY_SPEAKER
 from common.results import WITHOUT_LAYERS
 
 __all__ = ["Advice", "advise"]
 
 RANDOM = "random:"  # how the revision of random weights begins
+APART = (*BY_SPEAKER, "partition")  # splits with other speakers in training and in test
 # Columns of the tidy frame that a plain results.csv lacks.
 OPTIONAL: Mapping[str, object] = {
     "run": "",
@@ -30,8 +32,9 @@ def advise(frame: pd.DataFrame) -> list[Advice]:
     For every model and dataset: where acoustic, phonetic and word content and meaning are highest
     and which layers cannot be told apart from there, where content turns back (only where that is
     beyond the noise), and how many top blocks to re-initialise; then how that did, where the frame
-    holds fine-tunings with several `reinit_top`. Differences are paired over samples and trials
-    (`analysis.advice.paired`). Secondary figures and scores that are missing are not looked at; nor
+    holds fine-tunings with several `reinit_top`. Differences are paired over folds of speakers
+    (`analysis.advice.paired`); scores whose folds do not keep speakers apart give no advice, and
+    that is said. Secondary figures and scores that are missing are not looked at; nor
     are models of random weights, which are something to hold others against.
     """
     if frame.empty:
@@ -44,8 +47,10 @@ def advise(frame: pd.DataFrame) -> list[Advice]:
     names = _names(analysed)
     said: list[Advice] = []
     suggestions = []
-    for (model, revision, dataset), curves in _by_model(analysed).items():
+    for (model, revision, dataset), every in _by_model(analysed).items():
         name = names[model, revision]
+        curves = [curve for curve in every if curve.split in APART]
+        said += without_advice(name, dataset, [c for c in every if c not in curves])
         for topic, experiments in TOPICS.items():
             own = [c for one in experiments for c in curves if c.experiment == one]
             said += [best_layers(topic, name, dataset, own)] if own else []
@@ -59,6 +64,23 @@ def advise(frame: pd.DataFrame) -> list[Advice]:
     return [*said, *tried(whole, suggestions)]
 
 
+def without_advice(model: str, dataset: str, curves: Sequence[Curve]) -> list[Advice]:
+    """That these curves give none, if there are any: their folds do not keep speakers apart."""
+    if not curves:
+        return []
+    cut = dict.fromkeys(f"{c.experiment} (split={c.split})" for c in curves)
+    return [
+        Advice(
+            topic="no advice",
+            model=model,
+            claim=f"No advice on {model} on {dataset} from {listed(list(cut))}: the same speakers "
+            "are, or may be, in training and in test, so nothing says what holds for others.",
+            numbers=sentences([f"{c.experiment}: {c.split} folds" for c in curves]),
+            caveat="protocol=held_out keeps speakers apart where there are as many as folds.",
+        )
+    ]
+
+
 def _by_model(frame: pd.DataFrame) -> dict[tuple[str, str, str], list[Curve]]:
     """Curves by model, revision and dataset, as they come."""
     found: dict[tuple[str, str, str], list[Curve]] = {}
@@ -70,7 +92,7 @@ def _by_model(frame: pd.DataFrame) -> dict[tuple[str, str, str], list[Curve]]:
 
 def _names(frame: pd.DataFrame) -> dict[tuple[str, str], str]:
     """Each model's name; with the run's, or else the revision, where its weights differ."""
-    own = frame[frame["control"].isin(["", *WITHOUT_LAYERS, "shuffled_labels"])]
+    own = frame[frame["control"].isin(["", *WITHOUT_LAYERS, "shuffled_labels", "permuted_table"])]
     names = {}
     for model, rows in own.groupby("model", sort=False):
         revisions = rows.groupby("revision", sort=False)["run"].unique()

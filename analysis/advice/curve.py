@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.advice.paired import LEVEL, Against, Array, corrected_p, hold_against, holm
+from common.analysis_config import BY_SPEAKER
 from common.results import CONTROLS, WITHOUT_LAYERS, rankable, summarise
 
 SAME_SCORE = 1e-3  # machines differ by less
@@ -41,7 +42,8 @@ class Curve:
     `controls`: such a table for each control there is. `left_out`: runs of the same name and seed
     that scored other data or had other settings. `sides`: by which view's columns CCA weighed,
     layer by layer, and "mel"; "" where the results do not say. `otherwise_weighed`: layers that are
-    not on the curve because CCA weighed them by another side than most.
+    not on the curve because CCA weighed them by another side than most. `split`: how folds were
+    cut.
     """
 
     experiment: str
@@ -53,14 +55,29 @@ class Curve:
     left_out: tuple[str, ...]
     sides: Mapping[str, str]
     otherwise_weighed: tuple[str, ...]
+    split: str
+
+    @property
+    def by_speaker(self) -> bool:
+        """Whether each trial is tested on speakers of its own: only then is there a test."""
+        return self.split in BY_SPEAKER and (self.table.index.get_level_values("trial") >= 0).all()
+
+    def by_fold(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Of a table like `table` the lines that have every layer: one for each fold of a seed.
+
+        Samples are tested on the same speakers in a fold: they are averaged. Without folds of
+        speakers a line for each draw, equal ones once: a corpus that is too small for several
+        samples gives the same one again.
+        """
+        whole = table.dropna()
+        if not self.by_speaker:
+            return whole.drop_duplicates()
+        return whole.groupby(level=["seed", "trial"]).mean()
 
     @cached_property
     def draws(self) -> pd.DataFrame:
-        """The draws that every layer has; equal scores throughout are one draw.
-
-        A corpus that is too small for several samples gives the same one again.
-        """
-        return self.table.dropna().drop_duplicates()
+        """The lines that layers are held against each other in."""
+        return self.by_fold(self.table)
 
     @cached_property
     def scores(self) -> Array:
@@ -70,7 +87,16 @@ class Curve:
     @property
     def alike_draws(self) -> int:
         """Draws that gave the very scores of another."""
-        return len(self.table.dropna()) - len(self.scores)
+        whole = self.table.dropna()
+        return len(whole) - len(whole.drop_duplicates())
+
+    def against(self, anchor: int) -> Against:
+        """Every layer held against one of them; untested without folds of speakers."""
+        if not self.by_speaker or self.draws.empty:
+            means = self.means - self.means[anchor]
+            return Against(anchor, means, np.full(len(self.layers), np.nan))
+        seeds = self.draws.index.get_level_values("seed")
+        return hold_against(self.scores, anchor, list(seeds))
 
     @cached_property
     def means(self) -> Array:
@@ -85,7 +111,7 @@ class Curve:
     @cached_property
     def against_best(self) -> Against:
         """Every layer held against the best one."""
-        return hold_against(self.scores, self.best)
+        return self.against(self.best)
 
     @property
     def alike(self) -> list[int]:
@@ -118,9 +144,13 @@ class Curve:
             if name == "mel" and not self.mel_comparable:
                 continue
             column = table.mean().idxmax()
-            pairs = pd.concat([own, table[column]], axis=1, join="inner").dropna().to_numpy()
-            p = float(corrected_p(pairs[:, :1] - pairs[:, 1:])[0])
-            gain = float((pairs[:, 0] - pairs[:, 1]).mean()) if len(pairs) else np.nan
+            other = self.by_fold(table[[column]])
+            pairs = pd.concat([own, other], axis=1, join="inner").dropna()
+            differences = pairs.iloc[:, [0]].to_numpy() - pairs.iloc[:, [1]].to_numpy()
+            p = np.nan
+            if self.by_speaker and len(pairs):
+                p = float(corrected_p(differences, list(pairs.index.get_level_values("seed")))[0])
+            gain = float(differences.mean()) if len(pairs) else np.nan
             layer = "" if name in WITHOUT_LAYERS else f"T{column}"
             found.append((name, layer, float(table[column].mean()), gain, p))
         corrected = holm(np.array([one[-1] for one in found]))
@@ -213,6 +243,7 @@ def _curve(
         left_out=left_out,
         otherwise_weighed=tuple(layer for layer in every if layer not in alike),
         sides=_sides(own) | _sides(controls.get("mel", own.iloc[:0])),
+        split=names["split"],
     )
 
 

@@ -6,7 +6,6 @@ import numpy as np
 
 from analysis.advice.curve import Curve
 from analysis.advice.layers import TOPICS
-from analysis.advice.paired import hold_against
 from analysis.advice.wording import (
     Advice,
     common_caveats,
@@ -41,7 +40,7 @@ def _away_and_back(model: str, dataset: str, curve: Curve) -> Advice | None:
     input itself is no evidence: against itself it is 1 by construction.
     """
     low = int(np.argmin(curve.means))
-    against = hold_against(curve.scores, low)
+    against = curve.against(low)
     others = np.array([layer != curve.target for layer in curve.layers])
     told = np.flatnonzero(against.told_apart & others)
     below, above = told[told < low], told[told > low]

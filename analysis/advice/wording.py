@@ -29,6 +29,7 @@ CONTROL_WORDS = {
     "comb": "boundaries at equal distances",
     "random_weights": "random weights",
     "shuffled_labels": "shuffled labels",
+    "permuted_table": "a permuted table",
 }
 
 

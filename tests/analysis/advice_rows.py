@@ -18,8 +18,8 @@ UP_AND_DOWN = (0.30, 0.40, 0.50, 0.495, 0.40, 0.30)
 def rows(
     experiment: str,
     levels: Levels,
-    draws: tuple[int, int | None] = (3, 3),
-    noise: float = 0.005,
+    draws: tuple[int, int | None] = (3, 10),
+    noise: float = 0.012,
     control: str = "",
     metric: str = "pwcca",
     target: str = "phone",

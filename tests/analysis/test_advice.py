@@ -29,7 +29,7 @@ def test_one_layer_and_no_rows() -> None:
 def test_missing_scores_are_counted() -> None:
     table = frame(rows("cca_phone", UP_AND_DOWN))
     lost = table[~((table["layer"] == "T1") & (table["sample"] == 0))]
-    assert "cca_phone: 3 draws lack a layer" in of("phonetic content", advise(lost)).caveat
+    assert "cca_phone: 10 draws lack a layer" in of("phonetic content", advise(lost)).caveat
 
 
 def test_a_run_on_other_data_under_the_same_name_is_left_out_and_told() -> None:

@@ -3,10 +3,12 @@
 from dataclasses import asdict
 
 import numpy as np
+import pandas as pd
 import pytest
 from advice_rows import UP_AND_DOWN, frame, of, rows
 
 from analysis.advice.advise import advise
+from analysis.advice.curve import curves_of
 
 
 def test_the_best_layer_and_those_like_it_and_those_below_controls_included() -> None:
@@ -22,7 +24,7 @@ def test_the_best_layer_and_those_like_it_and_those_below_controls_included() ->
         "Phonetic content of m on corpus (all) is highest at T2 by cca_phone "
         "(T3 cannot be told apart from it)."
     )
-    assert "9 paired scores" in own.numbers
+    assert "10 paired scores" in own.numbers
     assert "lower T0" in own.numbers
     assert "the mel filterbank 0.1" in own.numbers
     assert "random weights T" in own.numbers
@@ -80,7 +82,10 @@ def test_where_the_results_say_which_side_weighs_they_are_believed(
 
 def test_one_score_a_layer() -> None:
     told = advise(
-        frame(rows("cca_phone", UP_AND_DOWN, (1, 1)), rows("cca_word", UP_AND_DOWN, (1, None)))
+        frame(
+            rows("cca_phone", UP_AND_DOWN, (1, 1), noise=0.001),
+            rows("cca_word", UP_AND_DOWN, (1, None)),
+        )
     )
     own = of("phonetic content", told)
     assert "at T2 by cca_phone (untested)" in own.claim
@@ -92,6 +97,30 @@ def test_one_score_a_layer() -> None:
 
 
 def test_few_scores_a_layer_say_so() -> None:
-    told = advise(frame(rows("mi_phone", UP_AND_DOWN, (3, None), metric="mutual_information")))
+    told = advise(frame(rows("cca_phone", UP_AND_DOWN, (3, 5))))
     assert "so few paired scores" in of("phonetic content", told).caveat
     assert "6 needed" in of("re-initialisation", told).numbers
+
+
+def test_scores_without_folds_of_speakers_are_untested() -> None:
+    """Three samples of one corpus are the same speakers three times."""
+    told = advise(frame(rows("mi_phone", UP_AND_DOWN, (3, None), metric="mutual_information")))
+    assert "T2 by mi_phone (untested)" in of("phonetic content", told).claim
+
+
+@pytest.mark.parametrize("split", ["frame", "utterance", "type"])
+def test_folds_that_do_not_keep_speakers_apart_give_no_advice_and_that_is_said(split: str) -> None:
+    (told,) = advise(frame(rows("cca_phone", UP_AND_DOWN)).assign(split=split))
+    assert told.topic == "no advice"
+    assert f"cca_phone (split={split})" in told.claim
+    assert "protocol=held_out" in told.caveat
+
+
+def test_samples_and_seeds_add_no_speakers() -> None:
+    """The same folds of speakers again, in other samples or other cuts: p does not fall."""
+    once = frame(rows("cca_phone", UP_AND_DOWN, (1, 10)))
+    again = pd.concat([once, once.assign(sample=1), once.assign(sample=2)])
+    seeds = pd.concat([once.assign(seed=k) for k in range(4)])
+    for more in (again, seeds):
+        (_, alone), (_, repeated) = (next(curves_of(t.assign(run=""))) for t in (once, more))
+        np.testing.assert_allclose(repeated.against_best.p, alone.against_best.p)

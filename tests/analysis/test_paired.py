@@ -3,104 +3,57 @@
 import numpy as np
 import pytest
 import scipy.stats
-from numpy.typing import NDArray
 
-from analysis.advice.paired import FEW_DRAWS, LEVEL, corrected_p, hold_against, holm
+from analysis.advice.paired import FEW_DRAWS, corrected_p, hold_against, holm
+from benchmarks.equal_layers import CASES, Speakers, told_apart, told_apart_by_draws
 
-Array = NDArray[np.float64]
-LAYERS = 5
-UNITS = 200
-DIM = 3
+CASES_HELD = ("no speaker effects", "speakers differ much", "… and there are 10 of them")
 
 
-def study(rng: np.random.Generator, gains: Array, corpus: int, samples: int = 3) -> Array:
-    """What Strata does, small: (samples x 3 trials, layers) held-out correlations of a linear fit.
-
-    Every layer holds `gains` times the signal, and noise; samples are drawn from one corpus, cut
-    into ten folds, of which a trial is fitted on eight and tested on one.
-    """
-    signal = rng.normal(size=corpus)
-    noise = rng.normal(size=(corpus, len(gains), DIM))
-    layers = signal[:, None, None] * gains[None, :, None] + noise
-    return np.array([
-        score
-        for _ in range(samples)
-        for score in trials(rng, signal, layers, rng.permutation(corpus)[:UNITS])
-    ])  # fmt: skip
+@pytest.mark.parametrize("case", CASES_HELD)
+def test_equal_layers_are_rarely_told_apart_whatever_speakers_bring(case: str) -> None:
+    """At most 0.05, and what 120 studies can miss it by (2 standard errors)."""
+    rng = np.random.default_rng(0)
+    told = [told_apart(CASES[case].scores(rng, by_speaker=True)) for _ in range(120)]
+    assert np.any(told, axis=1).mean() <= 0.09
+    assert np.mean(told) <= 0.05
 
 
-def trials(
-    rng: np.random.Generator, signal: Array, layers: Array, drawn: NDArray[np.int64]
-) -> list[Array]:
-    y, x = signal[drawn], layers[drawn].transpose(1, 0, 2)
-    folds = rng.permutation(UNITS) % 10
-    scores = []
-    for trial in range(3):
-        train, test = (folds != 2 * trial) & (folds != 2 * trial + 1), folds == 2 * trial + 1
-        inner = x[:, train] - x[:, train].mean(1, keepdims=True)
-        weights = np.linalg.solve(
-            inner.transpose(0, 2, 1) @ inner, inner.transpose(0, 2, 1) @ y[train][:, None]
-        )
-        said = (x[:, test] @ weights)[..., 0]
-        scores.append(np.array([np.corrcoef(one, y[test])[0, 1] for one in said]))
-    return scores
-
-
-def rates(corpus: int, thin: bool) -> tuple[float, float]:
-    """Of 250 studies of equal layers: how many tell any apart, and how many of the layers."""
-    rng = np.random.default_rng(3)
-    found = []
-    for _ in range(250):
-        scores = study(rng, np.full(LAYERS, 0.5), corpus)
-        scores = scores.reshape(3, 3, LAYERS).mean(1) if thin else scores
-        found.append(hold_against(scores, int(scores.mean(0).argmax())).told_apart)
-    told = np.array(found)
-    return float(told.any(1).mean()), float(told.sum() / (250 * (LAYERS - 1)))
-
-
-@pytest.mark.parametrize("thin", [False, True], ids=["trials", "samples alone"])
-@pytest.mark.parametrize("corpus", [UNITS, 10 * UNITS], ids=["samples overlap", "samples apart"])
-def test_equal_layers_are_rarely_told_apart_from_the_one_that_happens_to_be_best(
-    corpus: int, thin: bool
-) -> None:
-    any_layer, layer = rates(corpus, thin)
-    assert any_layer <= 0.08  # 0.05, and what 250 studies can miss it by (2 standard errors)
-    assert layer <= 0.05
-
-
-def test_a_plain_t_test_would_tell_them_apart_too_often() -> None:
-    rng = np.random.default_rng(3)
-    wrong = 0
-    for _ in range(250):
-        scores = study(rng, np.full(LAYERS, 0.5), UNITS)
-        best = scores.mean(0).argmax()
-        differences = np.delete(scores, best, axis=1) - scores[:, [best]]
-        wrong += bool(holm(scipy.stats.ttest_1samp(differences, 0).pvalue).min() < LEVEL)
-    assert wrong / 250 > 0.1
+def test_folds_through_speakers_tell_equal_layers_apart_far_too_often() -> None:
+    rng, case = np.random.default_rng(0), CASES["… and there are 10 of them"]
+    told = [told_apart_by_draws(case.scores(rng, by_speaker=False)) for _ in range(60)]
+    assert np.any(told, axis=1).mean() > 0.15
 
 
 def test_a_planted_difference_is_found() -> None:
     rng = np.random.default_rng(4)
-    gains = np.array([0.5, 0.5, 0.1, 0.5, 0.05])
-    told = []
-    for _ in range(40):
-        scores = study(rng, gains, 10 * UNITS)
-        told.append(hold_against(scores, int(scores.mean(0).argmax())).told_apart)
+    case = Speakers(slope=0.1, shift=0.3, gains=(0.5, 0.5, 0.1, 0.5, 0.05))
+    told = [told_apart(case.scores(rng, by_speaker=True)) for _ in range(30)]
     assert np.mean(told, axis=0)[[2, 4]].min() > 0.8
-    assert np.mean(told, axis=0)[[0, 1, 3]].max() < 0.05
+    assert np.mean(told, axis=0)[[0, 1, 3]].max() < 0.1
 
 
 def test_corrected_p_by_hand() -> None:
-    differences = np.array([[0.1], [0.3], [0.2], [0.4]])
-    variance = sum((x - 0.25) ** 2 for x in (0.1, 0.3, 0.2, 0.4)) / 3
-    t = 0.25 / np.sqrt((1 / 4 + 1 / 8) * variance)
-    assert corrected_p(differences) == pytest.approx([2 * scipy.stats.t.sf(t, 3)])
+    differences = np.array([[0.1], [0.3], [0.2], [0.4], [0.5]])
+    variance = sum((x - 0.3) ** 2 for x in (0.1, 0.3, 0.2, 0.4, 0.5)) / 4
+    t = 0.3 / np.sqrt((1 / 5 + 1 / 3) * variance)  # tested on one of five folds, fitted on three
+    assert corrected_p(differences) == pytest.approx([2 * scipy.stats.t.sf(t, 4)])
 
 
-def test_constant_differences() -> None:
-    p = corrected_p(np.array([[0.0, 0.2], [0.0, 0.2]]))
+def test_other_seeds_cut_the_same_speakers_anew_and_add_no_degrees_of_freedom() -> None:
+    rng = np.random.default_rng(0)
+    cuts = rng.normal(0.1, size=(3, 10, 1))
+    mean = cuts.mean()
+    variance = cuts.var(axis=1, ddof=1).mean()
+    t = abs(mean) / np.sqrt((1 / 10 + 1 / 8) * variance)
+    found = corrected_p(cuts.reshape(30, 1), list(np.repeat([0, 1, 2], 10)))
+    assert found == pytest.approx([2 * scipy.stats.t.sf(t, 9)])
+
+
+def test_constant_differences_and_too_few_folds() -> None:
+    p = corrected_p(np.array([[0.0, 0.2]] * 5))
     assert p.tolist() == [1.0, 0.0]
-    assert np.isnan(corrected_p(np.array([[0.3]]))).all()
+    assert np.isnan(corrected_p(np.array([[0.3]] * 4))).all()
 
 
 def test_holm_by_hand() -> None:

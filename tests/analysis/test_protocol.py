@@ -19,7 +19,7 @@ def changed(key: str, value: object) -> dict[str, Any]:
 CORPUS = {"partition": "all", "fingerprint": "f" * 64, "utterances": 7, "hours": 0.1}
 STAGES = [{"experiments": ["cca_phone"], "versions": {"sampling": 2}}]
 UNLIKE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-    "split": ({"split": "speaker"}, ("split", "frame", "speaker")),
+    "split": ({"split": "frame"}, ("split", "speaker", "frame")),
     "metric": ({"metric": "cka"}, ("metric", "pwcca", "cka")),
     "seed": ({"seed": 3}, ("seed", "0", "3")),
     "pooling": ({"config": changed("pooling", "max")}, ("pooling", "mean", "max")),
@@ -67,7 +67,7 @@ def test_other_models_layers_datasets_and_experiments_go_together(tmp_path: Path
 
 def test_mixed_protocols_of_one_model_are_never_one_curve(tmp_path: Path) -> None:
     write_run(tmp_path / "one", curve())
-    write_run(tmp_path / "two", curve(split="speaker", config_key="l"))
+    write_run(tmp_path / "two", curve(split="frame", config_key="l"))
     frame = gathered(tmp_path, mix=True).frame
     assert set(frame["model"]) == {"small [split frame]", "small [split speaker]"}
 
@@ -94,5 +94,5 @@ def test_a_rerun_after_a_change_supersedes_the_old_one_instead_of_being_refused(
 
 
 def test_a_filter_makes_room_where_runs_would_be_refused(tmp_path: Path) -> None:
-    two(tmp_path, split="speaker")
-    assert set(gathered(tmp_path, models=["small"]).frame["split"]) == {"frame"}
+    two(tmp_path, split="frame")
+    assert set(gathered(tmp_path, models=["small"]).frame["split"]) == {"speaker"}

@@ -10,7 +10,7 @@ const SHAPES = ["circle", "square", "triangle-up", "diamond", "triangle-down", "
   "M-.9,-.4L-.4,-.9L0,-.5L.4,-.9L.9,-.4L.5,0L.9,.4L.4,.9L0,.5L-.4,.9L-.9,.4L-.5,0Z"];
 const DASHES = [[1, 0], [6, 3], [6, 2, 1.5, 2], [1.5, 2.5]];
 const WITHOUT_LAYERS = ["mel", "comb"];
-const CONTROL_DASHES = { mel: [1, 0], comb: [6, 3, 1.5, 3], random_weights: [6, 4], shuffled_labels: [1.5, 3] };
+const CONTROL_DASHES = { mel: [1, 0], comb: [6, 3, 1.5, 3], random_weights: [6, 4], shuffled_labels: [1.5, 3], permuted_table: [1.5, 6] };
 const DIMENSIONS = ["model", "dataset", "experiment", "metric"];
 
 /** Rows of a table as objects. */

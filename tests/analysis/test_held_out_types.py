@@ -1,0 +1,121 @@
+"""A table of word vectors is scored on word types, and speakers, that it was not fitted on."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from drawn import analysis, corpus_of, utterance
+from numpy.typing import NDArray
+from units import planted
+
+from analysis.metrics.cca import PWCCA
+from analysis.moments import crossed_folds, fold_views, moments_of
+from analysis.unit_sampling import LEAST_CELL, UnitSamples, draw_units, hold_out_types
+from common.analysis_config import SPEAKERS_AND_TYPES
+from common.config import SamplingConfig
+from common.records import Corpus, StrataError
+
+RUN = SamplingConfig(samples=1)
+TYPES, SPEAKERS, TIMES = 400, 20, 2
+METRIC = PWCCA(((1e-10, 1e-10),))
+Array = NDArray[np.float64]
+
+
+def corpus(speakers: int = SPEAKERS, types: int = TYPES, times: int = TIMES) -> Corpus:
+    """Each speaker says each type so many times."""
+    labels = [f"p{code:03}" for code in range(types)]
+    said = [f"s{s}" for s in range(speakers) for _ in range(times)]
+    return corpus_of([utterance(u, labels, speaker) for u, speaker in enumerate(said)])
+
+
+def drawn(split: str = "speaker", **more: int) -> UnitSamples:
+    return draw_units(corpus(**more), analysis(), RUN, split, 0)
+
+
+def identity_code(samples: UnitSamples, seed: int) -> tuple[Array, Array]:
+    """A layer that holds which type it is and nothing of the table, and the table's rows."""
+    rng = np.random.default_rng(seed)
+    code, table = rng.normal(size=(2, TYPES, 16))
+    x = code[samples.label] + 0.3 * rng.normal(size=(len(samples.label), 16))
+    return x, table[samples.label]
+
+
+def mean_score(samples: UnitSamples, crossed: bool) -> float:
+    """Over five layers and tables."""
+    found = []
+    for seed in range(5):
+        x, y = identity_code(samples, seed)
+        (fold,) = samples.folds
+        if crossed:
+            folds = crossed_folds(x, y, (fold, samples.type_folds), RUN.folds)
+        else:
+            folds = fold_views(x, y, fold, RUN.folds)
+        found += [score.value for score in METRIC.score(folds)]
+    return float(np.mean(found))
+
+
+def test_a_code_of_which_word_it_is_scores_nothing_against_a_random_table() -> None:
+    by_speaker = drawn()
+    assert mean_score(by_speaker, crossed=False) > 0.15  # as published: types in training and test
+    both = hold_out_types(by_speaker, RUN, 0)
+    assert both.split == SPEAKERS_AND_TYPES
+    assert abs(mean_score(both, crossed=True)) <= 0.01
+    alone = hold_out_types(drawn("frame"), RUN, 0)
+    assert (alone.split, alone.type_folds) == ("type", None)
+    assert abs(mean_score(alone, crossed=False)) <= 0.01
+
+
+def test_a_table_that_the_layer_holds_is_found_on_new_words_of_new_speakers() -> None:
+    both = hold_out_types(drawn(), RUN, 0)
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(TYPES, 6))
+    y = table[both.label]
+    x = y @ rng.normal(size=(6, 16)) + rng.normal(size=(len(y), 16))
+    folds = crossed_folds(x, y, (both.folds[0], both.type_folds), RUN.folds)
+    scores = METRIC.score(folds, with_interval=True)
+    mean = np.mean([score.value for score in scores])
+    assert mean > 0.7
+    assert scores[0].low < mean < scores[0].high
+
+
+def test_a_trial_shares_neither_types_nor_speakers_between_training_and_test() -> None:
+    both = hold_out_types(drawn(), RUN, 0)
+    (speakers,), types = both.folds, both.type_folds
+    x = np.stack([both.label, both.utterance // TIMES], axis=1).astype(float)
+    folds = crossed_folds(x, x, (speakers, types), RUN.folds)
+    for t in range(RUN.folds):
+        after = (t + 1) % RUN.folds
+        train = ~np.isin(speakers, (t, after)) & ~np.isin(types, (t, after))
+        test = (speakers == t) & (types == t)
+        assert test.sum() >= LEAST_CELL
+        for column in x.T:
+            assert not set(column[train]) & set(column[test])
+        for seen, rows in zip(folds.trial(t), (train, None, test), strict=True):
+            if rows is not None:
+                assert seen.n == rows.sum()
+                expected = moments_of(x[rows], x[rows]).xy
+                np.testing.assert_allclose(seen.xy, expected, rtol=1e-9, atol=1e-6)
+
+
+def test_where_too_little_is_left_types_alone_are_kept_apart_and_the_log_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    few = hold_out_types(drawn(types=100, times=1), RUN, 0)
+    assert few.split == "type"
+    assert "would be tested on 20 units, 30 are needed" in caplog.text
+    for f in range(RUN.folds):
+        inside = few.folds[0] == f
+        assert not set(few.label[inside]) & set(few.label[~inside])
+    with pytest.raises(StrataError, match=r"there are 9 phone types.*by_type=false"):
+        hold_out_types(drawn(types=9), RUN, 0)
+
+
+def test_a_permuted_table_moves_all_units_of_a_type_together() -> None:
+    units = planted(n=600, labels=40)
+    moved = units.with_permuted_types()
+    pairs = set(zip(units.label.tolist(), moved.label.tolist(), strict=True))
+    assert len(pairs) == len(np.unique(units.label))
+    assert (moved.label != units.label).mean() > 0.8
+    assert set(moved.label) == set(units.label)
+    again = replace(units).with_permuted_types()
+    np.testing.assert_array_equal(again.label, moved.label)
