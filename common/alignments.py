@@ -1,22 +1,32 @@
 """Alignment files to intervals in integer 16 kHz samples, and from those the tiers of an utterance.
 
-Two steps: `read` (or `from_seconds`) gives what a file says, tier by tier; `tier` makes it fit to
-use: labels normalised, silences dropped, clipped to the audio, every loss counted by its reason.
+Three steps: `read` (or `from_seconds`) gives what a file says, tier by tier; `placed` holds its
+time against the audio's; `tier` makes a tier fit to use: labels normalised, silences dropped,
+clipped to the audio, every loss counted by its reason.
 """
 
 import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from common import praat
 from common.phones import UNKNOWNS, normalise, normalise_word
+from common.reading import decode, reading, shown
 from common.records import SAMPLE_RATE, Interval, StrataError
 
 # Neighbours written with few digits may seem to share this many samples.
 ROUNDING = 1
+# The Montreal Forced Aligner lets neighbours share one of its frames of 10 ms now and then.
+ALIGNER_FRAME = SAMPLE_RATE // 100
+# The part of an alignment that may lie beyond its audio; with more it is one of other audio.
+BEYOND = 0.1
+LONGEST = 10_000_000.0  # seconds: 115 days, which no recording lasts
 
 RawTiers = tuple[tuple[str, tuple[Interval, ...]], ...]  # (name, intervals) in the file's order
 
@@ -48,28 +58,26 @@ NORMALISERS: Mapping[str, Callable[[str], str | None]] = {
 }
 
 
-def read(path: Path) -> RawTiers:
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """What an alignment file says: its tiers, and the stretch of time that it is of, in samples.
+
+    `start` and `end` are None where a format does not state them.
+    """
+
+    tiers: RawTiers
+    start: int | None = None
+    end: int | None = None
+
+
+def read(path: Path) -> Alignment:
     """What an alignment file says. Dispatches on its suffix: .TextGrid, .json, .phn, .wrd."""
     suffix = path.suffix.casefold()
-    if suffix in (".phn", ".wrd"):
-        return ((suffix[1:], read_timit(path)),)
-    text = decode(path)
-    if suffix == ".json":
-        return _read_json(text, path)
-    return _read_textgrid(text, path)
-
-
-def decode(path: Path) -> str:
-    """Text of a file in UTF-8 or, with a byte order mark as Praat writes it, UTF-16."""
-    data = path.read_bytes()
-    utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
-    try:
-        return data.decode("utf-16" if utf16 else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise StrataError(
-            f"{path}: byte {error.start} is not UTF-8, nor does the file begin with a UTF-16 mark. "
-            "Latin-1, most likely: in Praat, set Text writing preferences to UTF-8 and save again"
-        ) from error
+    with reading(path, "an alignment"):
+        if suffix in (".phn", ".wrd"):
+            return Alignment(((suffix[1:], read_timit(path)),))
+        text = decode(path)
+        return _read_json(text, path) if suffix == ".json" else _read_textgrid(text, path)
 
 
 def from_seconds(rows: Iterable[tuple[float, float, str]]) -> tuple[Interval, ...]:
@@ -78,8 +86,11 @@ def from_seconds(rows: Iterable[tuple[float, float, str]]) -> tuple[Interval, ..
 
 
 def to_samples(seconds: float) -> int:
-    """Nearest sample at 16 kHz."""
-    return round(float(seconds) * SAMPLE_RATE)
+    """Nearest sample at 16 kHz. Raises ValueError where that is no time in a recording."""
+    value = float(seconds)
+    if not isfinite(value) or abs(value) > LONGEST:
+        raise ValueError(f"{value:g} s is no time in a recording")
+    return round(value * SAMPLE_RATE)
 
 
 def from_dicts(
@@ -87,12 +98,21 @@ def from_dicts(
 ) -> tuple[Interval, ...]:
     """Intervals from [{label: …, "start": seconds, "end": seconds}, …], as on the Hub."""
     try:
-        return from_seconds((row["start"], row["end"], row[label]) for row in rows)
+        return from_seconds((row["start"], row["end"], _label(row[label])) for row in rows)
     except (KeyError, TypeError, ValueError) as error:
         raise StrataError(
             f"{path}: an interval lacks or garbles one of start, end, {label} ({error!r}). "
             f'Each is written {{"{label}": "…", "start": 0.51, "end": 0.62}}, times in seconds'
         ) from error
+
+
+def _label(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"the label {value!r} is no text")
+    return value
+
+
+_SAMPLES = re.compile("[0-9]{1,12}")
 
 
 def read_timit(path: Path) -> tuple[Interval, ...]:
@@ -102,10 +122,10 @@ def read_timit(path: Path) -> tuple[Interval, ...]:
         fields = line.split(maxsplit=2)
         if not fields:
             continue
-        if len(fields) < 3 or not (fields[0].isdigit() and fields[1].isdigit()):
+        if len(fields) < 3 or not (_SAMPLES.fullmatch(fields[0]) and _SAMPLES.fullmatch(fields[1])):
             raise StrataError(
-                f"{path}, line {number}: {line!r} is not `start end label` with integer samples. "
-                "A file in seconds is no TIMIT file: use dataset=textgrid"
+                f"{shown(path)}, line {number}: {line[:80]!r} is not `start end label` with "
+                "integer samples. A file in seconds is no TIMIT file: use dataset=textgrid"
             )
         intervals.append(Interval(int(fields[0]), int(fields[1]), fields[2].strip()))
     return tuple(intervals)
@@ -131,6 +151,35 @@ def select(tiers: RawTiers, kind: str, pattern: str | None, speaker: str, path: 
     return None
 
 
+def placed(alignment: Alignment, n_samples: int, where: object, dropped: Counter[str]) -> RawTiers:
+    """Tiers in the time of an audio of `n_samples`; a file of other audio is an error.
+
+    A TextGrid of a part of a recording keeps the recording's times (Praat's "preserve times"), so
+    its own time begins later than 0. Beside the part's sound, which begins at 0, they are shifted;
+    beside the whole recording they are right as they stand: what fits the audio's length decides.
+    """
+    ends = [i.end for _, tier in alignment.tiers for i in tier]
+    end = alignment.end if alignment.end is not None else max(ends, default=0)
+    start = alignment.start or 0
+    shifted = start > ROUNDING and abs(end - start - n_samples) < abs(end - n_samples)
+    off = start if shifted else 0
+    if end - off > (1 + BEYOND) * n_samples or (shifted and end - off < (1 - BEYOND) * n_samples):
+        raise StrataError(
+            f"{shown(where)}: is of {start / SAMPLE_RATE:g} to {end / SAMPLE_RATE:g} s, and its "
+            f"audio lasts {n_samples / SAMPLE_RATE:g} s. Of another recording, of another version "
+            "of it (cut, or at another speed), or of a part of it: align this audio again"
+        )
+    if end - off < (1 - BEYOND) * n_samples:
+        dropped["alignment: ends before nine tenths of its audio (kept)"] += 1
+    if not shifted:
+        return alignment.tiers
+    dropped["alignment: shifted by its own start (kept)"] += 1
+    return tuple(
+        (name, tuple(Interval(i.start - off, i.end - off, i.label) for i in intervals))
+        for name, intervals in alignment.tiers
+    )
+
+
 def tier(
     kind: str,
     raw: Sequence[Interval],
@@ -143,17 +192,22 @@ def tier(
     """Intervals fit to use, in order of time; what is left out or cut is counted in `dropped`.
 
     Labels are normalised and silences dropped; intervals without length are dropped; those past
-    the audio's `n_samples` (None: unknown) are clipped or dropped. Order and overlap are checked
-    before anything is dropped: an aligner does not write such files, so one is an error, except
-    that `overlap` lets neighbours share samples (TIMIT's words do).
+    the audio's `n_samples` (None: unknown) are clipped or dropped, and an error where they are a
+    tenth of the labelled time. Order and overlap are checked before anything is dropped: an
+    aligner does not write such files, so one is an error, except that neighbours may share up to
+    10 ms, which are halved between them, and that `overlap` lets them share any samples (TIMIT's
+    words do).
     """
     kept = []
-    for interval in _ordered(kind, raw, where, overlap):
+    labelled = lost = 0
+    for interval in _ordered(kind, raw, where, dropped, overlap):
         label = NORMALISERS[kind](interval.label)
         if label is None:
             dropped[f"{kind}: {_silence_or_unknown(interval.label)}"] += 1
             continue
         end = interval.end if n_samples is None else min(interval.end, n_samples)
+        labelled += max(interval.end - interval.start, 0)
+        lost += interval.end - max(end, interval.start) if end < interval.end else 0
         if end <= interval.start:
             past = end < interval.end
             dropped[f"{kind}: beyond the audio" if past else f"{kind}: no length"] += 1
@@ -161,7 +215,25 @@ def tier(
         if end < interval.end:
             dropped[f"{kind}: clipped to the audio (kept)"] += 1
         kept.append(Interval(interval.start, end, label))
+    if lost >= BEYOND * labelled and lost > ROUNDING:
+        raise StrataError(
+            f"{shown(where)}: {lost / SAMPLE_RATE:g} of {labelled / SAMPLE_RATE:g} s of its "
+            f"{kind}s lie beyond the audio, which ends at {(n_samples or 0) / SAMPLE_RATE:g} s. Of "
+            "another recording or another version of it (cut, or at another speed): align this "
+            "audio again, or leave it out"
+        )
     return tuple(kept)
+
+
+def transcript(words: Sequence[Interval], raw: Sequence[Interval], dropped: Counter[str]) -> str:
+    """The text that a word tier spells; "" where it has words that the aligner did not know.
+
+    Without them the text would lack what was said, and a recogniser be trained and tested on it.
+    """
+    if any(interval.label.strip().casefold() in UNKNOWNS for interval in raw):
+        dropped["transcript: not known, words unknown to the aligner and no .lab (kept)"] += 1
+        return ""
+    return " ".join(interval.label for interval in words)
 
 
 def _silence_or_unknown(label: str) -> str:
@@ -169,101 +241,117 @@ def _silence_or_unknown(label: str) -> str:
 
 
 def _ordered(
-    kind: str, raw: Sequence[Interval], where: object, overlap: bool
-) -> Sequence[Interval]:
+    kind: str, raw: Sequence[Interval], where: object, dropped: Counter[str], overlap: bool
+) -> list[Interval]:
     """The intervals, checked: none starts before its predecessor ends (or starts, if `overlap`)."""
-    if raw and raw[0].start < 0:
+    early = next((interval for interval in raw if interval.start < 0), None)
+    if early is not None:
         raise StrataError(
-            f"{where}: {kind} {raw[0].label!r} starts at {raw[0].start / SAMPLE_RATE:g} s, before "
-            "the audio. Shift the alignment's times so that 0 is the audio's first sample"
+            f"{shown(where)}: {kind} {early.label!r} starts at {early.start / SAMPLE_RATE:g} s, "
+            "before the audio. Shift the alignment's times so that 0 is the audio's first sample"
         )
     lengthy = [interval for interval in raw if interval.end > interval.start]
-    for before, after in pairwise(lengthy):
-        if after.start < (before.start if overlap else before.end - ROUNDING):
+    mended = 0
+    for k, (before, after) in enumerate(pairwise(list(lengthy))):
+        shared = before.end - after.start
+        if (overlap and after.start >= before.start) or shared <= ROUNDING:
+            continue
+        if overlap or not _slight(before, after):
             raise StrataError(
-                f"{where}: {kind} {after.label!r} ({_seconds(after)}) begins before "
+                f"{shown(where)}: {kind} {after.label!r} ({_seconds(after)}) begins before "
                 f"{before.label!r} ({_seconds(before)}) ends. Two speakers in one tier, or a "
                 "damaged file: give each speaker a tier, or leave the file out"
             )
-    return raw
+        middle = before.end - shared // 2
+        lengthy[k] = Interval(lengthy[k].start, middle, before.label)
+        lengthy[k + 1] = Interval(middle, after.end, after.label)
+        mended += 1
+    if mended:
+        dropped[f"{kind}: shares up to 10 ms with its neighbour (kept, halved)"] += mended
+        return lengthy + [interval for interval in raw if interval.end <= interval.start]
+    return list(raw)
+
+
+def _slight(before: Interval, after: Interval) -> bool:
+    """Whether two intervals in order share no more than an aligner's frame."""
+    in_order = before.start < after.start and before.end < after.end
+    return in_order and before.end - after.start <= ALIGNER_FRAME + ROUNDING
 
 
 def _seconds(interval: Interval) -> str:
     return f"{interval.start / SAMPLE_RATE:.4f}–{interval.end / SAMPLE_RATE:.4f} s"
 
 
-def _read_textgrid(text: str, path: Path) -> RawTiers:
-    """Interval tiers of a TextGrid; point tiers hold no intervals and are passed over.
-
-    praatio's own `openTextgrid` would sort the intervals, and so hide a damaged file, and names
-    no file in its errors; its parser alone does neither.
-    """
-    from praatio.utilities.textgrid_io import parseTextgridStr
-
+def _read_textgrid(text: str, path: Path) -> Alignment:
+    """Interval tiers of a TextGrid and the time that it is of."""
     try:
-        grid = parseTextgridStr(_plain_numbers(text, path), includeEmptyIntervals=True)
-        tiers = [t for t in grid["tiers"] if t["class"] == "IntervalTier"]
-        parsed = tuple((str(t["name"]), from_seconds(t["entries"])) for t in tiers)
-    except StrataError:
-        raise
-    except Exception as error:  # praatio lets whatever a bad file provokes escape
+        grid = praat.parse(text)
+    except praat.GridError as error:
         raise StrataError(
-            f"{path}: not a TextGrid ({len(text)} characters; {type(error).__name__}: {error}). "
-            "Truncated or hand-edited: open it in Praat and save it again, or leave it out"
+            f"{shown(path)}: not a TextGrid ({len(text)} characters): {error}. Truncated or "
+            "hand-edited: open it in Praat and save it again as text, or leave it out"
         ) from error
-    _check_complete(text, sum(len(t["entries"]) for t in grid["tiers"]), path)
-    return parsed
+    return _alignment(grid, path)
 
 
-_EXPONENT = re.compile(r"^(.*= *)?(-?\d+(?:\.\d+)?[eE][-+]?\d+)\s*$", re.MULTILINE)
-_NEGATIVE = re.compile(r"^ *(?:xm(?:in|ax) *= *)?-0*\.?0*[1-9][\d.]*\s*$", re.MULTILINE)
-
-
-def _plain_numbers(text: str, path: Path) -> str:
-    """Praat writes tiny times as 5e-05, which praatio cannot read; a minus sign it would lose."""
-    plain = _EXPONENT.sub(lambda m: f"{m[1] or ''}{float(m[2]):.12f}", text)
-    negative = _NEGATIVE.search(plain)
-    if negative:
+def _alignment(grid: praat.Grid, path: Path) -> Alignment:
+    """A grid in samples."""
+    times = (
+        grid.start,
+        *(t for _, rows in grid.tiers for start, end, _ in rows for t in (start, end)),
+    )
+    negative = min(times)
+    if negative * SAMPLE_RATE < -0.5:
         raise StrataError(
-            f"{path}: a time is negative ({negative[0].strip()}). "
+            f"{shown(path)}: a time is negative ({negative:g}). "
             "Shift the times so that 0 is the audio's first sample"
         )
-    return plain
+    tiers = tuple((name, from_seconds(rows)) for name, rows in grid.tiers)
+    return Alignment(tiers, to_samples(grid.start), to_samples(grid.end))
 
 
-_SIZE = re.compile(r"^ *(?:intervals|points): *size *= *(\d+)", re.MULTILINE)
-_SHORT_SIZE = re.compile(
-    r'^"(?:IntervalTier|TextTier)"\s*\n"(?:[^"]|"")*"\s*\n\S+\s*\n\S+\s*\n(\d+)\s*$', re.MULTILINE
-)
-
-
-def _check_complete(text: str, n_entries: int, path: Path) -> None:
-    """A truncated file parses without complaint, only shorter: compare with the sizes it states."""
-    sizes = _SIZE.findall(text) or _SHORT_SIZE.findall(text.replace("\r\n", "\n"))
-    stated = sum(int(size) for size in sizes)
-    if sizes and stated != n_entries:
-        raise StrataError(
-            f"{path}: states {stated} intervals, holds {n_entries}: truncated, or a label contains "
-            "TextGrid syntax. Align or copy the file again"
-        )
-
-
-def _read_json(text: str, path: Path) -> RawTiers:
+def _read_json(text: str, path: Path) -> Alignment:
     """Tiers of {"words": [{"word": …, "start": …, "end": …}], "phonemes": […]}, or MFA's JSON."""
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StrataError(
-            f"{path}: not JSON ({error}). Truncated: align or copy it again"
+            f"{shown(path)}: not JSON ({error}). Truncated: align or copy it again"
         ) from error
     if isinstance(content, dict) and "tiers" in content:
-        return _read_textgrid(text, path)
+        return _alignment(_json_grid(content, path), path)
     if not isinstance(content, dict) or not all(isinstance(v, list) for v in content.values()):
         raise StrataError(
-            f'{path}: expected {{"words": [{{"word": …, "start": …, "end": …}}, …]}}, or the JSON '
-            "that the Montreal Forced Aligner writes"
+            f'{shown(path)}: expected {{"words": [{{"word": …, "start": …, "end": …}}, …]}}, or '
+            "the JSON that the Montreal Forced Aligner writes"
         )
-    return tuple((k, from_dicts(v, _label_key(v), path)) for k, v in content.items())
+    return Alignment(
+        tuple((k, from_dicts(v, _label_key(v), shown(path))) for k, v in content.items())
+    )
+
+
+def _json_grid(content: Mapping[str, Any], path: Path) -> praat.Grid:
+    """{"start", "end", "tiers": {name: {"entries": [[start, end, label], …]}}}; points are skipped.
+
+    praatio, which MFA writes it with, also has a form with a list of named tiers, xmin and xmax.
+    """
+    try:
+        tiers = content["tiers"]
+        named = tiers.items() if isinstance(tiers, dict) else [(t["name"], t) for t in tiers]
+        start = content["start"] if "start" in content else content["xmin"]
+        end = content["end"] if "end" in content else content["xmax"]
+        grid = tuple(
+            (str(name), tuple((float(s), float(e), _label(text)) for s, e, text in t["entries"]))
+            for name, t in named
+            if not any(len(entry) == 2 for entry in t["entries"])
+        )
+        return praat.Grid(float(start), float(end), grid)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise StrataError(
+            f"{shown(path)}: not the JSON that the Montreal Forced Aligner writes "
+            f"({type(error).__name__}: {error}): a tier lacks its entries [start, end, label], or "
+            "the file its start and end. Align or copy it again"
+        ) from error
 
 
 def _label_key(rows: list[Any]) -> str:

@@ -1,6 +1,9 @@
 """Audio files and bytes to 16 kHz mono waveforms: libsndfile decodes, soxr resamples."""
 
 import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,6 +13,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from common.reading import reading, shown
 from common.records import SAMPLE_RATE, StrataError, Waveform
 
 SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".sph"})
@@ -17,6 +21,17 @@ SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff",
 # Decoders of lossy formats and resamplers overshoot full scale by a little; more than this is a
 # file whose samples are not scaled to [-1, 1].
 LOUDEST = 2.0
+
+# No sample of a recording further from the mean than three steps of 16 bits: there is no sound.
+SILENT = 1e-4
+# The part of the channels' power that their mean must keep.
+CANCELLED = 0.01
+
+DENSEST = 1000  # samples that one byte can hold at most, and then some
+BLOCK = 1 << 16  # samples
+OGG_PAGE = 65_307  # bytes, at most
+BAD_ALIGNMENT = 39  # libsndfile's SFE_BAD_READ_ALIGN
+NIST_FIELDS = (b"sample_count", b"sample_n_bytes", b"channel_count")
 
 Source = str | PathLike[str] | bytes | BinaryIO
 
@@ -26,27 +41,35 @@ def read(source: Source, name: str | None = None) -> Waveform:
 
     `source` is a path, the bytes of an encoded file or an open binary file; `name` is what errors
     call it where it has no path. Any rate and any format libsndfile knows: wav, flac, mp3, ogg,
-    NIST sphere (not shortened).
+    NIST sphere (not shortened). A file that is shorter than it says, silent throughout, or whose
+    channels cancel each other in the mean, is an error.
     """
     name = name or _name(source)
-    samples, rate = _decode(source, name)  # (frames, channels)
+    with _decoding(source, name):
+        _check_whole(source, name)
+        with soundfile.SoundFile(_open(source)) as file:
+            rate = file.samplerate
+            samples = _samples(file, _size(source), name)  # (frames, channels)
     _check(samples, name)
     mono = samples.mean(axis=1)
+    _check_heard(samples, mono, name)
     if rate != SAMPLE_RATE:
         mono = soxr.resample(mono, rate, SAMPLE_RATE)
     return np.clip(mono, -1.0, 1.0).astype(np.float32, copy=False)
 
 
 def header(source: Source, name: str | None = None) -> int:
-    """Length in samples at 16 kHz, from the header alone."""
+    """Length in samples at 16 kHz, from the header; decoded where that states none, or nonsense."""
     name = name or _name(source)
-    try:
-        info = soundfile.info(_open(source))
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise _unreadable(source, name, error) from error
-    if info.frames <= 0:
+    with _decoding(source, name):
+        _check_whole(source, name)
+        with soundfile.SoundFile(_open(source)) as file:
+            frames, rate = file.frames, file.samplerate
+            if _unknown(frames, _size(source)):
+                frames = sum(len(block) for block in _blocks(file))
+    if frames <= 0:
         raise _empty(name)
-    return round(info.frames * SAMPLE_RATE / info.samplerate)
+    return round(frames * SAMPLE_RATE / rate)
 
 
 def is_audio(path: Path) -> bool:
@@ -66,13 +89,95 @@ def _open(source: Source) -> Any:
     return io.BytesIO(source) if isinstance(source, bytes) else source
 
 
-def _decode(source: Source, name: str) -> tuple[NDArray[np.float32], int]:
-    """Samples (frames, channels) as stored, and their rate in Hz."""
-    try:
-        samples, rate = soundfile.read(_open(source), dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise _unreadable(source, name, error) from error
-    return samples, rate
+def _size(source: Source) -> int:
+    """Bytes of the encoded file."""
+    if isinstance(source, bytes):
+        return len(source)
+    if isinstance(source, (str, PathLike)):
+        return Path(source).stat().st_size
+    here = source.tell()
+    size = source.seek(0, io.SEEK_END)
+    source.seek(here)
+    return int(size)
+
+
+def _unknown(frames: int, size: int) -> bool:
+    """Whether a header's length is none: FLAC from a pipe states 0, which libsndfile reads so.
+
+    Silence is what encodes best, to some 300 samples a byte.
+    """
+    return frames > DENSEST * size
+
+
+def _samples(file: soundfile.SoundFile, size: int, name: str) -> NDArray[np.float32]:
+    """All samples (frames, channels) as stored; fewer than the header states are an error."""
+    if _unknown(file.frames, size):
+        return np.concatenate([*_blocks(file), np.empty((0, file.channels), dtype=np.float32)])
+    samples: NDArray[np.float32] = file.read(dtype="float32", always_2d=True)
+    if len(samples) < file.frames:
+        raise StrataError(
+            f"{name}: {len(samples)} of the {file.frames} samples that its header states can be "
+            "decoded: damaged or cut short. Copy or convert it again, or leave it out"
+        )
+    return samples
+
+
+def _blocks(file: soundfile.SoundFile) -> Iterator[NDArray[np.float32]]:
+    """Blocks (n, channels) of a file of unknown length, to its end.
+
+    There libsndfile fills what is left of a block and then says that it cannot align its place;
+    any other error is damage.
+    """
+    while True:
+        block = np.full((BLOCK, file.channels), np.nan, dtype=np.float32)
+        try:
+            n = len(file.read(out=block))
+        except soundfile.LibsndfileError as error:
+            if error.code != BAD_ALIGNMENT:
+                raise
+            n = int(np.isnan(block[:, 0]).argmax()) if np.isnan(block[-1, 0]) else BLOCK
+        if n:
+            yield block[:n]
+        if n < BLOCK:
+            return
+
+
+def _check_whole(source: Source, name: str) -> None:
+    """Refuse a file that is shorter than its first bytes say: libsndfile reads what is left."""
+    if not isinstance(source, (bytes, str, PathLike)):
+        return
+    with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file:
+        head = file.read(1024)
+        size = file.seek(0, io.SEEK_END)
+        file.seek(max(size - OGG_PAGE, 0))
+        tail = file.read() if head.startswith(b"OggS") else b""
+    stated = _stated_size(head)
+    if stated is not None and size < stated:
+        raise StrataError(
+            f"{name}: {size} bytes, and its header states {stated}: cut short. Copy or convert it "
+            "again, or leave it out"
+        )
+    flags = tail[tail.rfind(b"OggS") + 5 :][:1]
+    if flags and not flags[0] & 4:
+        raise StrataError(
+            f"{name}: its last page is not marked as the last: cut short. Copy or convert it "
+            "again, or leave it out"
+        )
+
+
+def _stated_size(head: bytes) -> int | None:
+    """Bytes of the whole file by its first ones; None where they do not say."""
+    kind, size = head[:4], head[4:8]
+    if kind in (b"RIFF", b"FORM") and len(size) == 4:
+        stated = int.from_bytes(size, "little" if kind == b"RIFF" else "big")
+        # Written to a pipe: the length was not known, 0 or (nearly) the largest there is stands.
+        return None if stated == 0 or stated >= 0x7FFF0000 else stated + 8
+    if head.startswith(b"NIST_1A"):
+        fields = dict(re.findall(rb"^(\w+) -i ([0-9]{1,12})\s*$", head, re.MULTILINE))
+        known = [int(fields.get(key, 0)) for key in NIST_FIELDS]
+        if b"shorten" not in head and all(known):
+            return int(head[8:16]) + int(np.prod(known))
+    return None
 
 
 def _check(samples: NDArray[np.float32], name: str) -> None:
@@ -94,16 +199,42 @@ def _check(samples: NDArray[np.float32], name: str) -> None:
         )
 
 
+def _check_heard(samples: NDArray[np.float32], mono: NDArray[np.float32], name: str) -> None:
+    """Refuse silence, as stored or in the mean: `samples` (frames, channels), `mono` (frames,)."""
+    if float(np.abs(samples - samples.mean(axis=0)).max()) <= SILENT:
+        raise StrataError(
+            f"{name}: silent throughout (no sample is more than {SILENT:g} of full scale from the "
+            "mean): a muted track or a failed export. Export it again, or leave it out"
+        )
+    power = float(np.square(samples - samples.mean(axis=0)).mean())
+    left = float(np.square(mono - mono.mean()).mean())
+    if left < CANCELLED * power:
+        raise StrataError(
+            f"{name}: its {samples.shape[1]} channels cancel each other: their mean has "
+            f"{left / power:.1e} of their power. One has its polarity inverted: keep one channel "
+            "(sox IN OUT remix 1), or leave it out"
+        )
+
+
 def _empty(name: str) -> StrataError:
     return StrataError(f"{name}: no audio, 0 samples. Record or convert it again, or leave it out")
 
 
-def _unreadable(source: Source, name: str, error: Exception) -> StrataError:
+@contextmanager
+def _decoding(source: Source, name: str) -> Iterator[None]:
+    """Errors of libsndfile and of the system as the project's."""
     path = Path(source) if isinstance(source, (str, PathLike)) else None
     if path is not None and not path.is_file():
-        return StrataError(f"{name}: no such file. It was moved or deleted after it was listed")
-    size = f"{path.stat().st_size} bytes" if path is not None else "encoded bytes"
-    return StrataError(
-        f"{name}: cannot be decoded ({size}; {error}). Truncated, or no audio, or a codec "
-        "libsndfile lacks (m4a, shortened sphere): convert it to wav or flac (ffmpeg, sph2pipe)"
-    )
+        raise StrataError(
+            f"{shown(name)}: no such file. It was moved or deleted after it was listed"
+        )
+    with reading(name, "audio"):
+        try:
+            yield
+        except soundfile.LibsndfileError as error:
+            size = f"{path.stat().st_size} bytes" if path is not None else "encoded bytes"
+            raise StrataError(
+                f"{shown(name)}: cannot be decoded ({size}; {error}). Truncated, or no audio, or a "
+                "codec libsndfile lacks (m4a, shortened sphere): convert it to wav or flac "
+                "(ffmpeg, sph2pipe)"
+            ) from error

@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import final
 
+from common.datasets import files
+from common.datasets.faults import Faults, OnError
 from common.records import Corpus, StrataError
 
 
@@ -35,17 +37,33 @@ class Dataset(ABC):
             )
 
     @final
-    def read(self) -> Corpus:
-        """List the partition: alignments and headers, no audio is decoded."""
+    def read(self, on_error: OnError = "raise") -> Corpus:
+        """List the partition: alignments and headers, no audio is decoded.
+
+        All that cannot be read is named in one error; with `on_error` "skip" it is left out and
+        counted as dropped.
+        """
+        faults = Faults()
         if self.only_speakers is None and self.without_speakers is None:
-            return self._list()
+            return self._settled(self._list(faults), faults, on_error)
         # The limit is for what the choice of speakers leaves: list all, choose, then thin.
-        corpus = replace(self, limit=None)._list()
+        corpus = self._settled(replace(self, limit=None)._list(faults), faults, on_error)
         self._check_speakers(corpus)
         chosen = corpus.without_speakers(self.without_speakers or ())
         if self.only_speakers is not None:
             chosen = chosen.only_speakers(self.only_speakers)
         return chosen.thinned(self.limit)
+
+    @staticmethod
+    def _settled(corpus: Corpus, faults: Faults, on_error: OnError) -> Corpus:
+        dropped = faults.settle(on_error)
+        files.report(corpus.name, corpus.partition, len(corpus.utterances), dropped)
+        if not corpus.utterances and faults.found:
+            raise StrataError(
+                f"{corpus.name} ({corpus.partition}): none of its {len(faults.found)} files can be "
+                f"used, as {faults.found[0][1]}"
+            )
+        return replace(corpus, dropped={reason: n for reason, n in dropped.items() if n})
 
     def _check_speakers(self, corpus: Corpus) -> None:
         """A speaker who is named must be there, or nobody would see that he was misspelt."""
@@ -60,5 +78,5 @@ class Dataset(ABC):
             )
 
     @abstractmethod
-    def _list(self) -> Corpus:
-        """List the partition, at most `limit` utterances of it."""
+    def _list(self, faults: Faults) -> Corpus:
+        """List the partition, at most `limit` utterances of it; `faults` takes what is wrong."""

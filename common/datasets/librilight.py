@@ -8,6 +8,7 @@ from pathlib import Path
 from common import audio
 from common.datasets import files
 from common.datasets.base import Dataset
+from common.datasets.faults import Faults
 from common.datasets.librispeech_local import LICENCE, read_transcripts
 from common.records import Corpus, StrataError, Utterance
 
@@ -34,22 +35,27 @@ class LibriLight(Dataset):
             )
         self._folders()
 
-    def _list(self) -> Corpus:
+    def _list(self, faults: Faults) -> Corpus:
         """List the partition: .trans.txt files and FLAC headers are read."""
-        dropped: Counter[str] = Counter()
         folders = self._folders()
         texts = {id: text for folder in folders for id, text in read_transcripts(folder).items()}
-        found = [path for folder in folders for path in files.list_files(folder, audio.is_audio)]
-        chosen = files.thin(found, self.limit, dropped)
-        utterances = tuple(_utterance(path, texts.get(path.stem)) for path in chosen)
-        files.report("librilight", self.partition, len(utterances), dropped)
+        found = [
+            path for folder in folders for path in files.list_files(folder, audio.is_audio, faults)
+        ]
+        chosen = files.thin(found, self.limit, faults.dropped)
+
+        def utterance(path: Path, _: Counter[str]) -> tuple[Utterance, bytes]:
+            return _utterance(path, texts.get(path.stem)), files.glance(path)
+
+        listed = [made for _, made in faults.usable(chosen, utterance)]
+        utterances = tuple(one for one, _ in listed)
         return Corpus(
             name="librilight",
             partition=self.partition,
             licence=LICENCE,
             utterances=utterances,
-            dropped=dict(dropped),
-            fingerprint=files.fingerprint(utterances, map(files.glance, chosen)),
+            dropped=faults.dropped,
+            fingerprint=files.fingerprint(utterances, (proof for _, proof in listed)),
         )
 
     def _folders(self) -> list[Path]:

@@ -5,13 +5,14 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from common import alignments, audio
 from common.datasets import files
 from common.datasets.base import Dataset
+from common.datasets.faults import Faults
 from common.datasets.librispeech_local import LICENCE, canonical
 from common.hub import explained
 from common.records import Corpus, StrataError, Utterance, Waveform
@@ -138,22 +139,19 @@ class LibriSpeech(Dataset):
                 "for files on disk use dataset=librispeech_local or dataset=textgrid"
             )
 
-    def _list(self) -> Corpus:
+    def _list(self, faults: Faults) -> Corpus:
         """List the partition; the audio is neither decoded nor held in memory."""
-        dropped: Counter[str] = Counter()
         with explained("dataset", f"{self.repo_id}@{self.revision}"):
             commit, parts = self._streamed() if self.streaming else self._cached()
             rows = [(part, row) for part in parts for row in range(len(part))]
-            utterances = tuple(_utterances(files.thin(rows, self.limit, dropped), dropped))
-        partition = canonical(self.partition)
-        files.report("librispeech", partition, len(utterances), dropped)
+            utterances = tuple(_utterances(files.thin(rows, self.limit, faults.dropped), faults))
         evidence = [f"{self.repo_id}@{commit}".encode()] * len(utterances)
         return Corpus(
             name="librispeech",
-            partition=partition,
+            partition=canonical(self.partition),
             licence=LICENCE,
             utterances=utterances,
-            dropped=dict(dropped),
+            dropped=faults.dropped,
             fingerprint=files.fingerprint(utterances, evidence),
         )
 
@@ -212,17 +210,19 @@ class LibriSpeech(Dataset):
             )
 
 
-def _utterances(rows: Iterable[tuple[Part, int]], dropped: Counter[str]) -> Iterator[Utterance]:
+def _utterances(rows: Iterable[tuple[Part, int]], faults: Faults) -> Iterator[Utterance]:
     """Utterances of the rows, read part by part."""
     by_part: dict[Part, list[int]] = {}
     for part, row in rows:
         by_part.setdefault(part, []).append(row)
     for part, own in by_part.items():
-        for row, record in zip(own, part.records(own), strict=True):
-            yield _utterance(part, row, record, dropped)
+        records = zip(own, part.records(own), strict=True)
+        for _, utterance in faults.usable(records, partial(_utterance, part)):
+            yield utterance
 
 
-def _utterance(part: Part, row: int, record: dict[str, Any], dropped: Counter[str]) -> Utterance:
+def _utterance(part: Part, own: tuple[int, dict[str, Any]], dropped: Counter[str]) -> Utterance:
+    row, record = own
     id = str(record["id"])
     raw = {
         "word": alignments.from_dicts(record["words"], "word", id),

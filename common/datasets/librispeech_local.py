@@ -9,6 +9,8 @@ from pathlib import Path
 from common import alignments, audio
 from common.datasets import files
 from common.datasets.base import Dataset
+from common.datasets.faults import Faults
+from common.reading import decode
 from common.records import Corpus, StrataError, Utterance
 
 PARTITIONS = (
@@ -50,25 +52,25 @@ class LibriSpeechLocal(Dataset):
         super().__post_init__()
         self._roots()
 
-    def _list(self) -> Corpus:
+    def _list(self, faults: Faults) -> Corpus:
         """List the partition: TextGrids, .trans.txt files and FLAC headers are read."""
-        dropped: Counter[str] = Counter()
         audio_root, alignment_root = self._roots()
-        pairs = files.pair(audio_root, alignment_root, dropped)
+        found = files.pair(audio_root, alignment_root, faults)
+        pairs = files.thin(found, self.limit, faults.dropped)
         texts = read_transcripts(audio_root)
-        utterances = [
-            _utterance(pair, texts, dropped) for pair in files.thin(pairs, self.limit, dropped)
-        ]
-        evidence = [files.glance(pair.audio) for pair in files.thin(pairs, self.limit, Counter())]
-        name, partition = "librispeech", canonical(self.partition)
-        files.report(name, partition, len(utterances), dropped)
+
+        def utterance(pair: files.Pair, dropped: Counter[str]) -> tuple[Utterance, bytes]:
+            return _utterance(pair, texts, dropped), files.glance(pair.audio)
+
+        listed = [made for _, made in faults.usable(pairs, utterance)]
+        utterances = [one for one, _ in listed]
         return Corpus(
-            name=name,
-            partition=partition,
+            name="librispeech",
+            partition=canonical(self.partition),
             licence=LICENCE,
             utterances=tuple(utterances),
-            dropped=dict(dropped),
-            fingerprint=files.fingerprint(utterances, evidence),
+            dropped=faults.dropped,
+            fingerprint=files.fingerprint(utterances, (proof for _, proof in listed)),
         )
 
     def _roots(self) -> tuple[Path, Path]:
@@ -97,8 +99,9 @@ def _partition_folder(key: str, value: str, folder: str) -> Path:
 def read_transcripts(root: Path) -> Mapping[str, str]:
     """Utterance id -> text, from every chapter's .trans.txt ("84-121123-0000 GO DO YOU HEAR")."""
     texts = {}
-    for path in files.list_files(root, lambda p: p.name.endswith(".trans.txt")):
-        for line in alignments.decode(path).splitlines():
+    # What is wrong with the folders is told when the audio is listed.
+    for path in files.list_files(root, lambda p: p.name.endswith(".trans.txt"), Faults()):
+        for line in decode(path).splitlines():
             id, _, text = line.strip().partition(" ")
             texts[id] = text
     return texts
@@ -113,7 +116,8 @@ def _utterance(pair: files.Pair, texts: Mapping[str, str], dropped: Counter[str]
         )
     speaker = id.split("-")[0]
     n_samples = audio.header(pair.audio)
-    raw = alignments.read(pair.alignment)
+    alignment = alignments.read(pair.alignment)
+    raw = alignments.placed(alignment, n_samples, pair.alignment, dropped)
     tiers = {}
     for kind in ("word", "phone"):
         index = alignments.select(raw, kind, None, speaker, pair.alignment)

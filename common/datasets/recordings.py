@@ -7,9 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
-from common import alignments, audio
+from common import audio
 from common.datasets import files
 from common.datasets.base import Dataset
+from common.datasets.faults import Faults
 from common.records import Corpus, StrataError, Utterance
 
 SpeakerRule = Literal["folder", "prefix", "suffix", "none"]
@@ -37,29 +38,30 @@ class Recordings(Dataset):
                 f"dataset.speaker={self.speaker}: use {', '.join(get_args(SpeakerRule))}"
             )
 
-    def _list(self) -> Corpus:
+    def _list(self, faults: Faults) -> Corpus:
         """List the files: of the audio only the header is read."""
-        dropped: Counter[str] = Counter()
         root = self._root()
-        paths = files.thin(files.list_files(root, audio.is_audio), self.limit, dropped)
-        names = Counter(path.stem for path in paths)
-        utterances, evidence = [], []
-        for path in paths:
-            key = path.relative_to(root).with_suffix("")
-            utterance = self._utterance(path, key, names[key.name] == 1, dropped)
-            if utterance is not None:
-                utterances.append(utterance)
-                evidence.append(files.glance(path))
-        if not utterances:
-            raise StrataError(f"none of {len(paths)} audio files below {root} can be read")
-        files.report("recordings", self.partition, len(utterances), dropped)
+        found = files.list_files(root, audio.is_audio, faults)
+        paths = files.thin(found, self.limit, faults.dropped)
+        if not paths and not faults.found:
+            raise StrataError(f"no audio files (.wav, .flac, .mp3, .ogg, …) below {root}")
+        keys = {path: path.relative_to(root).with_suffix("") for path in paths}
+        names = Counter(key.name for key in keys.values())
+
+        def utterance(path: Path, _: Counter[str]) -> tuple[Utterance, bytes]:
+            key = keys[path]
+            id = key.name if names[key.name] == 1 else key.as_posix()
+            return self._utterance(path, key, id), files.glance(path)
+
+        listed = [made for _, made in faults.usable(paths, utterance)]
+        utterances = [one for one, _ in listed]
         return Corpus(
             name="recordings",
             partition=self.partition,
             licence=self.licence,
             utterances=tuple(utterances),
-            dropped=dict(dropped),
-            fingerprint=files.fingerprint(utterances, evidence),
+            dropped=faults.dropped,
+            fingerprint=files.fingerprint(utterances, (proof for _, proof in listed)),
         )
 
     def _root(self) -> Path:
@@ -69,17 +71,9 @@ class Recordings(Dataset):
             f"dataset.partition={below} with dataset.audio_root", str(root / below)
         )
 
-    def _utterance(
-        self, path: Path, key: Path, unique: bool, dropped: Counter[str]
-    ) -> Utterance | None:
-        """One file, or None where it cannot be read."""
-        try:
-            n_samples = audio.header(path)
-        except StrataError:
-            dropped["utterance: audio could not be read"] += 1
-            return None
-        id = key.name if unique else key.as_posix()
-        text = transcript(path)
+    def _utterance(self, path: Path, key: Path, id: str) -> Utterance:
+        n_samples = audio.header(path)
+        text = files.transcript(path, (), n_samples)
         return Utterance(id, self._speaker(key), text, n_samples, {}, partial(audio.read, path))
 
     def _speaker(self, key: Path) -> str:
@@ -90,12 +84,3 @@ class Recordings(Dataset):
             "suffix": parts[-1] if len(parts) > 1 else "",
             "none": "",
         }[self.speaker]
-
-
-def transcript(path: Path) -> str:
-    """Text of the .lab or .txt beside the audio; "" where there is none."""
-    for suffix in (".lab", ".txt"):
-        beside = path.with_suffix(suffix)
-        if beside.is_file():
-            return " ".join(alignments.decode(beside).split())
-    return ""

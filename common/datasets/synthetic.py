@@ -1,7 +1,6 @@
 """The dataset `synthetic`: English sentences of a grammar, spoken by espeak-ng, exactly aligned."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from common.datasets import files, grammar
 from common.datasets.base import Dataset
 from common.datasets.espeak import ESPEAK_RATE, Speech, Voice, speak, version
 from common.datasets.espeak_phones import align, is_pause
+from common.datasets.faults import Faults
 from common.records import SAMPLE_RATE, Corpus, Interval, StrataError, Utterance, Waveform
 
 VERSION = 1  # bump when the same parameters would give other audio or other alignments
@@ -69,12 +69,11 @@ class Synthetic(Dataset):
         if self.write_to is not None and Path(self.write_to).is_file():
             raise StrataError(f"dataset.write_to={self.write_to}: this is a file; name a folder")
 
-    def _list(self) -> Corpus:
+    def _list(self, faults: Faults) -> Corpus:
         """Speak every utterance once, for its times; the audio is thrown away."""
         digest = hashlib.sha256(
             f"{VERSION} {grammar.VERSION} {version()} {self.seed} {self.speakers}".encode()
         )
-        dropped: Counter[str] = Counter()
         utterances = []
         for utterance, speech in self._spoken():
             if self.partition not in {"all", _partition(utterance.speaker)}:
@@ -82,13 +81,13 @@ class Synthetic(Dataset):
             utterances.append(utterance)
             digest.update(f"{utterance.id} {utterance.text}\n".encode())
             digest.update(speech.pcm.tobytes())
-            dropped["phone: silence"] += sum(is_pause(p.mnemonic) for p in speech.phones)
+            faults.dropped["phone: silence"] += sum(is_pause(p.mnemonic) for p in speech.phones)
         if not utterances:
             raise StrataError(
                 f"dataset.minutes={self.minutes}: too short to reach a speaker of the partition "
                 f"{self.partition} (of {self.speakers} speakers); use more minutes"
             )
-        kept = files.thin(utterances, self.limit, dropped)
+        kept = files.thin(utterances, self.limit, faults.dropped)
         digest.update(repr([u.id for u in kept]).encode())
         if self.write_to is not None:
             for utterance in kept:
@@ -98,7 +97,7 @@ class Synthetic(Dataset):
             partition=self.partition,
             licence=LICENCE,
             utterances=kept,
-            dropped={reason: n for reason, n in dropped.items() if n},
+            dropped=faults.dropped,
             fingerprint=digest.hexdigest(),
         )
 

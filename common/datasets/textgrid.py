@@ -12,6 +12,7 @@ from typing import Literal, get_args
 from common import alignments, audio
 from common.datasets import files
 from common.datasets.base import Dataset
+from common.datasets.faults import Faults
 from common.records import Corpus, Interval, StrataError, Utterance
 
 log = logging.getLogger(__name__)
@@ -47,32 +48,33 @@ class TextGrid(Dataset):
         if self.speaker not in get_args(SpeakerRule):
             raise StrataError(f"dataset.speaker={self.speaker}: use folder, prefix or none")
 
-    def _list(self) -> Corpus:
+    def _list(self, faults: Faults) -> Corpus:
         """List the pairs: every TextGrid is parsed, of the audio only the header is read."""
-        dropped: Counter[str] = Counter()
         audio_root, alignment_root = self._roots()
-        pairs = files.thin(files.pair(audio_root, alignment_root, dropped), self.limit, dropped)
+        found = files.pair(audio_root, alignment_root, faults)
+        pairs = files.thin(found, self.limit, faults.dropped)
         names = Counter(pair.key.name for pair in pairs)
         unfit: Counter[tuple[str, ...]] = Counter()
-        utterances, evidence = [], []
-        for pair in pairs:
+
+        def utterance(pair: files.Pair, dropped: Counter[str]) -> tuple[Utterance | None, bytes]:
             name = pair.key.name
             id = name if names[name] == 1 else pair.key.as_posix()
-            utterance = self._utterance(pair, id, dropped, unfit)
-            if utterance is not None:
-                utterances.append(utterance)
-                evidence.append(files.glance(pair.audio))
-        if not utterances:
+            return self._utterance(pair, id, dropped, unfit), files.glance(pair.audio)
+
+        listed = [made for _, made in faults.usable(pairs, utterance)]
+        utterances = [one for one, _ in listed if one is not None]
+        if not utterances and not faults.found:
             raise self._no_tier(len(pairs), unfit)
         self._warn_of_unknown_speakers(utterances)
-        files.report("textgrid", self.partition, len(utterances), dropped)
         return Corpus(
             name="textgrid",
             partition=self.partition,
             licence=self.licence,
             utterances=tuple(utterances),
-            dropped=dict(dropped),
-            fingerprint=files.fingerprint(utterances, evidence),
+            dropped=faults.dropped,
+            fingerprint=files.fingerprint(
+                utterances, (proof for one, proof in listed if one is not None)
+            ),
         )
 
     def _roots(self) -> tuple[Path, Path]:
@@ -86,27 +88,27 @@ class TextGrid(Dataset):
     def _utterance(
         self, pair: files.Pair, id: str, dropped: Counter[str], unfit: Counter[tuple[str, ...]]
     ) -> Utterance | None:
-        """One pair, or None where no tier has a fitting name or the audio cannot be read."""
+        """One pair, or None where no tier has a fitting name."""
         speaker = self._speaker(pair.key)
-        try:
-            n_samples = audio.header(pair.audio)
-        except StrataError as error:
-            log.warning("leaving out %s", error)
-            dropped["utterance: audio could not be read"] += 1
-            return None
-        raw = alignments.read(pair.alignment)
+        n_samples = audio.header(pair.audio)
+        alignment = alignments.read(pair.alignment)
+        raw = alignments.placed(alignment, n_samples, pair.alignment, dropped)
         tiers: dict[str, tuple[Interval, ...]] = {}
+        words: tuple[Interval, ...] = ()
         for kind, pattern in (("word", self.word_tier), ("phone", self.phone_tier)):
             index = alignments.select(raw, kind, pattern, speaker, pair.alignment)
             if index is None:
                 dropped[f"{kind}: no such tier in the file"] += 1
                 continue
             tiers[kind] = alignments.tier(kind, raw[index][1], n_samples, pair.alignment, dropped)
+            words = raw[index][1] if kind == "word" else words
         if not tiers:
             unfit[tuple(name for name, _ in raw)] += 1
             dropped["utterance: neither word nor phone tier"] += 1
             return None
-        text = transcript(pair) or " ".join(i.label for i in tiers.get("word", ()))
+        text = files.transcript(pair.audio, [pair.alignment], n_samples)
+        if not text and "word" in tiers:
+            text = alignments.transcript(tiers["word"], words, dropped)
         read = partial(audio.read, pair.audio)
         return Utterance(id, speaker, text, n_samples, tiers, read)
 
@@ -125,8 +127,6 @@ class TextGrid(Dataset):
             )  # fmt: skip
 
     def _no_tier(self, n_pairs: int, unfit: Counter[tuple[str, ...]]) -> StrataError:
-        if not unfit:
-            return StrataError(f"none of {n_pairs} audio files below {self.audio_root} can be read")
         names, times = unfit.most_common(1)[0]
         return StrataError(
             f"none of {n_pairs} TextGrids below {self.alignment_root or self.audio_root} has a "
@@ -134,16 +134,6 @@ class TextGrid(Dataset):
             f"dataset.phone_tier={self.phone_tier}. {times} have the tiers "
             f"{', '.join(map(repr, names)) or '(none)'}: name those"
         )
-
-
-def transcript(pair: files.Pair) -> str:
-    """Text of the .lab or .txt beside the audio or the alignment; "" where there is none."""
-    for beside in (pair.audio, pair.alignment):
-        for suffix in (".lab", ".txt"):
-            path = beside.with_suffix(suffix)
-            if path.is_file():
-                return " ".join(alignments.decode(path).split())
-    return ""
 
 
 def _folder(key: str, value: str, below: str) -> Path:

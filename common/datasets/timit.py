@@ -10,6 +10,8 @@ from pathlib import Path
 from common import alignments, audio
 from common.datasets import files
 from common.datasets.base import Dataset
+from common.datasets.faults import Faults
+from common.reading import decode
 from common.records import Corpus, Interval, StrataError, Utterance
 
 LICENCE = "LDC User Agreement for Non-Members (LDC93S1)"
@@ -53,6 +55,9 @@ PHONES = """
 class Timit(Dataset):
     """`root`/TRAIN/DR1/FCJF0/SX127.WAV with .PHN, .WRD and .TXT; names in upper or lower case.
 
+    Folders may lie between the root and TRAIN (TIMIT, data), as in the copies that circulate; of
+    SX127.WAV and SX127.WAV.wav the first is read.
+
     `partition`: train (462 speakers), test (168) or core_test (24 of these). `leave_out_sa` drops
     the two sentences that every speaker reads (SA1, SA2), whose words would otherwise leak from
     train to test. Sound files are NIST sphere, as LDC ships them, or RIFF.
@@ -72,44 +77,47 @@ class Timit(Dataset):
         super().__post_init__()
         self._folder()
 
-    def _list(self) -> Corpus:
+    def _list(self, faults: Faults) -> Corpus:
         """List the partition: .PHN, .WRD, .TXT and the sound files' headers are read."""
-        dropped: Counter[str] = Counter()
         folder = self._folder()
-        sounds = _one_each(files.list_files(folder, audio.is_audio))
-        chosen = [p for p in sounds if self._wanted(p, dropped)]
-        if not chosen:
+        sounds = _one_each(files.list_files(folder, audio.is_audio, faults))
+        chosen = [p for p in sounds if self._wanted(p, faults.dropped)]
+        if not chosen and not faults.found:
             raise StrataError(
                 f"dataset.partition={self.partition}: none of {len(sounds)} sound files below "
                 f"{folder} belongs to it. Expected DR1/FCJF0/SX127.WAV and so on"
             )
-        kept = files.thin(chosen, self.limit, dropped)
-        utterances = [_utterance(path, dropped) for path in kept]
-        files.report("timit", self.partition, len(utterances), dropped)
+        kept = files.thin(chosen, self.limit, faults.dropped)
+
+        def utterance(path: Path, dropped: Counter[str]) -> tuple[Utterance, bytes]:
+            return _utterance(path, dropped), files.glance(path)
+
+        listed = [made for _, made in faults.usable(kept, utterance)]
+        utterances = [one for one, _ in listed]
         return Corpus(
             name="timit",
             partition=self.partition,
             licence=LICENCE,
             utterances=tuple(utterances),
-            dropped=dict(dropped),
-            fingerprint=files.fingerprint(utterances, map(files.glance, kept)),
+            dropped=faults.dropped,
+            fingerprint=files.fingerprint(utterances, (proof for _, proof in listed)),
         )
 
     def _folder(self) -> Path:
-        """The partition's folder, TRAIN or test, at the root or one or two folders below."""
+        """The partition's folder, TRAIN or test, at the root or up to three folders below."""
         if self.partition not in PARTITIONS:
             raise StrataError(
                 f"dataset.partition={self.partition}: use one of {', '.join(PARTITIONS)}"
             )
         root = files.existing_folder("dataset.root", self.root)
         wanted = PARTITIONS[self.partition]
-        for depth in ("*", "[Tt][Ii][Mm][Ii][Tt]/*", "*/[Tt][Ii][Mm][Ii][Tt]/*"):
+        for depth in ("*", "*/*", "*/*/*"):
             for folder in sorted(root.glob(depth)):
-                if folder.is_dir() and folder.name.casefold() == wanted:
+                if folder.name.casefold() == wanted and folder.is_dir():
                     return folder
         raise StrataError(
-            f"dataset.root={self.root}: neither {wanted.upper()} nor {wanted} is in it or in a "
-            "folder TIMIT below it. Point it at the folder that holds TRAIN and TEST"
+            f"dataset.root={self.root}: neither {wanted.upper()} nor {wanted} is in it or up to "
+            "three folders below it. Point it at the folder that holds TRAIN and TEST"
         )
 
     def _wanted(self, path: Path, dropped: Counter[str]) -> bool:
@@ -159,7 +167,7 @@ def _utterance(path: Path, dropped: Counter[str]) -> Utterance:
         "word": alignments.tier("word", words, n_samples, raw["wrd"], dropped, overlap=True),
     }
     speaker = path.parent.name.casefold()
-    text = re.sub(r"^\d+\s+\d+\s+", "", alignments.decode(_beside(path, "txt")).strip())
+    text = re.sub(r"^\d+\s+\d+\s+", "", decode(_beside(path, "txt")).strip())
     id = f"{speaker}_{path.stem.split('.')[0].casefold()}"
     return Utterance(id, speaker, text, n_samples, tiers, partial(audio.read, path))
 
@@ -167,9 +175,10 @@ def _utterance(path: Path, dropped: Counter[str]) -> Utterance:
 def _beside(path: Path, suffix: str) -> Path:
     """The file of the same name with another suffix, in either case (SX127.WAV, SX127.WAV.wav)."""
     stem = path.name.split(".")[0]
-    for name in (f"{stem}.{suffix.upper()}", f"{stem}.{suffix}"):
-        if path.with_name(name).is_file():
-            return path.with_name(name)
+    wanted = f"{stem}.{suffix}".casefold()
+    for beside in path.parent.iterdir():
+        if beside.name.casefold() == wanted:
+            return beside
     raise StrataError(
         f"{path}: no {stem}.{suffix.upper()} beside it. An incomplete copy? Copy it again"
     )

@@ -129,3 +129,96 @@ def test_reading_warns_of_nothing(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         audio.read(path)
+
+
+def with_length(path: Path, n: int) -> Path:
+    """The FLAC file with another number of samples in its header (RFC 9639, section 8.2)."""
+    data = bytearray(path.read_bytes())
+    data[21] = data[21] & 0xF0 | n >> 32
+    data[22:26] = (n & 0xFFFFFFFF).to_bytes(4)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("stated", [0, 2**36 - 1])
+def test_a_flac_of_unknown_or_absurd_length_is_read_to_its_end(tmp_path: Path, stated: int) -> None:
+    path = tmp_path / "pipe.flac"
+    for n in (500, 65_536, 80_123):
+        noise = np.random.default_rng(0).uniform(-0.5, 0.5, n).astype(np.float32)
+        soundfile.write(path, noise, 16000)
+        wanted = audio.read(path)
+        assert len(wanted) == n
+        with_length(path, stated)
+        assert audio.header(path) == n
+        assert np.array_equal(audio.read(path), wanted)
+    path.write_bytes(path.read_bytes()[:-3])
+    for look in (audio.read, audio.header):
+        with pytest.raises(StrataError, match=r"pipe\.flac: cannot be decoded"):
+            look(path)
+
+
+def test_a_flac_shorter_than_it_says_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "lie.flac"
+    soundfile.write(path, tone(16000), 16000)
+    with pytest.raises(StrataError, match=r"lie\.flac"):
+        audio.read(with_length(path, 80_000))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [
+        ("wav", {}),
+        ("aiff", {}),
+        ("ogg", {}),
+        ("sph", {"format": "NIST", "subtype": "PCM_16"}),
+    ],
+)
+def test_a_file_cut_short_is_an_error_before_it_is_decoded(
+    tmp_path: Path, suffix: str, options: dict[str, str]
+) -> None:
+    path = tmp_path / f"cut.{suffix}"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 80_000), 16000, **options)
+    assert audio.header(path) == 80_000
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    for look in (audio.read, audio.header):
+        with pytest.raises(StrataError, match=rf"cut\.{suffix}: .*cut short"):
+            look(path)
+
+
+def test_a_wav_from_a_pipe_states_no_length(tmp_path: Path) -> None:
+    path = tmp_path / "pipe.wav"
+    soundfile.write(path, tone(16000), 16000)
+    data = bytearray(path.read_bytes())
+    for size in (b"\xff\xff\xff\xff", b"\x24\xf0\xff\x7f"):
+        data[4:8] = data[40:44] = size
+        path.write_bytes(data)
+        assert audio.header(path) == len(audio.read(path)) == 8000
+
+
+def test_a_damaged_mp3_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.mp3"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 80_000), 16000)
+    whole = path.read_bytes()
+    third, half = len(whole) // 3, len(whole) // 2
+    for damaged in (whole[:half], whole[:third] + whole[half:], whole[:third] + bytes(9999)):
+        path.write_bytes(damaged)
+        with pytest.raises(StrataError, match=r"damaged\.mp3: "):
+            audio.read(path)
+
+
+def test_silence_is_an_error_and_a_whisper_is_not(tmp_path: Path) -> None:
+    for level in (0.0, 1e-5, 0.25):
+        path = write_floats(tmp_path / "silent.wav", np.full(8000, level))
+        with pytest.raises(StrataError, match=r"silent\.wav: silent throughout"):
+            audio.read(path)
+    assert len(audio.read(write_floats(tmp_path / "low.wav", tone(16000) * 1e-3))) == 8000
+
+
+def test_channels_that_cancel_are_an_error_that_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "antiphase.wav"
+    left = tone(16000)
+    write_floats(path, np.stack([left, -0.98 * left], axis=1))
+    with pytest.raises(StrataError, match=r"antiphase\.wav: its 2 channels cancel each other"):
+        audio.read(path)
+    write_floats(path, np.stack([left, np.zeros_like(left)], axis=1))
+    assert np.allclose(audio.read(path), left / 2, atol=1e-6)

@@ -1,3 +1,4 @@
+import os
 import pickle
 import shutil
 import subprocess
@@ -162,11 +163,139 @@ def test_tiers_by_other_names(corpus: Path) -> None:
 
 
 def test_intervals_beyond_the_audio_are_clipped_and_counted(corpus: Path) -> None:
-    write_audio(corpus / "audio/anna/a-1.flac", seconds=0.6)
+    write_audio(corpus / "audio/anna/a-1.flac", seconds=0.89)
+    write_textgrid(corpus / "alignments/anna/a-1.TextGrid", words=WORDS[:3])
     listed = read(corpus)
-    assert listed.utterances[0].tiers["phone"][-1] == Interval(8000, 9600, "ae")
-    assert listed.dropped["phone: beyond the audio"] == 1
+    assert listed.utterances[0].tiers["word"][-1] == Interval(6400, 14240, "had")
     assert listed.dropped["word: clipped to the audio (kept)"] == 1
+
+
+@pytest.mark.parametrize("seconds", [0.6, 0.85])
+def test_an_alignment_of_other_audio_is_refused_by_name(corpus: Path, seconds: float) -> None:
+    write_audio(corpus / "audio/anna/a-2.flac", seconds=seconds)
+    with pytest.raises(StrataError, match=r"a-2\.TextGrid: is of 0 to 1 s, .* lasts 0\.\d+ s"):
+        read(corpus)
+
+
+def shifted_by_a_second(path: Path, seconds: float = 1.0) -> None:
+    """A TextGrid of a part of a recording that keeps the recording's times."""
+    rows = [(start + 1.0, end + 1.0, label) for start, end, label in WORDS]
+    write_textgrid(path, words=rows)
+    path.write_text(path.read_text().replace("\n\n0\n", f"\n\n{seconds}\n", 1))
+
+
+def test_a_part_of_a_recording_is_shifted_to_its_own_sound(corpus: Path) -> None:
+    shifted_by_a_second(corpus / "alignments/anna/a-1.TextGrid")
+    listed = read(corpus)
+    assert listed.utterances[0].tiers["word"] == listed.utterances[1].tiers["word"]
+    assert listed.dropped["alignment: shifted by its own start (kept)"] == 1
+    write_audio(corpus / "audio/anna/a-1.flac", seconds=2.0)
+    assert read(corpus).utterances[0].tiers["word"][0] == Interval(17600, 22400, "she")
+
+
+def test_all_that_is_wrong_is_told_in_one_go_and_can_be_left_out(corpus: Path) -> None:
+    (corpus / "audio/anna/a-1.flac").write_bytes(b"no audio")
+    path = corpus / "alignments/bob/b_1.TextGrid"
+    path.write_text(path.read_text()[:200])
+    with pytest.raises(StrataError, match=r"(?s)2 files .*a-1\.flac: cannot.*b_1\.TextGrid: not a"):
+        read(corpus)
+    listed = textgrid(corpus / "audio", corpus / "alignments").read("skip")
+    assert [u.id for u in listed.utterances] == ["a-2"]
+    assert listed.dropped == {
+        "utterance: a file of it could not be read": 2,
+        "word: silence": 2,
+        "phone: silence": 2,
+    }
+    path.unlink()
+    (corpus / "alignments/anna/a-2.TextGrid").unlink()
+    with pytest.raises(StrataError, match=r"none of its 1 files can be used, as .*a-1\.flac"):
+        textgrid(corpus / "audio", corpus / "alignments").read("skip")
+
+
+def test_linked_speakers_are_listed_once_and_loops_are_told(corpus: Path) -> None:
+    wanted = read(corpus)
+    (corpus / "audio/bob").rename(corpus / "elsewhere")
+    (corpus / "audio/bob").symlink_to(corpus / "elsewhere")
+    (corpus / "audio/anna/up").symlink_to(corpus / "audio")
+    (corpus / "audio/twin").symlink_to(corpus / "audio/anna")
+    listed = read(corpus)
+    assert [u.id for u in listed.utterances] == ["a-1", "a-2", "b_1"]
+    assert listed.fingerprint == wanted.fingerprint
+    assert listed.dropped["folder: a link to one that is listed already"] == 2
+
+
+def test_what_cannot_be_entered_or_followed_is_told(corpus: Path, monkeypatch) -> None:
+    (corpus / "audio/bob/b_2.wav").symlink_to(corpus / "annex/object")
+    (corpus / "audio/carl").symlink_to(corpus / "annex/carl")
+    scandir = os.scandir
+
+    def refuse(folder: Path) -> object:
+        if Path(folder).name == "anna" and "audio" in Path(folder).parts:
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    wanted = r"(?s)3 files.*carl: a link to .*anna: the folder cannot be entered.*b_2\.wav: a link"
+    with pytest.raises(StrataError, match=wanted):
+        read(corpus)
+    dropped = textgrid(corpus / "audio", corpus / "alignments").read("skip").dropped
+    assert dropped["folder: cannot be entered"] == 1
+
+
+def test_a_name_that_is_not_utf_8_is_refused_and_can_be_written(corpus: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.flac")
+    shutil.copy(corpus / "audio/anna/a-1.flac", corpus / "audio/anna" / name)
+    with pytest.raises(StrataError, match=r"caf\\xe9\.flac: its name is not UTF-8") as told:
+        read(corpus)
+    str(told.value).encode()
+
+
+def test_equal_names_pair_by_path_alone(corpus: Path) -> None:
+    """Speakers' folders with the same names and one TextGrid missing: nobody gets another's."""
+    for name in ("carl/x", "dora/x"):
+        write_audio(corpus / f"audio/{name}.wav")
+    write_textgrid(corpus / "alignments/elsewhere/x.TextGrid")
+    listed = read(corpus)
+    assert [u.id for u in listed.utterances] == ["a-1", "a-2", "b_1"]
+    write_textgrid(corpus / "alignments/carl/x.TextGrid")
+    listed = read(corpus)
+    assert [u.id for u in listed.utterances] == ["a-1", "a-2", "b_1", "x"]
+    assert listed.dropped["utterance: audio without alignment"] == 1
+    assert listed.dropped["utterance: alignment without audio"] == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0 3500000 sil\n3500000 5000000 sh\n",  # HTK
+        "separator ;\nnfields 1\n#\n0.145 100 pau\n0.230 100 sh\n",  # Festival, xwaves
+        "0 1600 h#\n1600 3200 sh\n",  # TIMIT
+        "#!MLF!#\n",
+    ],
+)
+def test_label_files_with_times_are_no_transcripts(corpus: Path, text: str) -> None:
+    (corpus / "audio/anna/a-1.lab").write_text(text)
+    with pytest.raises(StrataError, match=r"a-1\.lab: holds times"):
+        read(corpus)
+
+
+def test_transcripts_of_numbers_timit_and_utf_16_are_read(corpus: Path) -> None:
+    (corpus / "audio/anna/a-1.txt").write_text("0 16000 She had\n")
+    (corpus / "audio/anna/a-2.txt").write_bytes("She had\n".encode("utf-16-le"))
+    (corpus / "audio/bob/b_1.lab").write_text("3 4 knock at the door")
+    assert [u.text for u in read(corpus).utterances] == [
+        "She had",
+        "She had",
+        "3 4 knock at the door",
+    ]
+
+
+def test_no_transcript_is_made_of_words_that_the_aligner_did_not_know(corpus: Path) -> None:
+    words = [(0.0, 0.4, "<unk>"), (0.4, 1.0, "had")]
+    write_textgrid(corpus / "alignments/anna/a-1.TextGrid", words=words)
+    listed = read(corpus)
+    assert [u.text for u in listed.utterances] == ["", "she had", "she had"]
+    assert sum(n for why, n in listed.dropped.items() if why.startswith("transcript: ")) == 1
 
 
 def test_the_fingerprint_follows_contents_not_place_or_time(corpus: Path, tmp_path: Path) -> None:

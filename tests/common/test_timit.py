@@ -83,6 +83,28 @@ def test_a_converted_copy_beside_the_original_is_read_once(root: Path) -> None:
     assert len(timit(root).read().utterances) == 2
 
 
+def test_the_layouts_in_which_it_circulates(root: Path) -> None:
+    """As on Kaggle: data/TRAIN, .WAV.wav beside .WAV, in one folder below; or .WAV.wav alone."""
+    wanted = timit(root).read().fingerprint
+    (root / "TIMIT").rename(root / "data")
+    (root / "data/TRAIN/DR1/FCJF0/._SX127.WAV").write_bytes(b"of macOS")
+    assert timit(root).read().fingerprint == wanted
+    folder = root / "darpa/data/TRAIN/DR1/FCJF0"
+    write_sentence(folder, "SX127")
+    (folder / "SX127.WAV").rename(folder / "SX127.WAV.wav")
+    assert [u.id for u in timit(root / "darpa").read().utterances] == ["fcjf0_sx127"]
+    assert [u.id for u in timit(folder.parents[3]).read().utterances] == ["fcjf0_sx127"]
+
+
+def test_one_broken_file_does_not_lose_the_others(root: Path) -> None:
+    (root / "TIMIT/TRAIN/DR1/FCJF0/SX127.WAV").write_bytes(b"no audio")
+    with pytest.raises(StrataError, match=r"SX127\.WAV: cannot be decoded"):
+        timit(root).read()
+    corpus = timit(root).read("skip")
+    assert [u.id for u in corpus.utterances] == ["fcjf0_si648"]
+    assert corpus.dropped["utterance: a file of it could not be read"] == 1
+
+
 def test_folding_leaves_the_classes_of_lee_and_hon() -> None:
     closures = ["bcl", "dcl", "gcl", "pcl", "tcl", "kcl"]
     timit_61 = {*PHONES.split(), *FOLDED, *closures, "h#", "pau", "epi", "q"}
