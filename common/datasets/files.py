@@ -90,7 +90,8 @@ def _look_into(
             ),
         )
         return [], []
-    below, linked = [], []
+    below: list[Path] = []
+    linked: list[Path] = []
     for entry in entries:
         path = folder / entry.name
         if entry.name.startswith("."):
@@ -98,11 +99,11 @@ def _look_into(
         if path.is_dir():
             (linked if entry.is_symlink() else below).append(path)
         elif accept(path) or (entry.is_symlink() and not path.suffix and not path.exists()):
-            error = _unusable(path)
-            if error is None:
+            unusable = _unusable(path)
+            if unusable is None:
                 found.append(path)
             else:
-                faults.add("utterance: a file of it could not be read", error)
+                faults.add("utterance: a file of it could not be read", unusable)
     return below[::-1], linked
 
 
