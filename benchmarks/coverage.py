@@ -65,7 +65,7 @@ class Population:
         for fit in fits:
             a, b = fit.projection.a, fit.projection.b
             spread = np.einsum("kd,de,ke->k", a, xx, a) * np.einsum("kd,kd->k", b, b)
-            scores.append(fit.weights @ (np.einsum("kd,de,ke->k", a, common.T, b) / spread**0.5))
+            scores.append(fit.score_of(np.einsum("kd,de,ke->k", a, common.T, b) / spread**0.5))
         return float(np.mean(scores))
 
 
@@ -103,7 +103,7 @@ def simulate(case: Case, data_sets: int, seed: int = 0) -> Iterator[tuple[float,
         x, y, common = case.population.draw(case.speakers, rng)
         folds = fold_views(x, y, fold, case.folds)
         trials = [folds.trial(t) for t in range(case.folds)]
-        fits = [metric.fit(train, dev) for train, dev, _ in trials]
+        fits = [metric.fit(train) for train, _, _ in trials]
         limits = interval(fits, [one[0] for one in trials], [one[2] for one in trials])
         own = [fit.value(test) for fit, (_, _, test) in zip(fits, trials, strict=True)]
         plain = scipy.stats.t.interval(0.95, len(own) - 1, np.mean(own), scipy.stats.sem(own))

@@ -62,26 +62,29 @@ def score(
     y: Array,
     fold: NDArray[np.int64],
     trial: int,
-    ridges: list[tuple[float, float]],
+    ridges: tuple[float, float],
     cutoff: float = 1e-10,
     variance: float = 0.99,
 ) -> float:
-    """One trial of pwcca, mean_cca or svcca; fold t is test, the next one dev, all others train."""
+    """One trial of pwcca, mean_cca or svcca; fold t is test, the next one dev, all others train.
+
+    The geometric mean of what the training folds and the test fold give, twice the latter at most.
+    """
     dev, test = fold == (trial + 1) % (fold.max() + 1), fold == trial
     train = ~(dev | test)
     share = variance if metric == "svcca" else 1.0
+    a, b = directions(x[train], y[train], ridges, cutoff, share)
 
-    def value(held: NDArray[np.bool_], pair: tuple[float, float]) -> float:
-        a, b = directions(x[train], y[train], pair, cutoff, share)
-        correlations = held_out(x[held], y[held], a, b)
+    def value(fold: NDArray[np.bool_]) -> float:
+        correlations = held_out(x[fold], y[fold], a, b)
         if metric != "pwcca":
             return float(correlations.mean())
         live_x, live_y = (int((v[train].std(0) > 0).sum()) for v in (x, y))
         alpha = weights(x[train], a) if live_x <= live_y else weights(y[train], b)
         return float(alpha @ correlations)
 
-    best = max(ridges, key=lambda pair: value(dev, pair))
-    return value(test, best)
+    fitted, tested = value(train), value(test)
+    return 2 * tested if 4 * tested < fitted else float(np.sqrt(fitted * tested))
 
 
 def cka(x: Array, y: Array) -> float:

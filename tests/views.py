@@ -9,7 +9,7 @@ from analysis.metrics.cka import LinearCKA
 from analysis.moments import fold_views
 
 Array = NDArray[np.float64]
-RIDGES = ((1e-10, 1e-10), (1e-4, 1e-4), (1e-2, 1e-2), (1e-2, 1e-6), (1e-1, 1e-1))
+RIDGES = ((1e-10, 1e-10),)
 METRICS: dict[str, Metric] = {
     "pwcca": PWCCA(RIDGES),
     "mean_cca": MeanCCA(RIDGES),

@@ -6,7 +6,6 @@ so that a ridge is relative; every fold is centred by its own mean. Numbers as i
 
 import logging
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -98,10 +97,7 @@ def check_ridges(ridges: tuple[tuple[float, float], ...]) -> None:
 
 @dataclass(frozen=True)
 class RidgedCCA(MomentMetric):
-    """A CCA score per trial, from ridges chosen on its dev fold.
-
-    `ridges`: pairs (layer, target) to choose from.
-    """
+    """A CCA score per trial. `ridges`: pairs (layer, target)."""
 
     ridges: tuple[tuple[float, float], ...]
     held_out: ClassVar[bool] = True
@@ -110,50 +106,74 @@ class RidgedCCA(MomentMetric):
         object.__setattr__(self, "ridges", tuple(tuple(map(float, pair)) for pair in self.ridges))
         check_ridges(self.ridges)
 
-    def summary(self, scores: list[Score], experiment: str) -> dict[str, object]:
-        """How often each pair of ridges was chosen; a choice at the grid's edge is logged."""
-        chosen = Counter(score.detail["ridge"] for score in scores)
-        edges = {str(self.ridges[0]), str(self.ridges[-1])}
-        at_edge = sum(count for ridge, count in chosen.items() if ridge in edges)
-        if len(self.ridges) > 1 and at_edge:
-            log.info(
-                "%s: %d of %d fits chose a ridge at the edge of the grid (%s): more speech, or "
-                "further pairs in experiments.%s.metric.ridges, may change their scores",
-                experiment,
-                at_edge,
-                len(scores),
-                ", ".join(f"{ridge} x {count}" for ridge, count in chosen.most_common()),
-                experiment,
-            )
-        return {"ridges_chosen": dict(chosen), "ridges_at_edge": at_edge}
+
+# A score is at most so many times the held-out one. Twice, where training correlations are four
+# times the held-out ones: then the directions are mostly chance, and so would the correction be.
+MOST = 2.0
+
+
+def population_estimate(training: float, held_out: Array) -> Array:
+    """Estimate of a population's weighted mean correlation from the training and held-out ones.
+
+    `training`: of the training folds; `held_out`, of any shape: of a fold that was not fitted.
+    The former is too high, the latter too low, by the same factor: sqrt(R^2 + e) and
+    R^2 / sqrt(R^2 + e) for the regression of a column on d others over n rows with
+    e = (1 - R^2) d / n, to the first order in d / n. So their geometric mean is R, and it is what
+    this returns.
+    Never more than `MOST` times the held-out value, which alone counts where there is nothing to
+    be found: independent views stay at zero however far they are overfitted.
+    """
+    most = MOST * held_out
+    mean = np.sqrt(max(training, 0.0) * np.maximum(held_out, 0.0))
+    return np.maximum(np.minimum(mean, most), -1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What one trial's training and dev folds settle: directions, weights (k,) and ridges.
+    """What a trial's training folds settle: directions, their weights (k,), and their own score.
 
-    The weights sum to 1; the score of a fold is the weighted mean of its correlations. `weighted`:
-    as in `Score`.
+    The weights sum to 1; `training` is the weighted mean of the training folds' correlations.
+    `weighted`: as in `Score`.
     """
 
     projection: Projection
     weights: Array
-    ridges: tuple[float, float]
+    training: float
     weighted: str
+
+    def held_out(self, fold: Moments) -> float:
+        """Weighted mean of a held-out fold's correlations: too low by what was overfitted."""
+        return float(self.weights @ held_out_correlations(self.projection, fold))
+
+    def score_of(self, correlations: Array) -> Array:
+        """The score (...) where the held-out correlations are these (..., k)."""
+        return population_estimate(self.training, correlations @ self.weights)
 
     def value(self, fold: Moments) -> float:
         """The score of a held-out fold."""
-        return float(self.weights @ held_out_correlations(self.projection, fold))
+        return float(self.score_of(held_out_correlations(self.projection, fold)))
 
 
 @dataclass(frozen=True)
 class HeldOutCCA(RidgedCCA):
-    """CCA whose directions come from the training folds and whose correlations from the test fold.
+    """CCA whose directions come from the training folds, scored on them and on the test fold.
 
-    Ridges are relative to the mean eigenvalue of their view.
+    The score estimates that of the population (see `population_estimate`). `ridges` is one pair,
+    relative to the mean eigenvalue of its view, for every layer and trial; none is chosen, so no
+    trial needs its dev fold. That stays out of the training folds all the same: then these are the
+    same, and so are their spectra, for every metric of the same statistics.
     """
 
     has_interval: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.ridges) > 1:
+            raise StrataError(
+                f"metric.ridges has {len(self.ridges)} pairs: {self.name} takes one [layer, "
+                "target] pair for all layers, as [[1e-10,1e-10]], because a ridge chosen by the "
+                "score makes it too high, and not equally for every layer"
+            )
 
     @abstractmethod
     def weights(self, projection: Projection, train: Moments) -> Array:
@@ -167,27 +187,57 @@ class HeldOutCCA(RidgedCCA):
         """The directions of each view that enter the fit."""
         return train.x.spectrum, train.y.spectrum
 
-    def fit(self, train: Moments, dev: Moments) -> Fit:
-        """Choose the ridges on dev; one eigendecomposition per view, shared by every ridge."""
-        whitened = whiten(train, *self.spectra(train))
-        fits = [self._fit(whitened, train, ridges) for ridges in self.ridges]
-        return max(fits, key=lambda fit: fit.value(dev)) if len(fits) > 1 else fits[0]
-
-    def _fit(self, whitened: Whitened, train: Moments, ridges: tuple[float, float]) -> Fit:
-        projection = whitened.fit(*ridges)
-        return Fit(projection, self.weights(projection, train), ridges, self.weighted(train))
+    def fit(self, train: Moments) -> Fit:
+        """Directions, weights and training score; one eigendecomposition per view."""
+        projection = whiten(train, *self.spectra(train)).fit(*self.ridges[0])
+        weights = self.weights(projection, train)
+        training = float(weights @ held_out_correlations(projection, train))
+        return Fit(projection, weights, training, self.weighted(train))
 
     def score(self, folds: Folds, with_interval: bool = False) -> list[Score]:
         """One score per trial; where it is asked for also the interval of the trials' mean."""
         trials = [folds.trial(t) for t in range(folds.trials)]
-        fits = [self.fit(train, dev) for train, dev, _ in trials]
+        fits = [self.fit(train) for train, _, _ in trials]
         low, high = None, None
         if with_interval:
             low, high = interval(fits, [one[0] for one in trials], [one[2] for one in trials])
         return [
-            Score(fit.value(test), "", {"ridge": str(fit.ridges)}, low, high, fit.weighted)
+            Score(
+                fit.value(test),
+                "",
+                {"training": repr(fit.training), "held_out": repr(fit.held_out(test))},
+                low,
+                high,
+                fit.weighted,
+            )
             for fit, (_, _, test) in zip(fits, trials, strict=True)
         ]
+
+    def summary(self, scores: list[Score], experiment: str) -> dict[str, object]:
+        """Mean scores of training and test folds alone, and how many scores met the bound."""
+        if not scores:
+            return {}
+        alone = np.array(
+            [(float(s.detail["training"]), float(s.detail["held_out"])) for s in scores]
+        )
+        training, held_out = alone.T
+        at_bound = int(np.count_nonzero(training > MOST**2 * held_out))
+        if at_bound:
+            log.info(
+                "%s: %d of %d scores are %g times their held-out correlation, the most they may "
+                "be: with so few units for so many columns (or nothing in common) they are too "
+                "low rather than too high",
+                experiment,
+                at_bound,
+                len(scores),
+                MOST,
+            )
+        return {
+            "ridges": self.ridges[0],
+            "training_folds_alone": float(training.mean()),
+            "test_folds_alone": float(held_out.mean()),
+            "scores_at_bound": at_bound,
+        }
 
 
 def interval(
@@ -204,11 +254,13 @@ def interval(
     sums = [_second_moments(*one) for one in zip(fits, trained, tested, strict=True)]
     xy, xx, yy = (np.array(column) for column in zip(*sums, strict=True))
     weights = np.array([fit.weights for fit in fits])
+    training = np.array([fit.training for fit in fits])
 
     def score(kept: Array) -> float:
         with np.errstate(invalid="ignore", divide="ignore"):
             correlations = kept @ xy / np.sqrt((kept @ xx) * (kept @ yy))
-        return float(kept @ weights @ correlations / kept.sum())
+        held_out = kept @ weights @ correlations / kept.sum()
+        return float(population_estimate(kept @ training / kept.sum(), held_out))
 
     folds = len(fits)
     without = [score(np.arange(folds) != t) for t in range(folds)]

@@ -1,5 +1,7 @@
 """PWCCA as the code of Pasad et al. computes it, kept for comparing with published numbers."""
 
+import logging
+from collections import Counter
 from dataclasses import dataclass
 from itertools import product
 from typing import ClassVar
@@ -12,6 +14,8 @@ from analysis.metrics.base import Score
 from analysis.metrics.cca import Projection, RidgedCCA, held_out_correlations
 from analysis.moments import Array, Folds, Moments
 from common.records import StrataError
+
+log = logging.getLogger(__name__)
 
 FALLBACK_RIDGES = tuple(product((1e-8, 1e-7, 1e-6, 1e-5), repeat=2))
 # Of a direction's squared length times the view's total variance: what float64 cannot tell from 0.
@@ -124,6 +128,23 @@ class PublishedPWCCA(RidgedCCA):
         weighted = "target" if weighs_first(without_null_pairs(projection, test)) else "layer"
         detail = {"ridge": str(ridge)}
         return Score(published_score(projection, test), detail=detail, weighted=weighted)
+
+    def summary(self, scores: list[Score], experiment: str) -> dict[str, object]:
+        """How often each pair of ridges was chosen; a choice at the grid's edge is logged."""
+        chosen = Counter(score.detail["ridge"] for score in scores)
+        edges = {str(self.ridges[0]), str(self.ridges[-1])}
+        at_edge = sum(count for ridge, count in chosen.items() if ridge in edges)
+        if len(self.ridges) > 1 and at_edge:
+            log.info(
+                "%s: %d of %d fits chose a ridge at the edge of the grid (%s): more speech, or "
+                "further pairs in experiments.%s.metric.ridges, may change their scores",
+                experiment,
+                at_edge,
+                len(scores),
+                ", ".join(f"{ridge} x {count}" for ridge, count in chosen.most_common()),
+                experiment,
+            )
+        return {"ridges_chosen": dict(chosen), "ridges_at_edge": at_edge}
 
     def _fits(
         self, train: Moments, ridges: tuple[tuple[float, ...], ...]

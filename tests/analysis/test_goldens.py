@@ -281,6 +281,6 @@ def test_the_published_value_depends_on_arbitrary_signs_and_pwcca_does_not(
         np.testing.assert_allclose(held_out_correlations(flipped, trial.test), correlations)
         published = [published_score(p, trial.test) for p in (fitted, flipped)]
         assert abs(published[0] - published[1]) > 1e-3
-        pwcca = PWCCA(trial.grid)
+        pwcca = PWCCA(trial.grid[:1])
         values = [pwcca.weights(p, trial.train) @ correlations for p in (fitted, flipped)]
         assert values[0] == pytest.approx(values[1], rel=0, abs=1e-12)

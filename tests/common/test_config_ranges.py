@@ -34,6 +34,7 @@ WRONG = {
     "experiments.cca_mel.parts=[rnn]": ["parts=rnn", "cnn, transformer"],
     "experiments.cca_mel.metric.ridges=[]": ["ridges"],
     "experiments.cca_mel.metric.ridges=[[-1,1]]": ["ridges", "-1"],
+    "experiments.cca_mel.metric.ridges=[[0,0],[0.1,0.1]]": ["2 pairs", "one [layer, target] pair"],
     "pretrain.steps=0": ["pretrain.steps=0", "at least 1"],
     "pretrain.units=1": ["pretrain.units=1", "at least 2"],
     "pretrain.mask_prob=1.5": ["pretrain.mask_prob=1.5", "up to 1"],
