@@ -77,8 +77,8 @@ def root_of(covariance: Array) -> Array:
 def cut(n: int, mean: Array, scatter: Array, dx: int) -> Moments:
     """Moments of a pair of views from those of their columns side by side."""
     x, y = slice(None, dx), slice(dx, None)
-    views = (ViewMoments(n, mean[side], scatter[side, side]) for side in (x, y))
-    return Moments(*views, scatter[x, y])
+    own, other = (ViewMoments(n, mean[side], scatter[side, side]) for side in (x, y))
+    return Moments(own, other, scatter[x, y])
 
 
 @dataclass(frozen=True, eq=False)
@@ -306,9 +306,13 @@ def shrinkage(view: ViewMoments, oracle: bool) -> float:
 
 def predictive(trial: Trial) -> Ridges:
     """For each view the ridge with which it predicts the other's columns best on dev."""
-    sides = ((trial.train, trial.dev), (trial.train.swapped, trial.dev.swapped))
-    chosen = [min(GRID, key=lambda ridge, s=side: prediction_error(*s, ridge)) for side in sides]
-    return chosen[0], chosen[1]
+    train, dev = trial.train, trial.dev
+    return best_predictor(train, dev), best_predictor(train.swapped, dev.swapped)
+
+
+def best_predictor(train: Moments, dev: Moments) -> float:
+    """The ridge of the grid with which x predicts y best."""
+    return min(GRID, key=lambda ridge: prediction_error(train, dev, ridge))
 
 
 def prediction_error(train: Moments, held: Moments, ridge: float) -> float:
