@@ -177,9 +177,9 @@ def test_draws_have_the_population_s_moments(population: Gaussian | Labelled) ->
 def test_copies_of_a_layer_keep_the_relation_of_each() -> None:
     population = layer_like()
     joint, dx = widened(population.covariance, D, 2, target_too=True)
-    assert exact_score(Gaussian("two", joint, dx)) == pytest.approx(
-        exact_score(population), abs=1e-6
-    )
+    wide = Gaussian("two", joint, dx)
+    assert 0.9 * exact_score(population) < exact_score(wide) < exact_score(population)
+    assert np.linalg.eigvalsh(joint)[0] > 0
 
 
 def test_every_estimator_gives_a_number() -> None:
