@@ -19,6 +19,7 @@ VERSION = 2  # bumped when what is stored of vectors would be others, or be read
 BLOCK = 1024  # rows of a group that are multiplied at once
 
 Pair = tuple[str, str]
+State = dict[str, NDArray[Any]]  # what a pass needs to go on later, as arrays by name
 Block = Any  # float64 rows (n, d) where they are multiplied: a numpy array or a tensor on a GPU
 
 
@@ -39,6 +40,13 @@ class Sums:
         first = {view: total.clone() for view, total in self.first.items()}
         second = {pair: total.clone() for pair, total in self.second.items()}
         return Sums(self.counts.copy(), first, second)
+
+    def arrays(self, name: str) -> State:
+        """As arrays whose names begin with this one."""
+        counts = {f"{name}|counts": self.counts}
+        first = {f"{name}|first|{view}": t.cpu().numpy() for view, t in self.first.items()}
+        second = {f"{name}|second|{x}|{y}": t.cpu().numpy() for (x, y), t in self.second.items()}
+        return {**counts, **first, **second}
 
     def add(self, other: "Sums") -> None:
         """Add the sums of other rows, in place."""
@@ -167,8 +175,46 @@ class MomentCollector:
         self.flush()
         self.sums = sums
 
-    def store(self, entry: Entry, sums: Sums, prefix: str) -> None:
-        """Write each view's n, mean and centred scatter, and each pair's cross-scatter."""
+    def sums_from(self, state: State, name: str) -> Sums:
+        """What `Sums.arrays` gave, where this collector computes."""
+        own = partial(_tensor, state, self.device)
+        first = {view: own(f"{name}|first|{view}") for view in self.dims}
+        second = {(x, y): own(f"{name}|second|{x}|{y}") for x, y in self.pairs}
+        return Sums(state[f"{name}|counts"], first, second)
+
+    def state(self, name: str) -> State:
+        """Everything that was added, as arrays; going on changes nothing in them.
+
+        What waits in the buffers stays there: blocks end where they would have ended.
+        """
+        fill = int(self._fill.max(initial=0))
+        buffers = {
+            f"{name}|buffer|{v}": b[:, :fill].cpu().numpy() for v, b in self._buffers.items()
+        }
+        shifts = {f"{name}|shift|{v}": s.cpu().numpy() for v, s in self._shift.items()}
+        rows = next(iter(self._buffers.values())).shape[1]
+        numbers = {f"{name}|fill": self._fill, f"{name}|rows": np.array(rows)}
+        return {**self.sums.arrays(name), **buffers, **shifts, **numbers}
+
+    def restore(self, state: State, name: str) -> None:
+        """Be as one was that gave this state."""
+        own = partial(_tensor, state, self.device)
+        rows = int(state[f"{name}|rows"])
+        self.sums = self.sums_from(state, name)
+        self._fill = state[f"{name}|fill"].copy()
+        self._buffers = {view: self._buffer(dim, rows) for view, dim in self.dims.items()}
+        for view, buffer in self._buffers.items():
+            kept = own(f"{name}|buffer|{view}")
+            buffer[:, : kept.shape[1]] = kept
+            if f"{name}|shift|{view}" in state:
+                self._shift[view] = own(f"{name}|shift|{view}")
+
+    def store(self, entry: Entry, sums: Sums, prefix: str) -> list[str]:
+        """Write each view's n, mean and centred scatter, and each pair's cross-scatter.
+
+        They are to be published; returns their names.
+        """
+        names = []
         n = torch.from_numpy(sums.counts).to(self.device)
         divisor = n.clamp(min=1)
         for (x, y), second in sums.second.items():
@@ -177,7 +223,13 @@ class MomentCollector:
             if x == y:
                 mean = self._shift.get(x, 0) + sums.first[x] / divisor[:, None]
                 arrays |= {"n": sums.counts, "mean": mean.cpu().numpy()}
-            entry.save(moment_name(prefix, x, y), arrays)
+            names.append(moment_name(prefix, x, y))
+            entry.stage(names[-1], arrays)
+        return names
+
+
+def _tensor(state: State, device: torch.device, name: str) -> torch.Tensor:
+    return torch.from_numpy(np.array(state[name])).to(device)
 
 
 def moment_name(prefix: str, x: str, y: str) -> str:
@@ -224,8 +276,19 @@ class VectorCollector:
     def finish(self) -> None:
         """Publish the files: from now on they can be read."""
         for layer, valid in self.valid.items():
+            self._arrays[layer].flush()
             self.entry.save(f"{layer}.valid", {"valid": valid})
-            self.entry.publish(layer)
+            self.entry.publish(layer, needs=f"{layer}.valid")
+
+    def state(self) -> State:
+        """Which rows have been filled; the rows are on the disk."""
+        for array in self._arrays.values():
+            array.flush()
+        return {f"valid|{layer}": valid for layer, valid in self.valid.items()}
+
+    def restore(self, state: State) -> None:
+        """Go on from there."""
+        self.valid = {layer: state[f"valid|{layer}"] for layer in self.valid}
 
 
 def valid_rows(entry: Entry, layers: Iterable[str]) -> NDArray[np.bool_]:

@@ -1,5 +1,6 @@
 """Who listens to the forward pass: moments of frames, vectors of pooled units."""
 
+import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -9,7 +10,8 @@ from math import ceil
 import numpy as np
 import torch
 
-from analysis.collectors import MomentCollector, Pair, Sums, VectorCollector, moment_name
+from analysis.collectors import MomentCollector, Pair, State, Sums, VectorCollector, moment_name
+from analysis.hearing import Hearing
 from analysis.pooling import MEL_HOP, grid_rows, grid_step, pool, to_grid
 from analysis.sampling import FrameSamples
 from analysis.targets import MEL, MEL_BINS, mel, mel_frames
@@ -18,6 +20,8 @@ from common.architecture import Layer
 from common.cache import Entry
 from common.frames import FrameGeometry
 from common.records import Waveform
+
+STATE_VERSION = 1  # bumped when the state of a pass that did not end would be read in another way
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +63,79 @@ class Consumer(ABC):
     def finish(self) -> Mapping[str, int]:
         """No more utterances: write what was collected; returns what was dropped, by reason."""
 
+    @abstractmethod
+    def keep(self) -> None:
+        """Write down how far it has come, so that another pass can go on from here."""
 
-class FrameConsumer(Consumer):
+    @abstractmethod
+    def lose(self, utterances: Collection[int]) -> None:
+        """These could not be read; those it did not ask for are to be passed over."""
+
+    @abstractmethod
+    def heard_before(self) -> int:
+        """How many utterances an earlier pass, which did not end, has heard for it."""
+
+
+class EntryConsumer(Consumer):
+    """Writes to an entry of the cache; goes on where a pass of the same `identity` left off."""
+
+    def __init__(self, entry: Entry, *identity: object) -> None:
+        self.entry = entry
+        self.identity = json.dumps([STATE_VERSION, type(self).__name__, *identity])
+        self.hearing = Hearing(entry)
+        self._kept = entry.kept(self.identity)  # and what other passes left is deleted
+
+    def resume(self) -> None:
+        """Take up what an earlier pass kept, if it kept anything of use; to be called once."""
+        if self._kept is not None:
+            self.hearing.restore(self._kept)
+            self.restore(self._kept)
+        self._before = len(self.hearing.digests)
+        self._kept = None
+
+    @abstractmethod
+    def state(self) -> State:
+        """What it needs to go on later, beside what it heard."""
+
+    @abstractmethod
+    def restore(self, state: State) -> None:
+        """Go on from there."""
+
+    @abstractmethod
+    def wanted(self) -> Collection[int]:
+        """Utterances that it needs, those that it has heard included."""
+
+    def utterances(self) -> Iterable[int]:
+        """Utterances that it needs and has not heard."""
+        return [u for u in self.wanted() if u not in self.hearing.digests]
+
+    def unheard(self, items: Sequence[Item]) -> list[tuple[int, Item]]:
+        """The items that it needs and has not heard, with their places; now it hears them."""
+        wanted = set(self.wanted())
+        own = [
+            (i, item)
+            for i, item in enumerate(items)
+            if item.index in wanted and item.index not in self.hearing.digests
+        ]
+        for _, item in own:
+            self.hearing.hear(item.index, item.waveform)
+        return own
+
+    def keep(self) -> None:
+        """The state, and what was heard for it."""
+        if self.wanted():
+            self.entry.keep(self.identity, {**self.state(), **self.hearing.state()})
+
+    def lose(self, utterances: Collection[int]) -> None:
+        """Those of them that it needs go into the entry."""
+        self.hearing.unread |= set(utterances) & set(self.wanted())
+
+    def heard_before(self) -> int:
+        """How many utterances an earlier pass has heard."""
+        return self._before
+
+
+class FrameConsumer(EntryConsumer):
     """Moments of frames for every sample, each frame accumulated once.
 
     Utterances come by the set of samples that share them; a set's sums are added to each of its
@@ -77,11 +152,12 @@ class FrameConsumer(Consumer):
         device: torch.device,
     ) -> None:
         self.samples = samples
-        self.entry = entry
         self.patterns = samples.patterns()  # utterance -> the samples that share it
         self.layers = {layer.name: layer for layer in layers}
         self.grids: dict[int, MomentCollector] = {}
-        for step, pairs in missing_pairs(entry, samples, layers, crosses).items():
+        missing = missing_pairs(entry, samples, layers, crosses)
+        super().__init__(entry, [[step, *pairs] for step, pairs in missing.items()])
+        for step, pairs in missing.items():
             dims = {v: MEL_BINS if v == "mel" else self.layers[v].dim for p in pairs for v in p}
             self.grids[step] = MomentCollector(dims, pairs, samples.groups, device)
         self._totals: dict[int, dict[int, Sums]] = {}
@@ -89,10 +165,36 @@ class FrameConsumer(Consumer):
         self._left = Counter(s for pattern in self.patterns.values() for s in pattern)
         self._items: list[int] = []  # positions, within the batch, of the utterances it asked for
         self._rows: dict[int, list[int]] = {}
+        self._staged: list[str] = []
+        self.resume()
 
-    def utterances(self) -> Iterable[int]:
+    def wanted(self) -> Collection[int]:
         """Members of any sample."""
         return self.patterns if self.grids else ()
+
+    def state(self) -> State:
+        """The sums of the current set of samples, and those of samples that wait for more."""
+        arrays: State = {"pattern": np.array(self._pattern, dtype=np.int64)}
+        arrays["staged"] = np.array(self._staged, dtype=np.str_)
+        for step, collector in self.grids.items():
+            arrays |= collector.state(str(step))
+        totals = [(s, step, t) for s, own in self._totals.items() for step, t in own.items()]
+        arrays["totals"] = np.array([(s, step) for s, step, _ in totals], dtype=np.int64)
+        for sample, step, sums in totals:
+            arrays |= sums.arrays(f"total{sample}.{step}")
+        return arrays
+
+    def restore(self, state: State) -> None:
+        """Go on from there."""
+        self._pattern = tuple(state["pattern"].tolist())
+        self._staged = state["staged"].tolist()
+        for step, collector in self.grids.items():
+            collector.restore(state, str(step))
+        for sample, step in state["totals"].tolist():
+            sums = self.grids[step].sums_from(state, f"total{sample}.{step}")
+            self._totals.setdefault(sample, {})[step] = sums
+        for utterance in self.hearing.digests:
+            self._left.subtract(self.patterns[utterance])
 
     def layer_names(self) -> Collection[str]:
         """Layers of any pair that is missing."""
@@ -105,10 +207,11 @@ class FrameConsumer(Consumer):
 
     def begin(self, items: Sequence[Item]) -> None:
         """Announce each row's group, and the mel frames that the rows will meet."""
-        self._items = [i for i, item in enumerate(items) if item.index in self.patterns]
+        unheard = self.unheard(items)
+        self._items = [i for i, _ in unheard]
         if not self._items:
             return
-        own = [items[i] for i in self._items]
+        own = [item for _, item in unheard]
         self._turn_to(self.patterns[own[0].index])
         for item in own:
             self._left.subtract(self.patterns[item.index])
@@ -151,11 +254,15 @@ class FrameConsumer(Consumer):
         self._turn_to(())
         for sample in list(self._totals):
             self._store(sample)
+        self.hearing.settle()
+        for name in self._staged:
+            self.entry.publish(name)
+        self.entry.forget()
         return {}
 
     def _store(self, sample: int) -> None:
         for step, sums in self._totals.pop(sample).items():
-            self.grids[step].store(self.entry, sums, prefix(sample, step))
+            self._staged += self.grids[step].store(self.entry, sums, prefix(sample, step))
 
     def _turn_to(self, pattern: tuple[int, ...]) -> None:
         """Give what was collected to the samples it belongs to, and go on with another set."""
@@ -215,7 +322,22 @@ def missing_pairs(
     return {step: pairs for step, pairs in missing.items() if pairs}
 
 
-class UnitConsumer(Consumer):
+def moment_bytes(
+    entry: Entry, samples: FrameSamples, layers: Iterable[Layer], crosses: Sequence[Pair]
+) -> int:
+    """What the moments that the entry lacks take on the disk."""
+    dims = {layer.name: layer.dim for layer in layers} | {MEL.name: MEL_BINS}
+    missing = missing_pairs(entry, samples, layers, crosses)
+    one = sum(dims[x] * dims[y] for pairs in missing.values() for x, y in pairs)
+    return 8 * one * samples.groups * len(samples.distinct())
+
+
+def vector_bytes(entry: Entry, layers: Iterable[Layer], rows: int) -> int:
+    """What the vectors of the layers that the entry lacks take on the disk."""
+    return 4 * rows * sum(layer.dim for layer in layers if not entry.has(layer.name))
+
+
+class UnitConsumer(EntryConsumer):
     """Pooled vectors of the sampled units; `MEL` among the layers is the filterbank."""
 
     def __init__(
@@ -224,16 +346,33 @@ class UnitConsumer(Consumer):
         self.samples = samples
         self.pooling = pooling
         self.layers = {layer.name: layer for layer in layers if not entry.has(layer.name)}
+        super().__init__(entry, sorted(self.layers))
         self.collector = VectorCollector(
             entry, {name: layer.dim for name, layer in self.layers.items()}, len(samples.label)
         )
         self._own: list[tuple[int, slice]] = []
         self._clipped: set[int] = set()
         self._empty: set[int] = set()
+        self._utterances = np.unique(samples.utterance).tolist() if self.layers else []
+        self.resume()
 
-    def utterances(self) -> Iterable[int]:
+    def wanted(self) -> Collection[int]:
         """Utterances with a sampled unit."""
-        return np.unique(self.samples.utterance).tolist() if self.layers else ()
+        return self._utterances
+
+    def state(self) -> State:
+        """Which rows are filled, and what was counted."""
+        counts = {
+            "clipped": np.array(sorted(self._clipped)),
+            "empty": np.array(sorted(self._empty)),
+        }
+        return {**self.collector.state(), **counts}
+
+    def restore(self, state: State) -> None:
+        """Go on from there."""
+        self.collector.restore(state)
+        self._clipped = set(state["clipped"].tolist())
+        self._empty = set(state["empty"].tolist())
 
     def layer_names(self) -> Collection[str]:
         """Layers that are missing."""
@@ -245,7 +384,7 @@ class UnitConsumer(Consumer):
 
     def begin(self, items: Sequence[Item]) -> None:
         """Find each utterance's units."""
-        rows = [(i, self.samples.of(item.index)) for i, item in enumerate(items)]
+        rows = [(i, self.samples.of(item.index)) for i, item in self.unheard(items)]
         self._own = [(i, own) for i, own in rows if own.stop > own.start]
         if MEL.name in self.layers:
             own_items = {i for i, _ in self._own}
@@ -290,7 +429,9 @@ class UnitConsumer(Consumer):
     def finish(self) -> Mapping[str, int]:
         """Publish the vectors, each layer's with which units it has."""
         if self.layers:
+            self.hearing.settle()
             self.collector.finish()
+            self.entry.forget()
         name = self.samples.name
         return {
             f"{name}: clipped to the utterance's frames": len(self._clipped),

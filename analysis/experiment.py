@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -17,11 +16,12 @@ from analysis.rows import to_rows
 from analysis.speech import read_speech
 from common import results
 from common.architecture import describe
-from common.cache import Cache, cache_root
+from common.cache import open_cache
 from common.config import Config
 from common.pair_table import print_pairs
 from common.records import StrataError
 from common.score_table import print_table
+from common.scratch import clear_left_over, scratch_folder
 from common.timing import Stopwatch
 from common.tracking import log_results, run_name
 
@@ -43,8 +43,9 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
             "%s has random weights (model.random_init=true): an untrained control",
             config.model.name,
         )
-    with TemporaryDirectory(dir=folder, prefix=".statistics-") as scratch:
-        cache = Cache(cache_root(config) if config.cache != "off" else Path(scratch))
+    clear_left_over(Path(config.paths.runs).expanduser())
+    with scratch_folder(folder) as scratch:
+        cache = open_cache(config, scratch)
         plan = Plan(config, speech, description.layers, chosen, cache, watch)
         measured, untrained = measure_all(plan)
     run_key = results.config_key(raw)
@@ -60,10 +61,23 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
         "config": raw,
     }
     publish(config, folder, raw, rows, metadata, measured, matrices)
+    tell_unread(measured.unread)
     if measured.failures:
         raise StrataError(
             "; ".join(f"{name} was not scored: {why}" for name, why in measured.failures.items())
         )
+
+
+def tell_unread(unread: Mapping[str, Sequence[str]]) -> None:
+    """At the foot of the tables: which results are not of all the speech."""
+    lost: dict[tuple[str, ...], list[str]] = {}
+    for name, ids in unread.items():
+        lost.setdefault(tuple(ids), []).append(name)
+    for ids, names in lost.items():
+        some = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
+        told = f"NOT COMPLETE: {len(ids)} utterances could not be read ({some}): {', '.join(names)}"
+        log.warning("%s", told)
+        print(told)
 
 
 def measure_all(plan: Plan) -> tuple[Measured, Measured | None]:

@@ -10,7 +10,14 @@ import torch
 
 from analysis import moments, pooling, sampling, targets
 from analysis.collectors import Pair, load_folds, load_view
-from analysis.consumers import Consumer, FrameConsumer, missing_pairs, prefix, step_of
+from analysis.consumers import (
+    Consumer,
+    FrameConsumer,
+    missing_pairs,
+    moment_bytes,
+    prefix,
+    step_of,
+)
 from analysis.metrics.base import MomentMetric
 from analysis.moments import FoldedView
 from analysis.sampling import FrameSamples, draw_frames
@@ -80,6 +87,10 @@ class FrameStudy(Study):
     def consumer(self, device: torch.device) -> Consumer:
         """Moments of all that is missing."""
         return FrameConsumer(self.samples, self.entry, self.layers, self.crosses(), device)
+
+    def disk_bytes(self) -> int:
+        """Moments of the pairs that are missing."""
+        return moment_bytes(self.entry, self.samples, self.layers, self.crosses())
 
     def jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
         """A job per distinct sample and layer: its experiments share the layer's spectra."""

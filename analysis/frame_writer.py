@@ -1,12 +1,13 @@
 """Who writes frames to disk as the forward pass hands them on."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from analysis.consumers import Consumer, Item
+from analysis.collectors import State
+from analysis.consumers import EntryConsumer, Item
 from analysis.frames_store import Stretches
 from analysis.pooling import MEL_HOP, to_grid
 from analysis.targets import MEL, MEL_BINS, mel
@@ -17,7 +18,7 @@ from common.growing import GrowingArray
 from common.records import StrataError
 
 
-class FrameWriter(Consumer):
+class FrameWriter(EntryConsumer):
     """Writes the frames of stretches to disk as they come: nothing of them stays in memory.
 
     Layers faster than 10 ms are laid on that grid; `MEL` among the layers is the filterbank.
@@ -28,18 +29,39 @@ class FrameWriter(Consumer):
         self, stretches: Stretches, entry: Entry, layers: Sequence[Layer], stored: str
     ) -> None:
         self.stretches = stretches
-        self.entry = entry
         self.layers = {layer.name: layer for layer in layers if not entry.has(layer.name)}
+        super().__init__(entry, sorted(self.layers), stored)
         self.stored = stored
+        self._utterances = np.unique(stretches.utterance).tolist() if self.layers else []
         self._arrays: dict[str, GrowingArray] = {}
         self._rows = {name: np.full((len(stretches.utterance), 2), -1) for name in self.layers}
         self._n_samples = np.full(len(stretches.utterance), -1)
         self._items: list[tuple[int, Item]] = []
         self._clipped: set[int] = set()
+        self.resume()
 
-    def utterances(self) -> Iterable[int]:
+    def wanted(self) -> Collection[int]:
         """Utterances with a stretch."""
-        return np.unique(self.stretches.utterance).tolist() if self.layers else ()
+        return self._utterances
+
+    def state(self) -> State:
+        """Where the frames of each stretch are in the files, and how long these are."""
+        for array in self._arrays.values():
+            array.flush()
+        arrays: State = {f"rows|{name}": rows for name, rows in self._rows.items()}
+        sizes = {f"size|{name}": np.array([a.n, a.dim]) for name, a in self._arrays.items()}
+        counts = {"n": self._n_samples, "clipped": np.array(sorted(self._clipped))}
+        return {**arrays, **sizes, **counts}
+
+    def restore(self, state: State) -> None:
+        """Go on from there: what was written after it is cut off."""
+        self._rows = {name: state[f"rows|{name}"] for name in self._rows}
+        self._n_samples = state["n"]
+        self._clipped = set(state["clipped"].tolist())
+        for name in self.layers:
+            if f"size|{name}" in state:
+                n, dim = state[f"size|{name}"].tolist()
+                self._arrays[name] = self.entry.grow(name, dim, self.stored, n)
 
     def layer_names(self) -> Collection[str]:
         """Layers that the entry lacks."""
@@ -51,7 +73,7 @@ class FrameWriter(Consumer):
 
     def begin(self, items: Sequence[Item]) -> None:
         """Find the utterances with a stretch, and keep how long their audio is."""
-        self._items = [(i, it) for i, it in enumerate(items) if self.stretches.of(it.index)]
+        self._items = [(i, it) for i, it in self.unheard(items) if self.stretches.of(it.index)]
         for _, item in self._items:
             self._n_samples[self.stretches.of(item.index)] = len(item.waveform)
         if MEL.name in self.layers and self._items:
@@ -99,10 +121,14 @@ class FrameWriter(Consumer):
 
     def finish(self) -> Mapping[str, int]:
         """Publish the frames, with where each stretch's begin and how many they are."""
-        for name, array in self._arrays.items():
+        if self.layers:
+            self.hearing.settle()
+        for name, layer in self.layers.items():
+            array = self._array(name, layer.dim)  # empty where no stretch has a frame
             array.close()
             self.entry.save(f"{name}.rows", {"rows": self._rows[name], "n": self._n_samples})
-            self.entry.publish(name)
+            self.entry.publish(name, needs=f"{name}.rows")
+        self.entry.forget()
         missing = {len(rows) - int((rows[:, 1] > 0).sum()) for rows in self._rows.values()}
         return {
             "stretches clipped to the utterance's frames": len(self._clipped),

@@ -8,7 +8,14 @@ from typing import ClassVar, Self
 import torch
 
 from analysis.collectors import Pair, load_folds, load_view
-from analysis.consumers import Consumer, FrameConsumer, missing_pairs, prefix, step_of
+from analysis.consumers import (
+    Consumer,
+    FrameConsumer,
+    missing_pairs,
+    moment_bytes,
+    prefix,
+    step_of,
+)
 from analysis.frame_study import VERSIONS, draw_moments, moment_metric
 from analysis.inter import (
     NO_CONTROLS,
@@ -79,6 +86,10 @@ class InterFrameStudy(Study):
     def consumer(self, device: torch.device) -> Consumer:
         """Moments of all that is missing."""
         return FrameConsumer(self.samples, self.entry, self.both(), self.crosses(), device)
+
+    def disk_bytes(self) -> int:
+        """Moments of the pairs that are missing."""
+        return moment_bytes(self.entry, self.samples, self.both(), self.crosses())
 
     def jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
         """A job per experiment, distinct sample and pair of layers."""

@@ -10,7 +10,7 @@ import torch
 
 from analysis import collectors, pooling, sampling
 from analysis.collectors import valid_rows
-from analysis.consumers import Consumer, UnitConsumer
+from analysis.consumers import Consumer, UnitConsumer, vector_bytes
 from analysis.frame_study import moment_metric
 from analysis.frame_units import draw_single_frames
 from analysis.inter import (
@@ -110,6 +110,11 @@ class InterUnitStudy(Study):
         """Vectors of the layers that are missing."""
         samples = next(iter(self.drawn.values())).samples
         return UnitConsumer(samples, self.entry, self.needed_layers(), self.pooling)
+
+    def disk_bytes(self) -> int:
+        """Vectors of the layers that are missing."""
+        rows = len(next(iter(self.drawn.values())).samples.label)
+        return vector_bytes(self.entry, self.needed_layers(), rows)
 
     def jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
         """A job per experiment, sample and layer of the first model: all of its pairs.

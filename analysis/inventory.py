@@ -44,8 +44,7 @@ def clear(cache: Cache, which: str) -> None:
 
 def is_stale(entry: Entry) -> bool:
     """Computed by a stage that has changed since, or holding no finished file."""
-    finished = any(entry.folder.glob("*.np[yz]"))
-    return not finished or entry.key().get("versions") != VERSIONS.get(entry.kind)
+    return not entry.names() or entry.key().get("versions") != VERSIONS.get(entry.kind)
 
 
 def show(entries: list[Entry]) -> None:
@@ -65,7 +64,7 @@ def show(entries: list[Entry]) -> None:
         table.add_column(column, overflow="fold")
     for entry in entries:
         key = entry.key()
-        made = datetime.fromtimestamp((entry.folder / "key.json").stat().st_mtime)
+        made = datetime.fromtimestamp(entry.folder.stat().st_mtime)
         drawn = {k: v for k, v in key.get("sampling", {}).items() if v is not None}
         table.add_row(
             entry.kind,
@@ -73,7 +72,7 @@ def show(entries: list[Entry]) -> None:
             str(key.get("dataset"))[:12],
             str(key.get("unit")),
             ", ".join(f"{k} {v}" for k, v in ({"samples": key.get("samples")} | drawn).items()),
-            str(len(list(entry.folder.glob("*.np[yz]")))),
+            str(len(entry.names())),
             megabytes(entry.size()),
             f"{made:%Y-%m-%d %H:%M}",
             "stale" if is_stale(entry) else "current",

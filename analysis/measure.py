@@ -9,15 +9,15 @@ from os import cpu_count
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from analysis.speech import Speech, log_dropped
-from analysis.stream import PassReport, stream
+from analysis.collect import provide, unread_of
+from analysis.speech import Speech
+from analysis.stream import PassReport
 from analysis.studies import build_studies
 from analysis.study import ExperimentError, Job, Scored, Setting, Study
 from common.architecture import Layer
 from common.cache import Cache
 from common.checkpoint import revision_of
 from common.config import Config
-from common.encoder_pair import load_encoders
 from common.records import Corpus, StrataError
 from common.timing import Stopwatch
 
@@ -43,7 +43,8 @@ class Measured:
     """What came of one model. `failures` and `control_failures`: experiment -> why.
 
     `without_controls`: experiment -> control -> why it cannot have it. `without_intervals`:
-    experiment -> why its scores have no 95 % interval.
+    experiment -> why its scores have no 95 % interval. `unread`: experiment -> utterances that it
+    is without because they could not be read.
     """
 
     revision: str
@@ -55,6 +56,7 @@ class Measured:
     left_out: dict[str, str]
     without_controls: dict[str, dict[str, str]]
     without_intervals: dict[str, str]
+    unread: dict[str, list[str]]
 
     def describe_pass(self) -> dict[str, object] | str:
         """What the forward pass did, for the metadata."""
@@ -72,12 +74,14 @@ def measure(plan: Plan) -> Measured:
     without_intervals = {n: why for s in studies for n, why in s.no_interval.items() if why}
     for name, why in without_intervals.items():
         log.info("%s: no 95 %% intervals: %s", name, why)
-    passed = collect(config, speech.whole, studies, cache, watch)
-    control_jobs = [j for s in studies if config.controls for j in s.control_jobs(plan.chosen)]
-    with watch.stage("scoring"):
-        workers = workers_for(studies)
-        scored, failures = score([j for s in studies for j in s.jobs(plan.chosen)], workers)
-        controls, control_failures = score(control_jobs, workers)
+    with cache.held([study.entry for study in studies]) as held:
+        passed = provide(config, speech.whole, studies, held, watch)
+        control_jobs = [j for s in studies if config.controls for j in s.control_jobs(plan.chosen)]
+        with watch.stage("scoring"):
+            workers = workers_for(studies)
+            scored, failures = score([j for s in studies for j in s.jobs(plan.chosen)], workers)
+            controls, control_failures = score(control_jobs, workers)
+        unread = unread_of(studies, speech.whole)
     return Measured(
         revision=revision,
         passed=passed,
@@ -90,6 +94,7 @@ def measure(plan: Plan) -> Measured:
         failures=failures,
         control_failures=control_failures,
         left_out=left_out,
+        unread=unread,
         without_controls={n: why for s in studies for n, why in s.without_controls().items()},
         without_intervals=without_intervals,
     )
@@ -128,31 +133,6 @@ def statistics_key(config: Config, corpus: Corpus, revision: str) -> dict[str, o
         "dataset": corpus.fingerprint,
         "precision": config.precision,
     }
-
-
-def collect(
-    config: Config, corpus: Corpus, studies: Sequence[Study], cache: Cache, watch: Stopwatch
-) -> PassReport | None:
-    """Run the forward pass if a study lacks statistics; None if the cache had them all."""
-    with cache.locked([study.entry for study in studies]):
-        if config.cache == "refresh":
-            for study in studies:
-                study.entry.clear()
-        lacking = [study for study in studies if not study.complete()]
-        for study in studies:
-            if study not in lacking:
-                log.info("%s: statistics come from the cache", ", ".join(study.experiments))
-                log_dropped(study.entry.notes().get("dropped", {}))
-        if not lacking:
-            return None
-        with watch.stage("loading"):
-            encoder = load_encoders(config, any(study.hears_both for study in lacking))
-        consumers = [study.consumer(encoder.device) for study in lacking]
-        passed = stream(corpus, encoder, consumers, watch, config.model.batch_size)
-        for study in lacking:
-            study.entry.note(asdict(passed))
-    log_dropped(passed.dropped)
-    return passed
 
 
 def workers_for(studies: Sequence[Study]) -> int:

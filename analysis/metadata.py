@@ -37,6 +37,7 @@ def describe_measured(
         "left_out": measured.left_out,
         "no_intervals": measured.without_intervals,
         "not_scored": measured.failures,
+        "not_complete": measured.unread,
     }
 
 

@@ -52,3 +52,15 @@ class Placed(Consumer):
     def finish(self) -> Mapping[str, int]:
         """Hand on."""
         return self.consumer.finish()
+
+    def keep(self) -> None:
+        """Hand on."""
+        self.consumer.keep()
+
+    def lose(self, utterances: Collection[int]) -> None:
+        """Hand on those that it knows."""
+        self.consumer.lose([self.numbers[u] for u in utterances if u in self.numbers])
+
+    def heard_before(self) -> int:
+        """The consumer's own."""
+        return self.consumer.heard_before()

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby, islice
+from time import monotonic
 from typing import Any
 
 import torch
@@ -24,15 +25,37 @@ log = logging.getLogger(__name__)
 Hearing = Encoder | EncoderPair
 
 WINDOW = 8  # batches read ahead, and sorted by length
+KEEP_EVERY = 120.0  # seconds after which a pass writes down how far it has come
+UNREAD = "utterance: audio could not be read"
+NAMED = 10  # files that could not be read that an error names
+
+
+class UnreadableError(StrataError):
+    """Utterances of a pass could not be read; what was computed of the others is kept."""
+
+    def __init__(self, failures: Mapping[str, str], total: int) -> None:
+        named = "; ".join(f"{id}: {why}" for id, why in list(failures.items())[:NAMED])
+        more = f"; and {len(failures) - NAMED} more" if len(failures) > NAMED else ""
+        super().__init__(
+            f"{len(failures)} of {total} utterances could not be read: {named}{more}. Mend the "
+            "files, or their place, and run again: what was computed of the others is kept (with "
+            "cache=on). Or leave them out, and be told so beside every result: on_error=skip"
+        )
 
 
 @dataclass
 class PassReport:
-    """What a forward pass did: utterances and seconds of audio, and what it dropped by reason."""
+    """What a forward pass did: utterances and seconds of audio, and what it dropped by reason.
+
+    `resumed` utterances were heard by an earlier pass that did not end. `unread`: utterances that
+    could not be read, by their number in the pass, and why.
+    """
 
     utterances: int = 0
     audio_seconds: float = 0.0
     dropped: dict[str, int] = field(default_factory=dict)
+    resumed: int = 0
+    unread: dict[int, str] = field(default_factory=dict)
 
     def drop(self, counts: Mapping[str, int]) -> None:
         """Count what was left out."""
@@ -47,13 +70,16 @@ def stream(
     consumers: Sequence[Consumer],
     watch: Stopwatch,
     batch_size: int = 1,
+    on_error: str = "raise",
     show_progress: bool | None = None,
 ) -> PassReport:
     """Run every utterance that a consumer needs through the encoder, once.
 
-    Progress in seconds of audio; by default shown only on a terminal.
+    Audio that cannot be read is an error when the rest has been heard and kept, or where `on_error`
+    is "skip" left out. Progress in seconds of audio; by default shown only on a terminal.
     """
-    report = PassReport()
+    report = PassReport(resumed=max((c.heard_before() for c in consumers), default=0))
+    kept_at = monotonic()
     wanted = sorted(
         {u for consumer in consumers for u in consumer.utterances()},
         key=lambda u: (*(consumer.order(u) for consumer in consumers), u),
@@ -69,15 +95,30 @@ def stream(
             for batch in encoder.batches([len(item.waveform) for item in items]):
                 _forward([items[i] for i in batch], encoder, consumers, watch, report)
                 bar.update(sum(len(items[i].waveform) for i in batch) / SAMPLE_RATE)
-    if report.utterances == 0:
+                if monotonic() - kept_at >= KEEP_EVERY:
+                    keep(consumers, watch)
+                    kept_at = monotonic()
+    if report.unread and on_error == "raise":
+        keep(consumers, watch)
+        failures = {corpus.utterances[u].id: why for u, why in report.unread.items()}
+        raise UnreadableError(failures, len(wanted))
+    if report.utterances + report.resumed == 0:
         raise StrataError(
             f"none of {len(wanted)} utterances could be used: "
             + "; ".join(f"{reason}: {count}" for reason, count in report.dropped.items())
         )
     with watch.stage("storing"):
         for consumer in consumers:
+            consumer.lose(report.unread.keys())
             report.drop(consumer.finish())
     return report
+
+
+def keep(consumers: Sequence[Consumer], watch: Stopwatch) -> None:
+    """Let every consumer write down how far it has come."""
+    with watch.stage("storing"):
+        for consumer in consumers:
+            consumer.keep()
 
 
 def _progress(seconds: float, shown: bool | None) -> "tqdm[Any]":
@@ -141,10 +182,11 @@ def _windows(
         ahead = [pool.submit(_read, corpus, window, encoder) for window in windows[:1]]
         for k in range(len(windows)):
             with watch.stage("reading"):
-                items, dropped = ahead.pop().result()
+                items, dropped, unread = ahead.pop().result()
             if k + 1 < len(windows):
                 ahead.append(pool.submit(_read, corpus, windows[k + 1], encoder))
             report.drop(dropped)
+            report.unread |= unread
             yield items
 
 
@@ -155,9 +197,9 @@ def _chunks(run: Iterator[int], size: int) -> Iterator[list[int]]:
 
 def _read(
     corpus: Corpus, window: Sequence[int], encoder: Hearing
-) -> tuple[list[Item], Counter[str]]:
-    """Waveforms of a window; what cannot be read or is too short is counted, the rest goes on."""
-    items, dropped = [], Counter[str]()
+) -> tuple[list[Item], Counter[str], dict[int, str]]:
+    """Waveforms of a window, what was dropped, and why utterances could not be read."""
+    items, dropped, unread = [], Counter[str](), {}
     for index in window:
         utterance = corpus.utterances[index]
         try:
@@ -165,10 +207,11 @@ def _read(
         except StrataError as error:
             reason = "utterance: too short or too long for the model"
             if not isinstance(error, LengthError):
-                reason = "utterance: audio could not be read"
+                reason = UNREAD
+                unread[index] = str(error)
             log.warning("dropping utterance %s: %s", utterance.id, error)
             dropped[reason] += 1
-    return items, dropped
+    return items, dropped, unread
 
 
 class LengthError(StrataError):

@@ -106,14 +106,19 @@ class StretchStudy(Study):
     def consumer(self, device: torch.device) -> Consumer:  # noqa: ARG002
         """Frames of the layers that are missing; says how much disk they will take."""
         stretches = next(iter(self.drawn.values())).stretches
-        missing = [layer for layer in self.needed_layers() if not self.entry.has(layer.name)]
         log.info(
             "%s: about %.2f GB of frames go to disk as %s",
             ", ".join(self.experiments),
-            1e-9 * sum(self._bytes(stretches, layer) for layer in missing),
+            1e-9 * self.disk_bytes(),
             self.stored,
         )
         return FrameWriter(stretches, self.entry, self.needed_layers(), self.stored)
+
+    def disk_bytes(self) -> int:
+        """Frames of the layers that are missing."""
+        stretches = next(iter(self.drawn.values())).stretches
+        missing = [layer for layer in self.needed_layers() if not self.entry.has(layer.name)]
+        return sum(self._bytes(stretches, layer) for layer in missing)
 
     def _bytes(self, stretches: Stretches, layer: Layer) -> int:
         """What a layer's frames take on disk, as far as lengths are known without the audio."""

@@ -128,6 +128,14 @@ class Study(ABC):
         """About how much memory a job takes; jobs run side by side as far as that allows."""
         return 0
 
+    def disk_bytes(self) -> int:
+        """About how much room on the disk the statistics take that the entry lacks."""
+        return 0
+
+    def utterance(self, number: int) -> int:
+        """Number in the run's speech of an utterance that the entry has under `number`."""
+        return number
+
     @abstractmethod
     def describe(self) -> dict[str, object]:
         """What was drawn and dropped, for the metadata."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from analysis import collectors, pooling, sampling, targets
 from analysis.collectors import valid_rows
-from analysis.consumers import Consumer, UnitConsumer
+from analysis.consumers import Consumer, UnitConsumer, vector_bytes
 from analysis.label_targets import LabelTarget, label_target
 from analysis.metrics.base import MomentMetric, Score, UnitMetric
 from analysis.moments import crossed_folds, fold_views
@@ -125,6 +125,15 @@ class UnitStudy(Study):
         first = next(iter(self.drawn.values()))
         consumer = UnitConsumer(first.samples, self.entry, self.needed_layers(), self.pooling)
         return Placed(consumer, first.part.places.tolist())
+
+    def disk_bytes(self) -> int:
+        """Vectors of the layers that are missing."""
+        rows = len(next(iter(self.drawn.values())).samples.label)
+        return vector_bytes(self.entry, self.needed_layers(), rows)
+
+    def utterance(self, number: int) -> int:
+        """The entry numbers the utterances of one part of the speech."""
+        return int(next(iter(self.drawn.values())).part.places[number])
 
     def jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
         """A job per experiment, sample and layer."""

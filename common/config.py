@@ -83,6 +83,10 @@ class Config:
     `controls` adds what the scores are to be held against: the same architecture with random
     weights (a forward pass of its own), the mel filterbank in a layer's place, shuffled labels.
 
+    `on_error`: audio that cannot be read in the pass is an error when the rest has been heard
+    ("raise"; what was computed is kept, and the next run reads only that audio), or is left out
+    ("skip"), which is told beside every result.
+
     With `leave_out` an analysis that the dataset or the given paths do not allow is left out,
     with its reason, instead of being an error; `resolve` puts into `left_out` those that it knows.
     `steps`, of the task `steps`: tasks by name, one after another, each in a folder of its name;
@@ -107,6 +111,7 @@ class Config:
     device: str = "auto"
     precision: str = "fp32"
     cache: str = "on"
+    on_error: str = "raise"
     clear: str | None = None
     clusterer: str = "minibatch"
     controls: bool = False
@@ -126,6 +131,7 @@ class Config:
         require("device", self.device, get_args(Device))
         require("precision", self.precision, get_args(Precision))
         require("cache", self.cache, ("on", "off", "refresh"))
+        require("on_error", self.on_error, ("raise", "skip"))
         if self.clear is not None:
             require("clear", self.clear, ("stale", "all"))
         for name, task in self.steps.items():

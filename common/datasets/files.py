@@ -11,14 +11,13 @@ from typing import NamedTuple, TypeVar
 
 from common.audio import is_audio
 from common.datasets.faults import Faults
+from common.file_hashes import content_hash
 from common.reading import decode, shown
 from common.records import StrataError, Utterance
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-BLOCK = 4096  # bytes read at the head, middle and tail of an audio file for the fingerprint
 
 
 class Pair(NamedTuple):
@@ -222,14 +221,8 @@ def thin(items: Sequence[T], limit: int | None, dropped: Counter[str]) -> tuple[
 
 
 def glance(path: Path) -> bytes:
-    """Size of a file and its first, middle and last 4 KiB: cheap, and moves when the audio does."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        parts = [str(size).encode()]
-        for start in (0, size // 2, max(size - BLOCK, 0)):
-            file.seek(start)
-            parts.append(file.read(BLOCK))
-    return b"|".join(parts)
+    """A hash of all of a file's contents; a file that has not changed is not read again."""
+    return content_hash(path).encode()
 
 
 def fingerprint(utterances: Iterable[Utterance], evidence: Iterable[bytes]) -> str:

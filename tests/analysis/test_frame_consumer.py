@@ -171,10 +171,11 @@ def test_identical_samples_are_collected_and_stored_once(
     samples = draw(corpus, utterances=8)
     entry = entry_at(tmp_path / "entry")
     collect_frames(corpus, encoder, samples, entry, [("T1", "T0")])
-    assert sorted(path.name for path in entry.folder.iterdir()) == [
-        "sample0.20ms.T0.npz",
-        "sample0.20ms.T1.T0.npz",
-        "sample0.20ms.T1.npz",
+    assert entry.names() == [
+        "heard",
+        "sample0.20ms.T0",
+        "sample0.20ms.T1",
+        "sample0.20ms.T1.T0",
     ]
 
 

@@ -1,6 +1,6 @@
 """A consumer that knows some of the run's utterances gets those, under its own numbers."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import models
 import torch
@@ -37,6 +37,15 @@ class Listener(Consumer):
     def finish(self) -> Mapping[str, int]:
         return {"dropped": 1}
 
+    def keep(self) -> None:
+        self.heard.append([])
+
+    def lose(self, utterances: Collection[int]) -> None:
+        self.heard.append(list(utterances))
+
+    def heard_before(self) -> int:
+        return 3
+
 
 def test_numbers_are_translated_both_ways_and_strangers_are_nobody() -> None:
     listener = Listener()
@@ -47,3 +56,7 @@ def test_numbers_are_translated_both_ways_and_strangers_are_nobody() -> None:
     assert listener.heard == [[2, -1, 0]]
     assert placed.layer_names() == ["T1"]
     assert placed.finish() == {"dropped": 1}
+    assert placed.heard_before() == 3
+    placed.keep()
+    placed.lose([3, 4])
+    assert listener.heard[-2:] == [[], [2]]

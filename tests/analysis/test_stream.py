@@ -2,7 +2,7 @@
 
 import gc
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import models
@@ -12,7 +12,7 @@ import torch
 
 from analysis.consumers import Consumer, FrameConsumer, Item
 from analysis.sampling import draw_frames
-from analysis.stream import WINDOW, stream
+from analysis.stream import WINDOW, UnreadableError, stream
 from common.cache import Entry
 from common.config import SamplingConfig, UnitSampling
 from common.encoder import Encoder, Layer, load_encoder
@@ -50,6 +50,8 @@ class Spy(Consumer):
         self.frames: dict[str, list[tuple[int, ...]]] = {}
         self.open = False
         self.finished = 0
+        self.kept = 0
+        self.lost: set[int] | None = None
 
     def utterances(self) -> Iterable[int]:
         return self.wanted
@@ -78,6 +80,15 @@ class Spy(Consumer):
     def finish(self) -> Mapping[str, int]:
         self.finished += 1
         return {"spy: dropped": 2}
+
+    def keep(self) -> None:
+        self.kept += 1
+
+    def lose(self, utterances: Collection[int]) -> None:
+        self.lost = set(utterances)
+
+    def heard_before(self) -> int:
+        return 0
 
     @property
     def seen(self) -> list[int]:
@@ -154,8 +165,14 @@ def test_what_cannot_be_used_is_counted_and_the_others_go_on(
     broken = [Utterance(f"bad{i}", "s", "", 4000, {}, unreadable) for i in range(2)]
     spy = Spy(range(9))
     report = stream(
-        corpus_of([*good[:3], *broken, utterance(5, 399), *good[3:]]), encoder, [spy], Stopwatch()
+        corpus_of([*good[:3], *broken, utterance(5, 399), *good[3:]]),
+        encoder,
+        [spy],
+        Stopwatch(),
+        on_error="skip",
     )
+    assert (spy.finished, spy.kept, spy.lost) == (1, 0, {3, 4})
+    assert report.unread == dict.fromkeys((3, 4), "u.flac: cannot be decoded")
     assert spy.seen == [0, 1, 2, 6, 7, 8]
     assert report.utterances == 6
     assert report.dropped == {
@@ -186,8 +203,28 @@ def test_no_usable_utterance_is_an_error_that_says_why(encoder: Encoder) -> None
     with pytest.raises(
         StrataError, match=r"none of 4 utterances could be used.*could not be read: 3.*too short"
     ):
-        stream(corpus_of([*broken, utterance(3, 10)]), encoder, [spy], Stopwatch())
+        stream(corpus_of([*broken, utterance(3, 10)]), encoder, [spy], Stopwatch(), on_error="skip")
     assert spy.finished == 0  # nothing half done is stored
+
+
+def test_files_that_cannot_be_read_are_an_error_when_the_rest_is_heard_and_kept(
+    encoder: Encoder,
+) -> None:
+    broken = [Utterance(f"bad{i}", "s", "", 4000, {}, unreadable) for i in range(12)]
+    spy = Spy(range(15))
+    with pytest.raises(UnreadableError, match=r"^12 of 15 .*bad0: u.flac.*bad9: .*; and 2 more"):
+        stream(corpus_of([*broken, *map(utterance, range(12, 15))]), encoder, [spy], Stopwatch())
+    assert spy.seen == [12, 13, 14]
+    assert (spy.kept, spy.finished) == (1, 0)
+
+
+def test_a_pass_writes_down_how_far_it_is(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("analysis.stream.KEEP_EVERY", 0.0)
+    spy = Spy(range(4))
+    stream(corpus_of(map(utterance, range(4))), encoder, [spy], Stopwatch())
+    assert spy.kept == 4
 
 
 def test_a_bug_in_reading_is_not_taken_for_a_bad_file(encoder: Encoder) -> None:

@@ -1,15 +1,16 @@
 """Entries of the cache: whole or absent, one writer at a time, named by what their key means."""
 
+import shutil
 import threading
 from pathlib import Path
 from time import sleep
 
 import numpy as np
 import pytest
-from filelock import FileLock, Timeout
 
 from common.cache import Cache, Entry, cache_root
 from common.config import Config, PathsConfig
+from common.locks import FolderLock
 
 KEY = {"revision": "abc", "sampling": {"instances": 20, "labels": None}, "samples": 3}
 
@@ -103,21 +104,6 @@ def test_a_write_that_breaks_off_leaves_the_old_content(
     assert not entry.has("T2")
 
 
-def test_what_a_killed_job_left_goes_when_the_next_one_holds_the_lock(
-    cache: Cache, entry: Entry
-) -> None:
-    entry.save("T0", {"x": np.zeros(2)})
-    entry.create("T1", (100, 100))
-    assert partials(entry) != []
-    assert entry.size() > 40_000
-    with cache.locked([entry]):
-        assert partials(entry) == []
-        assert entry.has("T0")
-        entry.create("T1", (2, 2))
-        entry.publish("T1")
-    assert entry.open("T1").shape == (2, 2)
-
-
 def test_clear_deletes_arrays_and_keeps_the_key(cache: Cache, entry: Entry) -> None:
     entry.save("T0", {"x": np.zeros(2)})
     entry.create("T1", (2, 2))
@@ -137,7 +123,8 @@ def test_entries_lists_every_kind_and_delete_removes_whole(cache: Cache, entry: 
 
 
 def test_an_entry_in_use_is_not_deleted(cache: Cache, entry: Entry) -> None:
-    with cache.locked([entry]):
+    with cache.held([entry]) as held:
+        held.read()
         assert not cache.delete(entry)
     assert entry.folder.is_dir()
 
@@ -151,7 +138,8 @@ def test_two_jobs_that_lock_the_same_entries_take_turns(cache: Cache, entry: Ent
     def job(entries: list[Entry]) -> None:
         nonlocal inside, most
         for _ in range(5):
-            with cache.locked(entries):
+            with cache.held(entries) as held:
+                held.change()
                 with count:
                     inside += 1
                     most = max(most, inside)
@@ -171,31 +159,164 @@ def test_two_jobs_that_lock_the_same_entries_take_turns(cache: Cache, entry: Ent
     assert most == 1
 
 
-def test_locks_are_released_when_the_job_fails(cache: Cache, entry: Entry) -> None:
-    lock = FileLock(entry.folder / ".lock")
+def test_readers_share_an_entry_and_who_changes_it_waits_for_them(
+    cache: Cache, entry: Entry, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    changed = threading.Event()
 
+    def change() -> None:
+        with cache.held([entry]) as held:
+            held.change()
+            changed.set()
+
+    job = threading.Thread(target=change, daemon=True)
+    with cache.held([entry]) as one, cache.held([entry]) as other:
+        one.read()
+        other.read()
+        assert not cache.delete(entry)
+        job.start()
+        assert not changed.wait(0.2)
+        assert f"waiting for another job that uses {entry.folder.name}" in caplog.text
+    job.join(10)
+    assert changed.is_set()
+
+
+def test_locks_are_released_when_the_job_fails(cache: Cache, entry: Entry) -> None:
     def failing_job() -> None:
-        with cache.locked([entry]):
-            with pytest.raises(Timeout):
-                lock.acquire(timeout=0)
+        with cache.held([entry]) as held:
+            held.change()
+            assert not FolderLock(entry.folder).take(exclusive=False, wait=False)
             raise RuntimeError("boom")
 
     with pytest.raises(RuntimeError, match="boom"):
         failing_job()
-    with lock.acquire(timeout=0):
-        pass
+    assert cache.delete(entry)
 
 
-def test_who_waits_says_so(cache: Cache, entry: Entry, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
-    lock = FileLock(entry.folder / ".lock")
-    lock.acquire()
-    release = threading.Timer(0.2, lock.release)
-    held = threading.Thread(target=lambda: cache.locked([entry]).__enter__(), daemon=True)
-    held.start()
-    release.run()
-    held.join(10)
-    assert f"waiting for another job that computes {entry.folder.name}" in caplog.text
+def test_who_waited_for_an_entry_that_was_deleted_finds_it_made_anew(
+    cache: Cache, entry: Entry
+) -> None:
+    """A lock on a file that is no longer in the folder would keep nobody out."""
+    deleting = FolderLock(entry.folder)
+    assert deleting.take(exclusive=True)
+    taken = threading.Event()
+
+    def wait() -> None:
+        with cache.held([entry]) as held:
+            held.change()
+            assert entry.key() == KEY
+            assert not FolderLock(entry.folder).take(exclusive=False, wait=False)
+            taken.set()
+
+    job = threading.Thread(target=wait, daemon=True)
+    job.start()
+    sleep(0.1)
+    shutil.rmtree(entry.folder)
+    deleting.release()
+    assert taken.wait(10)
+    job.join(10)
+
+
+DAMAGE = {
+    "a flipped bit": lambda data: data[:-3] + bytes([data[-3] ^ 4]) + data[-2:],
+    "a zeroed half": lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2),
+    "cut": lambda data: data[:-100],
+    "empty": lambda data: b"",  # noqa: ARG005
+    "another type": lambda data: data.replace(b"<f4", b"<i4"),
+    "another shape": lambda data: data.replace(b"(40, 2)", b"(20, 4)"),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.parametrize("name", ["T1", "heard"])
+def test_every_damage_to_an_array_is_found(entry: Entry, how: str, name: str) -> None:
+    entry.create("T1", (40, 2))[:] = np.arange(80).reshape(40, 2)
+    entry.save("T1.valid", {"valid": np.ones(40, dtype=bool)})
+    entry.publish("T1", needs="T1.valid")
+    entry.save("heard", {"digest": np.arange(80, dtype="<f4").reshape(40, 2)})
+    assert entry.damaged() == {}
+    (path,) = entry.folder.glob(f"{name}.np?")
+    path.write_bytes(DAMAGE[how](path.read_bytes()))
+    assert entry.damaged().keys() == {name}
+    entry.discard(name)
+    assert not entry.has(name)
+    assert entry.damaged() == {}
+
+
+def test_an_array_is_damaged_where_the_one_that_it_needs_is(entry: Entry) -> None:
+    entry.create("T1", (4, 2))[:] = 1
+    entry.save("T1.valid", {"valid": np.ones(4, dtype=bool)})
+    entry.publish("T1", needs="T1.valid")
+    (entry.folder / "T1.valid.npz").unlink()
+    assert entry.damaged() == {
+        "T1.valid": "it is missing",
+        "T1": "T1.valid is missing or damaged",
+    }
+    (entry.folder / "T1.sum").write_text("{}")
+    assert entry.damaged()["T1"] == "its record cannot be read"
+
+
+def test_a_pass_goes_on_only_where_one_of_its_kind_left_off(entry: Entry) -> None:
+    rows = entry.create("T1", (4, 2))
+    rows[:2] = 7
+    entry.keep("T1", {"n": np.array(2)})
+    state = entry.kept("T1")
+    assert state is not None
+    assert state["n"] == 2
+    assert entry.create("T1", (4, 2))[:].tolist() == [[7, 7], [7, 7], [0, 0], [0, 0]]
+    (entry.folder / ".part.T1.npy").unlink()  # its rows are gone
+    assert entry.kept("T1") is None
+    entry.create("T1", (4, 2))
+    entry.keep("T1", {"n": np.array(2)})
+    assert entry.kept("T1 and T2") is None
+    assert partials(entry) == []
+
+
+def test_room_for_an_array_is_taken_before_it_is_filled(entry: Entry) -> None:
+    """A sparse file on a full disk kills the process that writes to it."""
+    entry.create("T1", (1000, 100))
+    (path,) = entry.folder.glob(".part.T1.npy")
+    assert path.stat().st_blocks * 512 >= 400_000
+
+
+# Read-only caches
+
+
+@pytest.fixture
+def over(cache: Cache, entry: Entry, tmp_path: Path) -> tuple[Cache, Entry]:
+    """A cache above one that is not to be changed, and its entry."""
+    for name in ("T1", "T2"):
+        entry.create(name, (2, 2))[:] = 1
+        entry.publish(name)
+    own = Cache(tmp_path / "own", cache.root)
+    return own, own.entry("vectors", KEY)
+
+
+def contents(cache: Cache) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in cache.root.rglob("*") if p.is_file()}
+
+
+def test_what_a_read_only_cache_lacks_is_beside_it(
+    cache: Cache, entry: Entry, over: tuple[Cache, Entry]
+) -> None:
+    own, above = over
+    before = contents(cache)
+    with own.held([above]) as held:
+        held.change()
+        assert above.open("T1").tolist() == [[1, 1], [1, 1]]
+        above.create("T3", (1, 1))[:] = 5
+        above.publish("T3")
+        above.create("T1", (1, 1))[:] = 6
+        above.publish("T1")
+    assert above.names() == ["T1", "T3", "T2"]
+    assert above.open("T1").tolist() == [[6]]
+    above.discard("T2")
+    assert not above.has("T2")
+    above.clear()
+    assert above.names() == []
+    assert {k: v for k, v in contents(cache).items() if ".lock" not in k} == before
+    assert entry.names() == ["T1", "T2"]
 
 
 def test_the_root_is_the_users_own_or_the_one_named() -> None:

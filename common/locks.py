@@ -1,0 +1,71 @@
+"""Locks on folders, shared by those who read what is in them, exclusive for who changes it."""
+
+import fcntl
+import logging
+import os
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+NAME = ".lock"
+
+
+class FolderLock:
+    """A lock of one folder, on a file in it; the system releases it when the process ends.
+
+    Where the folder cannot be written to and has no such file, nobody can change what is in it:
+    there is nothing to lock.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / NAME
+        self._file: int | None = None
+
+    def take(self, exclusive: bool, wait: bool = True) -> bool:
+        """Hold the lock, alone or with other readers; False where it is held and `wait` is not set.
+
+        What this lock held before is released first.
+        """
+        how = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+        self.release()
+        while True:
+            file = self._open()
+            if file is None:
+                return True
+            try:
+                fcntl.flock(file, how | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not wait:
+                    os.close(file)
+                    return False
+                doing = "uses" if exclusive else "computes"
+                log.info("waiting for another job that %s %s", doing, self.path.parent.name)
+                fcntl.flock(file, how)
+            if self._is_there(file):
+                self._file = file
+                return True
+            os.close(file)  # the folder was deleted meanwhile, with the file that was waited for
+
+    def release(self) -> None:
+        """Let go of it."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _open(self) -> int | None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            return os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError:
+            try:
+                return os.open(self.path, os.O_RDONLY)
+            except OSError:
+                return None
+
+    def _is_there(self, file: int) -> bool:
+        try:
+            there = self.path.stat()
+        except FileNotFoundError:
+            return False
+        own = os.fstat(file)
+        return (own.st_dev, own.st_ino) == (there.st_dev, there.st_ino)
