@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from common.cache import cache_root
+from common.cache import FULL, cache_root
 from common.config import register, resolve
 from common.file_hashes import hashes_kept
 from common.records import StrataError
@@ -50,6 +50,11 @@ def main(cfg: DictConfig) -> None:
         log.error("%s", error)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # the other jobs go on; at the end the launcher reports the first that failed
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        log.error("%s: %s. Make room, and run again", error.filename or "a file", error.strerror)
         sys.exit(1)
 
 

@@ -1,6 +1,5 @@
 """What the studies of a run need: from the cache, or computed in one forward pass."""
 
-import errno
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,7 @@ from analysis.hearing import HEARD, HeardOtherwise, read_heard
 from analysis.speech import log_dropped
 from analysis.stream import Hearing, PassReport, UnreadableError, stream
 from analysis.study import Study
-from common.cache import Held
+from common.cache import FULL, Held
 from common.config import Config
 from common.encoder_pair import load_encoders
 from common.records import Corpus, StrataError
@@ -20,7 +19,6 @@ from common.timing import Stopwatch
 
 log = logging.getLogger(__name__)
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 TRIES = 5  # passes after which an entry that others keep changing is given up
 
 
@@ -171,7 +169,7 @@ def full_disk_told(studies: Sequence[Study]) -> Iterator[None]:
 
 def unread_of(studies: Sequence[Study], corpus: Corpus) -> dict[str, list[str]]:
     """Utterances that each experiment is without because they could not be read."""
-    lost = {}
+    lost: dict[str, list[str]] = {}
     for study in studies:
         unread = read_heard(study.entry)[1]
         if unread:

@@ -103,7 +103,7 @@ class EntryConsumer(Consumer):
 
     @abstractmethod
     def wanted(self) -> Collection[int]:
-        """Utterances that it needs, those that it has heard included."""
+        """Utterances that it needs, those that it has heard included; quick to look one up in."""
 
     def utterances(self) -> Iterable[int]:
         """Utterances that it needs and has not heard."""
@@ -111,7 +111,7 @@ class EntryConsumer(Consumer):
 
     def unheard(self, items: Sequence[Item]) -> list[tuple[int, Item]]:
         """The items that it needs and has not heard, with their places; now it hears them."""
-        wanted = set(self.wanted())
+        wanted = self.wanted()
         own = [
             (i, item)
             for i, item in enumerate(items)
@@ -353,7 +353,7 @@ class UnitConsumer(EntryConsumer):
         self._own: list[tuple[int, slice]] = []
         self._clipped: set[int] = set()
         self._empty: set[int] = set()
-        self._utterances = np.unique(samples.utterance).tolist() if self.layers else []
+        self._utterances = frozenset(samples.utterance.tolist() if self.layers else ())
         self.resume()
 
     def wanted(self) -> Collection[int]:

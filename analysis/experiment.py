@@ -61,7 +61,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
         "config": raw,
     }
     publish(config, folder, raw, rows, metadata, measured, matrices)
-    tell_unread(measured.unread)
+    tell_unread((untrained.unread if untrained else {}) | measured.unread)
     if measured.failures:
         raise StrataError(
             "; ".join(f"{name} was not scored: {why}" for name, why in measured.failures.items())

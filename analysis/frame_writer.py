@@ -32,7 +32,7 @@ class FrameWriter(EntryConsumer):
         self.layers = {layer.name: layer for layer in layers if not entry.has(layer.name)}
         super().__init__(entry, sorted(self.layers), stored)
         self.stored = stored
-        self._utterances = np.unique(stretches.utterance).tolist() if self.layers else []
+        self._utterances = frozenset(stretches.utterance.tolist() if self.layers else ())
         self._arrays: dict[str, GrowingArray] = {}
         self._rows = {name: np.full((len(stretches.utterance), 2), -1) for name in self.layers}
         self._n_samples = np.full(len(stretches.utterance), -1)

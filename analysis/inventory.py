@@ -12,6 +12,7 @@ from rich.table import Table
 from analysis.studies import VERSIONS
 from common.cache import Cache, Entry, cache_root
 from common.config import Config
+from common.records import StrataError
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,11 @@ def clear(cache: Cache, which: str) -> None:
     freed = 0
     for entry in chosen:
         size = entry.size()
-        if cache.delete(entry):
+        try:
+            deleted = cache.delete(entry)
+        except OSError as error:
+            raise StrataError(f"{entry.folder}: cannot be deleted ({error.strerror})") from error
+        if deleted:
             freed += size
         else:
             log.warning("%s is in use by a running job and stays", entry.folder.name)

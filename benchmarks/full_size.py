@@ -52,6 +52,7 @@ def in_own_process(options: argparse.Namespace, samples: int) -> dict[str, Any]:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     from analysis import measure
+    from analysis.collect import collect
     from analysis.layer_choice import choose_layers
     from analysis.speech import read_speech
     from analysis.studies import build_studies
@@ -72,7 +73,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         key = measure.statistics_key(config, speech.own, revision_of(config.model))
         cache = Cache(Path(scratch))
         studies, _ = build_studies(Setting(config, speech, description.layers, cache, key))
-        measure.collect(config, speech.whole, studies, cache, watch)
+        collect(config, speech.whole, studies, watch)
         with watch.stage("scoring"):
             jobs = [job for study in studies for job in study.jobs(chosen)]
             scored, failures = measure.score(jobs, measure.workers_for(studies))

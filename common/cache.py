@@ -5,6 +5,7 @@ The key is an allow-list: exactly what the numbers depend on. Files appear whole
 changes an entry holds its lock alone; those who read it share the lock.
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -32,6 +33,8 @@ PARTIAL = ".part."  # how the names of files begin that a pass has not finished
 HIDDEN = ".hidden."  # how a mark begins that an array of a read-only entry is not to be used
 STATE = "state"  # where a pass that has not ended keeps what it needs to go on
 READ_AT_ONCE = 1 << 23  # bytes
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a disk without room
+DEFAULT = "~/.cache/strata"
 FOLDER = re.compile(r"[0-9a-f]{24}")
 
 
@@ -89,7 +92,7 @@ class Entry:
         """What was written down; empty if nothing was."""
         return self._json("note.json")
 
-    def create(self, name: str, shape: tuple[int, int]) -> NDArray[np.float32]:
+    def create(self, name: str, shape: tuple[int, int]) -> "np.memmap[Any, np.dtype[np.float32]]":
         """A float32 array on disk to be filled row by row; `publish` it when it is complete.
 
         One of this shape that a pass left unfinished is gone on with. Its room on the disk is
@@ -371,8 +374,8 @@ class Cache:
 
 
 def cache_root(config: Config) -> Path:
-    """The folder that `paths.cache` names."""
-    return Path(config.paths.cache).expanduser()
+    """The folder that `paths.cache` names; an empty STRATA_CACHE is none, not this folder."""
+    return Path(config.paths.cache or DEFAULT).expanduser()
 
 
 def open_cache(config: Config, scratch: Path) -> Cache:

@@ -66,6 +66,15 @@ def test_a_wrong_experiment_is_answered_with_what_there_is() -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("key", ["hydra.run.dir", "hydra.sweep.dir"])
+def test_a_run_folder_that_cannot_be_written_to_fails_at_once(key: str) -> None:
+    sweep = ["-m"] if "sweep" in key else []
+    done = command(*sweep, "experiment=demo", f"{key}=/proc/nothing/run")
+    assert done.returncode == 1
+    assert f"{key}=/proc/nothing/run: results cannot be written there" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 # Runs run.py as the command line does, and says at its end what it cost and what it imported.
 MEASURED = """
 import atexit, runpy, sys, time

@@ -194,7 +194,7 @@ def _read_metadata(path: Path) -> Mapping[str, Any]:
 
 
 def left_out_of(run: Run) -> list[LeftOut]:
-    """Experiments of a run that have no rows, with what the run says of it."""
+    """Experiments of a run without rows, or without all the speech, and what it says of that."""
     told: dict[str, str] = {}
     for key in ("left_out", "not_scored"):
         own = run.metadata.get(key)
@@ -204,7 +204,11 @@ def left_out_of(run: Run) -> list[LeftOut]:
     for name in configured if isinstance(configured, dict) else ():
         if name not in scored and scored != {"ctc"}:  # a training scores none of them
             told.setdefault(str(name), "the run has no row of it and does not say why")
-    return [LeftOut(run.name, what, why) for what, why in told.items() if what not in scored]
+    unread = run.metadata.get("not_complete")
+    return [LeftOut(run.name, what, why) for what, why in told.items() if what not in scored] + [
+        LeftOut(run.name, f"{len(ids)} utterances of {name}", "NOT COMPLETE: could not be read")
+        for name, ids in (unread.items() if isinstance(unread, dict) else ())
+    ]
 
 
 def _first_line(error: Exception) -> str:

@@ -195,3 +195,39 @@ def test_a_samples_sums_are_freed_when_its_last_utterance_has_passed(
     collect_frames(corpus, encoder, samples, entry, crosses_with_mel(encoder))
     assert max(held) == 0  # each was written when the next began, or while it was the last
     assert all(entry.has(f"sample{s}.20ms.T0") for s in range(3))
+
+
+@pytest.mark.parametrize("after", [0, 3, 6])
+def test_a_pass_that_broke_off_goes_on_to_the_same_bits(
+    after: int,
+    corpus: Corpus,
+    encoder: Encoder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Wherever it broke off: samples share utterances, and blocks wait half filled."""
+    monkeypatch.setattr("analysis.stream.KEEP_EVERY", 0.0)
+    samples, crosses = draw(corpus, utterances=5), crosses_with_mel(encoder)
+    whole, broken = entry_at(tmp_path / "whole"), entry_at(tmp_path / "broken")
+    collect_frames(corpus, encoder, samples, whole, crosses)
+    given = (samples, broken, encoder.layers, crosses, encoder.device)
+    ends = iter(range(100))
+
+    def end(consumer: FrameConsumer) -> None:
+        for collector in consumer.grids.values():
+            collector.end()
+        if next(ends) == after:
+            raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FrameConsumer, "end", end)
+        with pytest.raises(RuntimeError, match="killed"):
+            stream(corpus, encoder, [FrameConsumer(*given)], Stopwatch())
+    assert broken.names() == []
+    second = FrameConsumer(*given)
+    assert second.heard_before() == after
+    stream(corpus, encoder, [second], Stopwatch())
+    assert broken.names() == whole.names()
+    for name in whole.names():
+        one, other = whole.load(name), broken.load(name)
+        assert all(np.array_equal(one[key], other[key]) for key in one), name

@@ -322,3 +322,5 @@ def test_what_a_read_only_cache_lacks_is_beside_it(
 def test_the_root_is_the_users_own_or_the_one_named() -> None:
     paths = PathsConfig(runs="runs", cache="~/statistics")
     assert cache_root(Config(paths=paths, task="cache")) == Path.home() / "statistics"
+    empty = PathsConfig(runs="runs", cache="")  # STRATA_CACHE= in the environment
+    assert cache_root(Config(paths=empty, task="cache")) == Path.home() / ".cache/strata"
