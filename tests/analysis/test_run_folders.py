@@ -131,3 +131,10 @@ def test_a_training_that_was_a_step_lacks_no_scores(tmp_path: Path) -> None:
     told["config"] |= {"task": "steps", "experiments": {"cca_phone": {}}}
     file.write_text(json.dumps(told))
     assert gathered(tmp_path).left_out == ()
+
+
+def test_results_of_a_part_of_the_speech_are_told(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", curve(), not_complete={"cca_phone": ["u1", "u2"]})
+    (lost,) = gathered(tmp_path).left_out
+    assert lost.what == "2 utterances of cca_phone"
+    assert lost.why == "NOT COMPLETE: could not be read"
