@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from common.cache import FULL, cache_root
+from common.cache import FULL, hashes_folder
 from common.config import register, resolve
 from common.file_hashes import hashes_kept
 from common.records import StrataError
@@ -44,7 +44,7 @@ def main(cfg: DictConfig) -> None:
         raw: Any = OmegaConf.to_container(cfg, resolve=True)
         for task, own, folder, own_raw in steps_of(config, run_dir, raw):
             # Only now: torch takes seconds to import.
-            with hashes_kept(cache_root(own) if own.cache != "off" else None):
+            with hashes_kept(hashes_folder(own)):
                 import_module(TASKS[task]).run(own, folder, own_raw)
     except StrataError as error:
         log.error("%s", error)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from common.cache import hashes_folder
 from common.config import CONF, register, resolve
+from common.file_hashes import hashes_kept
 from common.records import StrataError
 
 if TYPE_CHECKING:
@@ -49,7 +51,8 @@ def analyse(*overrides: str, folder: str | Path | None = None) -> "pd.DataFrame"
     place.mkdir(parents=True, exist_ok=True)
     raw: Any = OmegaConf.to_container(composed, resolve=True)
     try:
-        experiment.run(config, place, raw)
+        with hashes_kept(hashes_folder(config)):
+            experiment.run(config, place, raw)
     except StrataError as error:
         raise StrataError(f"{error} (folder {place})") from error
     return read_results(place)

@@ -378,6 +378,11 @@ def cache_root(config: Config) -> Path:
     return Path(config.paths.cache or DEFAULT).expanduser()
 
 
+def hashes_folder(config: Config) -> Path | None:
+    """Where hashes of audio files are kept; `cache=off` keeps none."""
+    return cache_root(config) if config.cache != "off" else None
+
+
 def open_cache(config: Config, scratch: Path) -> Cache:
     """The cache of a run. One that cannot be written to is read; new statistics go to `scratch`.
 
