@@ -18,6 +18,7 @@ from common import results
 from common.architecture import describe
 from common.cache import open_cache
 from common.config import Config
+from common.datasets.faults import NOT_COMPLETE
 from common.pair_table import print_pairs
 from common.records import StrataError
 from common.score_table import print_table
@@ -61,15 +62,24 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
         "config": raw,
     }
     publish(config, folder, raw, rows, metadata, measured, matrices)
-    tell_unread((untrained.unread if untrained else {}) | measured.unread)
+    tell_unread((untrained.unread if untrained else {}) | measured.unread, speech.whole.dropped)
     if measured.failures:
         raise StrataError(
             "; ".join(f"{name} was not scored: {why}" for name, why in measured.failures.items())
         )
 
 
-def tell_unread(unread: Mapping[str, Sequence[str]]) -> None:
-    """At the foot of the tables: which results are not of all the speech."""
+def tell_unread(unread: Mapping[str, Sequence[str]], dropped: Mapping[str, int]) -> None:
+    """At the foot of the tables: which results are not of all the speech.
+
+    `unread`: experiment -> utterances whose audio could not be read; `dropped`: what listing the
+    dataset left out, by reason.
+    """
+    for reason in NOT_COMPLETE:
+        if dropped.get(reason):
+            told = f"NOT COMPLETE: {dropped[reason]} left out of the dataset ({reason})"
+            log.warning("%s", told)
+            print(told)
     lost: dict[tuple[str, ...], list[str]] = {}
     for name, ids in unread.items():
         lost.setdefault(tuple(ids), []).append(name)

@@ -123,7 +123,7 @@ def is_same(one: Utterance, other: Utterance) -> bool:
 
 def read_corpus(config: Config, partition: str) -> Corpus:
     """List one partition of the dataset."""
-    corpus: Corpus = replace(config.dataset, partition=partition).read()
+    corpus: Corpus = replace(config.dataset, partition=partition).read(config.on_error)
     if not corpus.utterances:
         raise StrataError(f"dataset {corpus.name} ({corpus.partition}) holds no utterances")
     log.info(

@@ -13,6 +13,13 @@ log = logging.getLogger(__name__)
 OnError = Literal["raise", "skip"]
 NAMED = 10  # faults that an error spells out; the log has every one
 
+# Reasons under which `skip` counts what listing could not use: such a corpus is not complete.
+NOT_COMPLETE = (
+    "utterance: a file of it could not be read",
+    "utterance: two files of one name",
+    "folder: cannot be entered",
+)
+
 Item = TypeVar("Item")
 Read = TypeVar("Read")
 

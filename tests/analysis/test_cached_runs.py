@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from running import ROOT, Finished, execute, python
+from running import ROOT, Finished, execute, python, textgrids
 
 from analysis.metrics.cca import PWCCA
 from analysis.studies import VERSIONS
@@ -250,6 +250,23 @@ def test_layers_that_come_later_are_of_the_same_speech(
     assert grown.metadata["not_complete"] == fresh.metadata["not_complete"] != {}
     assert "cannot be added to: all of it is computed anew" in caplog.text
     assert execute(tmp_path / "few again", *own, at, few).metadata["not_complete"] == {}
+
+
+def test_what_listing_left_out_is_told_beside_the_results_as_well(
+    small: tuple[str, ...],
+    speech: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    own = Path(shutil.copytree(speech, tmp_path / "speech"))
+    sorted((own / "audio").rglob("*.flac"))[0].write_bytes(b"no audio")
+    phone = ["experiment=cca_phone", *small, *textgrids(own), f"paths.cache={tmp_path / 'cache'}"]
+    with pytest.raises(StrataError, match="cannot be decoded"):
+        execute(tmp_path / "refused", *phone)
+    part = execute(tmp_path / "part", *phone, "on_error=skip")
+    assert "NOT COMPLETE: 1 left out of the dataset" in capsys.readouterr().out
+    reason = "utterance: a file of it could not be read"
+    assert part.metadata["dataset"]["dropped"][reason] == 1
 
 
 # Caches that cannot be written to, full disks, other jobs
