@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from analysis import collectors, pooling, sampling, targets
+from analysis.bootstrap import no_fold_interval
 from analysis.collectors import valid_rows
 from analysis.consumers import Consumer, UnitConsumer, vector_bytes
 from analysis.label_targets import LabelTarget, label_target
@@ -20,6 +21,7 @@ from analysis.speech import Part
 from analysis.study import Job, Scored, Setting, Study, metric_of, split_of
 from analysis.unit_sampling import UnitSamples, check_folds, draw_units, hold_out_types
 from analysis.units import Units
+from common.analysis_config import BY_SPEAKER
 from common.architecture import Layer
 from common.config import AnalysisConfig
 from common.records import SAMPLE_RATE, Corpus
@@ -108,6 +110,8 @@ class UnitStudy(Study):
             trials = self.drawn[name].trials
             tested = known_speakers_tested(samples, self.drawn[name].part.corpus, trials)
             return metric.no_interval(samples.split, trials, tested)
+        if metric.held_out and samples.split not in BY_SPEAKER:
+            without.insert(0, no_fold_interval(samples.split, 0, 0))
         return next(filter(None, without), "")
 
     def joined(self, other: Self) -> Self:
@@ -165,7 +169,9 @@ class UnitStudy(Study):
     def _scores(self, name: str, units: Units) -> list[Score]:
         metric, drawn = metric_of(self.experiments[name]), self.drawn[name]
         if isinstance(metric, UnitMetric):
-            return metric.score(units)
+            scores = metric.score(units)
+            none = self.no_interval[name]
+            return [replace(one, low=None, high=None) for one in scores] if none else scores
         if isinstance(metric, MomentMetric):
             target = drawn.target.view(units.label, units.labels)
             if units.type_fold is None:

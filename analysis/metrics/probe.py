@@ -153,8 +153,8 @@ def resampled_accuracy(units: Units, tests: Sequence[Found]) -> tuple[ScoreOf, i
         trials.append((np.bincount(codes, right, minlength=len(names)), said))
 
     def score_of(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-        with np.errstate(invalid="ignore"):  # a resample may lack all speakers of a trial
+        with np.errstate(invalid="ignore"):  # a resample may lack all speakers of some trials
             each = [(counts @ right) / (counts @ said) for right, said in trials]
-        return np.mean(each, axis=0, dtype=np.float64)
+        return np.nanmean(each, axis=0, dtype=np.float64)
 
     return score_of, len(names)
