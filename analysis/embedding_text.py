@@ -1,18 +1,21 @@
 """Word vectors as lines of text: find their size, then parse the lines that are wanted."""
 
 import gzip
+import lzma
 import re
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.reading import shown
 from common.records import StrataError
 
 Row = tuple[str, NDArray[np.float32]]
@@ -40,15 +43,17 @@ def open_table(path: Path) -> Iterator[Iterable[bytes]]:
         else:
             with path.open("rb") as file:
                 yield file
-    except (gzip.BadGzipFile, zipfile.BadZipFile, EOFError) as error:
-        raise StrataError(f"{path}: damaged or cut short ({error}): fetch it again") from error
+    except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
+        raise StrataError(
+            f"{shown(path)}: damaged or cut short ({error}): fetch it again"
+        ) from error
 
 
 def _only_member(path: Path, bundle: zipfile.ZipFile) -> zipfile.ZipInfo:
     members = [
         member
         for member in bundle.infolist()
-        if not member.is_dir() and not member.filename.startswith("__MACOSX/")
+        if not member.is_dir() and not _is_of_macos(member.filename)
     ]
     if len(members) != 1:
         names = ", ".join(member.filename for member in members[:5])
@@ -58,6 +63,11 @@ def _only_member(path: Path, bundle: zipfile.ZipFile) -> zipfile.ZipInfo:
     return members[0]
 
 
+def _is_of_macos(name: str) -> bool:
+    """__MACOSX/…, ._x and .DS_Store, which macOS puts into archives."""
+    return name.startswith("__MACOSX/") or PurePosixPath(name).name.startswith(("._", ".DS_Store"))
+
+
 def is_features(line: bytes) -> bool:
     """Whether a line is QVEC's: word, tab, JSON object."""
     return line.partition(b"\t")[2].lstrip().startswith(b"{")
@@ -65,9 +75,12 @@ def is_features(line: bytes) -> bool:
 
 def size_of(path: Path, head: Sequence[bytes]) -> Size:
     """Size of a table from its first lines: as stated, else the fewest numbers that end a line."""
-    fields = [line.split() for line in head]
-    if fields and len(fields[0]) == 2 and all(field.isdigit() for field in fields[0]):
-        return Size(dim=int(fields[0][1]), stated=int(fields[0][0]))
+    fields = [line.split() for line in head if line.strip()]
+    if fields and len(fields[0]) == 2 and all(re.fullmatch(rb"[0-9]{1,9}", f) for f in fields[0]):
+        stated = Size(dim=int(fields[0][1]), stated=int(fields[0][0]))
+        if stated.dim < 1:
+            raise StrataError(f"{shown(path)}: its first line states vectors of 0 numbers")
+        return stated
     dim = min((min(_numbers(own), len(own) - 1) for own in fields), default=0)
     if dim < 1:
         raise StrataError(
@@ -101,12 +114,16 @@ def text_rows(
     """
     first = None if wanted is None else {word.split()[0] for word in wanted if word.strip()}
     count = 0
+    header = size.stated is not None
     for number, line in enumerate(lines, 1):
-        if number == 1 and size.stated is not None:
+        if not line.strip():
+            continue
+        if header:
+            header = False
             continue
         count += 1
         try:
-            start = line.split(None, 1)[0].decode() if line.strip() else ""
+            start = line.split(None, 1)[0].decode()
             short = line.count(b" ") + line.count(b"\t") < size.dim
             if short or first is None or start in first or start.lower() in first:
                 yield _parse(path, number, line.split(), size.dim)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from analysis.embedding_text import Row, Size, is_features, open_table, size_of, text_rows
+from common.reading import reading
 from common.records import StrataError
 
 VERSION = 1  # bumped when the same file would give other vectors
@@ -57,13 +58,14 @@ def read_table(path: str | Path, words: Collection[str] | None = None) -> Table:
     _check(path)
     counts: Counter[str] = Counter()
     wanted = None if words is None else frozenset(words) | {word.lower() for word in words}
-    if path.suffix == ".npz":
-        rows = _array_rows(*_read_npz(path))
-    elif path.suffix == ".safetensors":
-        rows = _safetensors_rows(path)
-    else:
-        rows = _text_rows(path, wanted, counts)
-    kept, vectors = _keep(rows, wanted, counts)
+    with reading(path, "a table of word vectors", "fetch it again"):
+        if path.suffix == ".npz":
+            rows = _array_rows(*_read_npz(path))
+        elif path.suffix == ".safetensors":
+            rows = _safetensors_rows(path)
+        else:
+            rows = _text_rows(path, wanted, counts)
+        kept, vectors = _keep(rows, wanted, counts)
     if not kept:
         raise _nothing(path, words, counts)
     return Table(kept, vectors, _index(kept, words, counts), dict(counts))
@@ -127,7 +129,7 @@ def _nothing(path: Path, words: Collection[str] | None, counts: Mapping[str, int
 def _read_npz(path: Path) -> tuple[NDArray[np.str_], NDArray[np.floating]]:
     """Both arrays, whole: a compressed archive cannot be read by rows."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             words, vectors = arrays["words"], arrays["vectors"]
     except (OSError, KeyError, TypeError, ValueError, BadZipFile) as error:
         raise StrataError(
@@ -186,11 +188,15 @@ def _feature_rows(path: Path, lines: Iterable[bytes]) -> Iterator[Row]:
     """Rows of QVEC's features; the columns are all features of the file, in their order."""
     entries = []
     for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
             word, _, features = line.decode().rstrip("\r\n").partition("\t")
             entries.append((word, {str(k): float(v) for k, v in json.loads(features).items()}))
-        except (ValueError, AttributeError) as error:
-            raise StrataError(f"{path}: line {number} is not word, tab, JSON object") from error
+        except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+            raise StrataError(
+                f"{path}: line {number} is not word, tab, JSON object of numbers"
+            ) from error
     columns = {name: i for i, name in enumerate(sorted({f for _, own in entries for f in own}))}
     for word, own in entries:
         vector = np.zeros(len(columns), dtype=np.float32)

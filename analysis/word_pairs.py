@@ -10,9 +10,11 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import StringIO
 from math import isfinite
 from pathlib import Path
 
+from common.reading import decode, reading
 from common.records import StrataError
 
 COLUMNS = ("word1", "word2", "similarity")
@@ -51,7 +53,9 @@ class Benchmark:
 def read_benchmarks(path: str | Path) -> tuple[Benchmark, ...]:
     """Every .csv of a folder by name, or one file."""
     path = Path(path)
-    files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
+    # Without ._x.csv, which macOS leaves on other disks.
+    listed = (file for file in path.glob("*.csv") if not file.name.startswith("."))
+    files = sorted(listed) if path.is_dir() else [path]
     if not files or not files[0].is_file():
         raise StrataError(
             f"{path}: no word pairs there; give a .csv or a folder of them, as of "
@@ -61,8 +65,8 @@ def read_benchmarks(path: str | Path) -> tuple[Benchmark, ...]:
 
 
 def _read(path: Path) -> Benchmark:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
+    with reading(path, "a table of word pairs"):
+        reader = csv.DictReader(StringIO(decode(path), newline=""))
         missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
         if missing:
             raise StrataError(

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from rich.markup import escape
 from rich.table import Table
 
 from common.results import own_figures, rankable, summarise
@@ -20,7 +21,7 @@ def print_pairs(frame: pd.DataFrame, name: str, title: str) -> None:
     own = frame[frame["experiment"] == name]
     matrix = pair_matrix(own)
     prefixes = {target.rpartition(":")[0] for target in matrix.columns}
-    table = Table(title=f"{name}: {title}, against {', '.join(prefixes)}")
+    table = Table(title=escape(f"{name}: {title}, against {', '.join(prefixes)}"))
     table.add_column("layer")
     for target in matrix.columns:
         table.add_column(target.rpartition(":")[2], justify="right", no_wrap=True)

@@ -85,8 +85,8 @@ def _undecoded(path: Path, encoding: str, start: int) -> str:
     if encoding == "utf-8-sig":
         return (
             f"{shown(path)}: byte {start} is not UTF-8, nor does the file begin with a UTF-16 "
-            "mark. Latin-1, most likely: in Praat, set Text writing preferences to UTF-8 and save "
-            "again"
+            "mark. Latin-1, most likely: convert it to UTF-8 (Praat: Text writing preferences) and "
+            "save again"
         )
     return (
         f"{shown(path)}: byte {start} is not UTF-16, in which the file seems to be: cut short, or "

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from common.results import (
@@ -58,7 +59,7 @@ def _print_figures(frame: pd.DataFrame, title: str) -> None:
         )
         for row in layers.itertuples()
     }
-    table = Table(title=title)
+    table = Table(title=escape(title))
     table.add_column("layer")
     for name in experiments:
         table.add_column(name, justify="right", no_wrap=True)

@@ -5,12 +5,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from io import StringIO
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.reading import decode, reading
 from common.records import StrataError
 
 Key = Literal["id", "text"]
@@ -70,14 +72,19 @@ def read_pairs(path: str) -> SentencePairs:
     (Merkx et al., arXiv 2106.08648), for example: recordings named "<task>-<pair>a_<speaker>.wav"
     and lines "<task>-<pair>a, <task>-<pair>b, 3.8".
     """
-    file = Path(path).expanduser()
+    with reading(path, "a table of sentence pairs"):
+        file = Path(path).expanduser()
     if not file.is_file():
         raise StrataError(f"target.path={path}: no such file; give a table of sentence pairs")
     separator = "," if file.suffix.casefold() == ".csv" else "\t"
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines, delimiter=separator)
+    with reading(path, "a table of sentence pairs"):
+        reader = csv.DictReader(StringIO(decode(file), newline=""), delimiter=separator)
         by = _key(path, separator, list(reader.fieldnames or ()))
-        rows = [_row(path, reader.line_num, row, by) for row in reader]
+        rows = [
+            _row(path, reader.line_num, row, by)
+            for row in reader
+            if any(isinstance(cell, str) and cell.strip() for cell in row.values())
+        ]
     if not rows:
         raise StrataError(f"target.path={path}: the table has a header and no pairs")
     first, second, score = zip(*rows, strict=True)

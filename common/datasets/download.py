@@ -37,6 +37,8 @@ LIBRILIGHT = Remote(
     "sha256:5d1efdc777b548194d7e09ba89126e2188026df9fd57aa57eb14408d2b2342af",
 )
 
+EXPANSION = 100  # times the archive's size, the most that is unpacked
+
 # SHA-256 of OpenSLR's archives, as torchaudio has long checked them.
 SHA256 = {
     "dev-clean.tar.gz": "76f87d090650617fca0cac8f88b9416e0ebf80350acb97b343a85fa903728ab3",
@@ -86,7 +88,7 @@ def unpack_audio(archive: Path, root: Path, partition: str) -> Path:
     scratch = _scratch(root, archive)
     try:
         with tarfile.open(archive) as tar:
-            tar.extractall(scratch, filter="data")  # refuses paths that leave the folder
+            tar.extractall(scratch, filter=_Bound(archive, root).tar_member)
         source = scratch / "LibriSpeech"
         _require(source / partition, archive)
         (root / "LibriSpeech").mkdir(exist_ok=True)
@@ -104,7 +106,9 @@ def unpack_alignments(archive: Path, root: Path, partition: str) -> Path:
     scratch = _scratch(root, archive)
     try:
         with zipfile.ZipFile(archive) as bundle:
+            bound = _Bound(archive, root)
             for member in bundle.infolist():
+                bound.take(member.file_size)
                 _extract(bundle, member, scratch, partition)
         _require(scratch / partition, archive)
         (root / "alignments").mkdir(exist_ok=True)
@@ -130,6 +134,39 @@ def _extract(
     target.parent.mkdir(parents=True, exist_ok=True)
     with bundle.open(member) as source, target.open("wb") as file:
         shutil.copyfileobj(source, file)
+
+
+class _Bound:
+    """What may be unpacked of an archive: so many times its own size, and what the disk holds.
+
+    Audio and TextGrids shrink to a tenth at best; an archive that announces a hundred times its
+    size is made to fill disks. Neither format gives more than it announces.
+    """
+
+    def __init__(self, archive: Path, root: Path) -> None:
+        self.archive = archive
+        self.most = EXPANSION * archive.stat().st_size
+        self.free = shutil.disk_usage(root).free
+        self.taken = 0
+
+    def take(self, size: int) -> None:
+        """Count a member; StrataError where it is too much."""
+        self.taken += size
+        if self.taken > self.most:
+            raise StrataError(
+                f"{self.archive}: announces more than {EXPANSION} times its own size "
+                f"({self.taken / 1e6:.0f} MB): unsafe, not what was published. Delete it"
+            )
+        if self.taken > self.free:
+            raise StrataError(
+                f"{self.archive}: needs more than {self.taken / 1e6:.0f} MB, the disk has "
+                f"{self.free / 1e6:.0f} MB. Make room, or give another --root"
+            )
+
+    def tar_member(self, member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
+        """A member that stays in its folder, counted."""
+        self.take(member.size)
+        return tarfile.data_filter(member, path)
 
 
 def _scratch(root: Path, archive: Path) -> Path:
@@ -176,7 +213,7 @@ def librilight(root: Path, remote: Remote = LIBRILIGHT) -> Path:
     scratch = _scratch(root, archive)
     try:
         with tarfile.open(archive) as tar:
-            tar.extractall(scratch, filter="data")
+            tar.extractall(scratch, filter=_Bound(archive, root).tar_member)
         for part in ("1h", "9h"):
             _require(scratch / FOLDER / part, archive)
         (scratch / FOLDER).replace(folder)

@@ -29,6 +29,11 @@ class Remote:
 
 def fetch(remote: Remote, folder: Path) -> Path:
     """The file in `folder`, whole and checked; a broken transfer is kept as .part and resumed."""
+    if remote.name in ("", ".", "..") or re.search(r"[/\\\0]", remote.name):
+        raise StrataError(
+            f"{remote.urls[0]}: its record names the file {remote.name!r}, which would be written "
+            f"outside {folder}: unsafe. Not the publisher's record: look at the address"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / remote.name
     if not target.is_file():

@@ -127,7 +127,8 @@ def test_repeats_and_numbers_that_are_none_are_counted(tmp_path: Path) -> None:
         ("c 0.1 0.2\n" * 100 + "b 0.3\n", "line 101 has 1 numbers after its word where others"),
         ("c 0.1 0.2\n" * 100 + "b 0.3 0.1 0.2\n", "line 101 has 3 numbers after its word"),
         ("c 0.1 0.2\n" * 100 + "b 0.3 x\n", "line 101 has 0 numbers after its word"),
-        ("c 0.1 0.2\n" * 100 + "\n", "line 101 has 0 numbers after its word"),
+        ("c 0.1 0.2\n" * 100 + "\nb\n", "line 102 has 0 numbers after its word"),
+        ("3 0\na\nb\nc\n", "states vectors of 0 numbers"),
         ("3 2\na 0.1 0.2\n", "states 3 words, it has 1: cut short"),
         ("no vectors here\n", "no words with numbers"),
         ("", "no words with numbers"),
@@ -140,6 +141,36 @@ def test_ragged_and_cut_files_are_errors(tmp_path: Path, text: str, message: str
         message = "line 1 has 2 numbers after its word where others have 1"
     with pytest.raises(StrataError, match=message):
         read_table(path)
+
+
+def test_blank_lines_are_no_words(tmp_path: Path) -> None:
+    for text in ("\n2 2\na 0.1 0.2\n\nb 0.3 0.4\n \n", "a 0.1 0.2\n\nb 0.3 0.4\n\n"):
+        (tmp_path / "t.txt").write_text(text)
+        assert read_table(tmp_path / "t.txt").words == ("a", "b")
+    (tmp_path / "q.features").write_text('a\t{"x": 1}\n\nb\t{"y": 1}\n\n')
+    assert read_table(tmp_path / "q.features").words == ("a", "b")
+
+
+def test_what_macos_puts_into_an_archive_is_passed_over(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "t.zip", "w") as bundle:
+        for name in ("__MACOSX/._t.txt", "._t.txt", ".DS_Store"):
+            bundle.writestr(name, "of macOS")
+        bundle.writestr("t.txt", "a 0.1 0.2\n")
+    assert read_table(tmp_path / "t.zip").words == ("a",)
+
+
+def test_damage_within_an_archive_is_an_error(tmp_path: Path) -> None:
+    """Flipped bytes raise zlib's own class, in .gz and .zip alike."""
+    text = "".join(f"w{k} 0.{k} 0.{k * 7}\n" for k in range(3000)).encode()
+    with zipfile.ZipFile(tmp_path / "t.zip", "w", zipfile.ZIP_DEFLATED) as bundle:
+        bundle.writestr("t.txt", text)
+    (tmp_path / "t.gz").write_bytes(gzip.compress(text))
+    for name in ("t.zip", "t.gz"):
+        data = bytearray((tmp_path / name).read_bytes())
+        data[500:600] = bytes(100)
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(StrataError, match=name):
+            read_table(tmp_path / name)
 
 
 def test_a_short_line_counts_even_where_its_word_is_not_wanted(tmp_path: Path) -> None:
@@ -207,9 +238,11 @@ def test_features_of_qvec(tmp_path: Path) -> None:
     path.write_text("".join(f"{word}\t{json.dumps(own)}\n" for word, own in entries.items()))
     table = read_table(path, ["run"])
     np.testing.assert_array_equal(vector(table, "run"), np.array([0.25, 0, 0.75], np.float32))
-    path.write_text(path.read_text() + "cat\tanimal\n")
-    with pytest.raises(StrataError, match="line 3 is not word, tab, JSON"):
-        read_table(path)
+    whole = path.read_text()
+    for bad in ("animal", "[1]", '{"n": []}', '{"n": ' + "9" * 400 + "}", "[" * 100_000):
+        path.write_text(f"{whole}cat\t{bad}\n")
+        with pytest.raises(StrataError, match="line 3 is not word, tab, JSON"):
+            read_table(path)
 
 
 def test_the_published_tables(shared_data: Path) -> None:

@@ -16,6 +16,7 @@ from speech import write_audio
 from common.datasets import download
 from common.datasets.librilight import LibriLight
 from common.datasets.librispeech_local import LibriSpeechLocal
+from common.datasets.transfer import Remote, fetch
 from common.records import StrataError
 
 
@@ -88,6 +89,32 @@ def test_archives_cannot_write_outside_their_folder(mirror: Mirror, tmp_path: Pa
         download.unpack_alignments(tmp_path / "evil.zip", root, "dev-clean")
     assert list(root.iterdir()) == []
     assert not list(tmp_path.glob("evil.T*"))
+
+
+@pytest.mark.parametrize("name", ["../../x.zip", "/tmp/strata-x.zip", "..\\x.zip", ".."])
+def test_a_record_cannot_name_a_file_outside_the_folder(
+    mirror: Mirror, tmp_path: Path, name: str
+) -> None:
+    remote = Remote(name, (f"{mirror.url}/light.tgz",), None)
+    with pytest.raises(StrataError, match=r"which would be written outside .*: unsafe"):
+        fetch(remote, tmp_path / "root/archives")
+    assert mirror.requests == []
+    assert not (tmp_path / "root").exists()
+
+
+def test_an_archive_that_announces_far_too_much_is_refused(tmp_path: Path) -> None:
+    bomb = bytes(10_000_000)
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as bundle:
+        bundle.writestr("dev-clean/84/bomb.TextGrid", bomb)
+    with tarfile.open(tmp_path / "bomb.tar.gz", "w:gz") as tar:
+        add(tar, "LibriSpeech/dev-clean/bomb.flac", bomb.decode())
+    for unpack, name in (
+        (download.unpack_alignments, "bomb.zip"),
+        (download.unpack_audio, "bomb.tar.gz"),
+    ):
+        with pytest.raises(StrataError, match=r"announces more than 100 times its own size"):
+            unpack(tmp_path / name, tmp_path / "root", "dev-clean")
+    assert list((tmp_path / "root").iterdir()) == []
 
 
 def test_other_archives_by_our_name_are_refused(mirror: Mirror, tmp_path: Path) -> None:

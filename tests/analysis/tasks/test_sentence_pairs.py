@@ -59,3 +59,17 @@ def test_what_is_wrong_with_a_table_is_said(tmp_path: Path, text: str, message: 
 def test_a_table_that_is_not_there() -> None:
     with pytest.raises(StrataError, match=r"nowhere\.csv: no such file"):
         read_pairs("nowhere.csv")
+
+
+def test_tables_as_people_save_them(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    text = "id_a,id_b,score\na,b,1.5\n,,\n\n"
+    for encoding in ("utf-8-sig", "utf-16", "utf-16-le"):
+        path.write_bytes(text.encode(encoding))
+        read_pairs.cache_clear()
+        assert read_pairs(str(path)).score == (1.5,)
+    for bad in (b"id_a,id_b,score\ncaf\xe9,b,1\n", b'id_a,id_b,score\n"' + b"x" * 200_000):
+        path.write_bytes(bad)
+        read_pairs.cache_clear()
+        with pytest.raises(StrataError, match=r"pairs\.csv"):
+            read_pairs(str(path))
