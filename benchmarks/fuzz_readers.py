@@ -88,7 +88,7 @@ def formats() -> dict[str, tuple[bytes, Reader]]:
     np.savez(npz, words=np.array(["a", "b"]), vectors=np.ones((2, 3), np.float32))
     words = np.frombuffer(b"a\nb\n", np.uint8)
     safe = save({"words": words, "vectors": np.ones((2, 3), np.float32)})
-    texts = {
+    texts: dict[str, tuple[bytes, Reader]] = {
         "long.TextGrid": (LONG.encode(), _aligned),
         "short.TextGrid": (SHORT.encode(), _aligned),
         "utf16.TextGrid": (LONG.encode("utf-16"), _aligned),
@@ -108,7 +108,10 @@ def formats() -> dict[str, tuple[bytes, Reader]]:
         "texts.tsv": (b"text_a\ttext_b\tscore\nshe had\tshe has\t4\n", _sentences),
     }
     kinds = ("wav", "flac", "ogg")
-    return texts | {f"sound.{kind}": (_sound(noise, kind), _heard) for kind in kinds}
+    sounds: dict[str, tuple[bytes, Reader]] = {
+        f"sound.{kind}": (_sound(noise, kind), _heard) for kind in kinds
+    }
+    return texts | sounds
 
 
 def _sound(noise: "np.ndarray[tuple[int], np.dtype[np.float64]]", kind: str) -> bytes:
