@@ -12,7 +12,7 @@ import torch
 
 from analysis.collectors import MomentCollector, Pair, State, Sums, VectorCollector, moment_name
 from analysis.hearing import Hearing
-from analysis.pooling import MEL_HOP, grid_rows, grid_step, pool, to_grid
+from analysis.pooling import grid_geometry, grid_rows, grid_step, pool, to_grid
 from analysis.sampling import FrameSamples
 from analysis.targets import MEL, MEL_BINS, mel, mel_frames
 from analysis.unit_sampling import UnitSamples
@@ -398,7 +398,7 @@ class UnitConsumer(EntryConsumer):
         """Pool the units of each utterance from a layer's frames on its grid."""
         if layer.name not in self.layers:
             return
-        on_grid = FrameGeometry(hop=max(MEL_HOP, layer.geometry.hop))
+        on_grid = grid_geometry(layer.geometry)
         for i, rows in self._own:
             hidden = to_grid(frames[i], layer.geometry)
             spans = self._spans(rows, len(hidden), on_grid)
@@ -409,12 +409,20 @@ class UnitConsumer(EntryConsumer):
     def _spans(
         self, rows: slice, n_frames: int, geometry: FrameGeometry
     ) -> dict[int, tuple[int, int]]:
-        """Frames of each unit, clipped to the utterance; those beyond it are left out."""
+        """Frames of each unit, clipped to the utterance; those beyond it are left out.
+
+        Of a unit `frame` the one that is centred nearest to its middle.
+        """
         if self.samples.unit == "utterance":  # its length may be known only now
             return dict.fromkeys(range(rows.start, rows.stop), (0, n_frames))
         spans = {}
         for row in range(rows.start, rows.stop):
-            first, last = geometry.span(int(self.samples.start[row]), int(self.samples.end[row]))
+            start, end = int(self.samples.start[row]), int(self.samples.end[row])
+            if self.samples.unit == "frame":
+                first = geometry.nearest((start + end) // 2)
+                last = first + 1
+            else:
+                first, last = geometry.span(start, end)
             if first >= n_frames:
                 self._empty.add(row)
                 continue

@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 from analysis.collectors import State
 from analysis.consumers import EntryConsumer, Item
 from analysis.frames_store import Stretches
-from analysis.pooling import MEL_HOP, to_grid
+from analysis.pooling import grid_geometry, to_grid
 from analysis.targets import MEL, MEL_BINS, mel
 from common.architecture import Layer
 from common.cache import Entry
-from common.frames import FrameGeometry
 from common.growing import GrowingArray
 from common.records import StrataError
 
@@ -85,7 +84,7 @@ class FrameWriter(EntryConsumer):
         """Append the frames of each stretch."""
         if layer.name not in self.layers:
             return
-        on_grid = FrameGeometry(hop=max(MEL_HOP, layer.geometry.hop))
+        on_grid = grid_geometry(layer.geometry)
         for i, item in self._items:
             hidden = self._checked(layer, to_grid(frames[i], layer.geometry))
             array = self._array(layer.name, hidden.shape[1])

@@ -15,8 +15,13 @@ def name_of(analysis: AnalysisConfig) -> str:
     return analysis.unit if by == analysis.unit else f"{analysis.unit} by {by}"
 
 
-def labelled(corpus: Corpus, analysis: AnalysisConfig) -> list[tuple[int, Interval]]:
-    """Every unit of the corpus: index of its utterance, its samples and its label."""
+def labelled(
+    corpus: Corpus, analysis: AnalysisConfig, first_centre: int = STRETCH // 2
+) -> list[tuple[int, Interval]]:
+    """Every unit of the corpus: index of its utterance, its samples and its label.
+
+    `first_centre`: sample in the middle of a model's first frame, for units `frame`.
+    """
     unit, by = analysis.unit, analysis.labelled_by
     tier = by if unit == "frame" else unit
     if tier != "utterance" and tier not in corpus.tiers:
@@ -31,7 +36,7 @@ def labelled(corpus: Corpus, analysis: AnalysisConfig) -> list[tuple[int, Interv
     return [
         (index, interval)
         for index, utterance in enumerate(corpus.utterances)
-        for interval in units_of(utterance, unit, by)
+        for interval in units_of(utterance, unit, by, first_centre)
     ]
 
 
@@ -44,25 +49,32 @@ def recordings(corpus: Corpus, path: str) -> list[tuple[int, Interval]]:
     ]
 
 
-def units_of(utterance: Utterance, unit: str, by: str) -> Iterator[Interval]:
+def units_of(utterance: Utterance, unit: str, by: str, first_centre: int) -> Iterator[Interval]:
     """The units of one utterance."""
     whole = (Interval(0, utterance.n_samples, utterance.id),)
     if unit == "frame":
-        yield from stretches(utterance.tiers.get(by, ()))
+        yield from stretches(utterance.tiers.get(by, ()), first_centre)
         return
     for interval in whole if unit == "utterance" else utterance.tiers.get(unit, ()):
         label = utterance.speaker if by == "speaker" else interval.label
         yield Interval(interval.start, interval.end, label)
 
 
-def stretches(intervals: Sequence[Interval]) -> Iterator[Interval]:
-    """Stretch k covers samples [320 k, 320 (k + 1)); its label is that of its middle sample."""
+def stretches(
+    intervals: Sequence[Interval], first_centre: int = STRETCH // 2
+) -> Iterator[Interval]:
+    """Stretches of 320 samples around each frame's centre, `first_centre` + 320 k.
+
+    Their label is that of the centre. Only those that lie in the audio from its start on.
+    """
     half = STRETCH // 2
     for interval in intervals:
-        first = -((half - interval.start) // STRETCH)
-        last = -((half - interval.end) // STRETCH)
-        for k in range(max(first, 0), last):
-            yield Interval(k * STRETCH, (k + 1) * STRETCH, interval.label)
+        first = -((first_centre - interval.start) // STRETCH)
+        last = -((first_centre - interval.end) // STRETCH)
+        for k in range(first, last):
+            start = first_centre - half + k * STRETCH
+            if start >= 0:
+                yield Interval(start, start + STRETCH, interval.label)
 
 
 def check_speakers(utterances: Sequence[Utterance]) -> None:

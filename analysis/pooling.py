@@ -7,7 +7,7 @@ from torch.nn.functional import avg_pool1d
 from common.frames import FrameGeometry
 from common.records import StrataError
 
-VERSION = 1  # bumped when a pooled vector would change
+VERSION = 2  # bumped when a pooled vector would change
 MEL_HOP = 160  # samples: 10 ms
 MEL_WINDOW = 400
 

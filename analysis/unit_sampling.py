@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.labelling import labelled, name_of
+from analysis.labelling import STRETCH, labelled, name_of
 from analysis.sampling import blocks, digest_of, group_keys, grouped_folds, resolved_split
 from common.analysis_config import SPEAKERS_AND_TYPES
 from common.config import AnalysisConfig, SamplingConfig, UnitSampling
@@ -89,14 +89,16 @@ def draw_units(
     seed: int,
     known: Known | None = None,
     scored: NDArray[np.bool_] | None = None,
+    first_centre: int = STRETCH // 2,
 ) -> UnitSamples:
     """Draw at most `instances` of each of the `labels` most frequent labels, for each sample.
 
     `known`: labels that it does not return are not drawn, but counted. `scored` (n_utterances,):
     so many instances are drawn of what is scored, and `fit_instances` of what is fitted on.
+    `first_centre`: as in `labelled`.
     """
     limits = analysis.sampling
-    table, dropped = unit_table(corpus, analysis, known, scored)
+    table, dropped = unit_table(corpus, analysis, known, scored, first_centre)
     folds = np.stack([draw_sample(table, s, limits, run, seed) for s in range(run.samples)])
     beyond = int((folds < 0).all(0).sum())
     dropped[f"{table.name}: beyond {limits.instances} instances of a label"] = beyond
@@ -195,10 +197,11 @@ def unit_table(
     analysis: AnalysisConfig,
     known: Known | None,
     scored: NDArray[np.bool_] | None = None,
+    first_centre: int = STRETCH // 2,
 ) -> tuple[UnitTable, dict[str, int]]:
     """The units whose label is known and frequent enough, and counts of those left out."""
     name = name_of(analysis)
-    units, dropped = long_enough(name, labelled(corpus, analysis), analysis.sampling)
+    units, dropped = long_enough(name, labelled(corpus, analysis, first_centre), analysis.sampling)
     counts = Counter(interval.label for _, interval in units)
     if known is not None:
         counts, unknown = known_only(name, counts, known)

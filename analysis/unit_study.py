@@ -70,7 +70,8 @@ class UnitStudy(Study):
         split = split_of(config, analysis)
         target = label_target(part.corpus, analysis)
         scored = part.scored if part.split else None
-        samples = draw_units(part.corpus, analysis, run, split, seed, target.known, scored)
+        centre = setting.layers[-1].geometry.centre(0)
+        samples = draw_units(part.corpus, analysis, run, split, seed, target.known, scored, centre)
         if analysis.by_table and config.by_type:
             samples = hold_out_types(samples, run, seed)
         drawn = Drawn(part, samples, target, *speakers_of(part.corpus), run.tested_folds, seed)

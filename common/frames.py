@@ -52,11 +52,20 @@ class FrameGeometry:
         return max(0, room // self.hop + 1)
 
     def span(self, start: int, end: int) -> tuple[int, int]:
-        """Half-open frames [floor(start / hop), ceil(end / hop)) of the samples [start, end).
+        """Half-open frames whose own `hop` samples, around their centres, meet [start, end).
 
-        Not clipped to an utterance: who has its length clips, and counts what was cut.
+        Without an offset of centres these are [floor(start / hop), ceil(end / hop)). Clipped to the
+        first frame, which also stands for samples that lie before its own; not to the last one: who
+        has an utterance's length clips, and counts what was cut.
         """
-        return start // self.hop, -(-end // self.hop)
+        lead = self.centre(0) - self.hop // 2
+        first = max((start - lead) // self.hop, 0)
+        last = max(-(-(end - lead) // self.hop), 0)
+        return first, max(last, first + 1) if end > start else first
+
+    def nearest(self, sample: int) -> int:
+        """The frame that is centred nearest to a sample; of two the earlier one."""
+        return max(-(-(2 * (sample - self.centre(0)) - self.hop) // (2 * self.hop)), 0)
 
     def centre(self, frame: int) -> int:
         """Sample in the middle of a frame's receptive field."""

@@ -90,7 +90,7 @@ def test_whole_utterances_come_back_with_their_own_frames(
         assert frames.shape == (sum(len(frames.of(k)) for k in range(2)), layer.dim)
 
 
-@pytest.mark.parametrize(("end", "clipped"), [(8640, 0), (8641, 1), (9000, 1)])
+@pytest.mark.parametrize(("end", "clipped"), [(8680, 0), (8681, 1), (9000, 1)])
 def test_a_stretch_that_ends_after_the_last_frame_is_counted(
     end: int, clipped: int, tmp_path: Path, encoder: Encoder, corpus: Corpus
 ) -> None:
@@ -110,7 +110,7 @@ def test_stretches_have_the_frames_that_pooling_would_take(
     (layer,) = (layer for layer in encoder.layers if layer.name == "T3")
     frames = loaded(entry, layer, stretches, corpus, [0, 1, 2, 3])
     hidden = {k: hidden_of(encoder, corpus.utterances[k])["T3"].numpy() for k in (0, 3)}
-    expected = [hidden[0][0:11], hidden[0][9:16], hidden[3][12:13]]
+    expected = [hidden[0][0:10], hidden[0][9:16], hidden[3][12:13]]
     assert len(frames.utterances) == 3
     for k, rows in enumerate(expected):
         np.testing.assert_allclose(frames.of(k), rows, atol=1e-5)

@@ -64,23 +64,53 @@ def test_too_little_audio_has_no_frame(n):
     assert (WAV2VEC2.n_frames(n) == 0) == (n < WAV2VEC2.min_samples)
 
 
-@given(st.integers(0, 10**6), st.integers(1, 10**5))
-def test_a_span_covers_its_samples(start, length):
-    first, last = WAV2VEC2.span(start, start + length)
-    assert first * 320 <= start < (first + 1) * 320
-    assert (last - 1) * 320 < start + length <= last * 320
+WHISPER = FrameGeometry(receptive_field=400, hop=160, offset=-200, overhang=199)
+WHISPER = WHISPER.then(3, 1, 1).then(3, 2, 1)
+
+
+@given(st.sampled_from([WAV2VEC2, WHISPER]), st.integers(400, 10**6), st.integers(1, 10**5))
+def test_a_span_has_the_frames_around_whose_centres_its_samples_lie(geometry, start, length):
+    first, last = geometry.span(start, start + length)
+    begin, end = geometry.centre(first) - 160, geometry.centre(last - 1) + 160
+    assert begin <= start < begin + 320
+    assert end - 320 < start + length <= end
+
+
+@given(st.sampled_from([WAV2VEC2, WHISPER]), st.integers(0, 10**6))
+def test_the_nearest_frame_is_centred_within_half_a_hop(geometry, sample):
+    frame = geometry.nearest(sample)
+    assert abs(geometry.centre(frame) - sample) <= 160 or (
+        frame == 0 and sample < geometry.centre(0)
+    )
+    assert geometry.nearest(geometry.centre(frame)) == frame
+
+
+def test_frames_are_pooled_without_a_shift():
+    """Centres of the frames of a segment, on average over where it begins, lie in its middle."""
+    for geometry in (WAV2VEC2, WHISPER):
+        shifts = []
+        for start in range(10_000, 10_320):
+            first, last = geometry.span(start, start + 1600)
+            middle = (geometry.centre(first) + geometry.centre(last - 1)) / 2
+            shifts.append(middle - (start + 800))
+        assert abs(sum(shifts) / len(shifts)) < 1  # samples
+
+
+def test_what_lies_before_the_first_frames_samples_is_the_first_frames():
+    assert (WAV2VEC2.span(0, 30), WAV2VEC2.span(0, 361)) == ((0, 1), (0, 2))
+    assert (WAV2VEC2.nearest(0), WHISPER.nearest(0)) == (0, 0)
 
 
 def test_wav2vec2():
     assert (WAV2VEC2.receptive_field, WAV2VEC2.hop, WAV2VEC2.offset) == (400, 320, 0)
     assert [WAV2VEC2.n_frames(n) for n in (0, 399, 400, 719, 720, 16_000)] == [0, 0, 1, 1, 2, 49]
     assert (WAV2VEC2.centre(0), WAV2VEC2.centre(10)) == (200, 3400)
-    assert WAV2VEC2.span(319, 641) == (0, 3)
-    assert WAV2VEC2.span(320, 640) == (1, 2)
+    assert WAV2VEC2.span(359, 681) == (0, 3)
+    assert WAV2VEC2.span(360, 680) == (1, 2)
 
 
 def test_an_empty_span_between_frames_is_empty():
-    assert WAV2VEC2.span(640, 640) == (2, 2)
+    assert WAV2VEC2.span(680, 680) == (2, 2)
 
 
 @given(st.integers(1, 480_000))
