@@ -8,7 +8,7 @@ CONF = ROOT / "conf"
 FILES = {(path.parent.relative_to(CONF).as_posix(), path.stem) for path in CONF.glob("*/*.yaml")}
 # Every analysis is an experiment of its own, with or without a file.
 OPTIONS = sorted(FILES | {("experiment", name) for group, name in FILES if group == "analysis"})
-SIMILARITIES = ["pwcca", "mean_cca", "svcca", "cka", "pwcca_published"]
+SIMILARITIES = ["pwcca", "mean_cca", "svcca", "cka", "cka_debiased", "pwcca_published"]
 # What an option leaves for the user to say.
 LACKING = {
     ("dataset", "textgrid"): ["dataset.audio_root={tmp}"],
