@@ -23,12 +23,14 @@ from analysis.moments import FoldedView
 from analysis.sampling import FrameSamples, draw_frames
 from analysis.study import Job, Scored, Setting, Study, metric_of, split_of
 from analysis.targets import MEL
+from common import encoder
 from common.architecture import Layer
 from common.config import AnalysisConfig
 
 KIND = "moments"
 Views = dict[tuple[int, str], FoldedView]  # by grid and name
 VERSIONS = {
+    "encoder": encoder.VERSION,
     "sampling": sampling.VERSION,
     "pooling": pooling.VERSION,
     "moments": moments.VERSION,

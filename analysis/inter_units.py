@@ -27,11 +27,13 @@ from analysis.moments import FoldedView
 from analysis.study import Job, Scored, Setting, Study, split_of
 from analysis.unit_sampling import UnitSamples, check_folds, draw_units
 from analysis.unit_study import known_speakers_tested
+from common import encoder
 from common.architecture import Layer
 from common.config import AnalysisConfig
 
 KIND = "vectors_inter"
 VERSIONS = {
+    "encoder": encoder.VERSION,
     "sampling": sampling.VERSION,
     "pooling": pooling.VERSION,
     "vectors": collectors.VERSION,

@@ -17,6 +17,7 @@ from analysis.metrics.base import FrameMetric
 from analysis.pooling import grid_geometry
 from analysis.stretch_sampling import StretchSamples, draw_stretches
 from analysis.study import Job, Scored, Setting, Study, metric_of
+from common import encoder
 from common.architecture import Layer
 from common.config import AnalysisConfig
 from common.frames import FrameGeometry
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 KIND = "frames"
 VERSIONS = {
+    "encoder": encoder.VERSION,
     "sampling": sampling.VERSION,
     "pooling": pooling.VERSION,
     "frames": frames_store.VERSION,

@@ -21,6 +21,7 @@ from analysis.speech import Part
 from analysis.study import Job, Scored, Setting, Study, metric_of, split_of
 from analysis.unit_sampling import UnitSamples, check_folds, draw_units, hold_out_types
 from analysis.units import Units
+from common import encoder
 from common.analysis_config import BY_SPEAKER
 from common.architecture import Layer
 from common.config import AnalysisConfig
@@ -29,6 +30,7 @@ from common.seeding import generator
 
 KIND = "vectors"
 VERSIONS = {
+    "encoder": encoder.VERSION,
     "sampling": sampling.VERSION,
     "pooling": pooling.VERSION,
     "vectors": collectors.VERSION,

@@ -147,7 +147,7 @@ def _measure(
     for tap in taps:
         _, n_frames, dim = shapes[tap.name]
         if tap.part == "cnn":
-            geometry = _convolved(geometry, encoder.get_submodule(tap.module))
+            geometry = _convolved(geometry, encoder.get_submodule(tap.convolution))
         elif tap.index == 0:
             geometry = _pooled(geometry, n_frames)
         layers.append(Layer(tap.name, tap.part, tap.index, dim, geometry))

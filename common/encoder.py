@@ -15,12 +15,15 @@ from common.architecture import Blueprint, Layer, ModelDescription, describe, dr
 from common.checkpoint import revision_of
 from common.config import ModelConfig
 from common.loading import pretrained, random
+from common.positions import added_positions
 from common.records import SAMPLE_RATE, StrataError, Waveform
 from common.taps import Tap, tapped
 
 __all__ = ["Encoder", "Layer", "ModelDescription", "describe", "load_encoder", "pick_device"]
 
 Emit = Callable[[Layer, torch.Tensor, tuple[int, ...]], None]
+
+VERSION = 2  # bumped when a model's frames would be others: 2, T0 without absolute positions
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 PROBE_SAMPLES = 16_000
@@ -33,6 +36,10 @@ logger = logging.getLogger(__name__)
 @final
 class Encoder:
     """A model in eval mode whose layers are handed on as they are computed.
+
+    T0 is what enters the first block, without the absolute positions that some models add to it
+    (Whisper; see `common.positions`): the same for any audio, they would swamp what is heard.
+    The blocks hear them all the same.
 
     `revision` identifies its numbers: the Hub's commit, or a hash of the folder's contents, or the
     seed of its random weights. Audio has at least `min_samples` and at most `max_samples` samples.
@@ -59,6 +66,7 @@ class Encoder:
         self._taps = blueprint.taps
         self._dtype = DTYPES[precision]
         self._batch_size = batch_size
+        self._positions = self._measured_positions()
 
     def run(
         self, waveforms: Sequence[Waveform], emit: Emit, only: Collection[str] | None = None
@@ -96,7 +104,7 @@ class Encoder:
         """
         if self.max_samples is not None:
             return True  # All inputs have one length already.
-        noise = np.random.default_rng(0).normal(0, 0.1, PROBE_SAMPLES).astype(np.float32)
+        noise = _noise(PROBE_SAMPLES, 0)
         pair = [noise[: PROBE_SAMPLES // 2], noise]
         together = self._frames_of(pair)
         alone = [self._frames_of([w]) for w in pair]
@@ -126,6 +134,8 @@ class Encoder:
 
         def hand_on(tap: Tap, hidden: torch.Tensor) -> None:
             layer = layers[tap.name]
+            if tap.name == "T0" and self._positions is not None:
+                hidden = hidden - self._positions
             emit(layer, *self._valid(layer, hidden, lengths))
 
         inputs = {key: x.to(self.device) for key, x in self._front(waveforms).items()}
@@ -136,6 +146,26 @@ class Encoder:
         self.model.eval()
         with torch.inference_mode(), autocast, exact, hooks, _patience():
             self.model(**inputs, output_hidden_states=False, output_attentions=False)
+
+    def _measured_positions(self) -> torch.Tensor | None:
+        """Absolute positions (T, D) that are part of T0; None where there are none."""
+        entrance = next(tap for tap in self._taps if tap.name == "T0")
+        n_samples = self.max_samples or PROBE_SAMPLES
+        first, second = (
+            {key: x.to(self.device) for key, x in self._front([_noise(n_samples, seed)]).items()}
+            for seed in (0, 1)
+        )
+        positions = added_positions(self.model.eval(), entrance, first, second)
+        if positions is None:
+            return None
+        if self.max_samples is None:
+            raise StrataError(
+                f"{self.architecture} ({self.revision}) adds absolute positions to inputs of any "
+                f"length. Strata takes them out of T0 for models that hear a fixed length alone: "
+                f"add this one to common/positions.py."
+            )
+        logger.info("T0 is told without the positions that %s adds to it", self.architecture)
+        return positions
 
     def _valid(
         self, layer: Layer, hidden: torch.Tensor, lengths: Sequence[int]
@@ -213,6 +243,11 @@ def _patience() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask", UserWarning)
         yield
+
+
+def _noise(n_samples: int, seed: int) -> Waveform:
+    """White noise (n_samples,) at the level of speech."""
+    return np.random.default_rng(seed).normal(0, 0.1, n_samples).astype(np.float32)
 
 
 def _discrepancy(alone: torch.Tensor, together: torch.Tensor) -> float:

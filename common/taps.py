@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -13,6 +14,7 @@ from common.records import StrataError
 
 # mel: the filterbank in a layer's place; baseline: what a metric is held against without a layer
 Part = Literal["cnn", "transformer", "mel", "baseline"]
+Side = Literal["input", "output"]
 Read = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -27,20 +29,24 @@ def transposed(hidden: torch.Tensor) -> torch.Tensor:
 
 
 def activated(hidden: torch.Tensor) -> torch.Tensor:
-    """(B, D, T) -> (B, T, D) after the GELU that Whisper's encoder applies between modules."""
+    """(B, D, T) -> (B, T, D) after the GELU that follows the last of Whisper's convolutions."""
     return nn.functional.gelu(hidden).transpose(1, 2)
 
 
 @dataclass(frozen=True, slots=True)
 class Tap:
-    """A layer's module, the side on which it comes out, and how that is read as (B, T, D)."""
+    """A layer's module, the side on which it comes out, and how that is read as (B, T, D).
+
+    `convolution`: the module that holds a convolutional layer's own convolution.
+    """
 
     name: str
     part: Part
     index: int
     module: str
-    side: Literal["input", "output"]
+    side: Side
     read: Read
+    convolution: str = ""
 
 
 @contextmanager
@@ -70,8 +76,10 @@ def find_taps(encoder: nn.Module) -> tuple[Tap, ...]:
     """Taps of all layers in the order of computation: C1, …, T0, T1, …"""
     blocks = _blocks(encoder)
     convolutions = [
-        Tap(f"C{i}", "cnn", i, module, "output", read)
-        for i, (module, read) in enumerate(_convolutions(encoder, blocks), start=1)
+        Tap(f"C{i}", "cnn", i, module, side, read, convolution)
+        for i, (convolution, module, side, read) in enumerate(
+            _convolutions(encoder, blocks), start=1
+        )
     ]
     entrance = Tap("T0", "transformer", 0, f"{blocks}.0", "input", as_it_is)
     depth = len(list(encoder.get_submodule(blocks).children()))
@@ -101,17 +109,27 @@ def _blocks(encoder: nn.Module) -> str:
     raise StrataError(f"a {type(encoder).__name__} has no list `layers` of transformer blocks")
 
 
-def _convolutions(encoder: nn.Module, blocks: str) -> list[tuple[str, Read]]:
-    """Convolutional layers before the blocks: a list of modules with activation, or bare ones."""
+def _convolutions(encoder: nn.Module, blocks: str) -> list[tuple[str, str, Side, Read]]:
+    """Convolutional layers before the blocks, as (own module, tapped one, side, how to read it).
+
+    They are a list of modules with activation, or bare ones. What follows a bare one in the
+    encoder's own code differs (Whisper's GELU; Moonshine's tanh and group norm): its layer is what
+    the next one takes in. After the last one it is a GELU in both.
+    """
     for name, module in encoder.named_modules():
         if isinstance(module, nn.ModuleList) and name.endswith("conv_layers"):
-            return [(f"{name}.{i}", transposed) for i in range(len(module))]
+            items = (f"{name}.{i}" for i in range(len(module)))
+            return [(item, item, "output", transposed) for item in items]
     owner = _owner(blocks)
-    return [
-        (owner + name, activated)
+    bare = [
+        owner + name
         for name, module in encoder.get_submodule(owner.rstrip(".")).named_children()
         if isinstance(module, nn.Conv1d)
     ]
+    taken: list[tuple[str, str, Side, Read]] = [
+        (own, after, "input", transposed) for own, after in pairwise(bare)
+    ]
+    return [*taken, (bare[-1], bare[-1], "output", activated)] if bare else []
 
 
 def _owner(module: str) -> str:

@@ -129,7 +129,7 @@ class LinearHead(nn.Module):
         self.config = known.config
         self._prefix = known.prefix
         self._geometry = blueprint.description.layers[-1].geometry
-        self._convolutions = [tap.module for tap in blueprint.taps if tap.part == "cnn"]
+        self._convolutions = [tap.convolution for tap in blueprint.taps if tap.part == "cnn"]
         self._fixed = blueprint.front.max_samples is not None
 
     @property

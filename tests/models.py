@@ -47,6 +47,26 @@ WHISPER = {
     "max_source_positions": 100,  # two seconds instead of thirty
 }
 
+CONVOLVED = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+}
+MOONSHINE = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "encoder_num_hidden_layers": 3,
+    "decoder_num_hidden_layers": 1,
+    "encoder_num_attention_heads": 4,
+    "decoder_num_attention_heads": 4,
+    "vocab_size": 8,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 1,
+}
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -92,6 +112,15 @@ ARCHITECTURES = {
         True,
     ),
     # Not among conf/model, but found by structure all the same.
+    "voxtral": Architecture(
+        lambda: hf.VoxtralEncoderConfig(**CONVOLVED, num_mel_bins=80, max_source_positions=100),
+        lambda: hf.WhisperFeatureExtractor(chunk_length=2),
+        True,
+        True,
+    ),
+    "moonshine": Architecture(
+        lambda: hf.MoonshineConfig(**MOONSHINE), raw(False, False), False, True
+    ),
     "wav2vec2_conformer": Architecture(
         lambda: hf.Wav2Vec2ConformerConfig(**FAMILY), raw(True, False), False, True
     ),

@@ -16,6 +16,7 @@ from common.encoder import describe, load_encoder
 from common.records import StrataError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+POSITIONS = {"whisper": "embed_positions", "voxtral": "embed_positions"}  # added tables
 every_architecture = pytest.mark.parametrize("name", list(ARCHITECTURES))
 pre_norm = [name for name, a in ARCHITECTURES.items() if a.final_norm]
 
@@ -40,9 +41,13 @@ def test_blocks_are_the_hidden_states_of_transformers(plain, checkpoints, name):
         out = model(**inputs_of(extractor, waveform), output_hidden_states=True)
     layers = alone(plain(name), waveform)
     blocks = {n: frames for n, frames in layers.items() if n.startswith("T")}
+    entrance, *_ = out.hidden_states
+    if name in POSITIONS:
+        entrance = entrance - model.get_submodule(POSITIONS[name]).weight
     *rest, last = blocks.values()
     assert list(blocks) == [f"T{i}" for i in range(len(out.hidden_states))]
-    for frames, hidden in zip(rest, out.hidden_states[:-1], strict=True):
+    states = (entrance, *out.hidden_states[1:-1])
+    for frames, hidden in zip(rest, states, strict=True):
         torch.testing.assert_close(frames, hidden[0, : len(frames)], rtol=0, atol=1e-5)
     if name == "sew":  # Whose output is brought back to the rate before the blocks.
         return
@@ -71,7 +76,7 @@ def convolved(waveform, state, config, normalise):
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in ARCHITECTURES if n not in ("wav2vec2_bert", "whisper")]
+    "name", [n for n in ARCHITECTURES if n not in ("wav2vec2_bert", "moonshine", *POSITIONS)]
 )
 def test_convolutional_layers_by_hand(plain, checkpoints, name):
     waveform = noise(4_000)
@@ -83,20 +88,46 @@ def test_convolutional_layers_by_hand(plain, checkpoints, name):
         torch.testing.assert_close(layers[f"C{i}"], expected.T, rtol=0, atol=1e-5)
 
 
-def test_whisper_convolutions_by_hand(plain, checkpoints):
+@pytest.mark.parametrize("name", POSITIONS)
+def test_convolutions_of_mel_models_by_hand(plain, checkpoints, name):
     waveform = noise(9_001)
-    model, extractor = reference(checkpoints["whisper"])
+    model, extractor = reference(checkpoints[name])
     x = inputs_of(extractor, waveform).input_features
     state = model.state_dict()
-    layers = alone(plain("whisper"), waveform)
+    layers = alone(plain(name), waveform)
     for i, stride in ((1, 1), (2, 2)):
         weight, bias = state[f"conv{i}.weight"], state[f"conv{i}.bias"]
         x = functional.gelu(functional.conv1d(x, weight, bias, stride=stride, padding=1))
         frames = layers[f"C{i}"]
         assert len(frames) == -(-len(waveform) // (160 * i))
         torch.testing.assert_close(frames, x[0, :, : len(frames)].T, rtol=0, atol=1e-5)
-    positions = state["embed_positions.weight"][: len(frames)]
-    torch.testing.assert_close(layers["T0"], frames + positions, rtol=0, atol=1e-5)
+    torch.testing.assert_close(layers["T0"], frames, rtol=0, atol=1e-5)
+
+
+def test_moonshine_convolutions_by_hand(plain, checkpoints):
+    waveform = noise(9_001)
+    model, extractor = reference(checkpoints["moonshine"])
+    layers = alone(plain("moonshine"), waveform)
+    x = inputs_of(extractor, waveform).input_values[:, None]
+    x = model.groupnorm(torch.tanh(model.conv1(x))).detach()
+    torch.testing.assert_close(layers["C1"], x[0].T, rtol=0, atol=1e-5)
+    for i in (2, 3):
+        x = functional.gelu(model.get_submodule(f"conv{i}")(x)).detach()
+        torch.testing.assert_close(layers[f"C{i}"], x[0].T, rtol=0, atol=1e-5)
+
+
+@every_architecture
+def test_only_added_tables_of_positions_are_taken_out_of_t0(plain, checkpoints, name):
+    model, _ = reference(checkpoints[name])
+    positions = plain(name)._positions
+    if name not in POSITIONS:
+        assert positions is None
+        return
+    table = model.get_submodule(POSITIONS[name]).weight
+    torch.testing.assert_close(positions, table, rtol=0, atol=1e-5)
+    torch.testing.assert_close(  # the blocks still have it
+        plain(name).model.get_submodule(POSITIONS[name]).weight, table, rtol=0, atol=0
+    )
 
 
 @every_architecture
