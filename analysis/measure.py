@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from os import cpu_count
 
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from analysis.collect import provide, unread_of
 from analysis.speech import Speech
@@ -18,6 +17,7 @@ from common.architecture import Layer
 from common.cache import Cache
 from common.checkpoint import revision_of
 from common.config import Config
+from common.progress import progress
 from common.records import Corpus, StrataError
 from common.timing import Stopwatch
 
@@ -150,7 +150,7 @@ def score(jobs: Sequence[Job], workers: int) -> tuple[list[Scored], dict[str, st
     failures: dict[str, str] = {}
     with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(job) for job in jobs]
-        for future in tqdm(futures, desc="scoring", unit="layer", disable=None):
+        for future in progress(futures, "scoring", "layers"):
             try:
                 scored += future.result()
             except ExperimentError as error:

@@ -7,16 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from time import monotonic
-from typing import Any
 
 import torch
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from analysis.consumers import Consumer, Item
 from common.architecture import Layer
 from common.encoder import Encoder
 from common.encoder_pair import EncoderPair
+from common.progress import Progress
 from common.records import SAMPLE_RATE, Corpus, StrataError, Waveform
 from common.timing import Stopwatch
 
@@ -24,6 +23,10 @@ log = logging.getLogger(__name__)
 
 Hearing = Encoder | EncoderPair
 
+BAR = (
+    "{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio "
+    "[{elapsed}<{remaining}, {rate_noinv_fmt}]"
+)
 WINDOW = 8  # batches read ahead, and sorted by length
 KEEP_EVERY = 120.0  # seconds after which a pass writes down how far it has come
 UNREAD = "utterance: audio could not be read"
@@ -89,7 +92,9 @@ def stream(
     # The collectors use threads of their own instead.
     with (
         threadpool_limits(1, user_api="blas"),
-        _progress(total, show_progress) as bar,
+        Progress(
+            "forward pass", round(total), "s of audio", shown=show_progress, bar_format=BAR
+        ) as bar,
     ):
         for items in _windows(corpus, encoder, consumers, wanted, watch, report, batch_size):
             for batch in encoder.batches([len(item.waveform) for item in items]):
@@ -119,18 +124,6 @@ def keep(consumers: Sequence[Consumer], watch: Stopwatch) -> None:
     with watch.stage("storing"):
         for consumer in consumers:
             consumer.keep()
-
-
-def _progress(seconds: float, shown: bool | None) -> "tqdm[Any]":
-    """A bar that grows with the seconds of audio."""
-    return tqdm(
-        total=round(seconds),
-        desc="forward pass",
-        unit=" audio-s",
-        bar_format="{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio "
-        "[{elapsed}<{remaining}, {rate_noinv_fmt}]",
-        disable=None if shown is None else not shown,
-    )
 
 
 def _forward(

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from common.finetune_config import LanguageModelConfig
+from common.progress import progress
 from common.records import StrataError
 from finetune.scoring import count_errors
 from finetune.text import SPACE, Vocabulary, normalise
@@ -79,7 +79,7 @@ class BeamSearch:
         """The decoder with fewest word errors on validation, and what it was set to."""
         best: tuple[int, Decoder, dict[str, float]] | None = None
         grid = list(product(self.recipe.weights, self.recipe.word_scores))
-        for weight, word_score in tqdm(grid, desc="tuning the n-gram", disable=None):
+        for weight, word_score in progress(grid, "tuning the n-gram", "settings"):
             decoder = self.decoder(weight, word_score)
             texts = [decoder(one) for one in probabilities]
             errors = sum(count_errors(r, t)[0] for r, t in zip(references, texts, strict=True))

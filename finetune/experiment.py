@@ -15,6 +15,7 @@ from common.architecture import Blueprint, draw
 from common.checkpoint import revision_of
 from common.config import Config
 from common.encoder import Encoder, pick_device
+from common.progress import progress
 from common.records import Corpus, StrataError
 from common.timing import Stopwatch
 from finetune.batches import Clips, Heldout
@@ -221,7 +222,8 @@ def test(
         [tuning[k].numpy() for k in valid.numbers],
         [valid.part.utterances[k].text for k in valid.numbers],
     )
-    with_lm = score(*identity, [decoder(found[k].numpy()) for k in own.numbers])
+    numbers = progress(own.numbers, "decoding with the n-gram", "utterances")
+    with_lm = score(*identity, [decoder(found[k].numpy()) for k in numbers])
     return Tested(table, with_lm, chosen)
 
 
@@ -233,7 +235,8 @@ def probabilities(
     device = pick_device(config.device)
     module.eval()
     found = {}
-    for batch in heldout(config, module, prepared, blueprint):
+    batches = heldout(config, module, prepared, blueprint)
+    for batch in progress(batches, "listening", "batches"):
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             scores, frames = module.log_probabilities(batch.to(device))
         for k, number in enumerate(batch.numbers.tolist()):

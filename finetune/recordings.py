@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from common.progress import progress
 from common.records import StrataError, Utterance, Waveform
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def record(utterances: Sequence[Utterance], fingerprint: str, path: Path) -> Rec
 
 
 def _waveforms(utterances: Sequence[Utterance]) -> Iterator[Waveform]:
-    for utterance in tqdm(utterances, desc="reading", unit=" utterances", disable=None):
+    for utterance in progress(utterances, "reading", "utterances"):
         try:
             yield utterance.read()
         except StrataError as error:

@@ -11,9 +11,9 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from common.frames import FrameGeometry
+from common.progress import progress
 from common.records import SAMPLE_RATE, Corpus, StrataError, Utterance, Waveform
 from finetune.acoustics import DIM, frame_mfcc
 from finetune.acoustics import VERSION as ACOUSTICS_VERSION
@@ -172,7 +172,7 @@ def _waveforms(
     listed: list[tuple[int, Utterance]] = [
         (k, u) for k, corpus in enumerate(corpora.values()) for u in corpus.utterances
     ]
-    for k, utterance in tqdm(listed, desc="reading speech", unit=" utterances", disable=None):
+    for k, utterance in progress(listed, "reading speech", "utterances"):
         try:
             waveform = utterance.read()
         except StrataError as error:

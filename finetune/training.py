@@ -3,7 +3,7 @@
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +18,7 @@ from pytorch_lightning.strategies import DDPStrategy
 
 from common.config import Config
 from common.encoder import pick_device
+from common.progress import Progress
 from common.tracking import log_training, run_name, training_logger
 from finetune.processes import Place
 
@@ -59,6 +60,7 @@ def trainer_of(
         save_last=True,
         train_time_interval=timedelta(minutes=length.checkpoint_minutes),
     )
+    first, terminal = place is None or place.rank == 0, sys.stderr.isatty()
     return pl.Trainer(
         accelerator={"cuda": "gpu"}.get(device.type, device.type),
         devices=1 if place is None else place.world,
@@ -73,8 +75,8 @@ def trainer_of(
         num_sanity_val_steps=0,
         log_every_n_steps=min(50, length.valid_every),
         logger=loggers if tracker is None else [*loggers, tracker],
-        callbacks=[checkpoints, *own],
-        enable_progress_bar=sys.stderr.isatty() and (place is None or place.rank == 0),
+        callbacks=[checkpoints, *([Steps()] if first and not terminal else []), *own],
+        enable_progress_bar=first and terminal,
         enable_model_summary=False,
         default_root_dir=folder,
     )
@@ -87,6 +89,32 @@ def _parallel(place: Place) -> DDPStrategy:
     return DDPStrategy(
         cluster_environment=place, find_unused_parameters=True, broadcast_buffers=False
     )
+
+
+class Steps(Callback):
+    """A line in the log each minute, where there is no terminal for Lightning's bar."""
+
+    def __init__(self) -> None:
+        self._ended = ExitStack()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Begin, at the step that the training goes on from."""
+        done = trainer.global_step
+        so_far = Progress("training", trainer.max_steps, "steps", done, shown=False)
+        self._progress = self._ended.enter_context(so_far)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,  # noqa: ARG002
+        *_: object,
+    ) -> None:
+        """Count what is done; a batch may be part of a step."""
+        self._progress.update(trainer.global_step - self._progress.done)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
+        """End, also after an error."""
+        self._ended.close()
 
 
 class AfterUpdates(ModelCheckpoint):

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
-from tqdm import tqdm
 
 from common.config import Config, ModelConfig, PretrainConfig
 from common.encoder import Layer, describe, load_encoder
 from common.frames import FrameGeometry
+from common.progress import progress
 from common.records import StrataError
 from common.seeding import generator
 from finetune.speech import Speech
@@ -71,10 +71,7 @@ def learnt_units(speech: Speech, config: Config) -> NDArray[np.int32]:
     layer = teacher_layer(recipe, speech.geometry)
     encoder = load_encoder(teacher_of(recipe), config.device, config.precision)
     features = np.empty((len(speech.units), layer.dim), dtype=np.float16)
-    utterances = tqdm(
-        range(len(speech.lengths)), desc="teacher's layer", unit=" utterances", disable=None
-    )
-    for u in utterances:
+    for u in progress(range(len(speech.lengths)), "teacher's layer", "utterances"):
         waveform = speech.crop(u, 0, int(speech.lengths[u]))
         first = int(speech.frame_offsets[u])
 

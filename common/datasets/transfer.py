@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import requests
-from tqdm import tqdm
 
+from common.progress import Progress
 from common.records import StrataError
 
 ATTEMPTS = 5  # per mirror, in a row and without a byte gained
@@ -88,7 +88,7 @@ def _resume(url: str, part: Path) -> None:
         start = have if resumed else 0
         length = int(answer.headers.get("Content-Length", 0))
         total = start + length or None
-        bar = tqdm(desc=part.stem, initial=start, total=total, unit="B", unit_scale=True)
+        bar = Progress(part.stem, total, "B", start, unit_scale=True)
         with part.open("ab" if resumed else "wb") as file, bar:
             for chunk in answer.iter_content(CHUNK):
                 bar.update(file.write(chunk))
