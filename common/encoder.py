@@ -66,7 +66,6 @@ class Encoder:
         self._taps = blueprint.taps
         self._dtype = DTYPES[precision]
         self._batch_size = batch_size
-        self._positions = self._measured_positions()
 
     def run(
         self, waveforms: Sequence[Waveform], emit: Emit, only: Collection[str] | None = None
@@ -131,11 +130,12 @@ class Encoder:
     ) -> None:
         lengths = [len(w) for w in waveforms]
         layers = {layer.name: layer for layer in self.layers}
+        positions = self._positions if any(tap.name == "T0" for tap in taps) else None
 
         def hand_on(tap: Tap, hidden: torch.Tensor) -> None:
             layer = layers[tap.name]
-            if tap.name == "T0" and self._positions is not None:
-                hidden = hidden - self._positions
+            if tap.name == "T0" and positions is not None:
+                hidden = hidden - positions
             emit(layer, *self._valid(layer, hidden, lengths))
 
         inputs = {key: x.to(self.device) for key, x in self._front(waveforms).items()}
@@ -147,7 +147,8 @@ class Encoder:
         with torch.inference_mode(), autocast, exact, hooks, _patience():
             self.model(**inputs, output_hidden_states=False, output_attentions=False)
 
-    def _measured_positions(self) -> torch.Tensor | None:
+    @cached_property
+    def _positions(self) -> torch.Tensor | None:
         """Absolute positions (T, D) that are part of T0; None where there are none."""
         entrance = next(tap for tap in self._taps if tap.name == "T0")
         n_samples = self.max_samples or PROBE_SAMPLES
