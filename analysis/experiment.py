@@ -47,7 +47,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
     clear_left_over(Path(config.paths.runs).expanduser())
     with scratch_folder(folder) as scratch:
         cache = open_cache(config, scratch)
-        plan = Plan(config, speech, description.layers, chosen, cache, watch)
+        plan = Plan(config, speech, description, chosen, cache, watch)
         measured, untrained = measure_all(plan)
     run_key = results.config_key(raw)
     each = [measured, untrained] if untrained else [measured]
@@ -95,7 +95,7 @@ def measure_all(plan: Plan) -> tuple[Measured, Measured | None]:
     measured = measure(plan)
     if not plan.config.controls or plan.config.model.random_init:
         return measured, None
-    return measured, measure_untrained(plan, measured.left_out)
+    return measured, measure_untrained(plan, measured)
 
 
 def publish(

@@ -13,7 +13,7 @@ from analysis.speech import Speech
 from analysis.stream import PassReport
 from analysis.studies import build_studies
 from analysis.study import ExperimentError, Job, Scored, Setting, Study
-from common.architecture import Layer
+from common.architecture import ModelDescription
 from common.cache import Cache
 from common.checkpoint import revision_of
 from common.config import Config
@@ -32,7 +32,7 @@ class Plan:
 
     config: Config
     speech: Speech
-    layers: tuple[Layer, ...]
+    model: ModelDescription
     chosen: Mapping[str, Sequence[str]]
     cache: Cache
     watch: Stopwatch
@@ -69,7 +69,7 @@ def measure(plan: Plan) -> Measured:
     with watch.stage("preparing"):
         revision = revision_of(config.model)
         key = statistics_key(config, speech.own, revision)
-        studies, unfit = build_studies(Setting(config, speech, plan.layers, cache, key))
+        studies, unfit = build_studies(Setting(config, speech, plan.model.layers, cache, key))
         left_out = tell_left_out(config, unfit)
     without_intervals = {n: why for s in studies for n, why in s.no_interval.items() if why}
     for name, why in without_intervals.items():
@@ -95,23 +95,44 @@ def measure(plan: Plan) -> Measured:
         control_failures=control_failures,
         left_out=left_out,
         unread=unread,
-        without_controls={n: why for s in studies for n, why in s.without_controls().items()},
+        without_controls=without_controls(plan, studies),
         without_intervals=without_intervals,
     )
 
 
-def measure_untrained(plan: Plan, left_out: Mapping[str, str]) -> Measured:
-    """The same experiments on the same architecture with random weights."""
+def without_controls(plan: Plan, studies: Sequence[Study]) -> dict[str, dict[str, str]]:
+    """For each experiment the controls that it cannot have, and why.
+
+    Random weights are no floor for the spectrum in a model that is given it: random projections of
+    80 numbers keep them, and learning can but lose some.
+    """
+    without = {n: dict(why) for s in studies for n, why in s.without_controls().items()}
+    for name, analysis in plan.config.experiments.items():
+        if analysis.target.kind == "mel" and plan.model.hears_spectrum:
+            why = "the model hears a mel spectrum, which random weights keep: they are no floor"
+            without.setdefault(name, {})["random_weights"] = why
+    return without
+
+
+def measure_untrained(plan: Plan, measured: Measured) -> Measured | None:
+    """The same experiments on the same architecture with random weights; None if none has them."""
+    experiments = {
+        name: own
+        for name, own in plan.config.experiments.items()
+        if name not in measured.left_out
+        and "random_weights" not in measured.without_controls.get(name, {})
+    }
+    if not experiments:
+        return None
     untrained = replace(
         plan.config,
         model=replace(plan.config.model, random_init=True),
-        experiments={n: own for n, own in plan.config.experiments.items() if n not in left_out},
+        experiments=experiments,
         controls=False,
         left_out={},
     )
-    measured = measure(replace(plan, config=untrained))
-    scored = [replace(one, control="random_weights") for one in measured.scored]
-    return replace(measured, scored=scored)
+    own = measure(replace(plan, config=untrained))
+    return replace(own, scored=[replace(one, control="random_weights") for one in own.scored])
 
 
 def tell_left_out(config: Config, unfit: Mapping[str, str]) -> dict[str, str]:

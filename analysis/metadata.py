@@ -48,7 +48,7 @@ def describe_controls(
     if not config.controls:
         return {}
     without = {name: dict(why) for name, why in measured.without_controls.items()}
-    if untrained is None:
+    if config.model.random_init:
         for name in {one.experiment for one in measured.scored}:
             own = "the model itself has random weights"
             without.setdefault(name, {})["random_weights"] = own

@@ -34,8 +34,9 @@ class Layer:
 class ModelDescription:
     """What is known of a model before its weights are read.
 
-    `n_parameters` counts the encoder alone, without heads or decoder. Audio must have at least
-    `min_samples` and at most `max_samples` (None: any number) samples.
+    `hears_spectrum`: its input is the frames of a mel spectrum, not samples. `n_parameters` counts
+    the encoder alone, without heads or decoder. Audio must have at least `min_samples` and at most
+    `max_samples` (None: any number) samples.
     """
 
     architecture: str
@@ -43,6 +44,7 @@ class ModelDescription:
     n_parameters: int
     min_samples: int
     max_samples: int | None
+    hears_spectrum: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ def draw(config: ModelConfig) -> Blueprint:
         n_parameters=sum(p.numel() for p in encoder.parameters()),
         min_samples=max(layer.geometry.min_samples for layer in layers),
         max_samples=front.max_samples,
+        hears_spectrum=front.geometry != FrameGeometry(),
     )
     return Blueprint(checkpoint, model_config, front, taps, description)
 

@@ -148,7 +148,12 @@ def common_caveats(curves: Sequence[Curve]) -> list[str]:
 def control_caveats(curves: Sequence[Curve]) -> list[str]:
     """Which controls are missing, and which cannot be compared and why."""
     said = []
-    without = [c.experiment for c in curves if not c.controls]
+    if any(c.target == "mel" and not c.controls for c in curves):
+        said.append(
+            "cca_mel: no random weights to hold it against; controls=true adds them, but not for a "
+            "model that hears a mel spectrum itself, where they are no floor"
+        )
+    without = [c.experiment for c in curves if not c.controls and c.target != "mel"]
     if without:
         said.append(
             f"{listed(without)}: no controls, so it is not known whether a layer knows more than "

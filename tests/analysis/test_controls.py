@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import models
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -117,6 +118,22 @@ def test_random_weights_are_those_of_an_untrained_model(
     (random,) = revisions["random_weights"]
     assert random.startswith("random:0:")
     assert revisions[""] == revisions["mel"] == revisions["shuffled_labels"]
+
+
+def test_random_weights_are_no_floor_where_the_model_is_given_the_spectrum(
+    common: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Decided by what the model takes in, not by its name."""
+    folder = models.save("wav2vec2_bert", tmp_path / "model")
+    mel = ["experiment=paper", f"model.checkpoint={folder}", "controls=true"]
+    run = execute(tmp_path, *common, *mel)
+    found = {name: set(own["control"]) for name, own in run.rows.groupby("experiment")}
+    assert found["cca_mel"] == {""}
+    assert "random_weights" in found["cca_phone"]
+    told = run.metadata["controls"]["without"]["cca_mel"]["random_weights"]
+    assert "mel spectrum" in told
+    alone = execute(tmp_path / "alone", "experiment=cca_mel", *common, *mel[1:])
+    assert set(alone.rows["control"]) == {""}
 
 
 def test_an_untrained_model_is_its_own_control(common: tuple[str, ...], tmp_path: Path) -> None:
