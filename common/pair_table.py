@@ -2,11 +2,9 @@
 
 import numpy as np
 import pandas as pd
-from rich.markup import escape
-from rich.table import Table
 
 from common.results import own_figures, rankable, summarise
-from common.score_table import console_for, interval_cell
+from common.score_table import console_for_tables, interval_cell, print_columns
 
 
 def pair_matrix(frame: pd.DataFrame) -> pd.DataFrame:
@@ -21,19 +19,20 @@ def print_pairs(frame: pd.DataFrame, name: str, title: str) -> None:
     own = frame[frame["experiment"] == name]
     matrix = pair_matrix(own)
     prefixes = {target.rpartition(":")[0] for target in matrix.columns}
-    table = Table(title=escape(f"{name}: {title}, against {', '.join(prefixes)}"))
-    table.add_column("layer")
-    for target in matrix.columns:
-        table.add_column(target.rpartition(":")[2], justify="right", no_wrap=True)
     summary = summarise(own_figures(own))
     alike = rankable(summary.assign(series=summary["layer"]))  # each layer's own line of the table
     best = alike.loc[alike.groupby("layer")["mean"].idxmax()]
     starred = set(zip(best["layer"], best["target"], strict=True))
-    for layer, values in matrix.iterrows():
-        cells = (f"{x:.3f}{'*' if (layer, y) in starred else ' '}" for y, x in values.items())
-        table.add_row(str(layer), *cells)
-    console = console_for(12 + 9 * len(matrix.columns))
-    console.print(table)
+    columns = {
+        str(target).rpartition(":")[2]: [
+            f"{x:.3f}{'*' if (layer, target) in starred else ' '}" for layer, x in values.items()
+        ]
+        for target, values in matrix.items()
+    }
+    console = console_for_tables()
+    layers = [str(layer) for layer in matrix.index]
+    whole = f"{name}: {title}, against {', '.join(prefixes)}"
+    print_columns(console, whole, layers, columns, len(layers))
     unlike = ", among those weighed like most" if len(alike) < len(summary) else ""
     told = [f"mean over samples and trials; * the layer most alike{unlike}"]
     highest = alike.nlargest(1, "mean").iloc[0]

@@ -1,10 +1,12 @@
-"""The table that a run ends with: layers down, experiments across, controls below."""
+"""The tables that a run ends with: layers down, experiments across, controls below."""
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -19,6 +21,9 @@ from common.results import (
     summarise,
 )
 
+PIPE_WIDTH = 120  # characters of a line where there is no terminal
+FRAME = 3  # of a column: a space on either side and a line
+
 
 def print_table(
     frame: pd.DataFrame,
@@ -27,6 +32,8 @@ def print_table(
     without_intervals: Mapping[str, str] | None = None,
 ) -> None:
     """Layers down, experiments across, own figures only; then a row for each control.
+
+    Experiments that do not fit beside the others come in a table below (`print_columns`).
 
     The best layer of each experiment is marked (`common.results.best_of`: not T0 of cca_intra,
     which is compared with itself). `left_out` names experiments and why there are no figures of
@@ -59,20 +66,17 @@ def _print_figures(frame: pd.DataFrame, title: str) -> None:
         )
         for row in layers.itertuples()
     }
-    table = Table(title=escape(title))
-    table.add_column("layer")
-    for name in experiments:
-        table.add_column(name, justify="right", no_wrap=True)
-    ordered = layers.sort_values(["part", "layer_index"])["layer"]
-    for layer in dict.fromkeys(ordered):
-        table.add_row(layer, *(cells.get((name, layer), "") for name in experiments))
+    ordered = list(dict.fromkeys(layers.sort_values(["part", "layer_index"])["layer"]))
     controls = _control_rows(summary, experiments)
-    if controls:
-        table.add_section()
-    for control in controls:
-        table.add_row(*control)
-    console = console_for(24 + 24 * len(experiments))
-    console.print(table)
+    columns = {
+        name: [
+            *(cells.get((name, layer), "") for layer in ordered),
+            *(control[name] for control in controls.values()),
+        ]
+        for name in experiments
+    }
+    console = console_for_tables()
+    print_columns(console, title, [*ordered, *controls], columns, len(ordered))
     others = besides_reference(layers)
     alike = ", apart from one against itself" if len(others) < len(layers) else ""
     unlike = ", among those weighed like most" if len(rankable(layers)) < len(others) else ""
@@ -95,6 +99,66 @@ def _print_line(console: Console, text: str) -> None:
     console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
+def console_for_tables() -> Console:
+    """The terminal; for a pipe, which has no width, COLUMNS or `PIPE_WIDTH`."""
+    console = Console()
+    if console.is_terminal:
+        return console
+    columns = os.environ.get("COLUMNS", "")
+    return Console(width=int(columns) if columns.isdecimal() else PIPE_WIDTH)
+
+
+def print_columns(
+    console: Console,
+    title: str,
+    names: Sequence[str],
+    columns: Mapping[str, Sequence[str]],
+    section: int,
+) -> None:
+    """Layers (`names`) down and `columns` across, in as many tables as the width needs.
+
+    No column is cut or left out: what does not fit beside the others comes in a table below, with
+    the layers' names again. A line is drawn under the first `section` rows.
+    """
+    first = max(cell_len(name) for name in ("layer", *names)) + FRAME + 1
+    widths = {
+        column: max(cell_len(text) for text in (column, *cells)) + FRAME
+        for column, cells in columns.items()
+    }
+    parts = _parts(widths, console.width - first)
+    console.width = max(console.width, first + max(widths.values()))  # for one that fits nowhere
+    for k, part in enumerate(parts):
+        table = Table(title=escape(title) if k == 0 else None)
+        table.add_column("layer", no_wrap=True)
+        for column in part:
+            table.add_column(column, justify="right", no_wrap=True)
+        for row, name in enumerate(names):
+            if row == section:
+                table.add_section()
+            table.add_row(name, *(columns[column][row] for column in part))
+        console.print(table)
+
+
+def _parts(widths: Mapping[str, int], room: int) -> list[list[str]]:
+    """Columns side by side as long as there is room, about as many in each table."""
+    count = len(_filled(widths, room, len(widths)))
+    each = next(n for n in range(1, len(widths) + 1) if len(_filled(widths, room, n)) <= count)
+    return _filled(widths, room, each)
+
+
+def _filled(widths: Mapping[str, int], room: int, most: int) -> list[list[str]]:
+    """Columns from left to right, at most so many in a table; one at least, however wide."""
+    parts: list[list[str]] = []
+    left = 0
+    for column, width in widths.items():
+        if not parts or width > left or len(parts[-1]) == most:
+            parts.append([])
+            left = room
+        parts[-1].append(column)
+        left -= width
+    return parts
+
+
 def console_for(width: int) -> Console:
     """The terminal; a pipe has no width: do not let lines be cut there."""
     console = Console()
@@ -106,19 +170,19 @@ def interval_cell(row: Any) -> str:
     return f"[{row.low:.3f}, {row.high:.3f}]"
 
 
-def _control_rows(summary: pd.DataFrame, experiments: Sequence[str]) -> list[tuple[str, ...]]:
+def _control_rows(summary: pd.DataFrame, experiments: Sequence[str]) -> dict[str, dict[str, str]]:
     """A row for each control: its best layer in every experiment, which is named.
 
     Of the layers that the model's own best one is chosen from.
     """
-    rows = []
+    rows = {}
     layered = rankable(summary[~summary["control"].isin(WITHOUT_LAYERS)])
     for control in CONTROLS:
         own = summary if control in WITHOUT_LAYERS else layered
         best = {row.experiment: row for row in best_of(own[own["control"] == control]).itertuples()}
-        cells = (_control_cell(best.get(name)) for name in experiments)
         if best:
-            rows.append((control.replace("_", " "), *cells))
+            cells = {name: _control_cell(best.get(name)) for name in experiments}
+            rows[control.replace("_", " ")] = cells
     return rows
 
 

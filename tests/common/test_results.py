@@ -84,11 +84,11 @@ def test_one_score_alone_has_no_deviation() -> None:
     assert np.isnan(summarise(to_frame([row()]))["std"].iloc[0])
 
 
-@pytest.mark.parametrize("columns", ["40", "80", None])
-def test_a_table_in_a_pipe_is_not_cut(
+@pytest.mark.parametrize("columns", ["40", "80", "120", "200", None])
+def test_a_table_fits_the_width_and_nothing_is_cut(
     columns: str | None, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However narrow the terminal says that it is, and however long the names are."""
+    """Experiments that do not fit beside the others come in tables below; a pipe has 120."""
     monkeypatch.delenv("COLUMNS", raising=False)
     if columns:
         monkeypatch.setenv("COLUMNS", columns)
@@ -97,11 +97,16 @@ def test_a_table_in_a_pipe_is_not_cut(
     print_table(layered(names, layers), "a model on a corpus")
     lines = capsys.readouterr().out.splitlines()
     assert "…" not in "".join(lines)
-    (header,) = [line for line in lines if "layer" in line and "cca_0" in line]
-    assert all(name in header for name in names)
+    tabled = [line for line in lines if line and line[0] in "│┃┏┡└├"]
+    room = int(columns or 120)
+    assert max(map(len, tabled)) <= max(room, 9 + 3 + len(names[-1]))  # that one alone is wider
+    headers = [line for line in tabled if "layer" in line]
+    assert [name for line in headers for name in line.replace("┃", "").split()[1:]] == names
+    assert len(headers) == {40: 9, 80: 3, 120: 2, 200: 1}[room]
     for layer in layers:
-        (line,) = [line for line in lines if line.split("│")[1:2] == [f" {layer:<5} "]]
-        assert line.count(f"{0.1 * int(layer[1:]) + 0.005:.3f} ± 0.007") == len(names)
+        found = [line for line in tabled if line.split("│")[1:2] == [f" {layer:<5} "]]
+        value = f"{0.1 * int(layer[1:]) + 0.005:.3f} ± 0.007"
+        assert sum(line.count(value) for line in found) == len(names)
 
 
 def test_layers_go_down_in_the_models_order_and_the_best_is_marked(
