@@ -106,7 +106,7 @@ def curve_figures(curves: pd.DataFrame, styled: Mapping[str, Style]) -> list[tup
 
 
 def draw_curves(axes: Axes, panel: pd.DataFrame, styled: Mapping[str, Style]) -> None:
-    """The curve of each series with its band; controls in grey."""
+    """The curve of each series with its band, and what they are held against."""
     own = panel[panel["control"] == ""].sort_values(["part", "layer_index"])
     positions = {layer: x for x, layer in enumerate(dict.fromkeys(own["layer"]))}
     for series, rows in own.groupby("series", sort=False):
@@ -127,30 +127,48 @@ def draw_curves(axes: Axes, panel: pd.DataFrame, styled: Mapping[str, Style]) ->
     axes.grid(axis="y", color="0.9", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     mark_parts(axes, positions, fontsize=7)
-    draw_grey(axes, panel[panel["control"] != ""], positions)
+    draw_held_against(axes, panel[panel["control"] != ""], positions, styled)
     widen(axes, least_scale(panel[panel["control"] == ""]))
 
 
-def draw_grey(axes: Axes, controls: pd.DataFrame, positions: Mapping[str, int]) -> None:
-    """A grey line and band for each control of each series; mel and comb are levels over it all."""
+def draw_held_against(
+    axes: Axes,
+    controls: pd.DataFrame,
+    positions: Mapping[str, int],
+    styled: Mapping[str, Style],
+) -> None:
+    """A line and band for each control of each series; mel and comb are levels over it all.
+
+    Grey; where several series have a control of their own, such as random weights of different
+    models, each in its series' colour, pale and with its marker, and named by it.
+    """
+    own = controls[~controls["control"].isin(WITHOUT_LAYERS)]
+    several = own["series"].nunique() > 1
     named_already: set[str] = set()
-    for (control, _, _), rows in controls.groupby(["control", "series", "part"], sort=False):
+    for (control, series, _), rows in controls.groupby(["control", "series", "part"], sort=False):
         known = rows[rows["layer"].isin(positions) | (control in WITHOUT_LAYERS)]
         if known.empty:
             continue
+        name = str(control).replace("_", " ")
         if control in WITHOUT_LAYERS:
             mean, std = known["mean"].iloc[0], known["std"].fillna(0).iloc[0]
             axes.axhspan(mean - std, mean + std, color=GREY, alpha=0.15, linewidth=0, zorder=0.4)
             dash = CONTROL_DASHES[str(control)]
             line = axes.axhline(mean, linestyle=dash, color=GREY, linewidth=0.9, zorder=0.5)
         else:
-            draw_band(axes, known, positions, GREY, 0.15)
+            look: dict[str, Any] = {"color": GREY}
+            if several:
+                style = styled[str(series)]
+                name = f"{name} ({series})"
+                look = {"color": COLOURS[style["colour"]], "alpha": 0.55, "markersize": 2.5}
+                look |= {"marker": MARKERS[style["marker"]], "markerfacecolor": "white"}
+            draw_band(axes, known, positions, look["color"], 0.08 if several else 0.15)
             x = [positions[layer] for layer in known["layer"]]
             dash = CONTROL_DASHES[str(control)]
-            (line,) = axes.plot(x, known["mean"], dash, color=GREY, linewidth=0.9, zorder=0.5)
-        if control not in named_already:
-            line.set_label(str(control).replace("_", " "))
-        named_already.add(str(control))
+            (line,) = axes.plot(x, known["mean"], dash, linewidth=0.9, zorder=0.5, **look)
+        if name not in named_already:
+            line.set_label(name)
+        named_already.add(name)
 
 
 def draw_band(

@@ -59,7 +59,8 @@ function banded(row) {
   return { ...row, bottom: row.mean - std, top: row.mean + std, words: words(row.control) };
 }
 
-/** Curves of one experiment over layers, with what they are held against in grey. */
+/** Curves of one experiment over layers, with what they are held against: in grey, or where several
+ * models have such lines in each one's own colour, pale, lest nobody know whose is whose. */
 function curveSpec(rows) {
   const relative = state.depth === "relative";
   const usable = rows.filter((row) => !relative || WITHOUT_LAYERS.includes(row.control) || row.depth !== null);
@@ -76,6 +77,9 @@ function curveSpec(rows) {
   const domain = widened([...own, ...controls].flatMap(ends), leastScale(own));
   const y = (field) => ({ field, type: "quantitative", title: rows[0].metric, scale: { domain, zero: false, nice: false }, axis: { tickCount: 5 } });
   const grey = { color: ink("control") };
+  const pale = new Set(lines.map((row) => row.series)).size > 1;
+  const line = pale ? { opacity: 0.55 } : grey;
+  const whose = pale ? { color: style.color } : {};
   const each = [detail("part"), detail("series")];
   const told = [
     ...[["series", "model"], ["layer", "layer"], ["words", "control"]].map(([field, title]) => ({ field, title })),
@@ -88,8 +92,8 @@ function curveSpec(rows) {
     ...grouped(levels, ["control"]).map((one) =>
       layer(one, { type: "rule", strokeWidth: 1.3, strokeDash: CONTROL_DASHES[one[0].control], ...grey }, { y: y("mean"), tooltip: told })),
     ...grouped(lines, ["control"]).flatMap((one) => [
-      layer(one, { type: "area", opacity: 0.16, ...grey }, { x, y: y("bottom"), y2: { field: "top" }, detail: each }),
-      layer(one, { type: "line", strokeWidth: 1.3, strokeDash: CONTROL_DASHES[one[0].control], ...grey }, { x, y: y("mean"), detail: each }),
+      layer(one, { type: "area", ...line, opacity: pale ? 0.08 : 0.16 }, { x, y: y("bottom"), y2: { field: "top" }, ...whose, detail: each }),
+      layer(one, { type: "line", strokeWidth: 1.3, strokeDash: CONTROL_DASHES[one[0].control], ...line }, { x, y: y("mean"), ...whose, detail: each }),
     ]),
     layer(lines, { type: "point", filled: true, opacity: 0, size: 60, ...grey }, { x, y: y("mean"), tooltip: told }),
     state.bands && layer(own, { type: "area", opacity: 0.17 }, { x, y: y("bottom"), y2: { field: "top" }, color: style.color, detail: each }),

@@ -41,7 +41,7 @@ function drawCurves() {
   const rows = CURVES.filter(kept);
   if (!CURVES.length) return section("curves");
   const own = section("curves", "Curves over layers",
-    "Mean over samples and trials, with a band of one standard deviation; a bar is the 95 % interval over test speakers. Grey is what a score is held against: the mel filterbank, random weights, shuffled labels, a table of vectors with permuted rows, boundaries at equal distances. Every panel has a scale of its own.");
+    "Mean over samples and trials, with a band of one standard deviation; a bar is the 95 % interval over test speakers. Grey is what a score is held against: the mel filterbank, random weights, shuffled labels, a table of vectors with permuted rows, boundaries at equal distances; where a panel has several models, each one's own controls are in its own colour, pale. Every panel has a scale of its own.");
   if (!rows.length) return nothing(own, "curve");
   const grid = element("div", { class: "grid" });
   own.append(controlsLegend(rows), grid);
