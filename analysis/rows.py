@@ -39,6 +39,7 @@ def to_rows(config: Config, speech: Speech, measured: Measured, run_key: str) ->
                 low=score.low,
                 high=score.high,
                 weighted=score.weighted,
+                pairs=score.pairs,
                 control=one.control,
                 n=one.n,
                 dim=one.layer.dim,

@@ -21,7 +21,15 @@ CONTROLS = ("mel", "comb", "random_weights", "shuffled_labels", "permuted_table"
 WITHOUT_LAYERS = ("mel", "comb")  # controls that are one level, not a curve over layers
 ROOT = Path(__file__).resolve().parents[1]
 # Columns of Row that older results lack.
-LATER_COLUMNS = {"primary": True, "control": "", "low": np.nan, "high": np.nan, "weighted": ""}
+LATER_COLUMNS = {
+    "primary": True,
+    "control": "",
+    "low": np.nan,
+    "high": np.nan,
+    "weighted": "",
+    "pairs": pd.NA,
+}
+WHOLE = {"trial": "Int64", "pairs": "Int64"}  # whole numbers, or missing
 # What used to be an experiment's own figure: how it is called now, and what stands in its place.
 # Both are in older results as well.
 EARLIER_FIGURES = {
@@ -55,7 +63,8 @@ class Row:
     experiment's own figure, not a secondary one. `control`: "" for the experiment itself, else
     one of `CONTROLS`. `low` and `high`: a 95 % interval, or None.
     `weighted`: which view's columns weigh a CCA's directions, "layer" or "target"; "" where a
-    metric does not weigh, and in older runs.
+    metric does not weigh, and in older runs. `pairs`: how many pairs a rank correlation is of; None
+    where a metric is none, and in older runs.
     """
 
     model: str
@@ -83,21 +92,23 @@ class Row:
     low: float | None = None
     high: float | None = None
     weighted: str = ""
+    pairs: int | None = None
 
 
 def to_frame(rows: Sequence[Row]) -> pd.DataFrame:
     """One line per row, columns as in `Row`."""
     frame = pd.DataFrame([asdict(row) for row in rows], columns=[f.name for f in fields(Row)])
-    return frame.astype({"trial": "Int64", "low": "float64", "high": "float64"})
+    return frame.astype(WHOLE | {"low": "float64", "high": "float64"})
 
 
 def read_results(folder: Path) -> pd.DataFrame:
     """The rows of a finished run; columns that an older run lacks have their defaults."""
     words = dict.fromkeys(("control", "layer", "part", "weighted"), "str")
-    frame = pd.read_csv(folder / RESULTS, dtype={"trial": "Int64"} | words)
+    frame = pd.read_csv(folder / RESULTS, dtype=WHOLE | words)
     for column, default in LATER_COLUMNS.items():
         if column not in frame:
             frame[column] = default
+    frame = frame.astype(WHOLE)
     frame = frame.fillna(dict.fromkeys(words, ""))[[f.name for f in fields(Row)]]
     return _with_figures_of_today(frame)
 

@@ -23,6 +23,7 @@ OPTIONAL: Mapping[str, object] = {
     "subset": "",
     "train_dataset": "",
     "weighted": "",
+    "pairs": pd.NA,
 }
 
 

@@ -7,10 +7,21 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from analysis.advice.paired import LEVEL, Against, Array, corrected_p, hold_against, holm
+from analysis.advice.paired import (
+    FEW_DRAWS,
+    LEVEL,
+    Against,
+    Array,
+    corrected_p,
+    hold_against,
+    holm,
+)
 from common.analysis_config import BY_SPEAKER
 from common.results import CONTROLS, WITHOUT_LAYERS, rankable, summarise
 
+# A layer whose rank correlation is better by 0.1 comes out ahead in 98 % of studies with as many
+# pairs, in 85 % with 38 (benchmarks/advice_power.py). Samples share the pairs: no test sees this.
+FEW_PAIRS = 150
 SAME_SCORE = 1e-3  # machines differ by less
 DRAW = ["seed", "sample", "trial"]
 # One study: what may lie on one curve.
@@ -43,7 +54,8 @@ class Curve:
     that scored other data or had other settings. `sides`: by which view's columns CCA weighed,
     layer by layer, and "mel"; "" where the results do not say. `otherwise_weighed`: layers that are
     not on the curve because CCA weighed them by another side than most. `split`: how folds were
-    cut.
+    cut. `pairs`: how many pairs a rank correlation is of, the fewest of a score; None where it is
+    none, or the results do not say.
     """
 
     experiment: str
@@ -56,6 +68,7 @@ class Curve:
     sides: Mapping[str, str]
     otherwise_weighed: tuple[str, ...]
     split: str
+    pairs: int | None = None
 
     @property
     def by_speaker(self) -> bool:
@@ -112,6 +125,30 @@ class Curve:
     def against_best(self) -> Against:
         """Every layer held against the best one."""
         return self.against(self.best)
+
+    @property
+    def folds(self) -> int:
+        """How many folds of speakers each layer was scored on; 0 if none keeps them apart."""
+        if not self.by_speaker or self.draws.empty:
+            return 0
+        return len(self.scores) // self.draws.index.get_level_values("seed").nunique()
+
+    @property
+    def too_few(self) -> str:
+        """Why nothing is said of the order of several layers; "" where something is.
+
+        With fewer than `FEW_DRAWS` folds of speakers a layer that is better by twice the deviation
+        of a difference is hardly ever found (benchmarks/advice_power.py), and without such folds
+        there is no test: neither which layer is best nor that layers are alike can be said then.
+        """
+        if len(self.layers) < 2:
+            return ""
+        if self.pairs is not None and self.pairs < FEW_PAIRS:
+            return f"{self.pairs} pairs, {FEW_PAIRS} needed"
+        if self.folds < FEW_DRAWS:
+            folds = "fold" if self.folds == 1 else "folds"
+            return f"{self.folds or 'no'} {folds} of speakers, {FEW_DRAWS} needed"
+        return ""
 
     @property
     def alike(self) -> list[int]:
@@ -244,6 +281,7 @@ def _curve(
         otherwise_weighed=tuple(layer for layer in every if layer not in alike),
         sides=_sides(own) | _sides(controls.get("mel", own.iloc[:0])),
         split=names["split"],
+        pairs=int(own["pairs"].min()) if own["pairs"].notna().any() else None,
     )
 
 

@@ -24,8 +24,10 @@ TOPICS: Mapping[str, tuple[str, ...]] = {
 
 def best_layers(topic: str, model: str, dataset: str, curves: Sequence[Curve]) -> Advice:
     """Where `topic` is highest, by each of its experiments; `curves` holds one at least."""
-    known = [curve for curve in curves if not curve.unbeaten]
-    unknown = [curve for curve in curves if curve.unbeaten]
+    enough = [curve for curve in curves if not curve.too_few]
+    few = [curve for curve in curves if curve.too_few]
+    known = [curve for curve in enough if not curve.unbeaten]
+    unknown = [curve for curve in enough if curve.unbeaten]
     caveats = [*common_caveats(curves), *control_caveats(curves)]
     if topic == "acoustic content":
         caveats.append(
@@ -35,21 +37,34 @@ def best_layers(topic: str, model: str, dataset: str, curves: Sequence[Curve]) -
     return Advice(
         topic=topic,
         model=model,
-        claim=_claim(topic, model, dataset, known, unknown),
+        claim=_claim(topic, model, dataset, known, unknown, few),
         numbers=" ".join(curve_numbers(curve) for curve in curves),
         caveat=sentences(caveats),
     )
 
 
 def _claim(
-    topic: str, model: str, dataset: str, known: Sequence[Curve], unknown: Sequence[Curve]
+    topic: str,
+    model: str,
+    dataset: str,
+    known: Sequence[Curve],
+    unknown: Sequence[Curve],
+    few: Sequence[Curve],
 ) -> str:
     doubts = "; ".join(_doubt(curve) for curve in unknown)
-    if not known:
-        return f"No layer of {model} is shown to hold {topic} on {dataset}: {doubts}."
-    clauses = "; ".join(_where(curve) for curve in known)
-    claim = f"{topic.capitalize()} of {model} on {dataset} is highest {clauses}"
-    return f"{claim}; but {doubts}." if doubts else f"{claim}."
+    unsaid = listed([f"{curve.experiment} ({curve.too_few})" for curve in few])
+    if not known and not unknown:
+        return (
+            f"Too little was scored to say where {topic} of {model} on {dataset} is highest: "
+            f"{unsaid}."
+        )
+    if known:
+        clauses = "; ".join(_where(curve) for curve in known)
+        claim = f"{topic.capitalize()} of {model} on {dataset} is highest {clauses}"
+        claim += f"; but {doubts}" if doubts else ""
+    else:
+        claim = f"No layer of {model} is shown to hold {topic} on {dataset}: {doubts}"
+    return f"{claim}; too little was scored for {unsaid}." if unsaid else f"{claim}."
 
 
 def _where(curve: Curve) -> str:
@@ -57,8 +72,6 @@ def _where(curve: Curve) -> str:
     at = f"at {curve.layers[curve.best]} by {curve.experiment}"
     if len(curve.layers) == 1:
         return f"{at} (the only layer scored)"
-    if not curve.against_best.tested:
-        return f"{at} (untested)"
     if not curve.alike:
         return f"{at} (told apart from every other layer)"
     if len(curve.alike) == len(curve.layers) - 1:

@@ -9,7 +9,7 @@ import scipy.stats
 
 from analysis.advice.curve import Curve
 from analysis.advice.layers import TOPICS
-from analysis.advice.paired import FEW_DRAWS, LEVEL
+from analysis.advice.paired import LEVEL
 from analysis.advice.turns import fallen_top
 from analysis.advice.wording import (
     Advice,
@@ -91,7 +91,7 @@ def _usable(curve: Curve) -> bool:
     return (
         curve.layers_comparable
         and len(curve.layers) > 1
-        and len(curve.scores) >= FEW_DRAWS
+        and not curve.too_few
         and not curve.unbeaten
     )
 
@@ -99,10 +99,14 @@ def _usable(curve: Curve) -> bool:
 def _suggested(model: str, dataset: str, blocks: int, used: Sequence[Curve]) -> str:
     if not blocks:
         top = used[0].layers[-1]
-        kept = [c.experiment for c in used if not fallen_top(c)]
+        kept = [c for c in used if not fallen_top(c)]
+        best = [c.experiment for c in kept if c.best == len(c.layers) - 1]
+        alike = [c.experiment for c in kept if c.best < len(c.layers) - 1]
+        said = [f"is the best by {listed(best)}"] if best else []
+        said += [f"cannot be told apart from the best by {listed(alike)}"] if alike else []
         return (
             f"{dataset} gives no reason to re-initialise any block of {model}: its top layer, "
-            f"{top}, cannot be told apart from the best by {listed(kept)}."
+            f"{top}, {listed(said)}."
         )
     fallen = listed(used[0].layers[-blocks:])
     which, have = ("block", "it has") if blocks == 1 else (f"{blocks} blocks", "they have")
@@ -130,9 +134,7 @@ def _no_suggestion(model: str, dataset: str, curves: Sequence[Curve]) -> Advice:
         elif len(c.layers) < 2:
             reasons.append(f"{c.experiment}: one layer was scored")
         else:
-            reasons.append(
-                f"{c.experiment}: {len(c.scores)} paired scores a layer, {FEW_DRAWS} needed"
-            )
+            reasons.append(f"{c.experiment}: {c.too_few}")
     return Advice(
         topic=TOPIC,
         model=model,

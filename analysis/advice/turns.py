@@ -39,6 +39,8 @@ def _away_and_back(model: str, dataset: str, curve: Curve) -> Advice | None:
     Claimed where a layer below the lowest and a layer above it are both told apart from it. The
     input itself is no evidence: against itself it is 1 by construction.
     """
+    if curve.too_few:
+        return None
     low = int(np.argmin(curve.means))
     against = curve.against(low)
     others = np.array([layer != curve.target for layer in curve.layers])
@@ -66,6 +68,7 @@ def _away_and_back(model: str, dataset: str, curve: Curve) -> Advice | None:
 
 def _falls(topic: str, model: str, dataset: str, curves: Sequence[Curve]) -> Advice | None:
     """Content whose top layer is told apart from, and below, its best."""
+    curves = [c for c in curves if not c.too_few]
     falling = [c for c in curves if c.against_best.told_apart[-1] and not c.unbeaten]
     if not falling:
         return None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.advice.curve import Control, Curve
+from analysis.advice.curve import FEW_PAIRS, Control, Curve
 from analysis.advice.paired import FEW_DRAWS
 
 
@@ -88,7 +88,7 @@ def curve_numbers(curve: Curve) -> str:
     told = [k for k in range(len(curve.layers)) if curve.against_best.told_apart[k]]
     draws = len(curve.scores)
     parts = [f"{curve.layers[curve.best]} {mean_and_deviation(curve, curve.best)}"]
-    if curve.against_best.tested:
+    if not curve.too_few:
         parts += [f"not told apart {layer_numbers(curve, curve.alike)}"] if curve.alike else []
         parts += [f"lower {layer_numbers(curve, told)}"] if told else []
     else:
@@ -96,8 +96,9 @@ def curve_numbers(curve: Curve) -> str:
         parts += [", ".join(f"{curve.layers[k]} {number(curve.means[k])}" for k in others)]
     parts += [control_numbers(control) for control in curve.compared]
     kind = "score" if draws == 1 else "paired scores"
+    pairs = "" if curve.pairs is None else f" of {curve.pairs} pairs"
     said = "; ".join(part for part in parts if part)
-    return f"{curve.experiment} ({curve.metric}, {draws} {kind} a layer): {said}."
+    return f"{curve.experiment} ({curve.metric}, {draws} {kind} a layer{pairs}): {said}."
 
 
 def control_numbers(control: Control) -> str:
@@ -109,20 +110,20 @@ def control_numbers(control: Control) -> str:
 def common_caveats(curves: Sequence[Curve]) -> list[str]:
     """What holds for any claim about these curves."""
     said = []
-    untested = [c.experiment for c in curves if not c.against_best.tested and len(c.layers) > 1]
-    if untested:
-        said.append(
-            f"{listed(untested)}: one score a layer (or none that all layers share), so nothing "
-            "says which differences, between layers or from controls, are noise; "
-            "several samples of enough data would"
-        )
-    few = [c.experiment for c in curves if c.against_best.tested and len(c.scores) < FEW_DRAWS]
+    few = [c.experiment for c in curves if c.folds < FEW_DRAWS and len(c.layers) > 1]
     if few:
         said.append(
-            f"{listed(few)}: so few paired scores find large differences only, and samples of one "
-            "small corpus overlap, so that other speech may give another order"
+            f"{listed(few)}: not scored on {FEW_DRAWS} folds of speakers or more, so nothing tells "
+            "differences from noise and nothing is said of the layers' order; CCA and probes have "
+            "such folds with protocol=held_out and enough speakers"
         )
-    if any(c.alike and c.against_best.tested for c in curves):
+    scarce = [c.experiment for c in curves if c.pairs is not None and c.pairs < FEW_PAIRS]
+    if scarce:
+        said.append(
+            f"{listed(scarce)}: with so few pairs another choice of them would often give another "
+            "order, and every sample has the same ones; more speech has more of the words"
+        )
+    if any(c.alike and not c.too_few for c in curves):
         said.append("“Not told apart” does not mean equal: more samples may tell")
     said += [
         f"{c.experiment}: {c.alike_draws} draws scored to the last digit as another one did, so "

@@ -67,9 +67,10 @@ class SentenceSimilarity(UnitMetric):
         centred = replace(units, vectors=vectors - vectors.mean(0))
         raw = correlation(units, pairs, recorded)  # first: a constant layer is refused by name
         detail = {"pairs": f"{int(recorded.sum())} of {len(recorded)}"}
+        used = int(recorded.sum())
         return [
-            Score(correlation(centred, pairs, recorded), detail=detail),
-            Score(raw, "sentence_spearman"),
+            Score(correlation(centred, pairs, recorded), detail=detail, pairs=used),
+            Score(raw, "sentence_spearman", pairs=used),
         ]
 
     def summary(self, scores: list[Score], experiment: str) -> dict[str, object]:

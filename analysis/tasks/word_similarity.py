@@ -81,6 +81,7 @@ class WordSimilarity(UnitMetric):
         if not found:
             self.check(units)
         detail = {b.name: coverage(b, words, self.min_pairs) for b in benchmarks}
+        pairs = sum(one.pairs for one in found)
         low, high = (None, None)
         if not self.no_interval(units):
             score_of, speakers = resampled_score(units, benchmarks, self.min_pairs)
@@ -88,9 +89,9 @@ class WordSimilarity(UnitMetric):
             low, high = limits or (None, None)
         raw = correlations(vectors, words, benchmarks, self.min_pairs)
         return [
-            Score(micro(found), detail=detail, low=low, high=high),
+            Score(micro(found), detail=detail, low=low, high=high, pairs=pairs),
             *further(found, self.name),
-            Score(micro(raw), self.family),
+            Score(micro(raw), self.family, pairs=sum(one.pairs for one in raw)),
             *further(raw, self.family),
         ]
 

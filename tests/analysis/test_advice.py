@@ -14,9 +14,12 @@ def test_samples_that_are_the_same_data_count_once() -> None:
     other = frame(shuffled).assign(metric="average_precision")
     same = pd.concat([*(once.assign(sample=k) for k in range(3)), other])
     own = of("word content", advise(same))
-    assert "at T2 by word_discrimination (untested)" in own.claim
+    assert own.claim == (
+        "Too little was scored to say where word content of m on corpus (all) is highest: "
+        "word_discrimination (no folds of speakers, 6 needed)."
+    )
     assert "2 draws scored to the last digit as another one did" in own.caveat
-    assert "nothing says which differences" in own.caveat
+    assert "nothing tells differences from noise" in own.caveat
 
 
 def test_one_layer_and_no_rows() -> None:

@@ -88,24 +88,46 @@ def test_one_score_a_layer() -> None:
         )
     )
     own = of("phonetic content", told)
-    assert "at T2 by cca_phone (untested)" in own.claim
-    assert "nothing says which differences" in own.caveat
+    assert "cca_phone (1 fold of speakers, 6 needed)" in own.claim
+    assert "T2" not in own.claim
+    assert "nothing tells differences from noise" in own.caveat
     assert "no controls" in own.caveat
     assert "nan" not in " ".join(asdict(own).values())
     assert "6 needed" in of("re-initialisation", told).numbers
     assert not any(one.topic == "where content turns back" for one in told)
 
 
-def test_few_scores_a_layer_say_so() -> None:
-    told = advise(frame(rows("cca_phone", UP_AND_DOWN, (3, 5))))
-    assert "so few paired scores" in of("phonetic content", told).caveat
+def test_below_six_folds_of_speakers_nothing_is_asserted() -> None:
+    """Three samples are the same speakers three times: .42 was not told apart from .65."""
+    levels = (0.42, 0.52, 0.65, 0.60, 0.45, 0.30)
+    few = rows("mi_phone", levels, (3, None), noise=0.03, metric="mutual_information")
+    told = advise(frame(few, rows("cca_intra", levels[::-1], (3, None), target="T0")))
+    own = of("phonetic content", told)
+    assert own.claim == (
+        "Too little was scored to say where phonetic content of m on corpus (all) is highest: "
+        "mi_phone (no folds of speakers, 6 needed)."
+    )
+    assert "nothing is said of the layers' order" in own.caveat
+    assert "told apart" not in " ".join(asdict(own).values())
+    assert "p =" not in own.numbers
     assert "6 needed" in of("re-initialisation", told).numbers
+    assert not any(one.topic == "where content turns back" for one in told)
+    both = advise(frame(few, rows("cca_phone", UP_AND_DOWN)))
+    claim = of("phonetic content", both).claim
+    assert "is highest at T2 by cca_phone (T3 cannot be told apart from it); too little" in claim
+    assert claim.endswith("too little was scored for mi_phone (no folds of speakers, 6 needed).")
+    some = of("phonetic content", advise(frame(rows("cca_phone", UP_AND_DOWN, (3, 5)))))
+    assert "cca_phone (5 folds of speakers, 6 needed)" in some.claim
 
 
-def test_scores_without_folds_of_speakers_are_untested() -> None:
-    """Three samples of one corpus are the same speakers three times."""
-    told = advise(frame(rows("mi_phone", UP_AND_DOWN, (3, None), metric="mutual_information")))
-    assert "T2 by mi_phone (untested)" in of("phonetic content", told).claim
+@pytest.mark.parametrize(("pairs", "said"), [(38, False), (150, True)])
+def test_few_pairs_of_words_name_no_best_layer(pairs: int, said: bool) -> None:
+    table = frame(rows("word_similarity", UP_AND_DOWN, metric="word_similarity"))
+    own = of("semantic content", advise(table.assign(pairs=pairs)))
+    assert ("highest at T2 by word_similarity" in own.claim) == said
+    assert ("word_similarity (38 pairs, 150 needed)" in own.claim) != said
+    assert ("with so few pairs another choice" in own.caveat) != said
+    assert f"10 paired scores a layer of {pairs} pairs" in own.numbers
 
 
 @pytest.mark.parametrize("split", ["frame", "utterance", "type"])

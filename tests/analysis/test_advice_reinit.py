@@ -9,11 +9,22 @@ from analysis.advice.advise import advise
 
 def test_no_reason_to_re_initialise_where_either_kind_of_content_is_kept() -> None:
     told = advise(frame(
-        rows("cca_phone", (0.3, 0.4, 0.5, 0.5, 0.5, 0.5)),
+        rows("cca_phone", (0.3, 0.4, 0.5, 0.505, 0.5, 0.5)),
         rows("cca_word", UP_AND_DOWN, target="word"),
     ))  # fmt: skip
     assert "gives no reason to re-initialise any block of m" in of("re-initialisation", told).claim
     assert "cannot be told apart from the best by cca_phone." in of("re-initialisation", told).claim
+
+
+def test_a_top_layer_that_is_the_best_is_said_to_be() -> None:
+    rising = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+    alike = (0.3, 0.4, 0.5, 0.6, 0.601, 0.6)
+    told = advise(frame(rows("cca_word", rising, target="word"), rows("cca_phone", alike)))
+    claim = of("re-initialisation", told).claim
+    assert claim.endswith(
+        "its top layer, T5, is the best by cca_word and cannot be told apart from the best by "
+        "cca_phone."
+    )
 
 
 NOTHING = "re-initialising nothing; the sweep's best is"
