@@ -48,7 +48,7 @@ class Progress:
 
     def __enter__(self) -> Self:
         self._began = monotonic()
-        self._terminal = tqdm(
+        self._terminal: tqdm[Any] = tqdm(
             desc=self.stage,
             total=self.total,
             initial=self.initial,

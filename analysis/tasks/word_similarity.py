@@ -202,8 +202,8 @@ def macro(found: Sequence[Correlation]) -> float:
 
 def further(found: Sequence[Correlation], name: str) -> list[Score]:
     """The macro average and each benchmark's rho, as secondary figures."""
-    each = (Score(one.rho, f"{name}_{one.benchmark}") for one in found)
-    return [Score(macro(found), f"{name}_macro"), *each]
+    each = (Score(one.rho, f"{name}_{one.benchmark}", pairs=one.pairs) for one in found)
+    return [Score(macro(found), f"{name}_macro", pairs=sum(one.pairs for one in found)), *each]
 
 
 def resampled_score(
