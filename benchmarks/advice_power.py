@@ -11,7 +11,7 @@ the better layer comes out ahead.
 
 Folds: layers of which one is better by twice the deviation of a paired difference, among 12 others
 that are all alike. Told: how often the better one is told apart from the layer that is best of the
-others by the test that the advice uses, for a number of paired scores a layer.
+others by the test that the advice uses, for a number of folds of speakers.
 """
 
 import sys
