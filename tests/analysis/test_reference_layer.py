@@ -90,7 +90,8 @@ def test_a_heat_map_leaves_the_reference_blank() -> None:
 def test_leaving_the_input_is_told_by_layers_other_than_it(second: float, told: bool) -> None:
     rng = np.random.default_rng(0)
     levels = {"T0": 1.0, "T1": second, "T2": 0.5, "T3": 0.7}
-    frame = to_frame(intra(levels)).assign(run="run", reinit_top=pd.NA)
+    rows = [one for trial in range(6) for one in intra(levels, trial=trial)]
+    frame = to_frame(rows).assign(run="run", reinit_top=pd.NA)
     frame["value"] += np.where(frame["layer"] == "T0", 0, 0.002 * rng.normal(size=len(frame)))
     turns = [one for one in advise(frame) if one.topic == "where content turns back"]
     assert [one.numbers.split(": ")[1].split()[0] for one in turns] == ["T1"] * told
