@@ -116,9 +116,10 @@ def publish(
     pictures = plot_layers(curves, folder, title) if len(curves) else []
     pictures += plot_pairs(rows, matrices, folder, title) if matrices else []
     for name in matrices:
-        print_pairs(rows, name, title)
+        print_pairs(rows, name, title, measured.without_intervals.get(name, ""))
     if len(curves) or measured.left_out:
-        print_table(curves, title, measured.left_out, measured.without_intervals)
+        without = {n: why for n, why in measured.without_intervals.items() if n not in matrices}
+        print_table(curves, title, measured.left_out, without)
     for path in (*paths, *pictures):
         print(path)
     tracked = log_results(config.tracking, run_name(config), raw, rows, metadata, folder, pictures)

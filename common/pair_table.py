@@ -14,8 +14,11 @@ def pair_matrix(frame: pd.DataFrame) -> pd.DataFrame:
     return matrix[list(dict.fromkeys(summary["target"]))]
 
 
-def print_pairs(frame: pd.DataFrame, name: str, title: str) -> None:
-    """Layers down, the other model's layers across; the best of each row is marked."""
+def print_pairs(frame: pd.DataFrame, name: str, title: str, no_interval: str = "") -> None:
+    """Layers down, the other model's layers across; the best of each row is marked.
+
+    `no_interval`: why the scores have no interval, or "".
+    """
     own = frame[frame["experiment"] == name]
     matrix = pair_matrix(own)
     prefixes = {target.rpartition(":")[0] for target in matrix.columns}
@@ -41,6 +44,8 @@ def print_pairs(frame: pd.DataFrame, name: str, title: str) -> None:
             f"95 % interval over test speakers, the fit held fixed, of {highest['layer']} with "
             f"{highest['target']}: {interval_cell(highest)}"
         )
+    elif no_interval:
+        told.append(f"no 95 % interval: {no_interval}")
     for control, part in own[own["control"] != ""].groupby("control", sort=False):
         top = summarise(part[part["primary"]]).nlargest(1, "mean").iloc[0]
         told.append(

@@ -27,6 +27,7 @@ Array = NDArray[np.float64]
 LAYERS = ["T0", "T1", "T2", "T3"]
 RIDGES = (1e-10, 1e-10)
 SPEAKERS = 24
+BY_SPEAKER = ("split=speaker", "sampling.folds=5", "sampling.trials=null")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def common(cache: str, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     write_corpus(folder, minutes=1.2, speakers=SPEAKERS)
     return [
         *("experiment=cca_inter", "debug=default", "dataset.limit=null", "sampling.utterances=99"),
-        *(*textgrids(folder), cache),
+        *(*textgrids(folder), cache, "split=frame"),
     ]
 
 
@@ -184,11 +185,15 @@ def test_the_cache_holds_a_pair_of_models(
 def test_kept_frames_have_intervals_over_speakers(
     every: Finished, common: list[str], saved: dict[str, Path], tmp_path: Path
 ) -> None:
-    rows = every.rows
-    assert (rows["low"] <= rows["high"]).all()
-    assert (rows["high"] - rows["low"]).between(0.001, 0.3).all()
-    phone = ["experiments.cca_inter.unit=phone", "layers.index=1"]
-    phones = execute(tmp_path, *common, *pair(saved, "a", "b"), *phone)
+    assert every.rows["low"].isna().all()
+    assert "split=frame" in every.metadata["no_intervals"]["cca_inter"]
+    one = (*common, *pair(saved, "a", "b"), *BY_SPEAKER, "layers.index=1")
+    more = ["target.pairs=all", "sampling.frames=1000000"]
+    for name, pairs in (("kept", more), ("moments", [])):
+        rows = execute(tmp_path / name, *one, *pairs).rows
+        assert (rows["low"] <= rows["high"]).all()
+        assert (rows["high"] - rows["low"]).between(0.001, 0.3).all()
+    phones = execute(tmp_path / "phones", *one, "experiments.cca_inter.unit=phone")
     assert phones.rows["low"].notna().all()
     assert set(phones.rows["unit"]) == {"phone"}
 
@@ -217,7 +222,7 @@ def test_the_table_of_pairs_names_both_models(
     common: list[str], saved: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     more = ["target.pairs=all", "sampling.frames=1000000", "layers.indices=[T1,T3]"]
-    run = execute(tmp_path, *common, *pair(saved, "a", "b"), *more)
+    run = execute(tmp_path, *common, *pair(saved, "a", "b"), *more, *BY_SPEAKER)
     lines = capsys.readouterr().out.splitlines()
     assert "against b@" in " ".join(" ".join(lines[:3]).split())
     (row,) = (line for line in lines if line.startswith("│ T3"))
