@@ -14,7 +14,7 @@ from analysis.collectors import MomentCollector, Pair, State, Sums, VectorCollec
 from analysis.hearing import Hearing
 from analysis.pooling import grid_geometry, grid_rows, grid_step, pool, to_grid
 from analysis.sampling import FrameSamples
-from analysis.targets import MEL, MEL_BINS, mel, mel_frames
+from analysis.targets.mel import HOP, MEL_BINS, WINDOW, mel, mel_frames
 from analysis.unit_sampling import UnitSamples
 from common.architecture import Layer
 from common.cache import Entry
@@ -22,6 +22,15 @@ from common.frames import FrameGeometry
 from common.records import Waveform
 
 STATE_VERSION = 1  # bumped when the state of a pass that did not end would be read in another way
+# The filterbank in a layer's place. Its frames are centred: the first one's window begins before
+# the waveform, and the last one's ends after it.
+MEL = Layer(
+    "mel",
+    "mel",
+    0,
+    MEL_BINS,
+    FrameGeometry(receptive_field=WINDOW, hop=HOP, offset=-WINDOW // 2, overhang=WINDOW // 2),
+)
 
 
 @dataclass(frozen=True, eq=False)

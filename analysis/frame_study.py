@@ -8,9 +8,10 @@ from typing import Self
 import numpy as np
 import torch
 
-from analysis import moments, pooling, sampling, targets
+from analysis import moments, pooling, sampling
 from analysis.collectors import Pair, load_folds, load_view
 from analysis.consumers import (
+    MEL,
     Consumer,
     FrameConsumer,
     missing_pairs,
@@ -22,7 +23,7 @@ from analysis.metrics.base import MomentMetric
 from analysis.moments import FoldedView
 from analysis.sampling import FrameSamples, draw_frames
 from analysis.study import Job, Scored, Setting, Study, metric_of, split_of
-from analysis.targets import MEL
+from analysis.targets import mel as targets
 from common import encoder
 from common.architecture import Layer
 from common.config import AnalysisConfig
@@ -64,16 +65,16 @@ class FrameStudy(Study):
     def crosses(self) -> list[Pair]:
         """(layer, target) of every experiment, and where controls are wanted (mel, target)."""
         pairs = [
-            (layer.name, target_name(analysis))
+            (layer.name, analysis.target.name)
             for name, analysis in self.experiments.items()
             for layer in self.layers_of(name)
         ]
-        return pairs + [(MEL.name, target_name(self.experiments[name])) for name in self.with_mel()]
+        return pairs + [(MEL.name, self.experiments[name].target.name) for name in self.with_mel()]
 
     def with_mel(self) -> list[str]:
         """Experiments that have the filterbank as a control: those that it is not the target of."""
         names = self.experiments if self.controls else ()
-        return [name for name in names if target_name(self.experiments[name]) != MEL.name]
+        return [name for name in names if self.experiments[name].target.name != MEL.name]
 
     def without_controls(self) -> dict[str, dict[str, str]]:
         """There are no labels to shuffle; mel against itself says nothing."""
@@ -109,7 +110,7 @@ class FrameStudy(Study):
         for sample in self.samples.distinct():
             for name in self.with_mel():
                 if chosen[name]:
-                    step = step_of(by_name[target_name(self.experiments[name])])
+                    step = step_of(by_name[self.experiments[name].target.name])
                     yield partial(self._score, sample, MEL, [name], {}, step, "mel")
 
     def _score(
@@ -128,7 +129,7 @@ class FrameStudy(Study):
         view = load_view(self.entry, own, layer.name, trials)
         scored = []
         for name in names:
-            target = target_name(self.experiments[name])
+            target = self.experiments[name].target.name
             if target == layer.name:
                 other = view
             else:
@@ -192,8 +193,3 @@ def moment_metric(analysis: AnalysisConfig) -> MomentMetric:
     if not isinstance(metric, MomentMetric):
         raise TypeError(f"{metric.name} does not score moments")
     return metric
-
-
-def target_name(analysis: AnalysisConfig) -> str:
-    """Name of the other view of frames: "mel" or a layer."""
-    return analysis.target.layer or "mel"

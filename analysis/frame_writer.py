@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 
 from analysis.collectors import State
-from analysis.consumers import EntryConsumer, Item
+from analysis.consumers import MEL, EntryConsumer, Item
 from analysis.frames_store import Stretches
 from analysis.pooling import grid_geometry, to_grid
-from analysis.targets import MEL, MEL_BINS, mel
+from analysis.targets.mel import MEL_BINS, mel
 from common.architecture import Layer
 from common.cache import Entry
 from common.growing import GrowingArray

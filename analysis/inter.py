@@ -3,9 +3,11 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from analysis.consumers import step_of
 from analysis.study import Setting
+from analysis.targets.layers import SecondModel
 from common.architecture import Layer, describe
 from common.checkpoint import revision_of
 from common.config import AnalysisConfig, Config, ModelConfig
@@ -48,6 +50,14 @@ class OtherModel:
         return vars(self.config) | {"revision": self.revision}
 
 
+def second_model(analysis: AnalysisConfig) -> SecondModel:
+    """The analysis's target, a second model."""
+    target: Any = analysis.target
+    if not isinstance(target, SecondModel):
+        raise TypeError(f"{target} is no second model")
+    return target
+
+
 def find_other(config: Config) -> OtherModel:
     """Describe the second model, from its two small files; no weights are loaded."""
     if config.other is None:
@@ -80,7 +90,7 @@ def pair_layers(
     """Each layer of the analysis's parts with the other model's of the same name, or with all."""
     own = [layer for layer in layers if layer.part in analysis.parts]
     others = [layer for layer in other.layers if layer.part in analysis.parts]
-    if analysis.target.pairs == "all":
+    if second_model(analysis).pairs == "all":
         pairs = [(x, y) for x in own for y in others]
     else:
         by_name = {original_name(layer): layer for layer in others}
@@ -119,7 +129,7 @@ def lone_layers(
     analysis: AnalysisConfig, layers: Sequence[Layer], other: OtherModel
 ) -> dict[str, list[str]]:
     """Layers that `pairs: same` leaves out because only one of the models has them."""
-    if analysis.target.pairs == "all":
+    if second_model(analysis).pairs == "all":
         return {}
     own = [layer.name for layer in layers if layer.part in analysis.parts]
     others = [original_name(layer) for layer in other.layers if layer.part in analysis.parts]

@@ -3,6 +3,7 @@
 import logging
 
 from analysis.consumers import step_of
+from analysis.targets.layers import AnotherLayer
 from common.architecture import Layer
 from common.config import Config
 from common.records import StrataError
@@ -17,8 +18,8 @@ def choose_layers(config: Config, layers: tuple[Layer, ...]) -> dict[str, list[s
     chosen = {}
     for name, analysis in config.experiments.items():
         own = [layer for layer in wanted if by_name[layer].part in analysis.parts]
-        target = analysis.target.layer
-        if target is not None:
+        if isinstance(analysis.target, AnotherLayer):
+            target = analysis.target.layer
             if target not in by_name:
                 raise StrataError(
                     f"experiments.{name}.target.layer={target}: this model has {', '.join(by_name)}"

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from analysis.measure import Measured
 from analysis.speech import Speech, partitions_of
-from analysis.study import metric_of, target_label
+from analysis.study import metric_of
 from common.config import Config
 from common.metric import Score
 from common.results import Row, git_commit
@@ -26,7 +26,7 @@ def to_rows(config: Config, speech: Speech, measured: Measured, run_key: str) ->
                 partition=partition_label(speech, partitions_of(analysis, own)),
                 experiment=one.experiment,
                 unit=analysis.unit,
-                target=one.target or target_label(analysis),
+                target=one.target or analysis.target.name,
                 metric=score.metric or metric.name,
                 primary=not score.metric,
                 split=one.split,

@@ -6,6 +6,7 @@ import numpy as np
 
 from analysis.frames_store import Index, Stretches
 from analysis.sampling import blocks, digest_of
+from analysis.targets.base import label_target
 from analysis.unit_sampling import draw_units
 from common.config import AnalysisConfig, SamplingConfig
 from common.records import Corpus, Interval, StrataError
@@ -56,7 +57,7 @@ def draw_utterances(
     In the order in which frames of all utterances are drawn: where all have the tier, a forward
     pass serves both.
     """
-    tier = str(analysis.target.kind)
+    tier = label_target(analysis).labelled_by("frame")
     with_tier = np.array([bool(u.tiers.get(tier)) for u in corpus.utterances])
     if not with_tier.any():
         raise StrataError(

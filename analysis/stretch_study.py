@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 import torch
 
-from analysis import frames_store, pooling, sampling, targets
+from analysis import frames_store, pooling, sampling
 from analysis.consumers import Consumer
 from analysis.frame_writer import FrameWriter
 from analysis.frames_store import Frames, Stretches, load_frames, stretches_with_frames
@@ -17,6 +17,8 @@ from analysis.metrics.base import FrameMetric
 from analysis.pooling import grid_geometry
 from analysis.stretch_sampling import StretchSamples, draw_stretches
 from analysis.study import Job, Scored, Setting, Study, metric_of
+from analysis.targets import mel as targets
+from analysis.targets.base import label_target
 from common import encoder
 from common.architecture import Layer
 from common.config import AnalysisConfig
@@ -89,7 +91,7 @@ class StretchStudy(Study):
                 geometry=pooling.grid_geometry(self.layers[-1].geometry),
                 utterances=tuple(own),
                 n_samples=np.array([u.n_samples for u in own]),
-                tier=str(self.experiments[name].target.kind),
+                tier=label_target(self.experiments[name]).labelled_by("frame"),
                 seed=self.sample_seed(sample),
                 intervals=tuple(drawn.intervals[k] for k in chosen) if drawn.intervals else (),
             )
@@ -180,7 +182,7 @@ class StretchStudy(Study):
             chosen[stretches_with_frames(self.entry, own)[chosen]],
             self.corpus.utterances,
             drawn.intervals,
-            str(self.experiments[name].target.kind),
+            label_target(self.experiments[name]).labelled_by("frame"),
             self.sample_seed(sample),
         )
 

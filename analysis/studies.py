@@ -9,6 +9,7 @@ from analysis.inter_units import InterUnitStudy
 from analysis.metrics.base import FrameMetric, MomentMetric
 from analysis.stretch_study import StretchStudy
 from analysis.study import Setting, Study, metric_of
+from analysis.targets.layers import SecondModel
 from analysis.unit_study import UnitStudy
 from common.config import AnalysisConfig
 from common.records import StrataError
@@ -30,7 +31,7 @@ def study_of(analysis: AnalysisConfig) -> type[Study]:
     metric = metric_of(analysis)
     if isinstance(metric, FrameMetric):
         return StretchStudy
-    if analysis.target.kind == "model":
+    if isinstance(analysis.target, SecondModel):
         moments = analysis.unit == "frame" and analysis.target.pairs == "same"
         return InterFrameStudy if moments else InterUnitStudy
     if isinstance(metric, MomentMetric) and analysis.unit == "frame":

@@ -3,15 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
 
-from analysis.consumers import Consumer
+from analysis.consumers import MEL, Consumer
 from analysis.metrics.base import Metric
 from analysis.speech import Speech
-from analysis.targets import MEL
+from analysis.targets.base import LabelTarget
 from common.architecture import Layer
 from common.cache import Cache, Entry
 from common.config import AnalysisConfig, Config
@@ -176,7 +175,9 @@ class Study(ABC):
 
     def label_control(self, name: str) -> str:
         """Which control breaks the relation of units to what they are compared with."""
-        return "permuted_table" if self.experiments[name].by_table else "shuffled_labels"
+        target = self.experiments[name].target
+        by_type = isinstance(target, LabelTarget) and target.by_type
+        return "permuted_table" if by_type else "shuffled_labels"
 
     def guarded(self, name: str, layer: str, score: Callable[[], list[Score]]) -> list[Score]:
         """The scores; an error says which experiment and layer."""
@@ -197,11 +198,3 @@ def metric_of(analysis: AnalysisConfig) -> Metric:
 def split_of(config: Config, analysis: AnalysisConfig) -> str:
     """How an analysis cuts its folds: its own way, else the run's."""
     return analysis.split or config.split
-
-
-def target_label(analysis: AnalysisConfig) -> str:
-    """Name of the target in a row: "mel", a layer, the labels, or kind and file."""
-    target = analysis.target
-    if target.path is not None:
-        return f"{target.kind}:{Path(target.path).name}"
-    return target.layer or str(target.kind)

@@ -2,24 +2,24 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.labelling import STRETCH, labelled, name_of
 from analysis.sampling import blocks, digest_of, group_keys, grouped_folds, resolved_split
+from analysis.targets.base import STRETCH, LabelTarget, label_target
 from common.analysis_config import SPEAKERS_AND_TYPES
 from common.config import AnalysisConfig, SamplingConfig, UnitSampling
 from common.records import SAMPLE_RATE, Corpus, Interval, StrataError
 from common.seeding import generator
+from common.target import FromFile
 
 log = logging.getLogger(__name__)
 
 Index = NDArray[np.int64]
 LEAST_CELL = 30  # units that a trial is tested on where folds are crossed
-Known = Callable[[Collection[str]], Collection[str]]  # those of some labels that a target knows
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,18 +87,17 @@ def draw_units(
     run: SamplingConfig,
     split: str,
     seed: int,
-    known: Known | None = None,
     scored: NDArray[np.bool_] | None = None,
     first_centre: int = STRETCH // 2,
 ) -> UnitSamples:
     """Draw at most `instances` of each of the `labels` most frequent labels, for each sample.
 
-    `known`: labels that it does not return are not drawn, but counted. `scored` (n_utterances,):
-    so many instances are drawn of what is scored, and `fit_instances` of what is fitted on.
-    `first_centre`: as in `labelled`.
+    Labels that the target does not know are not drawn, but counted. `scored` (n_utterances,): so
+    many instances are drawn of what is scored, and `fit_instances` of what is fitted on.
+    `first_centre`: as in `LabelTarget.segments`.
     """
     limits = analysis.sampling
-    table, dropped = unit_table(corpus, analysis, known, scored, first_centre)
+    table, dropped = unit_table(corpus, analysis, scored, first_centre)
     folds = np.stack([draw_sample(table, s, limits, run, seed) for s in range(run.samples)])
     beyond = int((folds < 0).all(0).sum())
     dropped[f"{table.name}: beyond {limits.instances} instances of a label"] = beyond
@@ -195,16 +194,17 @@ def hold_out_types(drawn: UnitSamples, run: SamplingConfig, seed: int) -> UnitSa
 def unit_table(
     corpus: Corpus,
     analysis: AnalysisConfig,
-    known: Known | None,
     scored: NDArray[np.bool_] | None = None,
     first_centre: int = STRETCH // 2,
 ) -> tuple[UnitTable, dict[str, int]]:
     """The units whose label is known and frequent enough, and counts of those left out."""
-    name = name_of(analysis)
-    units, dropped = long_enough(name, labelled(corpus, analysis, first_centre), analysis.sampling)
+    target = label_target(analysis)
+    name = target.unit_name(analysis.unit)
+    segments = target.segments(corpus, analysis.unit, first_centre)
+    units, dropped = long_enough(name, segments, analysis.sampling)
     counts = Counter(interval.label for _, interval in units)
-    if known is not None:
-        counts, unknown = known_only(name, counts, known)
+    if isinstance(target, FromFile):
+        counts, unknown = known_only(name, counts, target)
         dropped |= unknown
     labels, infrequent = eligible_labels(name, counts, analysis.sampling)
     codes = {label: code for code, label in enumerate(labels)}
@@ -238,10 +238,10 @@ def long_enough(
 
 
 def known_only(
-    name: str, counts: Counter[str], known: Known
+    name: str, counts: Counter[str], target: LabelTarget
 ) -> tuple[Counter[str], dict[str, int]]:
     """Counts of the labels that the target knows, and how many tokens and types it does not."""
-    kept = frozenset(known(counts.keys()))
+    kept = frozenset(target.known(counts.keys()))
     if not kept:
         examples = ", ".join(label for label, _ in counts.most_common(5))
         raise StrataError(

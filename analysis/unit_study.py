@@ -9,16 +9,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from analysis import collectors, pooling, sampling, targets
+from analysis import collectors, pooling, sampling
 from analysis.bootstrap import no_fold_interval
 from analysis.collectors import valid_rows
 from analysis.consumers import Consumer, UnitConsumer, vector_bytes
-from analysis.label_targets import LabelTarget, label_target
 from analysis.metrics.base import MomentMetric, Score, UnitMetric
 from analysis.moments import crossed_folds, fold_views
 from analysis.placed import Placed
 from analysis.speech import Part
 from analysis.study import Job, Scored, Setting, Study, metric_of, split_of
+from analysis.targets import mel as targets
+from analysis.targets.base import LabelTarget, label_target
 from analysis.unit_sampling import UnitSamples, check_folds, draw_units, hold_out_types
 from analysis.units import Units
 from common import encoder
@@ -70,11 +71,14 @@ class UnitStudy(Study):
             setting.refuse_partitions(name, analysis)
         run, seed = config.sampling, config.seed
         split = split_of(config, analysis)
-        target = label_target(part.corpus, analysis)
+        target = label_target(analysis)
+        segments = target.segments(part.corpus, analysis.unit)
+        target = target.prepared({interval.label for _, interval in segments})
         scored = part.scored if part.split else None
+        analysis = replace(analysis, target=target)
         centre = setting.layers[-1].geometry.centre(0)
-        samples = draw_units(part.corpus, analysis, run, split, seed, target.known, scored, centre)
-        if analysis.by_table and config.by_type:
+        samples = draw_units(part.corpus, analysis, run, split, seed, scored, centre)
+        if target.by_type and config.by_type:
             samples = hold_out_types(samples, run, seed)
         drawn = Drawn(part, samples, target, *speakers_of(part.corpus), run.tested_folds, seed)
         how = analysis.pooling or "mean"
@@ -244,7 +248,7 @@ def describe_draw(drawn: Drawn) -> dict[str, object]:
     return {
         "labels": len(samples.labels),
         "dropped": samples.dropped,
-        "target_file": dict(drawn.target.counts),
+        "target_file": dict(drawn.target.counts()),
         "units_per_sample": (samples.folds >= 0).sum(1).tolist(),
         "units_drawn_by_any_sample": len(samples.label),
         "units_per_label": dict(zip(samples.labels, counts.tolist(), strict=True)),

@@ -1,12 +1,12 @@
 """Pooled vectors of one sample and layer, with what is known of each unit."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import TargetConfig
 from common.seeding import generator
+from common.target import Target
 
 Index = NDArray[np.int64]
 
@@ -34,7 +34,7 @@ class Units:
     fold: Index
     scored: NDArray[np.bool_]
     seed: int
-    target: TargetConfig = field(default_factory=TargetConfig)
+    target: Target | None = None
     trials: int = 1
     type_fold: Index | None = None
     seconds: NDArray[np.float64] | None = None

@@ -27,9 +27,9 @@ from safetensors.numpy import save
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analysis.embeddings import read_table
-from analysis.tasks.sentence_pairs import read_pairs
-from analysis.word_pairs import read_benchmarks
+from analysis.targets.sentence_pairs import read_pairs
+from analysis.targets.word_pairs import read_benchmarks
+from analysis.targets.word_vectors import read_table
 from common import alignments, audio
 from common.datasets import files
 from common.records import StrataError

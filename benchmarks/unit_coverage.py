@@ -23,9 +23,9 @@ from analysis.metrics.agreement import agreement
 from analysis.metrics.discriminant import fit_discriminants
 from analysis.metrics.mutual_information import intervals
 from analysis.metrics.probe import interval
+from analysis.targets.word_pairs import Benchmark, Pair
 from analysis.tasks.word_similarity import RESAMPLES, resampled_score
 from analysis.units import Units
-from analysis.word_pairs import Benchmark, Pair
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]

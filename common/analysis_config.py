@@ -9,16 +9,7 @@ from omegaconf import MISSING
 
 from common.records import StrataError
 
-# What units of a kind can be compared with.
-TARGETS_OF = {
-    "frame": ("mel", "layer", "model", "phone", "word"),
-    "phone": ("phone", "speaker", "model"),
-    "word": ("word", "speaker", "model", "embedding", "word_pairs"),
-    "utterance": ("speaker", "sentence_pairs"),
-}
-UNITS = tuple(TARGETS_OF)
-TARGETS = tuple(dict.fromkeys(kind for kinds in TARGETS_OF.values() for kind in kinds))
-FROM_FILES = ("embedding", "word_pairs", "sentence_pairs")  # targets that are read from `path`
+UNITS = ("frame", "phone", "word", "utterance")
 POOLINGS = ("mean", "middle_third", "centre", "first", "last", "max")
 PARTS = ("cnn", "transformer")
 # The last one: speakers where there are enough of them, else utterances.
@@ -27,15 +18,14 @@ SPLITS = ("frame", "utterance", "speaker", "speaker_else_utterance")
 # word types kept apart as well.
 SPEAKERS_AND_TYPES = "speaker_and_type"
 BY_SPEAKER = ("speaker", SPEAKERS_AND_TYPES)
-LAYER_NAME = re.compile(r"[CT]\d+")
 LIMITS = (
     *("utterances", "frames", "instances", "fit_instances", "labels"),
     *("min_instances", "min_characters", "min_seconds"),
 )
+LAYER_NAME = re.compile(r"[CT]\d+")
 STORED = ("float32", "float16")
 # What an analysis asks of a layer, in the order in which tables and plots show the answers.
 ASKS = ("acoustic", "layers", "phonetic", "word", "meaning", "segmentation", "speaker", "other")
-LAYER_PAIRS = ("same", "all")
 
 
 def require(key: str, value: object, choices: Collection[object]) -> None:
@@ -51,29 +41,15 @@ def require_at_least(key: str, value: float | None, least: int) -> None:
 
 
 @dataclass(kw_only=True)
-class TargetConfig:
-    """What units are compared with.
+class TargetOverrides:
+    """Settings of the target of a run's only experiment, as `target.layer=T3`.
 
-    Frames: `mel`, or `layer` (another layer of this model). Units with a label: the label itself
-    (`phone`, `word`, `speaker`), or what a file says of it: `embedding` (a table of word vectors),
-    `word_pairs` or `sentence_pairs` (pairs with a score). `path` is that file, or a folder of
-    them, and `obtain` tells how to get it. Frames, phones and words: `model`, the run's second
-    model; `pairs`: each layer with the `same` of that model, or with `all` of its layers.
+    With several experiments each has its own: `experiments.cca_intra.target.layer=T3`.
     """
 
-    kind: str | None = None
     layer: str | None = None
     path: str | None = None
-    obtain: str | None = None
     pairs: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.pairs is not None or self.kind == "model":
-            require("target.pairs", self.pairs, LAYER_PAIRS)
-        if self.kind is not None:
-            require("target.kind", self.kind, TARGETS)
-        if self.layer is not None and not LAYER_NAME.fullmatch(self.layer):
-            raise StrataError(f"target.layer={self.layer}: a layer is named C1, C2, … or T0, T1, …")
 
 
 @dataclass(kw_only=True)
@@ -146,7 +122,7 @@ class AnalysisConfig:
 
     asks: str = "other"
     unit: str = MISSING
-    target: TargetConfig = MISSING
+    target: Any = MISSING
     metric: Any = MISSING
     sampling: UnitSampling = field(default_factory=UnitSampling)
     pooling: str | None = None
@@ -162,27 +138,7 @@ class AnalysisConfig:
         require("unit", self.unit, UNITS)
         for part in self.parts:
             require("parts", part, PARTS)
-        require(f"target.kind (of {self.unit} units)", self.target.kind, TARGETS_OF[self.unit])
         if self.unit != "frame":
             require("pooling", self.pooling, POOLINGS)
         if self.split is not None:
             require("split", self.split, SPLITS)
-        if self.target.kind == "layer" and self.target.layer is None:
-            raise StrataError("target.layer=null: name the layer to compare with, e.g. T0")
-        if self.unit == "frame" and self.target.pairs == "all" and self.sampling.frames is None:
-            raise StrataError(
-                "target.pairs=all with sampling.frames=null: the moments of all frames of every "
-                "pair of layers would take gigabytes; say how many frames to keep"
-            )
-
-    @property
-    def by_table(self) -> bool:
-        """Whether what a unit is compared with is a function of its word type alone."""
-        return self.target.kind == "embedding"
-
-    @property
-    def labelled_by(self) -> str:
-        """What gives a unit its label: tier `phone` or `word`, its `speaker` or its `utterance`."""
-        by = {"embedding": "word", "word_pairs": "word", "sentence_pairs": "utterance"}
-        by["model"] = self.unit
-        return by.get(str(self.target.kind), str(self.target.kind))

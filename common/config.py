@@ -19,12 +19,11 @@ from omegaconf.errors import MissingMandatoryValue
 
 from common.analysis_config import (
     ASKS,
-    FROM_FILES,
     LIMITS,
     SPLITS,
     AnalysisConfig,
     SamplingConfig,
-    TargetConfig,
+    TargetOverrides,
     UnitSampling,
     require,
 )
@@ -42,6 +41,7 @@ from common.metric import Metric
 from common.pretrain_config import PretrainConfig
 from common.records import StrataError
 from common.report_config import ReportConfig
+from common.target import Target
 
 __all__ = [
     "AnalysisConfig",
@@ -53,7 +53,7 @@ __all__ = [
     "PretrainConfig",
     "ReportConfig",
     "SamplingConfig",
-    "TargetConfig",
+    "TargetOverrides",
     "TrackingConfig",
     "UnitSampling",
     "register",
@@ -101,7 +101,7 @@ class Config:
     dataset: Any = MISSING
     experiments: dict[str, AnalysisConfig] = field(default_factory=dict)
     metric: Any = None
-    target: TargetConfig = field(default_factory=TargetConfig)
+    target: TargetOverrides = field(default_factory=TargetOverrides)
     layers: LayersConfig = MISSING
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     protocol: ProtocolConfig = MISSING
@@ -238,38 +238,47 @@ def _member(name: str, analysis: AnalysisConfig, config: Config) -> AnalysisConf
         if (value := getattr(config.sampling, key)) is not None
         and getattr(analysis.sampling, key) is not None
     }
+    target = _target(name, analysis, config)
     metric = _metric(f"experiments.{name}.metric", analysis.metric)
-    if not metric.accepts(analysis.unit, str(analysis.target.kind)):
+    if not metric.accepts(analysis.unit, target):
         raise StrataError(
             f"experiments.{name}.metric: {metric.name} takes no {analysis.unit} units with the "
-            f"target {analysis.target.kind}"
+            f"target {target.name}"
         )
     for setting in fields(metric):
         if getattr(metric, setting.name) is None:
             raise StrataError(f"experiments.{name}.metric.{setting.name}=null: give it a value")
-    target = _target(analysis.target, config)
     sampling = replace(analysis.sampling, **overrides)
     return replace(analysis, metric=metric, target=target, sampling=sampling)
 
 
-def _target(target: TargetConfig, config: Config) -> TargetConfig:
+# Keys of `target` on the command line: what takes them, and an example of that.
+TARGET_KEYS = {
+    "layer": ("a layer", "cca_intra"),
+    "path": ("what a file says", "cca_glove"),
+    "pairs": ("a second model", "cca_inter"),
+}
+
+
+def _target(name: str, analysis: AnalysisConfig, config: Config) -> Target:
     """An analysis's target with `target.layer=`, `path=` or `pairs=` of the command line."""
-    single = len(config.experiments) == 1
-    takers = {  # key: whether it fits, for whom, and an example of those
-        "layer": (target.kind == "layer", "a layer", "cca_intra"),
-        "path": (target.kind in FROM_FILES, "what a file says", "cca_glove"),
-        "pairs": (target.kind == "model", "a second model", "cca_inter"),
-    }
-    for key, (fits, what, example) in takers.items():
+    node = dict(analysis.target)
+    for key, (what, example) in TARGET_KEYS.items():
         value = getattr(config.target, key)
         if value is None:
             continue
-        if not fits or not single:
+        if key not in node or len(config.experiments) > 1:
             raise StrataError(
                 f"target.{key}={value}: only a single experiment against {what} takes it; with "
                 f"several use experiments.{example}.target.{key}={value}"
             )
-        target = replace(target, **{key: value})
+        node[key] = value
+    target = _construct(f"experiments.{name}.target", node)
+    if not isinstance(target, Target):
+        raise StrataError(
+            f"experiments.{name}.target: {type(target).__name__} is not an analysis.targets Target"
+        )
+    target.check(f"experiments.{name}", analysis.unit, analysis.sampling)
     return target
 
 
@@ -297,7 +306,7 @@ def _as_published(
 
 def _takes(analysis: AnalysisConfig, metric: Metric) -> bool:
     """Whether a metric can stand in for an analysis's own."""
-    accepted = metric.accepts(analysis.unit, str(analysis.target.kind))
+    accepted = metric.accepts(analysis.unit, analysis.target)
     return accepted and analysis.metric.family == metric.family
 
 
@@ -337,15 +346,9 @@ def _missing_files(experiments: Mapping[str, AnalysisConfig], leave_out: bool) -
     """Analyses whose `target.path` was not given, and what to do; a wrong path is an error."""
     missing = {}
     for name, analysis in experiments.items():
-        target = analysis.target
-        if target.kind not in FROM_FILES:
-            continue
-        remedy = f": {target.obtain}" if target.obtain else ""
-        key = "target.path" if len(experiments) == 1 else f"experiments.{name}.target.path"
-        if target.path is None:
-            missing[name] = f"{key} is not given{remedy}"
-        elif not Path(target.path).expanduser().exists():
-            raise StrataError(f"{key}={target.path}: there is no such file or folder{remedy}")
+        key = "target" if len(experiments) == 1 else f"experiments.{name}.target"
+        if why := analysis.target.missing(key):
+            missing[name] = why
     if missing and not leave_out:
         raise StrataError("; ".join(f"{name}: {why}" for name, why in missing.items()))
     return missing
@@ -356,7 +359,7 @@ def _missing_model(experiments: Mapping[str, AnalysisConfig], config: Config) ->
     if config.other is not None or config.task == "steps":
         return {}  # a step that follows an export has the model before it
     why = "it compares with a second model, and none is given: model@other=NAME"
-    missing = {name: why for name, own in experiments.items() if own.target.kind == "model"}
+    missing = {name: why for name, own in experiments.items() if own.target.needs_second_model}
     if missing and not config.leave_out:
         raise StrataError("; ".join(f"{name}: {why}" for name, why in missing.items()))
     return missing

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from common.target import Target
+
 
 @dataclass(frozen=True, slots=True)
 class Score:
@@ -41,8 +43,8 @@ class Metric(ABC):
     held_out: ClassVar[bool]
 
     @abstractmethod
-    def accepts(self, unit: str, target: str) -> bool:
-        """Whether it can score units of this kind against a target of this kind."""
+    def accepts(self, unit: str, target: Target) -> bool:
+        """Whether it can score units of this kind against this target."""
 
     def summary(self, scores: list[Score], experiment: str) -> dict[str, object]:  # noqa: ARG002
         """What the run's metadata should keep of all the scores of an experiment."""

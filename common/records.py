@@ -33,6 +33,7 @@ class Utterance:
     file's header; else the end of the last interval): progress bars and budgets use it, never
     the numbers. `tiers` maps "phone" and "word" to intervals in order of time, labels normalised
     and silences removed. `read` returns the waveform: (n,) float32, mono, 16 kHz, within [-1, 1].
+    `attributes`: what else the corpus knows of it, by name (`gender`).
     """
 
     id: str
@@ -41,6 +42,11 @@ class Utterance:
     n_samples: int
     tiers: Mapping[str, tuple[Interval, ...]]
     read: Callable[[], Waveform] = field(repr=False, compare=False)
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    def attribute(self, name: str) -> str:
+        """Its speaker, or another attribute; "" where it is not known."""
+        return self.speaker if name == "speaker" else self.attributes.get(name, "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,9 @@ def _without_comparisons(config: Config) -> Config:
     """A step without a second model leaves out, with the reason, what would compare with it."""
     if config.other is not None:
         return config
-    experiments = {n: own for n, own in config.experiments.items() if own.target.kind != "model"}
+    experiments = {
+        n: own for n, own in config.experiments.items() if not own.target.needs_second_model
+    }
     left_out = {name: NOTHING_BEFORE for name in config.experiments if name not in experiments}
     return replace(config, experiments=experiments, left_out=config.left_out | left_out)
 

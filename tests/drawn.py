@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from analysis.sampling import FrameSamples, draw_frames
+from analysis.targets.labels import Phone
 from analysis.unit_sampling import UnitSamples, draw_units
-from common.config import AnalysisConfig, SamplingConfig, TargetConfig, UnitSampling
+from common.config import AnalysisConfig, SamplingConfig, UnitSampling
 from common.records import Corpus, Interval, Utterance, Waveform
 
 FRAMES = UnitSampling(utterances=30)
@@ -41,7 +42,7 @@ def corpus(n: int = 60, speakers: int = 12, seed: int = 0, speaker: str = "s") -
 def analysis(**limits: int) -> AnalysisConfig:
     return AnalysisConfig(
         unit="phone",
-        target=TargetConfig(kind="phone"),
+        target=Phone(),
         metric=None,
         sampling=UnitSampling(**limits),
         pooling="mean",

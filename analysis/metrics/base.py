@@ -1,21 +1,47 @@
 """What a metric is: a pure function of moments, of pooled units or of whole frames."""
 
 from abc import abstractmethod
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from analysis.bootstrap import no_fold_interval
 from analysis.moments import Folds
+from analysis.targets.base import LabelTarget
+from analysis.targets.layers import SecondModel
+from analysis.targets.word_vectors import WordVectors
 from analysis.units import Units
-from common.config import TargetConfig
 from common.metric import Metric, Score
 from common.records import StrataError
+from common.target import FromFile, Target
 
 if TYPE_CHECKING:  # metrics are constructed with the configuration, before torch is imported
     from analysis.frames_store import Frames
 
-__all__ = ["FrameMetric", "Metric", "MomentMetric", "Score", "UnitMetric"]
+__all__ = [
+    "FrameMetric",
+    "Metric",
+    "MomentMetric",
+    "Score",
+    "UnitMetric",
+    "ViewMetric",
+]
+
+
+def is_label(target: Target) -> bool:
+    """Whether a target is the label itself of a unit."""
+    return isinstance(target, LabelTarget) and not isinstance(target, FromFile | SecondModel)
+
+
+def takes_two_views(unit: str, target: Target) -> bool:
+    """Whether two views are compared: frames with frames, or units with what their labels mean."""
+    if isinstance(target, SecondModel):
+        return True
+    if isinstance(target, FromFile) and not isinstance(target, WordVectors):
+        return False
+    return isinstance(target, LabelTarget) == (unit != "frame")
 
 
 @dataclass(frozen=True)
@@ -25,12 +51,9 @@ class MomentMetric(Metric):
     family: ClassVar[str] = "similarity"
     has_interval: ClassVar[bool] = False  # whether it can give one
 
-    def accepts(self, unit: str, target: str) -> bool:
-        """Any two views: frames against frames, or units against what their labels stand for."""
-        frames = target in ("mel", "layer")
-        if target == "model":
-            return True
-        return frames if unit == "frame" else not frames and not target.endswith("_pairs")
+    def accepts(self, unit: str, target: Target) -> bool:
+        """Any two views."""
+        return takes_two_views(unit, target)
 
     @abstractmethod
     def score(self, folds: Folds, with_interval: bool = False) -> list[Score]:
@@ -48,18 +71,33 @@ class MomentMetric(Metric):
 
 
 @dataclass(frozen=True)
+class ViewMetric(Metric):
+    """A function of two views of the same units, row by row: distances, neighbours.
+
+    `rows`: how many units of a sample are compared at most, since pairs of units grow with their
+    square.
+    """
+
+    family: ClassVar[str] = "similarity"
+    held_out: ClassVar[bool] = False
+    rows: int
+
+    def accepts(self, unit: str, target: Target) -> bool:
+        """What a metric of moments takes."""
+        return takes_two_views(unit, target)
+
+    @abstractmethod
+    def score_views(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> list[Score]:
+        """Scores of the layer x (n, dx) and the target y (n, dy): the own figure first."""
+
+
+@dataclass(frozen=True)
 class UnitMetric(Metric):
-    """A function of pooled vectors and their labels. `targets`: the kinds of labels it takes."""
+    """A function of pooled vectors and their labels."""
 
-    targets: ClassVar[tuple[str, ...]]
-
-    def accepts(self, unit: str, target: str) -> bool:  # noqa: ARG002
-        """Units of any kind, labelled in a way that it takes."""
-        return target in self.targets
-
-    def known(self, labels: Collection[str], target: TargetConfig) -> Collection[str]:  # noqa: ARG002
-        """Those of the corpus's labels that the target knows: no others are drawn."""
-        return labels
+    def accepts(self, unit: str, target: Target) -> bool:  # noqa: ARG002
+        """Units of any kind, with labels that the corpus itself gives."""
+        return is_label(target)
 
     def check(self, units: Units) -> None:
         """Raise a StrataError if these units, still without vectors (n, 0), cannot be scored.
@@ -89,17 +127,12 @@ class UnitMetric(Metric):
 
 @dataclass(frozen=True)
 class FrameMetric(Metric):
-    """A function of the frames of utterances or segments. `targets`: the tiers it looks at.
+    """A function of the frames of utterances or segments.
 
     `baseline_name`: what a control is called that needs no frames; "" for a metric without one.
     """
 
-    targets: ClassVar[tuple[str, ...]]
     baseline_name: ClassVar[str] = ""
-
-    def accepts(self, unit: str, target: str) -> bool:  # noqa: ARG002
-        """Anything, against a tier that it takes."""
-        return target in self.targets
 
     def check(self, frames: "Frames") -> None:
         """Raise a StrataError if these stretches, still without frames (0, 0), cannot be scored.

@@ -59,7 +59,6 @@ class MutualInformation(UnitMetric):
     name: ClassVar[str] = "mutual_information_adjusted"
     family: ClassVar[str] = "clusters"
     held_out: ClassVar[bool] = False
-    targets: ClassVar[tuple[str, ...]] = ("phone", "word")
 
     clusters: int
     clusterer: str
@@ -117,7 +116,7 @@ class MutualInformation(UnitMetric):
         adjusted = normalised
         if not self.no_interval(units):
             normalised, adjusted = intervals(found.held, label, units.tested(held)[0])
-        named = units.target.kind or "label"
+        named = units.target.name if units.target else "label"
         scores = [
             Score(told.adjusted, "", detail, *adjusted),
             Score(told.normalised, "pnmi", {}, *normalised),

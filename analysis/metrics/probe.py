@@ -44,7 +44,6 @@ class LinearProbe(UnitMetric):
     name: ClassVar[str] = "probe"
     family: ClassVar[str] = "probe"
     held_out: ClassVar[bool] = True
-    targets: ClassVar[tuple[str, ...]] = ("phone", "word", "speaker")
 
     shrinkages: tuple[float, ...]
 
@@ -76,7 +75,7 @@ class LinearProbe(UnitMetric):
 
     def no_interval(self, units: Units) -> str:
         """Speakers who are labels cannot be exchanged for others without fitting anew."""
-        if units.target.kind == "speaker":
+        if units.target is not None and units.target.name == "speaker":
             return "the labels are the speakers, and this fit knows no others"
         tests = np.concatenate([test for _, _, test in trials_of(units)])
         return too_few(units.tested(tests)[1])

@@ -2,7 +2,6 @@
 
 import logging
 from collections import Counter
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -11,10 +10,10 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from analysis.metrics.base import Score, UnitMetric
-from analysis.tasks.sentence_pairs import SentencePairs, read_pairs
+from analysis.targets.sentence_pairs import SentencePairs, SentenceTable
 from analysis.units import Units
-from common.config import TargetConfig
 from common.records import StrataError
+from common.target import Target
 
 log = logging.getLogger(__name__)
 
@@ -38,22 +37,21 @@ class SentenceSimilarity(UnitMetric):
     name: ClassVar[str] = "sentence_spearman_centred"
     family: ClassVar[str] = "sentence_similarity"
     held_out: ClassVar[bool] = False
-    targets: ClassVar[tuple[str, ...]] = ("sentence_pairs",)
 
-    def known(self, labels: Collection[str], target: TargetConfig) -> Collection[str]:
-        """Sentences of the table."""
-        sentences = read_pairs(str(target.path)).sentences
-        return [label for label in labels if label in sentences]
+    def accepts(self, unit: str, target: Target) -> bool:  # noqa: ARG002
+        """Utterances with pairs."""
+        return isinstance(target, SentencePairs)
 
     def check(self, units: Units) -> None:
         """Enough pairs of recorded sentences, with scores that differ."""
         self.refuse_partitions(units)
-        pairs = read_pairs(str(units.target.path))
+        target = target_of(units)
+        pairs = target.table()
         recorded = pairs.recorded(recordings(units))
         scores = set(np.array(pairs.score)[recorded].tolist())
         if recorded.sum() < FEWEST or len(scores) < 2:
             raise StrataError(
-                f"target.path={units.target.path}: {int(recorded.sum())} of {len(recorded)} pairs "
+                f"target.path={target.path}: {int(recorded.sum())} of {len(recorded)} pairs "
                 f"have recordings of both sentences, with {len(scores)} different scores; rank "
                 f"correlation needs {FEWEST} pairs and 2 scores. Sentences are named by {pairs.by}"
                 f" (for example {pairs.first[0]!r}): compare with the recordings' names"
@@ -61,7 +59,7 @@ class SentenceSimilarity(UnitMetric):
 
     def score(self, units: Units) -> list[Score]:
         """One rho for all pairs with recordings of both sentences, and one without centring."""
-        pairs = read_pairs(str(units.target.path))
+        pairs = target_of(units).table()
         recorded = pairs.recorded(recordings(units))
         vectors = units.vectors.astype(np.float64)
         centred = replace(units, vectors=vectors - vectors.mean(0))
@@ -80,13 +78,20 @@ class SentenceSimilarity(UnitMetric):
         return {"pairs_scored": dict(used)}
 
 
+def target_of(units: Units) -> SentencePairs:
+    """The pairs that the units are compared with."""
+    if not isinstance(units.target, SentencePairs):
+        raise TypeError(f"{units.target} is no target of sentence pairs")
+    return units.target
+
+
 def recordings(units: Units) -> dict[str, int]:
     """How many recordings each sentence has."""
     counts = np.bincount(units.label, minlength=len(units.labels))
     return dict(zip(units.labels, counts.tolist(), strict=True))
 
 
-def correlation(units: Units, pairs: SentencePairs, recorded: NDArray[np.bool_]) -> float:
+def correlation(units: Units, pairs: SentenceTable, recorded: NDArray[np.bool_]) -> float:
     """Spearman's rho of the `recorded` pairs (p,)."""
     cosines = pair_cosines(units, pairs)[recorded]
     if len(np.unique(cosines)) < 2:
@@ -94,7 +99,7 @@ def correlation(units: Units, pairs: SentencePairs, recorded: NDArray[np.bool_])
     return float(spearmanr(cosines, np.array(pairs.score)[recorded]).statistic)
 
 
-def pair_cosines(units: Units, pairs: SentencePairs) -> Array:
+def pair_cosines(units: Units, pairs: SentenceTable) -> Array:
     """Mean cosine (p,) over all pairs of different recordings; NaN where there are none.
 
     The sum over all pairs is the product of the sums; a sentence paired with itself has n of the

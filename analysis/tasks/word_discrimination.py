@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from analysis.metrics.base import FrameMetric, Score, UnitMetric
+from analysis.targets.labels import Word
 from analysis.tasks.average_precision import Index, PairPrecision, pair_precision
 from analysis.tasks.segments import Cosine, Warping
 from analysis.units import Units
 from common.records import StrataError
+from common.target import Target
 
 if TYPE_CHECKING:  # metrics are constructed with the configuration, before torch is imported
     from analysis.frames_store import Frames
@@ -35,11 +37,10 @@ class PooledDiscrimination(UnitMetric):
     name: ClassVar[str] = "average_precision_centred"
     family: ClassVar[str] = "word_discrimination"
     held_out: ClassVar[bool] = False
-    targets: ClassVar[tuple[str, ...]] = ("word",)
 
-    def accepts(self, unit: str, target: str) -> bool:
+    def accepts(self, unit: str, target: Target) -> bool:
         """Whole words."""
-        return unit == "word" and target in self.targets
+        return unit == "word" and isinstance(target, Word)
 
     def check(self, units: Units) -> None:
         """Some word is said twice, and there is another."""
@@ -74,11 +75,10 @@ class WarpedDiscrimination(FrameMetric):
     name: ClassVar[str] = "average_precision_dtw_centred"
     family: ClassVar[str] = "word_discrimination_dtw"
     held_out: ClassVar[bool] = False
-    targets: ClassVar[tuple[str, ...]] = ("word",)
 
-    def accepts(self, unit: str, target: str) -> bool:
+    def accepts(self, unit: str, target: Target) -> bool:
         """The frames of whole words."""
-        return unit == "word" and target in self.targets
+        return unit == "word" and isinstance(target, Word)
 
     def check(self, frames: "Frames") -> None:
         """Some word is said twice, and there is another."""

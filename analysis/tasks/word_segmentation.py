@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.labelling import check_speakers
 from analysis.metrics.base import FrameMetric, Score
 from analysis.sampling import grouped_folds
+from analysis.targets.labels import Phone
 from analysis.tasks import peaks
 from analysis.tasks.boundaries import Counts, Positions, count
 from common.analysis_config import require
 from common.records import SAMPLE_RATE, Interval, StrataError
 from common.seeding import generator
+from common.target import Target
 
 if TYPE_CHECKING:  # metrics are constructed with the configuration, before torch is imported
     from analysis.frames_store import Frames
@@ -87,7 +88,6 @@ class Segmentation(FrameMetric):
     name: ClassVar[str] = "boundary_r_value"
     family: ClassVar[str] = "segmentation"
     held_out: ClassVar[bool] = False
-    targets: ClassVar[tuple[str, ...]] = ("phone", "word")
     baseline_name: ClassVar[str] = "comb"
 
     def __post_init__(self) -> None:
@@ -113,9 +113,9 @@ class Segmentation(FrameMetric):
         """Half samples that a peak may be away from its boundary."""
         return round(2 * self.tolerance_ms * SAMPLE_RATE / 1000)
 
-    def accepts(self, unit: str, target: str) -> bool:
+    def accepts(self, unit: str, target: Target) -> bool:
         """Frames of whole utterances, against a tier."""
-        return unit == "frame" and target in self.targets
+        return unit == "frame" and isinstance(target, Phone)
 
     def check(self, frames: "Frames") -> None:
         """There are two halves of speakers, and boundaries in both."""
@@ -208,7 +208,13 @@ def figures(counts: Counts, setting: str, tuning_score: float) -> list[Score]:
 
 def tuning_half(frames: "Frames") -> NDArray[np.bool_]:
     """Which utterances (u,) settings are chosen on: those of a drawn half of the speakers."""
-    check_speakers(frames.utterances)
+    unknown = [u.id for u in frames.utterances if not u.speaker]
+    if unknown:
+        raise StrataError(
+            f"{len(unknown)} of {len(frames.utterances)} utterances have no speaker (the first is "
+            f"{unknown[0]}): a folder of audio for each speaker names them, or dataset.speaker="
+            "prefix takes it from the file name"
+        )
     speakers = [utterance.speaker for utterance in frames.utterances]
     if len(set(speakers)) < 2:
         raise StrataError(

@@ -1,9 +1,8 @@
 """Do vectors of words lie as near each other as people find the words alike?"""
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -11,10 +10,11 @@ from numpy.typing import NDArray
 
 from analysis.bootstrap import ScoreOf, half_samples, too_few
 from analysis.metrics.base import Score, UnitMetric
+from analysis.targets.word_pairs import Benchmark, Pair, WordPairs
 from analysis.units import Units
-from analysis.word_pairs import Benchmark, Pair, read_benchmarks
-from common.analysis_config import TargetConfig, require_at_least
+from common.analysis_config import require_at_least
 from common.records import StrataError
+from common.target import Target
 
 log = logging.getLogger(__name__)
 
@@ -45,25 +45,22 @@ class WordSimilarity(UnitMetric):
     name: ClassVar[str] = "word_similarity_centred"
     family: ClassVar[str] = "word_similarity"
     held_out: ClassVar[bool] = False
-    targets: ClassVar[tuple[str, ...]] = ("word_pairs",)
 
     min_pairs: int
 
     def __post_init__(self) -> None:
         require_at_least("metric.min_pairs", self.min_pairs, 3)
 
-    def known(self, labels: Collection[str], target: TargetConfig) -> Collection[str]:
-        """The words of those pairs that are whole: a word whose partners all lack says nothing."""
-        words = dict.fromkeys(labels, 0)
-        pairs = [pair for benchmark in tables(target) for pair in covered(benchmark, words)]
-        return frozenset(word for pair in pairs for word in (pair.first, pair.second))
+    def accepts(self, unit: str, target: Target) -> bool:  # noqa: ARG002
+        """Words with pairs."""
+        return isinstance(target, WordPairs)
 
     def check(self, units: Units) -> None:
         """Some benchmark has enough pairs."""
         self.refuse_partitions(units)
         words, benchmarks = words_of(units), tables(units.target)
         if not any(usable(benchmark, words, self.min_pairs) for benchmark in benchmarks):
-            counts = (f"{b.name} {len(covered(b, words))} of {b.total}" for b in benchmarks)
+            counts = (f"{b.name} {len(b.covered(words))} of {b.total}" for b in benchmarks)
             raise StrataError(
                 f"no benchmark has {self.min_pairs} pairs of words that were drawn "
                 f"({', '.join(counts)}): use more speech, or lower metric.min_pairs"
@@ -105,9 +102,11 @@ class WordSimilarity(UnitMetric):
         return {"coverage": different}
 
 
-def tables(target: TargetConfig) -> tuple[Benchmark, ...]:
+def tables(target: Target | None) -> tuple[Benchmark, ...]:
     """The benchmarks that an analysis compares with."""
-    return read_benchmarks(Path(str(target.path)).expanduser())
+    if not isinstance(target, WordPairs):
+        raise TypeError(f"{target} is no target of word pairs")
+    return target.benchmarks()
 
 
 def words_of(units: Units) -> dict[str, int]:
@@ -117,7 +116,7 @@ def words_of(units: Units) -> dict[str, int]:
 
 def coverage(benchmark: Benchmark, words: Mapping[str, int], least: int) -> str:
     """How many of a benchmark's pairs are used, and why others are not."""
-    known = len(covered(benchmark, words))
+    known = len(benchmark.covered(words))
     reasons = {
         "a word not drawn": len(benchmark.pairs) - known,
         "several words in one": benchmark.phrases,
@@ -151,14 +150,9 @@ def centred(vectors: Matrix) -> Matrix:
     return vectors - np.nanmean(vectors, axis=0)
 
 
-def covered(benchmark: Benchmark, words: Mapping[str, int]) -> list[Pair]:
-    """Pairs of which both words are known."""
-    return [p for p in benchmark.pairs if p.first in words and p.second in words]
-
-
 def usable(benchmark: Benchmark, words: Mapping[str, int], least: int) -> list[Pair]:
     """The covered pairs, or none where there are fewer than `least` or people scored all alike."""
-    pairs = covered(benchmark, words)
+    pairs = benchmark.covered(words)
     varied = len({pair.score for pair in pairs}) > 1
     return pairs if len(pairs) >= least and varied else []
 

@@ -12,7 +12,7 @@ from running import Finished, execute
 from analysis.metrics.cca import PWCCA, MeanCCA
 from analysis.metrics.cka import LinearCKA
 from analysis.moments import fold_views
-from analysis.targets import one_hot
+from analysis.targets.base import one_hot
 from analysis.units import Units
 
 Array = NDArray[np.float64]
@@ -42,7 +42,7 @@ def shuffled_values(metric: LinearCKA | PWCCA | MeanCCA) -> Array:
     units, values = separable(), []
     for seed in range(SHUFFLES):
         own = replace(units, seed=seed).shuffled()
-        folds = fold_views(own.vectors, one_hot(own.label, LABELS), own.fold, 1)
+        folds = fold_views(own.vectors, one_hot(own.label), own.fold, 1)
         values.append(np.mean([score.value for score in metric.score(folds)]))
     return np.array(values)
 
@@ -54,7 +54,7 @@ def test_shuffled_labels_give_cka_the_level_of_theory() -> None:
     """
     units = separable()
     x = units.vectors.astype(np.float64)
-    y = one_hot(units.label, LABELS)
+    y = one_hot(units.label)
     x, y = x - x.mean(0), y - y.mean(0)
     numerator = (x**2).sum() * (y**2).sum() / (N - 1)
     expected = numerator / (np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from analysis import embeddings
-from analysis.embeddings import Table, read_table
+from analysis.targets import word_vectors as embeddings
+from analysis.targets.word_vectors import Table, read_table
 from common.records import StrataError
 
 WORDS = ["the", "London", "london", "Paris", "nan", "7"]

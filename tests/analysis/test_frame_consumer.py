@@ -26,7 +26,7 @@ from analysis.collectors import MomentCollector, Pair, load_folds, load_view
 from analysis.consumers import FrameConsumer, missing_pairs, prefix
 from analysis.moments import group_of, moments_of
 from analysis.stream import stream
-from analysis.targets import mel
+from analysis.targets.mel import mel
 from common.encoder import Encoder, load_encoder
 from common.records import Corpus, Waveform
 from common.seeding import hashed_folds

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from analysis.speech import Speech, read_speech
-from common.config import AnalysisConfig, Config, TargetConfig
+from analysis.targets.labels import Word
+from common.config import AnalysisConfig, Config
 from common.datasets.base import Dataset
+from common.datasets.faults import Faults
 from common.records import Corpus, Interval, StrataError, Utterance, Waveform
 
 
@@ -24,7 +26,7 @@ def utterance(name: str, folder: str, speaker: str, end: int = 900) -> Utterance
 class Folders(Dataset):
     """`all` knows speakers by their folders; a folder alone does not."""
 
-    def _list(self) -> Corpus:
+    def _list(self, faults: Faults) -> Corpus:
         names = [(f"u{k}", f"s{k % 3}") for k in range(9)]
         if self.partition == "all":
             own = [utterance(name, f"{speaker}/", speaker) for name, speaker in names]
@@ -32,9 +34,9 @@ class Folders(Dataset):
             own = [utterance(name, "", speaker, end=901) for name, speaker in names]
         else:
             own = [utterance(n, "", "") for n, speaker in names if speaker == self.partition]
-        dropped = {"word: silence": len(own)}
+        faults.dropped["word: silence"] += len(own)
         mark = f"fingerprint of {self.partition}"
-        return Corpus("folders", self.partition, "none", tuple(own), dropped, mark)
+        return Corpus("folders", self.partition, "none", tuple(own), {}, mark)
 
 
 def speech_of(own: str, fit: str | None = None, score: str | None = None) -> Speech:
@@ -44,7 +46,7 @@ def speech_of(own: str, fit: str | None = None, score: str | None = None) -> Spe
 def config_of(own: str, fit: str | None, score: str | None) -> Config:
     analysis = AnalysisConfig(
         unit="word",
-        target=TargetConfig(kind="word"),
+        target=Word(),
         metric=None,
         pooling="mean",
         fit_partition=fit,

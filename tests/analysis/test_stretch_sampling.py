@@ -5,9 +5,10 @@ import pytest
 
 from analysis.sampling import draw_frames
 from analysis.stretch_sampling import draw_stretches
+from analysis.targets.labels import Word
 from analysis.tasks.word_discrimination import WarpedDiscrimination
 from analysis.tasks.word_segmentation import Segmentation
-from common.config import AnalysisConfig, SamplingConfig, TargetConfig, UnitSampling
+from common.config import AnalysisConfig, SamplingConfig, UnitSampling
 from common.records import Corpus, Interval, StrataError, Utterance
 
 RUN = SamplingConfig(samples=3)
@@ -37,7 +38,7 @@ def analysis(unit: str, **limits: float) -> AnalysisConfig:
     sampling = UnitSampling(**limits)
     return AnalysisConfig(
         unit=unit,
-        target=TargetConfig(kind="word"),
+        target=Word(),
         metric=metric,
         sampling=sampling,
         pooling="mean",

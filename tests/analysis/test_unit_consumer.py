@@ -20,9 +20,9 @@ from passes import (
 )
 
 from analysis.collectors import valid_rows
-from analysis.consumers import FrameConsumer, UnitConsumer
+from analysis.consumers import MEL, FrameConsumer, UnitConsumer
 from analysis.stream import stream
-from analysis.targets import MEL, mel
+from analysis.targets.mel import mel
 from common.encoder import Encoder
 from common.records import Corpus, Interval, Utterance
 from common.timing import Stopwatch

@@ -12,12 +12,12 @@ from analysis.bootstrap import jackknife
 from analysis.metrics.agreement import agreement
 from analysis.metrics.mutual_information import MutualInformation, intervals
 from analysis.metrics.probe import LinearProbe, resampled_accuracy
+from analysis.targets.labels import Attribute
+from analysis.targets.word_pairs import Benchmark, Pair, WordPairs
 from analysis.tasks.word_discrimination import PooledDiscrimination
 from analysis.tasks.word_similarity import WordSimilarity, correlate, resampled_score
 from analysis.units import Units
-from analysis.word_pairs import Benchmark, Pair
 from benchmarks.unit_coverage import CASES, Clustered, covered, information
-from common.config import TargetConfig
 
 GRID = (1e-3, 1e-1)
 
@@ -67,7 +67,7 @@ def test_probes_have_none_of_few_speakers_or_of_speakers_as_labels() -> None:
     few = planted(noise=2.0)
     assert "tested on 5 known speakers, 20 are needed" in probe.no_interval(few)
     assert probe.score(few)[0].low is None
-    speakers = replace(units, target=TargetConfig(kind="speaker"))
+    speakers = replace(units, target=Attribute(attribute="speaker"))
     assert "labels are the speakers" in probe.no_interval(speakers)
     assert probe.score(speakers)[0].low is None
 
@@ -142,7 +142,7 @@ def test_word_similarity_has_an_interval_of_its_own_figure(tmp_path) -> None:
     units, benchmarks = words()
     lines = [f"{p.first},{p.second},{p.score}" for b in benchmarks for p in b.pairs]
     (tmp_path / "b.csv").write_text("\n".join(["word1,word2,similarity", *lines]))
-    units = replace(units, target=TargetConfig(kind="word_pairs", path=str(tmp_path)))
+    units = replace(units, target=WordPairs(path=str(tmp_path)))
     own, *others = WordSimilarity(5).score(units)
     assert own.low < own.value < own.high
     assert all(score.low is None for score in others)

@@ -10,8 +10,9 @@ from drawn import corpus, corpus_of, units_of, utterance
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from analysis.targets.labels import Attribute, Word
 from analysis.unit_sampling import UnitSamples, check_folds, draw_units
-from common.config import AnalysisConfig, SamplingConfig, TargetConfig, UnitSampling
+from common.config import AnalysisConfig, SamplingConfig, UnitSampling
 from common.records import Corpus, Interval, StrataError, Utterance
 
 RUN = SamplingConfig(samples=2, folds=4, trials=1)
@@ -130,9 +131,7 @@ def test_units_of_one_utterance_or_speaker_share_a_fold_within_a_sample(split: s
 
 
 def test_a_tier_that_is_not_there_is_named_with_those_that_are() -> None:
-    words = AnalysisConfig(
-        unit="word", target=TargetConfig(kind="word"), metric=None, pooling="mean"
-    )
+    words = AnalysisConfig(unit="word", target=Word(), metric=None, pooling="mean")
     with pytest.raises(StrataError, match="no word tier: it has phone"):
         draw_units(corpus(), words, SamplingConfig(), "frame", 0)
 
@@ -193,7 +192,11 @@ def in_folds(
 ) -> UnitSamples:
     limits = UnitSampling(labels=2 if target == "word" else None, **more.pop("limits", {}))
     analysis = AnalysisConfig(
-        unit=unit, target=TargetConfig(kind=target), metric=None, sampling=limits, pooling="mean"
+        unit=unit,
+        target=Attribute(attribute="speaker") if target == "speaker" else Word(),
+        metric=None,
+        sampling=limits,
+        pooling="mean",
     )
     return draw_units(speech, analysis, RUN, split, 0, **more)
 

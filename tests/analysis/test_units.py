@@ -8,14 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.labelling import STRETCH, labelled, stretches
 from analysis.metrics.cka import LinearCKA
+from analysis.targets.base import STRETCH, LabelTarget, stretches
+from analysis.targets.labels import Attribute, Phone, Word
+from analysis.targets.sentence_pairs import SentencePairs
+from analysis.targets.word_vectors import Table, WordVectors
 from analysis.unit_sampling import UnitSamples, draw_units
 from analysis.units import Units
-from common.config import AnalysisConfig, SamplingConfig, TargetConfig, UnitSampling
+from common.config import AnalysisConfig, SamplingConfig, UnitSampling
 from common.records import Corpus, Interval, StrataError, Utterance, Waveform
 
 RUN = SamplingConfig(samples=2)
+WORD, SPEAKER = Word(), Attribute(attribute="speaker")
 
 
 def silent() -> Waveform:
@@ -36,29 +40,35 @@ def corpus(speaker: str = "s", n: int = 40) -> Corpus:
     return Corpus("toy", "all", "none", tuple(made), {}, "fingerprint")
 
 
-def analysis(unit: str = "word", kind: str = "word", **limits: int) -> AnalysisConfig:
+def analysis(unit: str = "word", target: LabelTarget = WORD, **limits: int) -> AnalysisConfig:
     return AnalysisConfig(
         unit=unit,
-        target=TargetConfig(kind=kind),
+        target=target,
         metric=LinearCKA(),
         sampling=UnitSampling(**limits),
         pooling="mean",
     )
 
 
-def sentence_pairs(folder: Path) -> AnalysisConfig:
+def sentence_pairs(folder: Path) -> SentencePairs:
     """Whole utterances against a table whose sentences nobody recorded."""
     table = folder / "pairs.csv"
     table.write_text("id_a,id_b,score\nx1,x2,1\nx2,x3,2\nx1,x3,3\n")
-    own = analysis("utterance", "sentence_pairs")
-    return replace(own, target=replace(own.target, path=str(table)))
+    return SentencePairs(path=str(table))
 
 
 def draw(
     speech: Corpus, own: AnalysisConfig, split: str = "frame", known: Collection[str] | None = None
 ) -> UnitSamples:
-    keep = None if known is None else frozenset(known).intersection
-    return draw_units(speech, own, RUN, split, 0, keep)
+    if known is not None:
+        own = replace(own, target=table_of(known))
+    return draw_units(speech, own, RUN, split, 0)
+
+
+def table_of(words: Collection[str]) -> WordVectors:
+    """A table that holds these words and no others."""
+    rows = {word: row for row, word in enumerate(sorted(words))}
+    return WordVectors(table=Table(tuple(rows), np.eye(len(rows), dtype=np.float32), rows))
 
 
 # Labels
@@ -75,44 +85,44 @@ def test_a_stretch_has_the_label_of_its_middle_sample(start: int, length: int) -
 
 def test_stretches_of_a_tier_are_disjoint_and_cover_it() -> None:
     speech = corpus()
-    units = labelled(speech, analysis("frame", "word"))
+    units = Word().segments(speech, "frame")
     assert len({(u, iv.start) for u, iv in units}) == len(units)
     assert len(units) == 40 * 12 * 1600 // STRETCH
     by_label = Counter(iv.label for _, iv in units)
-    words = Counter(iv.label for _, iv in labelled(speech, analysis()))
+    words = Counter(iv.label for _, iv in Word().segments(speech, "word"))
     assert by_label == Counter({word: 5 * count for word, count in words.items()})
 
 
 def test_an_utterance_is_one_unit_labelled_by_itself_or_by_its_speaker(tmp_path: Path) -> None:
     speech = corpus()
-    whole = labelled(speech, sentence_pairs(tmp_path))
+    whole = sentence_pairs(tmp_path).segments(speech, "utterance")
     assert [(u, iv.start, iv.end, iv.label) for u, iv in whole[:2]] == [
         (0, 0, 20_000, "u00"),
         (1, 0, 20_000, "u01"),
     ]
-    said = labelled(speech, analysis("utterance", "speaker"))
+    said = SPEAKER.segments(speech, "utterance")
     assert [iv.label for _, iv in said] == [u.speaker for u in speech.utterances]
-    words = labelled(speech, analysis("word", "speaker"))
+    words = SPEAKER.segments(speech, "word")
     assert [iv.label for _, iv in words[:13]] == ["s0"] * 12 + ["s1"]
 
 
 def test_whole_utterances_need_no_tier_and_speakers_must_be_known(tmp_path: Path) -> None:
     bare = Utterance("u", "", "", 16_000, {}, silent)
     speech = Corpus("toy", "all", "none", (bare, bare), {}, "fingerprint")
-    assert len(labelled(speech, sentence_pairs(tmp_path))) == 2
+    assert len(sentence_pairs(tmp_path).segments(speech, "utterance")) == 2
     with pytest.raises(StrataError, match=r"2 of 2 utterances have no speaker.*prefix"):
-        labelled(speech, analysis("utterance", "speaker"))
+        SPEAKER.segments(speech, "utterance")
 
 
-@pytest.mark.parametrize(("unit", "kind"), [("word", "embedding"), ("frame", "phone")])
-def test_a_missing_tier_is_named_with_those_there_are(unit: str, kind: str) -> None:
+@pytest.mark.parametrize(("unit", "target"), [("word", WordVectors()), ("frame", Phone())])
+def test_a_missing_tier_is_named_with_those_there_are(unit: str, target: LabelTarget) -> None:
     tier = "word" if unit == "word" else "phone"
     speech = corpus()
     if tier == "word":
         bare = tuple(Utterance(u.id, "s", "", 9, {"phone": ()}, silent) for u in speech.utterances)
         speech = Corpus("toy", "all", "none", bare, {}, "fingerprint")
     with pytest.raises(StrataError, match=rf"toy \(all\) has no {tier} tier: it has"):
-        labelled(speech, analysis(unit, kind))
+        target.segments(speech, unit)
 
 
 # Drawing against a table
@@ -121,7 +131,7 @@ def test_a_missing_tier_is_named_with_those_there_are(unit: str, kind: str) -> N
 def test_only_labels_that_the_target_knows_are_drawn_and_the_others_counted() -> None:
     speech, known = corpus(), {f"w{code}" for code in range(0, 40, 3)} | {"never"}
     counts = Counter(iv.label for u in speech.utterances for iv in u.tiers["word"])
-    drawn = draw(speech, analysis("word", "embedding"), known=known)
+    drawn = draw(speech, analysis("word"), known=known)
     assert set(drawn.labels) == known & set(counts)
     missing = set(counts) - known
     assert drawn.dropped["word: not known to the target"] == sum(counts[w] for w in missing)
@@ -131,12 +141,12 @@ def test_only_labels_that_the_target_knows_are_drawn_and_the_others_counted() ->
 
 def test_a_target_that_shares_no_label_is_refused_before_anything_is_computed() -> None:
     with pytest.raises(StrataError, match=r"none of the \d+ word labels \(as w0, .*target\.path"):
-        draw(corpus(), analysis("word", "embedding"), known={"the", "of"})
+        draw(corpus(), analysis("word"), known={"the", "of"})
 
 
 def test_one_shared_label_is_not_enough() -> None:
     with pytest.raises(StrataError, match=r"1 word label.*a comparison needs two"):
-        draw(corpus(), analysis("word", "embedding"), known={"w0"})
+        draw(corpus(), analysis("word"), known={"w0"})
 
 
 # Folds of an analysis's own

@@ -4,19 +4,18 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from analysis.embeddings import read_table
+from analysis.targets.word_pairs import Benchmark, Pair, read_benchmarks
+from analysis.targets.word_vectors import read_table
 from analysis.tasks.word_similarity import (
     Correlation,
     centred,
     correlate,
     correlations,
-    covered,
     macro,
     micro,
     static_vectors,
     usable,
 )
-from analysis.word_pairs import Benchmark, Pair, read_benchmarks
 from common.records import StrataError
 
 FILES = {
@@ -118,7 +117,7 @@ def test_small_and_constant_benchmarks_are_left_out() -> None:
     vectors, words, pairs = planted(12)
     benchmark = Benchmark("b", (*pairs[:7], Pair("w0", "unheard", 1.0)), 9, 1, 0)
     same = Benchmark("same", tuple(Pair(p.first, p.second, 1.0) for p in pairs), 9, 0, 0)
-    assert len(covered(benchmark, words)) == 7
+    assert len(benchmark.covered(words)) == 7
     assert usable(benchmark, words, 8) == usable(same, words, 2) == []
     (found,) = correlations(vectors, words, [benchmark, same], 7)
     assert (found.benchmark, found.pairs, found.total) == ("b", 7, 9)

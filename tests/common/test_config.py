@@ -104,8 +104,9 @@ def test_pairs_of_layers_are_the_same_or_all() -> None:
 
 def test_a_metric_that_does_not_fit_its_own_analysis_is_refused() -> None:
     config = composed(("experiment=cca_phone",)).copy()
-    config.merge_with_dotlist(["experiments.cca_phone.target.kind=speaker"])
-    assert resolve(config).experiments["cca_phone"].labelled_by == "speaker"
+    speaker = {"_target_": "analysis.targets.labels.Attribute", "attribute": "speaker"}
+    config.experiments.cca_phone.target = speaker
+    assert resolve(config).experiments["cca_phone"].target.name == "speaker"
     config.merge_with_dotlist(["experiments.cca_phone.metric._target_=builtins.dict"])
     with pytest.raises(StrataError, match=r"experiments\.cca_phone\.metric: dict is not"):
         resolve(config)

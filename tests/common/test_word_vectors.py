@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mirror import Mirror
 
-from analysis.embeddings import read_table
+from analysis.targets.word_vectors import read_table
 from common.datasets import download, word_vectors
 
 VECTORS = "the 0.1 0.2\nking 0.3 0.4\n"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.tasks.sentence_pairs import SentencePairs, plain, read_pairs
+from analysis.targets.sentence_pairs import SentenceTable, plain, read_pairs
 from common.records import StrataError
 
 
@@ -16,14 +16,14 @@ def written(folder: Path, name: str, text: str) -> str:
 
 def test_commas_tabs_quotes_and_columns_of_no_interest(tmp_path: Path) -> None:
     by_id = read_pairs(written(tmp_path, "a.csv", "n,score,id_b,id_a\n1,4.5,s2,s1\n2,0,s3,s1\n"))
-    assert by_id == SentencePairs("id", ("s1", "s1"), ("s2", "s3"), (4.5, 0.0))
+    assert by_id == SentenceTable("id", ("s1", "s1"), ("s2", "s3"), (4.5, 0.0))
     text = 'text_a\ttext_b\tscore\n"A man, eating."\tA Man  eats\t3.2\n'
     by_text = read_pairs(written(tmp_path, "b.tsv", "\ufeff" + text))
-    assert by_text == SentencePairs("text", ("a man eating",), ("a man eats",), (3.2,))
+    assert by_text == SentenceTable("text", ("a man eating",), ("a man eats",), (3.2,))
 
 
 def test_a_recording_is_of_the_longest_sentence_id_that_its_name_starts_with() -> None:
-    pairs = SentencePairs("id", ("12", "12-a"), ("12-b", "7"), (1.0, 2.0))
+    pairs = SentenceTable("id", ("12", "12-a"), ("12-b", "7"), (1.0, 2.0))
     named = {"12-a_jane": "12-a", "12-a-2_jane": "12-a", "12_joe": "12", "12-c_joe": "12"}
     for id, sentence in named.items():
         assert pairs.sentence_of(id, "") == sentence
@@ -32,7 +32,7 @@ def test_a_recording_is_of_the_longest_sentence_id_that_its_name_starts_with() -
 
 
 def test_a_recording_is_of_the_sentence_that_its_transcript_is() -> None:
-    pairs = SentencePairs("text", (plain("It's late."),), (plain("Go home!"),), (1.0,))
+    pairs = SentenceTable("text", (plain("It's late."),), (plain("Go home!"),), (1.0,))
     assert pairs.sentence_of("x", "IT’S   LATE") == "it's late"
     assert pairs.sentence_of("x", "it is late") is None
     assert pairs.sentence_of("x", "") is None

@@ -9,25 +9,24 @@ from scipy.spatial.distance import cosine
 from scipy.stats import spearmanr
 from units_in_memory import units_of
 
-from analysis.tasks.sentence_pairs import SentencePairs, read_pairs
+from analysis.targets.sentence_pairs import SentencePairs, SentenceTable, read_pairs
 from analysis.tasks.spoken_sts import SentenceSimilarity, pair_cosines
 from analysis.units import Units
-from common.config import TargetConfig
 from common.records import StrataError
 
 METRIC = SentenceSimilarity()
 LABELS = tuple(f"s{k}" for k in range(12))
 
 
-def table(folder: Path, rows: list[tuple[str, str, float]]) -> TargetConfig:
+def table(folder: Path, rows: list[tuple[str, str, float]]) -> SentencePairs:
     path = folder / "pairs.csv"
     lines = ["id_a,id_b,score", *(f"{a},{b},{score}" for a, b, score in rows)]
     path.write_text("\n".join(lines))
     read_pairs.cache_clear()
-    return TargetConfig(kind="sentence_pairs", path=str(path))
+    return SentencePairs(path=str(path))
 
 
-def recorded(target: TargetConfig | None = None, seed: int = 0, noise: float = 0.5) -> Units:
+def recorded(target: SentencePairs | None = None, seed: int = 0, noise: float = 0.5) -> Units:
     """Twelve sentences, each read by two to four speakers."""
     rng = np.random.default_rng(seed)
     meaning = rng.normal(size=(12, 20))
@@ -46,7 +45,7 @@ def all_recordings(units: Units, a: str, b: str) -> float:
 
 def test_a_pairs_similarity_is_the_mean_over_all_pairs_of_recordings(tmp_path: Path) -> None:
     units = recorded()
-    pairs = SentencePairs("id", ("s0", "s4", "s7", "s0"), ("s1", "s9", "s7", "gone"), (1, 2, 3, 4))
+    pairs = SentenceTable("id", ("s0", "s4", "s7", "s0"), ("s1", "s9", "s7", "gone"), (1, 2, 3, 4))
     found = pair_cosines(units, pairs)
     expected = [all_recordings(units, a, b) for a, b in (("s0", "s1"), ("s4", "s9"), ("s7", "s7"))]
     np.testing.assert_allclose(found[:3], expected, rtol=1e-10)
@@ -122,7 +121,7 @@ def test_a_table_of_other_sentences_is_an_error_before_there_are_vectors(tmp_pat
     target = table(tmp_path, [("x1", "x2", 1), ("s1", "x2", 2), ("s1", "s2", 3)])
     with pytest.raises(StrataError, match=r"1 of 3 pairs .*\(for example 'x1'\)"):
         METRIC.check(recorded(target))
-    assert METRIC.known(["s1", "s9", "s2"], target) == ["s1", "s2"]
+    assert target.known(["s1", "s9", "s2"]) == ["s1", "s2"]
 
 
 def test_scores_that_are_all_the_same_are_an_error(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from frames_in_memory import frames_of, utterance
 from units_in_memory import units_of
 
 from analysis.frames_store import Frames
+from analysis.targets.labels import Phone, Word
 from analysis.tasks.word_discrimination import PooledDiscrimination, WarpedDiscrimination
 from analysis.units import Units
 from common.metric import Score
@@ -77,9 +78,9 @@ def test_a_mean_that_all_words_share_changes_nothing() -> None:
 
 def test_what_it_accepts() -> None:
     for metric in (POOLED, WARPED):
-        assert metric.accepts("word", "word")
-        assert not metric.accepts("frame", "word")
-        assert not metric.accepts("phone", "phone")
+        assert metric.accepts("word", Word())
+        assert not metric.accepts("frame", Word())
+        assert not metric.accepts("phone", Phone())
 
 
 def test_nothing_to_compare_is_an_error_before_there_are_vectors() -> None:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.targets.labels import Word
 from analysis.units import Units
-from common.config import TargetConfig
+from common.target import Target
 
 
 def units_of(
@@ -14,7 +15,7 @@ def units_of(
     label: Sequence[int],
     labels: Sequence[str],
     speaker: Sequence[int],
-    target: TargetConfig | None = None,
+    target: Target | None = None,
 ) -> Units:
     n = len(label)
     return Units(
@@ -27,5 +28,5 @@ def units_of(
         fold=np.zeros(n, dtype=np.int64),
         scored=np.ones(n, dtype=bool),
         seed=0,
-        target=target or TargetConfig(kind="word"),
+        target=target or Word(),
     )

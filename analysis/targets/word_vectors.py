@@ -15,17 +15,21 @@ that differs in case alone stands in (tiers are lower-case, a table may write "L
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar, Self
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from analysis.embedding_text import Row, Size, is_features, open_table, size_of, text_rows
+from analysis.targets.base import Index, LabelTarget
+from analysis.targets.word_vector_text import Row, Size, is_features, open_table, size_of, text_rows
 from common.reading import reading
-from common.records import StrataError
+from common.records import Interval, StrataError, Utterance
+from common.target import FromFile
 
 VERSION = 1  # bumped when the same file would give other vectors
 BLOCK = 1 << 16  # rows of a .safetensors file in memory at once
@@ -47,6 +51,64 @@ class Table:
     vectors: Vectors
     index: Mapping[str, int]
     counts: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordVectors(FromFile, LabelTarget):
+    """The vector that a table has for the unit's word (Pasad et al. 2021, section 4.3).
+
+    Words without a vector are not drawn, but counted.
+    """
+
+    kind: ClassVar[str] = "embedding"
+    units: ClassVar[tuple[str, ...]] = ("word",)
+    by_type: ClassVar[bool] = True
+
+    table: Table | None = field(default=None, repr=False, compare=False)
+
+    def labelled_by(self, unit: str) -> str:  # noqa: ARG002
+        """The word tier."""
+        return "word"
+
+    def label(self, utterance: Utterance, interval: Interval) -> str:  # noqa: ARG002
+        """The interval's own."""
+        return interval.label
+
+    def prepared(self, labels: Collection[str]) -> Self:
+        """With the vectors of these words read."""
+        changed = self.file.stat().st_mtime_ns
+        return replace(self, table=table_of(self.file, changed, frozenset(labels)))
+
+    def known(self, labels: Collection[str]) -> Collection[str]:
+        """Those that the table has."""
+        return self._table().index.keys() & labels
+
+    def view(self, label: Index, labels: tuple[str, ...]) -> NDArray[np.floating]:
+        """The vector (n, d) of each unit's label, in the columns that differ among these labels.
+
+        As a one-hot view has no column for a label that does not occur: it would only change the
+        mean eigenvalue that ridges are relative to.
+        """
+        table = self._table()
+        present, codes = np.unique(label, return_inverse=True)
+        vectors = table.vectors[[table.index[labels[code]] for code in present]]
+        live = (vectors != vectors[0]).any(0)
+        return (vectors[:, live] if live.any() else vectors)[codes]
+
+    def counts(self) -> Mapping[str, int]:
+        """Lines and words left out of the table."""
+        return self._table().counts
+
+    def _table(self) -> Table:
+        if self.table is None:
+            raise TypeError("the table is read by `prepared`")
+        return self.table
+
+
+@lru_cache(maxsize=4)
+def table_of(path: Path, changed: int, words: frozenset[str]) -> Table:  # noqa: ARG001
+    """The words' vectors; kept, because a run with controls asks twice and a file may be 5 GB."""
+    return read_table(path, words)
 
 
 def read_table(path: str | Path, words: Collection[str] | None = None) -> Table:

@@ -1,35 +1,47 @@
-"""The other view: mel filterbank frames and one-hot labels."""
+"""Mel filterbank frames: what every speech model starts from, or could."""
 
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from transformers.audio_utils import mel_filter_bank
 
-from common.architecture import Layer
-from common.frames import FrameGeometry
+from analysis.targets.base import FrameTarget
 from common.records import SAMPLE_RATE, Waveform
+
+if TYPE_CHECKING:  # targets are constructed with the configuration, before torch is imported
+    import torch
 
 MEL_BINS = 80
 N_FFT = 2048
 WINDOW = 400
 HOP = 160
 VERSION = 1  # bumped when a target's values would change
-# The filterbank in a layer's place. Its frames are centred: the first one's window begins before
-# the waveform, and the last one's ends after it.
-MEL = Layer(
-    "mel",
-    "mel",
-    0,
-    MEL_BINS,
-    FrameGeometry(receptive_field=WINDOW, hop=HOP, offset=-WINDOW // 2, overhang=WINDOW // 2),
-)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mel(FrameTarget):
+    """The log mel filterbank of each frame: see `mel`."""
+
+    columns: ClassVar[int] = MEL_BINS
+    version: ClassVar[int] = VERSION
+
+    @property
+    def name(self) -> str:
+        """Its short name, also as a control in a layer's place."""
+        return "mel"
+
+    def frames(self, waveform: Waveform) -> "torch.Tensor":
+        """Rows (1 + n // 160, 80) of a waveform (n,)."""
+        return mel(waveform)
 
 
 @lru_cache(maxsize=1)
-def _filters() -> torch.Tensor:
+def _filters() -> "torch.Tensor":
     """Slaney mel filters (N_FFT / 2 + 1, MEL_BINS) from 50 Hz to the Nyquist frequency."""
+    import torch
+    from transformers.audio_utils import mel_filter_bank
+
     bank = mel_filter_bank(
         num_frequency_bins=N_FFT // 2 + 1,
         num_mel_filters=MEL_BINS,
@@ -42,13 +54,15 @@ def _filters() -> torch.Tensor:
     return torch.from_numpy(bank).float()
 
 
-def mel(waveform: Waveform) -> torch.Tensor:
+def mel(waveform: Waveform) -> "torch.Tensor":
     """Log mel filterbank (frames, 80) of a waveform (n,), one frame every 10 ms.
 
     As in the code of Pasad et al. 2021 (section 3.3), with librosa's conventions: peak scaled to
     0.999, pre-emphasis 0.97, magnitude spectrum of a centred 400-sample Hann window in 2048
     points, 20 log10 with floors of 1e-5 and of 80 dB below the utterance's maximum, / 80 + 1.
     """
+    import torch
+
     signal = torch.from_numpy(np.ascontiguousarray(waveform))
     peak = signal.abs().max()
     if peak > 0:
@@ -72,8 +86,3 @@ def mel(waveform: Waveform) -> torch.Tensor:
 def mel_frames(n_samples: int) -> int:
     """Number of mel frames of a waveform of n_samples."""
     return 1 + n_samples // HOP
-
-
-def one_hot(labels: NDArray[np.int64], n_labels: int) -> NDArray[np.float64]:
-    """One-hot rows (n, n_labels) of label numbers (n,)."""
-    return np.eye(n_labels)[labels]

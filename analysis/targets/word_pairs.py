@@ -8,14 +8,17 @@ every word of a file ends in a part of speech (`sun-n`, `see-v`, `big-j`), it is
 import csv
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from math import isfinite
 from pathlib import Path
+from typing import ClassVar
 
+from analysis.targets.base import LabelTarget
 from common.reading import decode, reading
-from common.records import StrataError
+from common.records import Interval, StrataError, Utterance
+from common.target import FromFile
 
 COLUMNS = ("word1", "word2", "similarity")
 PART_OF_SPEECH = re.compile(r"-[a-z]$")
@@ -44,10 +47,40 @@ class Benchmark:
     phrases: int
     incomplete: int
 
+    def covered(self, words: Container[str]) -> list[Pair]:
+        """Pairs of which both words are known."""
+        return [p for p in self.pairs if p.first in words and p.second in words]
+
     @property
     def words(self) -> frozenset[str]:
         """Every word of its pairs."""
         return frozenset(word for pair in self.pairs for word in (pair.first, pair.second))
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordPairs(FromFile, LabelTarget):
+    """Benchmarks of word pairs with the scores that people gave them; units are words."""
+
+    kind: ClassVar[str] = "word_pairs"
+    units: ClassVar[tuple[str, ...]] = ("word",)
+
+    def labelled_by(self, unit: str) -> str:  # noqa: ARG002
+        """The word tier."""
+        return "word"
+
+    def label(self, utterance: Utterance, interval: Interval) -> str:  # noqa: ARG002
+        """The interval's own."""
+        return interval.label
+
+    def benchmarks(self) -> tuple[Benchmark, ...]:
+        """All tables."""
+        return read_benchmarks(self.file)
+
+    def known(self, labels: Collection[str]) -> Collection[str]:
+        """The words of those pairs that are whole: a word whose partners all lack says nothing."""
+        words = frozenset(labels)
+        pairs = [pair for benchmark in self.benchmarks() for pair in benchmark.covered(words)]
+        return frozenset(word for pair in pairs for word in (pair.first, pair.second))
 
 
 def read_benchmarks(path: str | Path) -> tuple[Benchmark, ...]:

@@ -2,24 +2,26 @@
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from io import StringIO
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.targets.base import LabelTarget
 from common.reading import decode, reading
-from common.records import StrataError
+from common.records import Interval, StrataError, Utterance
+from common.target import FromFile
 
 Key = Literal["id", "text"]
 
 
 @dataclass(frozen=True)
-class SentencePairs:
+class SentenceTable:
     """Pairs of sentences: `first` and `second` (p,), and how alike people find them: score (p,).
 
     `by`: whether the table names sentences by the id of their recordings or by their text.
@@ -59,13 +61,41 @@ class SentencePairs:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class SentencePairs(FromFile, LabelTarget):
+    """Pairs of sentences with the scores that people gave them; units are whole utterances.
+
+    An utterance's label is the sentence that it is a recording of, else its own id.
+    """
+
+    kind: ClassVar[str] = "sentence_pairs"
+    units: ClassVar[tuple[str, ...]] = ("utterance",)
+
+    def labelled_by(self, unit: str) -> str:  # noqa: ARG002
+        """The utterance itself."""
+        return "utterance"
+
+    def label(self, utterance: Utterance, interval: Interval) -> str:  # noqa: ARG002
+        """Its sentence in the table; else its id."""
+        return self.table().sentence_of(utterance.id, utterance.text) or utterance.id
+
+    def table(self) -> SentenceTable:
+        """The file's content."""
+        return read_pairs(str(self.path))
+
+    def known(self, labels: Collection[str]) -> Collection[str]:
+        """Sentences of the table."""
+        sentences = self.table().sentences
+        return [label for label in labels if label in sentences]
+
+
 def plain(text: str) -> str:
     """Words in lower case with single spaces: what two transcripts of a sentence share."""
     return " ".join(re.findall(r"[\w']+", text.casefold().replace("’", "'")))
 
 
 @lru_cache(maxsize=4)
-def read_pairs(path: str) -> SentencePairs:
+def read_pairs(path: str) -> SentenceTable:
     """Read a table with a header: columns id_a, id_b or text_a, text_b, and score.
 
     Separated by commas (.csv) or tabs (any other name); further columns are left alone. SpokenSTS
@@ -88,7 +118,7 @@ def read_pairs(path: str) -> SentencePairs:
     if not rows:
         raise StrataError(f"target.path={path}: the table has a header and no pairs")
     first, second, score = zip(*rows, strict=True)
-    return SentencePairs(by, first, second, score)
+    return SentenceTable(by, first, second, score)
 
 
 def _key(path: str, separator: str, columns: list[str]) -> Key:

@@ -1,0 +1,141 @@
+"""Two kinds of target: one labels units, the other gives each frame some numbers."""
+
+from abc import abstractmethod
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.analysis_config import AnalysisConfig
+from common.records import Corpus, Interval, StrataError, Utterance, Waveform
+from common.target import Target
+
+if TYPE_CHECKING:  # targets are constructed with the configuration, before torch is imported
+    import torch
+
+Index = NDArray[np.int64]
+
+STRETCH = 320  # samples of a unit `frame` that has a label: 20 ms
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelTarget(Target):
+    """A target that says for each unit of the corpus which label it has.
+
+    `by_type`: what a unit is compared with follows from its label and is not the label itself (a
+    word's vector): folds then keep labels apart, or a score would reward knowing which label it is.
+    """
+
+    by_type: ClassVar[bool] = False
+
+    def labelled_by(self, unit: str) -> str:  # noqa: ARG002
+        """What gives a unit its label: a tier, `speaker`, `utterance`, …"""
+        return self.name
+
+    def unit_name(self, unit: str) -> str:
+        """How draws, counts and errors call the units: "phone", or "frame by phone"."""
+        by = self.labelled_by(unit)
+        return unit if by == unit else f"{unit} by {by}"
+
+    def segments(
+        self, corpus: Corpus, unit: str, first_centre: int = STRETCH // 2
+    ) -> list[tuple[int, Interval]]:
+        """Every unit of the corpus: index of its utterance, its samples and its label.
+
+        `first_centre`: sample in the middle of a model's first frame, for units `frame`.
+        Raises StrataError where the corpus has no such units.
+        """
+        tier = self.labelled_by(unit) if unit == "frame" else unit
+        if tier != "utterance" and tier not in corpus.tiers:
+            raise StrataError(
+                f"dataset {corpus.name} ({corpus.partition}) has no {tier} tier: it has "
+                f"{', '.join(corpus.tiers) or 'none'}; choose an experiment on those"
+            )
+        return [
+            (index, Interval(interval.start, interval.end, self.label(utterance, interval)))
+            for index, utterance in enumerate(corpus.utterances)
+            for interval in intervals_of(utterance, unit, tier, first_centre)
+        ]
+
+    @abstractmethod
+    def label(self, utterance: Utterance, interval: Interval) -> str:
+        """The label of a unit."""
+
+    def prepared(self, labels: Collection[str]) -> Self:  # noqa: ARG002
+        """The target with what it needs to know of these labels, the corpus's, read."""
+        return self
+
+    def known(self, labels: Collection[str]) -> Collection[str]:
+        """Those of the labels that can be drawn; the others are counted as not known."""
+        return labels
+
+    def view(self, label: Index, labels: tuple[str, ...]) -> NDArray[np.floating]:  # noqa: ARG002
+        """The other view (n, d) of units with label (n,) into `labels`: a column for each."""
+        return one_hot(np.unique(label, return_inverse=True)[1])
+
+    def counts(self) -> Mapping[str, int]:
+        """What was left out of its file, by reason."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameTarget(Target):
+    """A target that gives each frame of the audio some numbers, one row every 10 ms.
+
+    `columns`: how many numbers. `masked`: frames may have none (rows of NaN), as unvoiced ones have
+    no pitch; these are left out, with the layer's frame, and counted. `version` is bumped when the
+    values would change.
+    """
+
+    units: ClassVar[tuple[str, ...]] = ("frame",)
+    columns: ClassVar[int]
+    masked: ClassVar[bool] = False
+    version: ClassVar[int]
+
+    @abstractmethod
+    def frames(self, waveform: Waveform) -> "torch.Tensor":
+        """Rows (1 + n // 160, columns) of a waveform (n,); row t is centred at sample 160 t."""
+
+
+def label_target(analysis: AnalysisConfig) -> LabelTarget:
+    """The target of an analysis whose units have labels; `resolve` has constructed it."""
+    target: Any = analysis.target
+    if not isinstance(target, LabelTarget):
+        raise TypeError(f"{target} labels no units")
+    return target
+
+
+def one_hot(codes: Index) -> NDArray[np.float64]:
+    """One-hot rows (n, codes) of numbers (n,) among 0, 1, …: a column up to the largest."""
+    return np.eye(int(codes.max(initial=-1)) + 1)[codes]
+
+
+def intervals_of(
+    utterance: Utterance, unit: str, tier: str, first_centre: int
+) -> Iterator[Interval]:
+    """The units of one utterance: intervals of a tier, their stretches of 20 ms, or the whole."""
+    if unit == "utterance":
+        yield Interval(0, utterance.n_samples, utterance.id)
+    elif unit == "frame":
+        yield from stretches(utterance.tiers.get(tier, ()), first_centre)
+    else:
+        yield from utterance.tiers.get(tier, ())
+
+
+def stretches(
+    intervals: Collection[Interval], first_centre: int = STRETCH // 2
+) -> Iterator[Interval]:
+    """Stretches of 320 samples around each frame's centre, `first_centre` + 320 k.
+
+    Their label is that of the centre. Only those that lie in the audio from its start on.
+    """
+    half = STRETCH // 2
+    for interval in intervals:
+        first = -((first_centre - interval.start) // STRETCH)
+        last = -((first_centre - interval.end) // STRETCH)
+        for k in range(first, last):
+            start = first_centre - half + k * STRETCH
+            if start >= 0:
+                yield Interval(start, start + STRETCH, interval.label)
