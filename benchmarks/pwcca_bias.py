@@ -206,10 +206,11 @@ def labelled_population(
 
 def measured_populations(layer: str, copies: int, overrides: list[str]) -> Iterator[Population]:
     """A layer against T0, mel, 39 and 500 labels, and against nothing."""
-    from analysis import measure
+    from analysis.collect import collect
     from analysis.collectors import load_folds, load_view
     from analysis.consumers import prefix, step_of
-    from analysis.frame_study import FrameStudy, target_name
+    from analysis.frame_study import FrameStudy
+    from analysis.measure import statistics_key
     from analysis.speech import read_speech
     from analysis.studies import build_studies
     from analysis.study import Setting
@@ -223,14 +224,14 @@ def measured_populations(layer: str, copies: int, overrides: list[str]) -> Itera
     with tempfile.TemporaryDirectory() as scratch:
         cache = Cache(cache_root(config) if config.cache != "off" else Path(scratch))
         speech, layers = read_speech(config), describe(config.model).layers
-        key = measure.statistics_key(config, speech.own, revision_of(config.model))
+        key = statistics_key(config, speech.own, revision_of(config.model))
         studies, _ = build_studies(Setting(config, speech, layers, cache, key))
-        measure.collect(config, speech.whole, studies, cache, Stopwatch())
+        collect(config, speech.whole, studies, Stopwatch())
         (own,) = (one for one in layers if one.name == layer)
         for study in studies:
             for name, analysis in study.experiments.items():
                 if isinstance(study, FrameStudy):
-                    target, place = target_name(analysis), prefix(0, step_of(own))
+                    target, place = analysis.target.name, prefix(0, step_of(own))
                     view, other = (
                         load_view(study.entry, place, side, study.samples.trials)
                         for side in (layer, target)

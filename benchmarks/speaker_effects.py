@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analysis.measure import collect, statistics_key
+from analysis.collect import collect
+from analysis.measure import statistics_key
 from analysis.metrics.cca import PWCCA, held_out_correlations
 from analysis.moments import fold_views
 from analysis.speech import read_speech
@@ -63,8 +64,8 @@ def effects(x: Array, y: Array, fold: NDArray[np.int64], speaker: NDArray[np.int
     folds = fold_views(x, y, fold, FOLDS)
     found = []
     for t in range(FOLDS):
-        train, dev, test = folds.trial(t)
-        fit = METRIC.fit(train, dev)
+        train, _, test = folds.trial(t)
+        fit = METRIC.fit(train)
         a, b = fit.projection.a, fit.projection.b
         rows = fold != t  # the fitted rows and dev: a test fold has too few speakers
         p, q = (x[rows] - train.x.mean) @ a.T, (y[rows] - train.y.mean) @ b.T
@@ -88,7 +89,7 @@ def study_of(overrides: list[str]) -> tuple[UnitStudy, str]:
     (study,), _ = build_studies(Setting(config, speech, layers, cache, key))
     if not isinstance(study, UnitStudy):
         raise TypeError("give an experiment of phones or words")
-    collect(config, speech.whole, [study], cache, Stopwatch())
+    collect(config, speech.whole, [study], Stopwatch())
     return study, next(iter(study.experiments))
 
 
