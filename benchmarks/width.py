@@ -2,10 +2,11 @@
 
     python benchmarks/width.py [repeats]
 
-A layer holds 20 directions of a one-hot target of 39 labels, turned at random into d columns with
-noise whose share of the variance is the same for every width. PWCCA, biased and debiased CKA, and a
-linear probe (accuracy, chance 1/39), each on the d columns as they are and on a random projection
-to 64; and both CKA of two views of pure noise. Mean and standard deviation over repeats.
+A layer holds 20 directions of a one-hot target of 39 labels, with noise, in 64 columns; a wider one
+has further columns of noise, and all are turned at random: no width knows more than another. PWCCA,
+biased and debiased CKA, and a linear probe (accuracy, chance 1/39), each on the d columns as they
+are and on a random projection to 64; and both CKA of two views of pure noise. Mean and standard
+deviation over repeats.
 """
 
 import sys
@@ -55,7 +56,9 @@ def scores(
     """Every score of one draw; its name says what of."""
     label = rng.integers(LABELS, size=n)
     signal = np.random.default_rng(0).normal(size=(LABELS, 20))[label]
-    layer = np.sqrt(1 / 20) * signal @ rng.normal(size=(20, d)) + rng.normal(size=(n, d))
+    layer = np.sqrt(1 / 20) * signal @ rng.normal(size=(20, COMMON)) + rng.normal(size=(n, COMMON))
+    layer = np.hstack([layer, rng.normal(size=(n, d - COMMON))])
+    layer = layer @ np.linalg.qr(rng.normal(size=(d, d)))[0]
     target = np.eye(LABELS)[label]
     fold = rng.permutation(np.arange(n) % 10)
     narrow = layer @ np.linalg.qr(rng.normal(size=(d, COMMON)))[0]

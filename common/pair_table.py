@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from common.results import own_figures, rankable, summarise
+from common.results import directions, own_figures, rankable, summarise
 from common.score_table import console_for_tables, interval_cell, print_columns
 
 
@@ -52,5 +52,6 @@ def print_pairs(frame: pd.DataFrame, name: str, title: str, no_interval: str = "
             f"{str(control).replace('_', ' ')}: at most {top['mean']:.3f}, {top['layer']} with "
             f"{top['target']}"
         )
+    told += directions(own).values()
     for line in told:
         console.print(line, soft_wrap=True, markup=False, highlight=False)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -19,6 +20,9 @@ RESULTS = "results.csv"
 METADATA = "metadata.json"
 CONTROLS = ("mel", "comb", "random_weights", "shuffled_labels", "permuted_table")
 WITHOUT_LAYERS = ("mel", "comb")  # controls that are one level, not a curve over layers
+# Measures whose level depends on how many columns a view has.
+BY_WIDTH = ("pwcca", "pwcca_published", "mean_cca", "svcca", "cka")
+LAYER = re.compile(r"(^|:)[CT]\d+$")  # a target that is a layer, of this model or of another
 ROOT = Path(__file__).resolve().parents[1]
 # Columns of Row that older results lack.
 LATER_COLUMNS = {
@@ -175,6 +179,39 @@ def incomparable(frame: pd.DataFrame) -> dict[str, str]:
         if len(who) > 1:
             sides = (f"{_span(layers)} by the {side}'s columns" for side, layers in who.items())
             told[str(name)] = f"weighed {', '.join(sides)}: not comparable"
+    return told
+
+
+def unlike_widths(frame: pd.DataFrame) -> dict[str, str]:
+    """Experiments scored by a measure whose level depends on the width of a view, where it differs.
+
+    Between models, or between a model and mel; layers of one model are comparable
+    (benchmarks/width.py).
+    """
+    told = {}
+    rows = frame[frame["primary"] & frame["metric"].isin(BY_WIDTH)]
+    rows = rows[(rows["part"] == "transformer") | (rows["control"] == "mel")]
+    for name, own in rows.groupby("experiment", sort=False):
+        who = own["model"].where(own["control"] != "mel", "mel")
+        widths = own["dim"].groupby(who, sort=False).max()
+        if widths.nunique() > 1:
+            columns = ", ".join(f"{key} {width}" for key, width in widths.items())
+            told[str(name)] = (
+                f"views of different width ({columns} columns), on which the level of "
+                f"{own['metric'].iloc[0]} depends"
+            )
+    return told
+
+
+def directions(frame: pd.DataFrame) -> dict[str, str]:
+    """Experiments of layers against layers, and which of the two weighs: PWCCA is asymmetric."""
+    told = {}
+    between = frame["target"].map(lambda target: bool(LAYER.search(str(target))))
+    rows = frame[frame["primary"] & between & (frame["weighted"] != "")]
+    for name, own in rows.groupby("experiment", sort=False):
+        sides = {"layer": "the layer's", "target": f"{own['target'].iloc[0]}'s"}
+        used = " or ".join(sides[side] for side in dict.fromkeys(own["weighted"]))
+        told[str(name)] = f"weighed by {used} columns; the other way round gives other scores"
     return told
 
 

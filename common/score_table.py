@@ -16,9 +16,11 @@ from common.results import (
     WITHOUT_LAYERS,
     besides_reference,
     best_of,
+    directions,
     incomparable,
     rankable,
     summarise,
+    unlike_widths,
 )
 
 PIPE_WIDTH = 120  # characters of a line where there is no terminal
@@ -90,8 +92,9 @@ def _print_figures(frame: pd.DataFrame, title: str) -> None:
     if bounds:
         why = "95 % interval of the best layer over test speakers, the fit held fixed"
         _print_line(console, f"{why}: {', '.join(bounds)}")
-    for name, why in incomparable(frame).items():
-        _print_line(console, f"{name}: {why}")
+    for told in (incomparable(frame), directions(frame), unlike_widths(frame)):
+        for name, why in told.items():
+            _print_line(console, f"{name}: {why}")
 
 
 def _print_line(console: Console, text: str) -> None:

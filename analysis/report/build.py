@@ -71,7 +71,7 @@ def print_report(gathered: Gathered, title: str) -> None:
         line = f"left out {one.what} of {one.run}: {one.why}"
         console.print(line, soft_wrap=True, markup=False, highlight=False)
     for line in gathered.notes:
-        console.print(f"mixed: {line}", soft_wrap=True, markup=False, highlight=False)
+        console.print(f"note: {line}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _best_table(best: pd.DataFrame, title: str) -> Table:

@@ -24,6 +24,7 @@ from analysis.report.protocol import (
 from analysis.report.run_folders import LeftOut, Run, read_runs
 from common.records import StrataError
 from common.report_config import ReportConfig
+from common.results import unlike_widths
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ def gather(config: ReportConfig) -> Gathered:
     used = set(frame["run"])
     shown = tuple(run for run in runs if run.name in used)
     frame = frame.drop(columns=["reinit", "protocol"]).reset_index(drop=True)
+    notes += [f"{name}: {why}" for name, why in unlike_widths(frame).items()]
     return Gathered(frame, shown, tuple(left_out), duplicates, tuple(notes))
 
 

@@ -316,6 +316,21 @@ def test_of_two_sides_with_as_many_layers_the_deepest_counts() -> None:
     assert results.rankable(summarise(to_frame(rows)))["layer"].tolist() == ["T0", "T1"]
 
 
+def test_views_of_different_width_and_the_weighing_side_are_told() -> None:
+    wide = row(experiment="cca_mel", model="wide", dim=768, weighted="target")
+    narrow = replace(wide, model="narrow", dim=192)
+    assert results.unlike_widths(to_frame([wide])) == {}
+    told = results.unlike_widths(to_frame([wide, narrow]))["cca_mel"]
+    assert "wide 768, narrow 192 columns" in told
+    mel = replace(wide, layer="mel", part="mel", control="mel", dim=80)
+    assert "mel 80" in results.unlike_widths(to_frame([wide, mel]))["cca_mel"]
+    probes = [replace(one, metric="probe") for one in (wide, narrow)]
+    assert results.unlike_widths(to_frame(probes)) == {}
+    assert results.directions(to_frame([wide])) == {}
+    inter = replace(wide, experiment="cca_inter", target="other@1:T1", weighted="layer")
+    assert "weighed by the layer's columns" in results.directions(to_frame([inter]))["cca_inter"]
+
+
 def test_a_matrix_is_of_one_run(tmp_path: Path) -> None:
     """Two models, each against one of its own, are no matrix; one against two layers is."""
     one = [row(experiment="cca_inter", target="b@1:T1"), row(experiment="cca_inter", layer="T2")]
