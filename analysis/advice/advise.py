@@ -1,6 +1,7 @@
 """Advice in words from any set of runs: best layers, turns, blocks to re-initialise."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -10,7 +11,7 @@ from analysis.advice.reinit import Suggestion, suggest, tried
 from analysis.advice.turns import turns
 from analysis.advice.wording import Advice, listed, sentences
 from common.analysis_config import BY_SPEAKER
-from common.results import WITHOUT_LAYERS
+from common.results import WITHOUT_LAYERS, unlike_widths
 
 __all__ = ["Advice", "advise"]
 
@@ -46,6 +47,7 @@ def advise(frame: pd.DataFrame) -> list[Advice]:
     untrained = whole["revision"].astype(str).str.startswith(RANDOM) & (whole["control"] == "")
     analysed = whole[(whole["experiment"] != "ctc") & ~untrained]
     names = _names(analysed)
+    widths = unlike_widths(analysed[analysed["control"] == ""])
     said: list[Advice] = []
     suggestions = []
     for (model, revision, dataset), every in _by_model(analysed).items():
@@ -54,7 +56,14 @@ def advise(frame: pd.DataFrame) -> list[Advice]:
         said += without_advice(name, dataset, [c for c in every if c not in curves])
         for topic, experiments in TOPICS.items():
             own = [c for one in experiments for c in curves if c.experiment == one]
-            said += [best_layers(topic, name, dataset, own)] if own else []
+            if own:
+                best = best_layers(topic, name, dataset, own)
+                wide = [
+                    f"{c.experiment}: {widths[c.experiment]}."
+                    for c in own
+                    if c.experiment in widths
+                ]
+                said.append(replace(best, caveat=" ".join(filter(None, [best.caveat, *wide]))))
         said += turns(name, dataset, curves)
         advice = suggest(name, dataset, revision, curves)
         if isinstance(advice, Suggestion):
