@@ -108,7 +108,7 @@ def without_controls(plan: Plan, studies: Sequence[Study]) -> dict[str, dict[str
     """
     without = {n: dict(why) for s in studies for n, why in s.without_controls().items()}
     for name, analysis in plan.config.experiments.items():
-        if analysis.target.kind == "mel" and plan.model.hears_spectrum:
+        if analysis.target.name == "mel" and plan.model.hears_spectrum:
             why = "the model hears a mel spectrum, which random weights keep: they are no floor"
             without.setdefault(name, {})["random_weights"] = why
     return without

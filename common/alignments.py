@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from common import praat
-from common.phones import UNKNOWNS, normalise, normalise_word
+from common.phones import MARKS, UNKNOWNS, normalise, normalise_word, parse
 from common.reading import decode, reading, shown
 from common.records import SAMPLE_RATE, Interval, StrataError
 
@@ -52,10 +52,19 @@ TIER_PATTERNS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 
-NORMALISERS: Mapping[str, Callable[[str], str | None]] = {
-    "word": normalise_word,
-    "phone": normalise,
-}
+
+def _normaliser(kind: str, phones: str) -> Callable[[str], str | None]:
+    """From a raw label to the one of a tier, None for what is none; `phones`: their convention."""
+    if kind == "word":
+        return normalise_word
+    if kind == "phone":
+        return lambda label: normalise(label, phones)
+
+    def mark(label: str) -> str | None:
+        found = parse(label, phones)
+        return None if found is None else found.stress if kind == "stress" else found.tone
+
+    return mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +197,7 @@ def tier(
     dropped: Counter[str],
     *,
     overlap: bool = False,
+    phones: str = "arpabet",
 ) -> tuple[Interval, ...]:
     """Intervals fit to use, in order of time; what is left out or cut is counted in `dropped`.
 
@@ -196,12 +206,13 @@ def tier(
     tenth of the labelled time. Order and overlap are checked before anything is dropped: an
     aligner does not write such files, so one is an error, except that neighbours may share up to
     10 ms, which are halved between them, and that `overlap` lets them share any samples (TIMIT's
-    words do).
+    words do). `phones`: the convention of phone labels (`common.phones`).
     """
+    normaliser = _normaliser(kind, phones)
     kept = []
     labelled = lost = 0
     for interval in _ordered(kind, raw, where, dropped, overlap):
-        label = NORMALISERS[kind](interval.label)
+        label = normaliser(interval.label)
         if label is None:
             dropped[f"{kind}: {_silence_or_unknown(interval.label)}"] += 1
             continue
@@ -234,6 +245,24 @@ def transcript(words: Sequence[Interval], raw: Sequence[Interval], dropped: Coun
         dropped["transcript: not known, words unknown to the aligner and no .lab (kept)"] += 1
         return ""
     return " ".join(interval.label for interval in words)
+
+
+def phone_tiers(
+    raw: Sequence[Interval],
+    n_samples: int | None,
+    where: object,
+    dropped: Counter[str],
+    phones: str = "arpabet",
+) -> dict[str, tuple[Interval, ...]]:
+    """Tier "phone" (see `tier`) and, where labels carry them, tiers "stress" and "tone".
+
+    These have the intervals of the phones that carry one, labelled by it.
+    """
+    tiers = {"phone": tier("phone", raw, n_samples, where, dropped, phones=phones)}
+    for mark in MARKS:
+        own = tier(mark, raw, n_samples, where, Counter(), phones=phones)
+        tiers |= {mark: own} if own else {}
+    return tiers
 
 
 def _silence_or_unknown(label: str) -> str:

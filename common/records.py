@@ -32,7 +32,8 @@ class Utterance:
     `n_samples` is the length at 16 kHz as far as it is known without decoding the audio (the
     file's header; else the end of the last interval): progress bars and budgets use it, never
     the numbers. `tiers` maps "phone" and "word" to intervals in order of time, labels normalised
-    and silences removed. `read` returns the waveform: (n,) float32, mono, 16 kHz, within [-1, 1].
+    and silences removed, and "stress" and "tone" to those of the phones whose labels carry one,
+    labelled by it. `read` returns the waveform: (n,) float32, mono, 16 kHz, within [-1, 1].
     `attributes`: what else the corpus knows of it, by name (`gender`).
     """
 
@@ -54,7 +55,8 @@ class Corpus:
     """A dataset's partition, listed: every utterance, what was dropped, and a fingerprint.
 
     `dropped` counts by reason what listing left out ("phone: silence" -> 812). `fingerprint`
-    changes whenever the utterances, their audio or their alignments would.
+    changes whenever the utterances, their audio or their alignments would. `phones`: the convention
+    in which phone labels were read (`common.phones`).
     """
 
     name: str
@@ -63,6 +65,7 @@ class Corpus:
     utterances: tuple[Utterance, ...]
     dropped: Mapping[str, int]
     fingerprint: str
+    phones: str = "arpabet"
 
     @property
     def hours(self) -> float:
@@ -115,6 +118,7 @@ class Corpus:
             "partition": self.partition,
             "licence": self.licence,
             "fingerprint": self.fingerprint,
+            "phones": self.phones,
             "utterances": len(self.utterances),
             "hours": round(self.hours, 4),
             "speakers": len(self.speakers),

@@ -33,6 +33,30 @@ class Word(Phone):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stress(Phone):
+    """The stress of the phones whose labels carry one (`common.phones`), others left out."""
+
+    tier: ClassVar[str] = "stress"
+    units: ClassVar[tuple[str, ...]] = ("phone",)
+
+    def segments(
+        self,
+        corpus: Corpus,
+        unit: str,  # noqa: ARG002
+        first_centre: int = STRETCH // 2,
+    ) -> list[tuple[int, Interval]]:
+        """Every phone that carries one, labelled by it."""
+        return super().segments(corpus, self.tier, first_centre)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tone(Stress):
+    """The tone of the phones whose labels carry one (`common.phones`), others left out."""
+
+    tier: ClassVar[str] = "tone"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Attribute(LabelTarget):
     """What is known of a whole utterance: its `speaker`, or another attribute of the corpus.
 

@@ -225,12 +225,16 @@ def glance(path: Path) -> bytes:
     return content_hash(path).encode()
 
 
-def fingerprint(utterances: Iterable[Utterance], evidence: Iterable[bytes]) -> str:
+def fingerprint(
+    utterances: Iterable[Utterance], evidence: Iterable[bytes], phones: str = "arpabet"
+) -> str:
     """SHA-256 over what was listed and a piece of `evidence` of the audio for each utterance.
+
+    `phones`: the convention that their labels were read in.
 
     Hashes contents only: the same corpus in another place, or copied at another time, agrees.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(phones.encode())
     for utterance, proof in zip(utterances, evidence, strict=True):
         tiers = {
             name: [(i.start, i.end, i.label) for i in utterance.tiers[name]]

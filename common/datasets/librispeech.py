@@ -230,7 +230,8 @@ def _utterance(part: Part, own: tuple[int, dict[str, Any]], dropped: Counter[str
     }
     known = part.n_samples(row)
     n_samples = known or max((i.end for tier in raw.values() for i in tier), default=0)
-    tiers = {kind: alignments.tier(kind, raw[kind], known, id, dropped) for kind in raw}
+    tiers = {"word": alignments.tier("word", raw["word"], known, id, dropped)}
+    tiers |= alignments.phone_tiers(raw["phone"], known, id, dropped)
     speaker = id.split("-")[0]
     return Utterance(id, speaker, str(record["transcript"]), n_samples, tiers, Row(part, row, id))
 

@@ -11,7 +11,7 @@ from common.datasets import files
 from common.datasets.base import Dataset
 from common.datasets.faults import Faults
 from common.reading import decode
-from common.records import Corpus, StrataError, Utterance
+from common.records import Corpus, Interval, StrataError, Utterance
 
 PARTITIONS = (
     "dev_clean",
@@ -118,7 +118,7 @@ def _utterance(pair: files.Pair, texts: Mapping[str, str], dropped: Counter[str]
     n_samples = audio.header(pair.audio)
     alignment = alignments.read(pair.alignment)
     raw = alignments.placed(alignment, n_samples, pair.alignment, dropped)
-    tiers = {}
+    tiers: dict[str, tuple[Interval, ...]] = {}
     for kind in ("word", "phone"):
         index = alignments.select(raw, kind, None, speaker, pair.alignment)
         if index is None:
@@ -126,5 +126,9 @@ def _utterance(pair: files.Pair, texts: Mapping[str, str], dropped: Counter[str]
                 f"{pair.alignment}: no {kind} tier among {', '.join(n for n, _ in raw) or 'none'}. "
                 "Use the alignments of Zenodo record 2619474, or dataset=textgrid for others"
             )
-        tiers[kind] = alignments.tier(kind, raw[index][1], n_samples, pair.alignment, dropped)
+        own = (raw[index][1], n_samples, pair.alignment, dropped)
+        if kind == "phone":
+            tiers |= alignments.phone_tiers(*own)
+        else:
+            tiers[kind] = alignments.tier(kind, *own)
     return Utterance(id, speaker, texts[id], n_samples, tiers, partial(audio.read, pair.audio))

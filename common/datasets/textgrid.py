@@ -3,7 +3,7 @@
 import logging
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from common import alignments, audio
 from common.datasets import files
 from common.datasets.base import Dataset
 from common.datasets.faults import Faults
+from common.phones import CONVENTIONS, guess_convention, normalise, parse
 from common.records import Corpus, Interval, StrataError, Utterance
 
 log = logging.getLogger(__name__)
@@ -30,13 +31,15 @@ class TextGrid(Dataset):
     `speaker`: "folder" = the first folder below the root, "prefix" = the file name up to the first
     "-" or "_", "none" = unknown. An unknown speaker is "".
     Transcripts come from the .lab or .txt beside the audio or the alignment, else the word tier.
-    `licence` is recorded with the results.
+    `phones`: the convention of phone labels (`common.phones.parse`); null guesses it, and takes
+    labels as they are where the inventory leaves a doubt. `licence` is recorded with the results.
     """
 
     audio_root: str
     alignment_root: str | None
     word_tier: str | None
     phone_tier: str | None
+    phones: str | None = None
     speaker: SpeakerRule
     licence: str
 
@@ -45,6 +48,10 @@ class TextGrid(Dataset):
         self._roots()
         for key, value in (("word_tier", self.word_tier), ("phone_tier", self.phone_tier)):
             _check_pattern(key, value)
+        if self.phones is not None and self.phones not in CONVENTIONS:
+            raise StrataError(
+                f"dataset.phones={self.phones}: use {', '.join(CONVENTIONS)}, or null to guess"
+            )
         if self.speaker not in get_args(SpeakerRule):
             raise StrataError(f"dataset.speaker={self.speaker}: use folder, prefix or none")
 
@@ -56,12 +63,24 @@ class TextGrid(Dataset):
         names = Counter(pair.key.name for pair in pairs)
         unfit: Counter[tuple[str, ...]] = Counter()
 
-        def utterance(pair: files.Pair, dropped: Counter[str]) -> tuple[Utterance | None, bytes]:
+        def times(pair: files.Pair, dropped: Counter[str]) -> tuple[int, alignments.RawTiers]:
+            n_samples = audio.header(pair.audio)
+            alignment = alignments.read(pair.alignment)
+            return n_samples, alignments.placed(alignment, n_samples, pair.alignment, dropped)
+
+        timed = list(faults.usable(pairs, times))
+        phones = self._convention({pair: raw for pair, (_, raw) in timed})
+
+        def utterance(
+            one: tuple[files.Pair, tuple[int, alignments.RawTiers]], dropped: Counter[str]
+        ) -> tuple[Utterance | None, bytes]:
+            pair, (n_samples, raw) = one
             name = pair.key.name
             id = name if names[name] == 1 else pair.key.as_posix()
-            return self._utterance(pair, id, dropped, unfit), files.glance(pair.audio)
+            made = self._utterance(pair, id, n_samples, raw, phones, dropped, unfit)
+            return made, files.glance(pair.audio)
 
-        listed = [made for _, made in faults.usable(pairs, utterance)]
+        listed = [made for _, made in faults.usable(timed, utterance)]
         utterances = [one for one, _ in listed if one is not None]
         if not utterances and not faults.found:
             raise self._no_tier(len(pairs), unfit)
@@ -73,9 +92,42 @@ class TextGrid(Dataset):
             utterances=tuple(utterances),
             dropped=faults.dropped,
             fingerprint=files.fingerprint(
-                utterances, (proof for one, proof in listed if one is not None)
+                utterances, (proof for one, proof in listed if one is not None), phones
             ),
+            phones=phones,
         )
+
+    def _convention(self, raw: Mapping[files.Pair, alignments.RawTiers]) -> str:
+        """How phone labels are read: as declared, or as all of them together leave no doubt."""
+        inventory: Counter[str] = Counter()
+        for pair, tiers in raw.items():
+            try:
+                index = self._select("phone", self.phone_tier, tiers, pair)
+            except StrataError:
+                continue  # told where the utterance is listed
+            if index is not None:
+                inventory.update(interval.label.strip() for interval in tiers[index][1])
+        spoken = sorted(label for label in inventory if parse(label, "as_is"))
+        if not spoken:
+            return self.phones or "as_is"
+        phones = self.phones or guess_convention(inventory)
+        read = sorted({str(normalise(label, phones)) for label in spoken})
+        doubt = self.phones is None and phones == "as_is"
+        log.log(
+            logging.WARNING if doubt else logging.INFO,
+            "phones: %d labels read as %s (%s): %s%s",
+            len(spoken),
+            phones,
+            "dataset.phones" if self.phones else "in doubt" if doubt else "guessed",
+            " ".join(read),
+            f". Name their convention, dataset.phones={'|'.join(CONVENTIONS)}" if doubt else "",
+        )
+        return phones
+
+    def _select(
+        self, kind: str, pattern: str | None, tiers: alignments.RawTiers, pair: files.Pair
+    ) -> int | None:
+        return alignments.select(tiers, kind, pattern, self._speaker(pair.key), pair.alignment)
 
     def _roots(self) -> tuple[Path, Path]:
         """Folders of the audio and of the alignments, checked."""
@@ -86,22 +138,30 @@ class TextGrid(Dataset):
         return audio_root, _folder("dataset.alignment_root", self.alignment_root, below)
 
     def _utterance(
-        self, pair: files.Pair, id: str, dropped: Counter[str], unfit: Counter[tuple[str, ...]]
+        self,
+        pair: files.Pair,
+        id: str,
+        n_samples: int,
+        raw: alignments.RawTiers,
+        phones: str,
+        dropped: Counter[str],
+        unfit: Counter[tuple[str, ...]],
     ) -> Utterance | None:
         """One pair, or None where no tier has a fitting name."""
         speaker = self._speaker(pair.key)
-        n_samples = audio.header(pair.audio)
-        alignment = alignments.read(pair.alignment)
-        raw = alignments.placed(alignment, n_samples, pair.alignment, dropped)
         tiers: dict[str, tuple[Interval, ...]] = {}
         words: tuple[Interval, ...] = ()
         for kind, pattern in (("word", self.word_tier), ("phone", self.phone_tier)):
-            index = alignments.select(raw, kind, pattern, speaker, pair.alignment)
+            index = self._select(kind, pattern, raw, pair)
             if index is None:
                 dropped[f"{kind}: no such tier in the file"] += 1
                 continue
-            tiers[kind] = alignments.tier(kind, raw[index][1], n_samples, pair.alignment, dropped)
-            words = raw[index][1] if kind == "word" else words
+            own = (raw[index][1], n_samples, pair.alignment, dropped)
+            if kind == "phone":
+                tiers |= alignments.phone_tiers(*own, phones)
+            else:
+                tiers[kind] = alignments.tier(kind, *own)
+                words = raw[index][1]
         if not tiers:
             unfit[tuple(name for name, _ in raw)] += 1
             dropped["utterance: neither word nor phone tier"] += 1

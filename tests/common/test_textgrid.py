@@ -47,7 +47,7 @@ def test_parallel_folders_are_read(corpus: Path) -> None:
     assert first.tiers["word"] == (Interval(1600, 6400, "she"), Interval(6400, 14400, "had"))
     assert [i.label for i in first.tiers["phone"]] == ["sh", "iy", "hh", "ae", "d"]
     assert listed.dropped == {"word: silence": 6, "phone: silence": 6}
-    assert listed.tiers == ("phone", "word")
+    assert listed.tiers == ("phone", "stress", "word")
     assert pickle.loads(pickle.dumps(first)).read().shape == (16000,)
 
 
@@ -152,9 +152,9 @@ def test_tiers_by_other_names(corpus: Path) -> None:
         write_textgrid(path, lexemes=WORDS, sounds=PHONES)
     with pytest.raises(StrataError, match=r"none of 3 .*dataset\.word_tier=None.* 'lexemes', 's"):
         read(corpus)
-    assert read(corpus, word_tier="LEX.*", phone_tier="sounds").tiers == ("phone", "word")
+    assert read(corpus, word_tier="LEX.*", phone_tier="sounds").tiers == ("phone", "stress", "word")
     listed = read(corpus, phone_tier="sounds")
-    assert listed.tiers == ("phone",)
+    assert listed.tiers == ("phone", "stress")
     assert listed.dropped["word: no such tier in the file"] == 3
     write_textgrid(corpus / "alignments/anna/a-1.TextGrid", gestures=WORDS)
     listed = read(corpus, phone_tier="sounds")
