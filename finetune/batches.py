@@ -112,8 +112,9 @@ def _cut(ordered: NDArray[np.int64], lengths: NDArray[np.int64], room: int) -> l
 class Updates(IterableDataset[Batch]):
     """What updates number `first` to `last` hear, each in `accumulate` parts a process.
 
-    `rank`: the process whose parts these are. An update's parts together weigh every one of its
-    characters alike, however they are cut.
+    Its length counts from update 0, since Lightning's progress counts what went before. `rank`: the
+    process whose parts these are. An update's parts together weigh every one of its characters
+    alike, however they are cut.
     """
 
     clips: Clips
@@ -125,7 +126,7 @@ class Updates(IterableDataset[Batch]):
     rank: int = 0
 
     def __len__(self) -> int:
-        return (self.last - self.first) * self.recipe.accumulate
+        return self.last * self.recipe.accumulate
 
     def __iter__(self) -> Iterator[Batch]:
         for update in self._updates():

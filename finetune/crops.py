@@ -47,6 +47,8 @@ class Crops(IterableDataset[Batch]):
     as it has), and as many crops of that very length from utterances at least as long as fill
     `batch_seconds`: no crop is padded, which models with a group norm would hear. Half seconds,
     because every new length costs the libraries below new kernels and buffers, which they keep.
+
+    Its length counts from batch 0, since Lightning's progress counts what went before.
     """
 
     speech: Speech
@@ -62,7 +64,7 @@ class Crops(IterableDataset[Batch]):
             yield self.batch(number)
 
     def __len__(self) -> int:
-        return self.last - self.first
+        return self.last
 
     def batch(self, number: int) -> Batch:
         """One batch: the same for the same number, whatever came before it."""

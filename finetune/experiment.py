@@ -18,6 +18,7 @@ from common.encoder import Encoder, pick_device
 from common.progress import progress
 from common.records import Corpus, StrataError
 from common.timing import Stopwatch
+from common.writing import write_text
 from finetune.batches import Clips, Heldout
 from finetune.curves import plot_curves, print_curves
 from finetune.data import Part, frames_needed, read_parts, tell_unknown
@@ -102,7 +103,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
         trainer, best_update = train(plan, module, own.clips, own.numbers, held)
     with watch.stage("testing"):
         tested = test(config, module, speech.parts, blueprint, speech.search)
-        tested.hypotheses.to_csv(folder / HYPOTHESES, index=False)
+        write_text(folder / HYPOTHESES, tested.hypotheses.to_csv(index=False))
     exported = export_recogniser(module, speech, blueprint, folder)
     revision = revision_of(config.model, blueprint.checkpoint)
     key = results.config_key(raw, own=("finetune",))

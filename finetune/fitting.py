@@ -9,24 +9,28 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from torch.utils.data import DataLoader
+from pytorch_lightning.callbacks import Callback, EarlyStopping
 
 from common.architecture import Blueprint
 from common.config import Config
 from common.records import StrataError
 from finetune.batches import Batch, Clips, Heldout, Updates
+from finetune.checkpoints import (
+    BEST,
+    BestWeights,
+    Numbered,
+    best_of_training,
+    read_checkpoint,
+    resume_from,
+)
 from finetune.module import Recogniser
 from finetune.processes import Place, together
 from finetune.recogniser import fresh_modules, load
 from finetune.reinit import Reinit, reinitialise
 from finetune.text import Vocabulary
-from finetune.training import LAST, Length, quiet, steps_done, trainer_of
+from finetune.training import Length, quiet, trainer_of
 
 log = logging.getLogger(__name__)
-
-BEST = "checkpoints/best.ckpt"
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,15 @@ def train(
     `numbers` of the utterances among `clips` that are trained on.
     """
     recipe, folder = plan.config.finetune, plan.folder
-    done = steps_done(folder)
+    begun, done = resume_from(folder)
+    if done >= min(recipe.valid_every, recipe.updates) and read_checkpoint(folder / BEST) is None:
+        log.warning(
+            "%s is missing or damaged, and which weights were the best is not known without: "
+            "training anew instead of going on from update %d", folder / BEST, done,
+        )  # fmt: skip
+        begun, done = None, 0
     if done:
-        log.info("going on from update %d of %s", done, folder / LAST)
+        log.info("going on from update %d of %s", done, begun)
     updates = Updates(clips, numbers, recipe, plan.config.seed, done, recipe.updates)
     if len(held) < recipe.processes:
         raise StrataError(
@@ -77,16 +87,23 @@ def train(
             "batches, and every process takes one or more: use fewer processes, or more speech"
         )
     if done < recipe.updates:
-        with together(recipe.processes, follow, plan, updates, held) as place:
-            trainer = fit(plan, module, updates, held, place)
+        with together(recipe.processes, follow, plan, updates, held, begun) as place:
+            trainer = fit(plan, module, updates, held, begun, place)
     else:
         trainer = _trainer(plan, None)
-    best = torch.load(folder / BEST, weights_only=True, map_location="cpu")
+    best = best_of_training(folder)
     module.load_state_dict(best["state_dict"])
     return trainer, int(best["global_step"])
 
 
-def follow(place: Place, ready: Connection, plan: Plan, updates: Updates, held: Heldout) -> None:
+def follow(
+    place: Place,
+    ready: Connection,
+    plan: Plan,
+    updates: Updates,
+    held: Heldout,
+    begun: Path | None,
+) -> None:
     """What a process beside the first one does: its part of the same, and nothing is written."""
     silent = replace(plan.config, tracking=replace(plan.config.tracking, backend="none"))
     plan = replace(plan, config=silent)
@@ -94,21 +111,29 @@ def follow(place: Place, ready: Connection, plan: Plan, updates: Updates, held: 
     ready.send(None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the first process gives the same ones
-        fit(plan, module, updates, held, place)
+        fit(plan, module, updates, held, begun, place)
 
 
 def fit(
-    plan: Plan, module: Recogniser, updates: Updates, held: Heldout, place: Place | None
+    plan: Plan,
+    module: Recogniser,
+    updates: Updates,
+    held: Heldout,
+    begun: Path | None,
+    place: Place | None,
 ) -> pl.Trainer:
-    """Train one process's part of all updates, and validate its part of the utterances."""
+    """Train one process's part of all updates, and validate its part of the utterances.
+
+    `begun`: the checkpoint to go on from.
+    """
     trainer = _trainer(plan, place)
     rank, world = (0, 1) if place is None else (place.rank, place.world)
     with quiet():
         trainer.fit(
             module.train(),  # from_pretrained gives it in eval mode: without masks
-            DataLoader[Batch](replace(updates, rank=rank), batch_size=None),
-            DataLoader[Batch](replace(held, batches=held.batches[rank::world]), batch_size=None),
-            ckpt_path=plan.folder / LAST if updates.first else None,
+            Numbered[Batch](replace(updates, rank=rank)),
+            Numbered[Batch](replace(held, batches=held.batches[rank::world])),
+            ckpt_path=begun,
             weights_only=True,
         )
     return trainer
@@ -131,15 +156,7 @@ def callbacks_of(config: Config, folder: Path) -> list[Callback]:
     """The best weights by the error rate watched, and an end where it does not fall any more."""
     recipe = config.finetune
     watched = f"valid/{recipe.monitor}"
-    best = ModelCheckpoint(
-        folder / "checkpoints",
-        filename=Path(BEST).stem,
-        monitor=watched,
-        mode="min",
-        save_weights_only=True,
-        enable_version_counter=False,
-    )
-    callbacks: list[Callback] = [best]
+    callbacks: list[Callback] = [BestWeights(folder, watched)]
     if recipe.patience is not None:
         callbacks.append(EarlyStopping(watched, mode="min", patience=recipe.patience))
     return callbacks

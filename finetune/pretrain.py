@@ -12,7 +12,6 @@ import numpy as np
 import pytorch_lightning as pl
 from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback
-from torch.utils.data import DataLoader
 
 from common.architecture import Blueprint, draw
 from common.config import Config, PretrainConfig
@@ -20,14 +19,16 @@ from common.records import Corpus, StrataError
 from common.results import describe_process
 from common.seeding import generator
 from common.timing import Stopwatch
+from common.writing import replacing, write_text
 from finetune.acoustics import check_geometry
+from finetune.checkpoints import Numbered, resume_from
 from finetune.crops import Batch, Crops
 from finetune.curves import plot_curves, print_curves
 from finetune.export import export
 from finetune.objectives import Contrastive, MaskedUnits, Objective, build, objective_of
 from finetune.sittings import hold_settings
 from finetune.speech import Speech, prepare
-from finetune.training import LAST, Length, finish_tracking, quiet, steps_done, trainer_of
+from finetune.training import Length, finish_tracking, quiet, trainer_of
 from finetune.units import acoustic_units, learnt_units, teacher_layer
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
         **describe_process(watch),
         "config": raw,
     }
-    (folder / "metadata.json").write_text(json.dumps(metadata, indent=1, default=str))
+    write_text(folder / "metadata.json", json.dumps(metadata, indent=1, default=str))
     shutil.rmtree(folder / "speech")
     print_curves(folder, config.model.name)
     for path in (model, folder / "metadata.json", *plot_curves(folder, config.model.name)):
@@ -106,14 +107,24 @@ def read_corpora(config: Config, recipe: PretrainConfig) -> dict[str, Corpus]:
 def units_of(config: Config, speech: Speech, folder: Path) -> NDArray[np.int32]:
     """Units of every frame; kept beside the speech, so that a resumed run has the same ones."""
     recipe = config.pretrain
-    kept = folder / "units.npy"
-    if kept.is_file() and len(units := np.load(kept)) == len(speech.units):
-        return units
+    kept = folder / "units.npz"
+    asked = [recipe.units, recipe.teacher, recipe.teacher_layer, config.seed]
+    identity = json.dumps([speech.identity, *asked])
+    try:
+        with np.load(kept) as held:
+            if str(held["identity"]) == identity:
+                return np.asarray(held["units"])
+    except FileNotFoundError:
+        pass
+    except Exception as error:
+        # Damaged files raise zipfile's, zlib's or numpy's own classes.
+        log.warning("%s is damaged and is made again: %s", kept, error)
     if recipe.teacher is None:
         units = acoustic_units(speech, recipe.units, config.seed)
     else:
         units = learnt_units(speech, config)
-    np.save(kept, units)
+    with replacing(kept) as partial, partial.open("wb") as file:
+        np.savez(file, identity=np.array(identity), units=units)
     return units
 
 
@@ -127,9 +138,9 @@ def train(
 ) -> tuple[pl.Trainer, int]:
     """Every step that is not done yet, with checkpoints, snapshots and curves; how many it were."""
     recipe = config.pretrain
-    done = steps_done(folder)
+    begun, done = resume_from(folder)
     if done:
-        log.info("going on from step %d of %s", done, folder / LAST)
+        log.info("going on from step %d of %s", done, begun)
     learn, hold_out = divide(speech, recipe, config.seed)
     negatives = blueprint.config.num_negatives if isinstance(module, Contrastive) else 1
     crops = Crops(learn, recipe, blueprint.front, negatives, config.seed, done, recipe.steps)
@@ -145,9 +156,9 @@ def train(
     with quiet():
         trainer.fit(
             module,
-            DataLoader[Batch](crops, batch_size=None),
-            DataLoader[Batch](held, batch_size=None),
-            ckpt_path=folder / LAST if done else None,
+            Numbered[Batch](crops),
+            Numbered[Batch](held),
+            ckpt_path=begun,
             weights_only=True,
         )
     return trainer, recipe.steps - done

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from common.progress import progress
 from common.records import StrataError, Utterance, Waveform
+from common.writing import checksum, replacing, write_text
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # bumped when the files would hold something else
+VERSION = 2  # bumped when the files would hold something else
 SCALE = 2**15
 
 
@@ -46,20 +47,38 @@ def record(utterances: Sequence[Utterance], fingerprint: str, path: Path) -> Rec
     named = "\n".join((str(VERSION), fingerprint, *(u.id for u in utterances)))
     identity = hashlib.sha256(named.encode()).hexdigest()
     index = path.with_suffix(".json")
-    if index.is_file() and (kept := json.loads(index.read_text()))["identity"] == identity:
-        return Recordings(path, tuple(kept["lengths"]))
+    kept = _kept(index, identity, path)
+    if kept is not None:
+        return Recordings(path, kept)
+    index.unlink(missing_ok=True)
     lengths = []
-    with path.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         for waveform in _waveforms(utterances):
             pcm = np.clip(np.rint(waveform * SCALE), -SCALE, SCALE - 1).astype(np.int16)
             file.write(pcm.tobytes())
             lengths.append(len(pcm))
     if not sum(lengths):
         raise StrataError(f"none of {len(lengths)} utterances can be read: see the log")
-    partial = index.with_suffix(".part")
-    partial.write_text(json.dumps({"identity": identity, "lengths": lengths}))
-    partial.replace(index)
+    content = {"identity": identity, "lengths": lengths, "checksum": checksum(path)}
+    write_text(index, json.dumps(content))
     return Recordings(path, tuple(lengths))
+
+
+def _kept(index: Path, identity: str, path: Path) -> tuple[int, ...] | None:
+    """Lengths of the waveforms that are there, if they are whole and of `identity`."""
+    try:
+        held = json.loads(index.read_text(encoding="utf-8"))
+        if held["identity"] != identity:
+            return None
+        if checksum(path) == held["checksum"]:
+            return tuple(map(int, held["lengths"]))
+        reason = "its checksum is another"
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = repr(error)
+    log.warning("%s or %s is damaged (%s): reading the speech again", path, index.name, reason)
+    return None
 
 
 def _waveforms(utterances: Sequence[Utterance]) -> Iterator[Waveform]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from common.records import StrataError
-from finetune.training import steps_done
+from common.writing import write_text
+from finetune.checkpoints import steps_done
 
 SETTINGS = "checkpoints/settings.json"
 HELD = ("model", "dataset", "seed", "precision")  # and those of the training itself
@@ -22,10 +23,21 @@ def hold_settings(folder: Path, raw: Mapping[str, Any], group: str) -> None:
     held[group] = {key: value for key, value in raw[group].items() if key not in FREE}
     settings = json.loads(json.dumps(dict(_flat(held)), default=str))
     noted = folder / SETTINGS
-    if noted.is_file() and (done := steps_done(folder)):
-        _compare(json.loads(noted.read_text(encoding="utf-8")), settings, folder, done)
     noted.parent.mkdir(parents=True, exist_ok=True)
-    noted.write_text(json.dumps(settings, indent=1), encoding="utf-8")
+    if noted.is_file() and (done := steps_done(folder)):
+        _compare(_read(noted), settings, folder, done)
+    write_text(noted, json.dumps(settings, indent=1))
+
+
+def _read(noted: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(noted.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise StrataError(
+            f"{noted}: damaged ({error}), so that nobody knows what the training that began here "
+            f"was trained with. If its settings were those of now, delete this file; else delete "
+            f"{noted.parent} to begin anew"
+        ) from error
 
 
 def _compare(noted: Mapping[str, Any], asked: Mapping[str, Any], folder: Path, done: int) -> None:

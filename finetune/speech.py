@@ -4,6 +4,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,13 +16,15 @@ from numpy.typing import NDArray
 from common.frames import FrameGeometry
 from common.progress import progress
 from common.records import SAMPLE_RATE, Corpus, StrataError, Utterance, Waveform
+from common.writing import checksum, replacing
 from finetune.acoustics import DIM, frame_mfcc
 from finetune.acoustics import VERSION as ACOUSTICS_VERSION
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # bumped when the files would hold something else
+VERSION = 2  # bumped when the files would hold something else
 INDEX = "index.npz"
+FILES = ("pcm", "acoustics")
 SHORTEST = SAMPLE_RATE // 2  # samples: too little to guess a part of from the rest
 
 
@@ -31,7 +34,8 @@ class Speech:
 
     pcm (N,) int16; acoustics (F, 39) float16, MFCC as they come; lengths (u,) samples and
     frames (u,) of each utterance; share (u,) the part of the training that is to come from it;
-    mean, scale (39,) of the MFCC; units (F,) int32 once they are known, else zeros.
+    mean, scale (39,) of the MFCC; units (F,) int32 once they are known, else zeros; `identity` says
+    what the files were made from.
     """
 
     pcm: NDArray[np.int16]
@@ -43,6 +47,7 @@ class Speech:
     scale: NDArray[np.float32]
     units: NDArray[np.int32]
     geometry: FrameGeometry
+    identity: str = ""
 
     @cached_property
     def offsets(self) -> NDArray[np.int64]:
@@ -126,15 +131,28 @@ def prepare(
         scale=sample.std(0) + np.float32(1e-6),
         units=np.zeros(n_frames, dtype=np.int32),
         geometry=geometry,
+        identity=identity,
     )
 
 
 def _holds(folder: Path, identity: str) -> bool:
+    """Whether the files are whole and those of `identity`; damaged ones are told."""
     try:
         with np.load(folder / INDEX) as index:
-            return str(index["identity"]) == identity
-    except (OSError, ValueError, KeyError):
+            if str(index["identity"]) != identity:
+                return False
+            sums = {name: int(index[f"{name}_checksum"]) for name in FILES}
+    except FileNotFoundError:
         return False
+    except Exception as error:
+        # Damaged files raise zipfile's, zlib's or numpy's own classes.
+        log.warning("%s is damaged: reading the speech again: %s", folder / INDEX, error)
+        return False
+    for name, expected in sums.items():
+        if not (folder / name).is_file() or checksum(folder / name) != expected:
+            log.warning("%s is damaged: reading the speech again", folder / name)
+            return False
+    return True
 
 
 def _write(
@@ -144,7 +162,11 @@ def _write(
     (folder / INDEX).unlink(missing_ok=True)
     dropped: Counter[str] = Counter()
     columns: dict[str, list[int]] = {"lengths": [], "frames": [], "corpus": []}
-    with (folder / "pcm").open("wb") as pcm, (folder / "acoustics").open("wb") as acoustics:
+    with ExitStack() as stack:
+        pcm, acoustics = (
+            stack.enter_context(stack.enter_context(replacing(folder / name)).open("wb"))
+            for name in FILES
+        )
         for k, waveform in _waveforms(corpora, dropped):
             rows = frame_mfcc(waveform, geometry)
             pcm.write(np.rint(waveform * (2**15 - 1)).astype(np.int16).tobytes())
@@ -160,9 +182,9 @@ def _write(
     for reason, count in dropped.items():
         log.warning("left out of training: %s %d", reason, count)
     arrays: dict[str, Any] = {name: np.array(values) for name, values in columns.items()}
-    partial = folder / f".part.{INDEX}"
-    np.savez(partial, identity=np.array(identity), **arrays)
-    partial.replace(folder / INDEX)
+    sums = {f"{name}_checksum": np.array(checksum(folder / name)) for name in FILES}
+    with replacing(folder / INDEX) as partial, partial.open("wb") as file:
+        np.savez(file, identity=np.array(identity), **sums, **arrays)
 
 
 def _waveforms(

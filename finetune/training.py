@@ -5,14 +5,12 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
-import torch
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.strategies import DDPStrategy
 
@@ -20,9 +18,8 @@ from common.config import Config
 from common.encoder import pick_device
 from common.progress import Progress
 from common.tracking import log_training, run_name, training_logger
+from finetune.checkpoints import Checkpoints, WholeFiles
 from finetune.processes import Place
-
-LAST = "checkpoints/last.ckpt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +49,9 @@ def trainer_of(
     `place`: which of several processes this is, if there are several.
     """
     device = pick_device(config.device)
-    loggers: list[Logger] = [CSVLogger(folder, name="curves")]
+    # Every point is written at once: a resumed training logs none from before its checkpoint.
+    loggers: list[Logger] = [CSVLogger(folder, name="curves", flush_logs_every_n_steps=1)]
     tracker = training_logger(config.tracking, run_name(config), raw, folder)
-    checkpoints = AfterUpdates(
-        folder / "checkpoints",
-        filename="{step}",
-        save_last=True,
-        train_time_interval=timedelta(minutes=length.checkpoint_minutes),
-    )
     first, terminal = place is None or place.rank == 0, sys.stderr.isatty()
     return pl.Trainer(
         accelerator={"cuda": "gpu"}.get(device.type, device.type),
@@ -75,7 +67,13 @@ def trainer_of(
         num_sanity_val_steps=0,
         log_every_n_steps=min(50, length.valid_every),
         logger=loggers if tracker is None else [*loggers, tracker],
-        callbacks=[checkpoints, *([Steps()] if first and not terminal else []), *own],
+        plugins=[WholeFiles()],
+        callbacks=[
+            *([Steps()] if first and not terminal else []),
+            *own,
+            # Last: checkpoints hold what the other callbacks know after this very step.
+            Checkpoints(folder, length.checkpoint_minutes),
+        ],
         enable_progress_bar=first and terminal,
         enable_model_summary=False,
         default_root_dir=folder,
@@ -117,22 +115,6 @@ class Steps(Callback):
         self._ended.close()
 
 
-class AfterUpdates(ModelCheckpoint):
-    """A checkpoint now and then, never between the parts of an update: their sum is not kept."""
-
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Save if it is time and the update is made."""
-        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-
-
 def finish_tracking(
     trainer: pl.Trainer,
     metadata: Mapping[str, object],
@@ -146,12 +128,6 @@ def finish_tracking(
         tracker.experiment.finish()
 
 
-def steps_done(folder: Path) -> int:
-    """Steps of the checkpoint that a training would go on from; 0 without one."""
-    last = folder / LAST
-    return int(torch.load(last, weights_only=True)["global_step"]) if last.is_file() else 0
-
-
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without advice that does not apply: a batch takes milliseconds and is known by number."""
@@ -159,9 +135,7 @@ def quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", ".*does not have many workers")
         warnings.filterwarnings("ignore", ".*IterableDataset.*__len__")
         warnings.filterwarnings("ignore", "The number of training batches .* logging interval")
-        warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before")
         warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.* is deprecated")
-        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
         warnings.filterwarnings("ignore", ".*broadcast_buffers. is deprecated", FutureWarning)
         warnings.filterwarnings("ignore", ".*epoch_loop.val_loop.*deprecated")
         yield

@@ -1,18 +1,21 @@
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from finetune_speech import blueprint_of, prepared
 from models import one_thread, save
-from running import Finished, execute
+from running import Finished, execute, resolved
 from safetensors.torch import load_file
 from wandb_files import API_KEY, files_with, offline_run
 
 from common.records import StrataError
 from finetune.curves import read_curves
+from finetune.pretrain import units_of
 
 SMALL = [
     *("experiment=pretrain", "debug=default", "dataset.minutes=0.6", "dataset.speakers=4"),
@@ -67,45 +70,34 @@ def test_a_model_is_trained_exported_and_analysed_as_it_grew(
     assert (growth.folder / "growth.png").stat().st_size > 10_000
 
 
-def test_a_run_that_was_killed_goes_on_to_the_same_weights(
-    models: dict[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Dropout, layer drop, Gumbel noise and Adam's state included."""
-    from finetune.objectives import Objective
-
-    own = [*models["wav2vec2_base"], "pretrain.checkpoint_minutes=0.0001"]
-    whole = pretrain(tmp_path / "whole", *own)
-    learn = Objective.training_step
-
-    def killed(self: Objective, batch: object, number: int) -> torch.Tensor:
-        if self.global_step == 5:
-            raise KeyError("the machine went away")
-        return learn(self, batch, number)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Objective, "training_step", killed)
-    with pytest.raises(KeyError, match="went away"):
-        pretrain(tmp_path / "halves", *own)
-    assert (tmp_path / "halves" / "checkpoints" / "last.ckpt").is_file()
-    assert not (tmp_path / "halves" / "model").exists()
-    monkeypatch.setattr(Objective, "training_step", learn)
-    halves = pretrain(tmp_path / "halves", *own)
-    for file in ("model", "snapshots/step_000008"):
-        first, second = (
-            load_file(run.folder / file / "model.safetensors") for run in (whole, halves)
-        )
-        assert first.keys() == second.keys()
-        for name, tensor in first.items():
-            assert torch.equal(tensor, second[name]), name
-    one, other = (read_curves(run.folder) for run in (whole, halves))
-    pd.testing.assert_frame_equal(one[one.columns.sort_values()], other[one.columns.sort_values()])
-
-
 def test_units_of_a_trained_models_layer(models: dict[str, list[str]], tmp_path: Path) -> None:
     first = pretrain(tmp_path / "first", *models["hubert_base"])
     teacher = [f"pretrain.teacher={first.folder / 'model'}", "pretrain.teacher_layer=T2"]
     second = pretrain(tmp_path / "second", *models["hubert_base"], *teacher)
     one, other = (load_file(r.folder / "model" / "model.safetensors") for r in (first, second))
     assert any(not torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def test_units_are_kept_for_what_they_were_made_from(
+    models: dict[str, list[str]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Other speech, another number of clusters, a damaged file: they are made anew."""
+    blueprint = blueprint_of("hubert_base", tmp_path)
+    speech = prepared(blueprint, tmp_path)
+    config = resolved(*SMALL, *models["hubert_base"])
+    first = units_of(config, speech, tmp_path)
+    kept = tmp_path / "units.npz"
+    before = kept.stat().st_mtime_ns
+    assert np.array_equal(units_of(config, speech, tmp_path), first)
+    assert kept.stat().st_mtime_ns == before
+    kept.write_bytes(kept.read_bytes()[:-100])
+    assert np.array_equal(units_of(config, speech, tmp_path), first)
+    assert "units.npz is damaged" in caplog.text
+    for changed in (
+        replace(config, pretrain=replace(config.pretrain, units=5)),
+        replace(config, seed=1),
+    ):
+        assert not np.array_equal(units_of(changed, speech, tmp_path), first)
 
 
 def test_training_goes_on_from_a_models_weights_and_from_no_others(

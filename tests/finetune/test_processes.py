@@ -2,55 +2,18 @@
 
 import multiprocessing
 import threading
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import torch
-from models import save
-from running import Finished, composed
-from safetensors.torch import load_file
-from test_ctc import SMALL, finetune
+from running import composed
+from test_ctc import SMALL
 
 from common.config import resolve
 from common.records import StrataError
 from finetune import processes
-from finetune.curves import read_curves
-from finetune.module import Recogniser
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*is deprecated")
-
-PARTS = ["finetune.checkpoint_minutes=0.0001", "finetune.layerdrop=0.3", "finetune.accumulate=2"]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save("wav2vec2_base", tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def whole(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """A run that nothing disturbs: masks, dropout, layer drop, frozen updates, accumulation."""
-    return finetune(tmp_path_factory.mktemp("whole"), model, *PARTS)
-
-
-def assert_same_training(one: Finished, other: Finished) -> None:
-    first, second = (load_file(r.folder / "model" / "model.safetensors") for r in (one, other))
-    torch.testing.assert_close(first, second, atol=0, rtol=0)
-    curves, others = (read_curves(run.folder) for run in (one, other))
-    columns = curves.columns.sort_values()
-    pd.testing.assert_frame_equal(curves[columns], others[columns])
-    assert one.rows["value"].tolist() == other.rows["value"].tolist()
-
-
-def test_two_processes_train_what_one_does_in_as_many_parts(
-    whole: Finished, model: Path, tmp_path: Path
-) -> None:
-    """Each has its part of every update and of the validation speech, and its random numbers."""
-    own = [*PARTS[:-1], "finetune.processes=2"]
-    assert_same_training(whole, finetune(tmp_path, model, *own))
-    assert not torch.distributed.is_initialized()
 
 
 def test_a_process_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,24 +57,3 @@ def test_a_process_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
     config = resolve(composed((*SMALL, "model.checkpoint=x", "finetune.processes=3")))
     with pytest.raises(StrataError, match=r"processes=3: .* there are 2 of cuda"):
         processes.check_processes(config)
-
-
-def test_a_run_that_was_killed_goes_on_to_the_same_weights(
-    whole: Finished, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    learn = Recogniser.training_step
-
-    def killed(self: Recogniser, batch: Any, number: int) -> torch.Tensor:
-        if self.global_step == 4 and number % 2:
-            raise KeyError("the machine went away")
-        return learn(self, batch, number)
-
-    monkeypatch.setattr(Recogniser, "training_step", killed)
-    with pytest.raises(KeyError, match="went away"):
-        finetune(tmp_path / "halves", model, *PARTS)
-    assert not (tmp_path / "halves" / "model").exists()
-    other = r"got to step 4, with other settings: finetune\.reinit_top=1 \(was 0\)\. Give"
-    with pytest.raises(StrataError, match=other):
-        finetune(tmp_path / "halves", model, *PARTS, "finetune.reinit_top=1")
-    monkeypatch.setattr(Recogniser, "training_step", learn)
-    assert_same_training(whole, finetune(tmp_path / "halves", model, *PARTS))
