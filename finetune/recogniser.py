@@ -10,7 +10,7 @@ from transformers import MODEL_FOR_CTC_MAPPING, AutoModelForCTC
 from common.architecture import Blueprint
 from common.config import FinetuneConfig, ModelConfig
 from common.finetune_config import DROPOUTS
-from common.loading import NO_LAYER_NEEDS, quietly, random
+from common.loading import load_checkpoint, random
 from common.records import StrataError
 from finetune.linear_head import HEAD, load_linear, survey, tell_unused
 from finetune.reinit import Reinit
@@ -102,7 +102,10 @@ def load(
     elif model.random_init:
         loaded = _random(configured(recipe, blueprint, vocabulary), model, blueprint)
     else:
-        loaded = _pretrained(configured(recipe, blueprint, vocabulary), blueprint, fresh_head)
+        loaded = load_checkpoint(
+            AutoModelForCTC, configured(recipe, blueprint, vocabulary), blueprint, fresh_head,
+            ignore_mismatched_sizes=fresh_head,
+        )  # fmt: skip
     if not fresh_head:
         return loaded, []
     fresh = {id(p): nn.init.zeros_(p) for head in heads(loaded) for p in head.parameters()}
@@ -121,44 +124,6 @@ def _random(config: Any, model: ModelConfig, blueprint: Blueprint) -> Any:
     own = loaded.base_model.state_dict()
     loaded.base_model.load_state_dict({name: drawn.get(name, own[name]) for name in own})
     return loaded
-
-
-def _pretrained(config: Any, blueprint: Blueprint, fresh_head: bool) -> Any:
-    """Every weight of the encoder from the checkpoint; one that lacks is an error."""
-    asked = blueprint.checkpoint.asked
-    blueprint.checkpoint.weights()
-    with quietly(), torch.random.fork_rng(devices=[]):
-        try:
-            model, info = AutoModelForCTC.from_pretrained(
-                blueprint.checkpoint.folder,
-                config=config,
-                dtype=torch.float32,
-                local_files_only=True,
-                trust_remote_code=False,
-                ignore_mismatched_sizes=fresh_head,
-                output_loading_info=True,
-            )
-        except Exception as error:
-            # Damaged files raise safetensors', pickle's, zipfile's or torch's own classes.
-            raise StrataError(
-                f"{asked}: the weights cannot be read ({type(error).__name__}: {error}). A file "
-                "may be cut short, or belong to another config.json: get it again"
-            ) from error
-    prefix = f"{model.base_model_prefix}."
-    absent = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
-    lacking = sorted(
-        n
-        for n in absent
-        if (n.startswith(prefix) or not fresh_head)
-        and not n.removeprefix(prefix).startswith(NO_LAYER_NEEDS)
-    )
-    if lacking:
-        raise StrataError(
-            f"{asked}: the checkpoint lacks {len(lacking)} weights ({', '.join(lacking[:5])}), "
-            "which would stay random: it is incomplete, or has no head for its own characters "
-            "(finetune.characters=text gives it a new one)"
-        )
-    return model
 
 
 def heads(model: Any) -> list[nn.Module]:

@@ -130,6 +130,31 @@ def test_another_weight_without_use_is_told(folder, caplog):
     assert "1 weights have no use: encoder.left_over" in caplog.text
 
 
+def test_layer_norms_called_gamma_and_beta(folder):
+    expected = last_layer(configured(folder))
+    state = load_file(folder / "model.safetensors")
+    new = {"norm.weight": "norm.gamma", "norm.bias": "norm.beta"}
+    old = {
+        next((k.replace(n, o) for n, o in new.items() if k.endswith(n)), k): v
+        for k, v in state.items()
+    }
+    assert sum(name.endswith(("gamma", "beta")) for name in old) == 18
+    save_file(old, folder / "model.safetensors", metadata={"format": "pt"})
+    assert torch.equal(last_layer(configured(folder)), expected)
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+@pytest.mark.parametrize("kind", [torch.int8, torch.float8_e4m3fn])
+def test_quantized_weights_are_refused(folder, kind, pickled):
+    name = "encoder.layers.1.attention.k_proj.weight"
+    change_weights(folder, lambda state: state.update({name: state[name].mul(100).to(kind)}))
+    if pickled:
+        torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
+    with pytest.raises(StrataError, match=rf"1 weights of .* are quantized, .*\({name}\)"):
+        load_encoder(configured(folder), "cpu")
+
+
 def test_a_feature_extractor_saved_with_its_tokenizer(folder):
     expected = last_layer(configured(folder))
     content = json.loads((folder / "preprocessor_config.json").read_text())
