@@ -1,12 +1,14 @@
 """From probabilities of characters to text: the best path, or a beam search with a word n-gram."""
 
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import product
 from math import inf
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ log = logging.getLogger(__name__)
 
 Probabilities = NDArray[np.float32]
 ARPA_UNIGRAMS, ARPA_SPECIAL = "\\1-grams:", ("<s>", "</s>", "<unk>")
+ARPA_SECTION = re.compile(r"\\(\d+)-grams:")
 BEAM_TOKENS = 50  # characters that a hypothesis is tried with at every frame: in effect all
 BEAM_THRESHOLD = 50.0  # hypotheses that are less likely than the best by more are dropped
 NEVER = -1e4  # logarithm of a probability
@@ -96,13 +99,42 @@ def read_ngram(path: str, dictionary: Any) -> Any:
     from flashlight.lib.text.decoder.kenlm import KenLM
 
     try:
-        return KenLM(str(Path(path).expanduser()), dictionary)
+        with TemporaryDirectory() as scratch:
+            return KenLM(str(_tabbed(Path(path).expanduser(), Path(scratch))), dictionary)
     except RuntimeError as error:
         reason = str(error).rsplit("\n")[-1]
         raise StrataError(
             f"finetune.lm.path={path}: KenLM cannot read it ({reason}). It takes n-grams of two "
             "words or more, as ARPA text or in its own binary format"
         ) from error
+
+
+def _tabbed(path: Path, scratch: Path) -> Path:
+    """An ARPA file with tabs around its words, which KenLM insists on and some programs do not."""
+    if path.suffix != ".arpa":
+        return path
+    with path.open(encoding="utf-8") as lines:
+        inside = False
+        for line in lines:
+            if inside and line.strip():
+                break
+            inside = line.strip() == ARPA_UNIGRAMS
+        else:
+            return path
+        if "\t" in line:
+            return path
+        lines.seek(0)
+        order = 0
+        with (scratch / path.name).open("w", encoding="utf-8") as out:
+            for line in lines:
+                section = ARPA_SECTION.fullmatch(line.strip())
+                order = int(section[1]) if section else order
+                fields = line.split()
+                if order and not line.startswith("\\") and fields:
+                    words = " ".join(fields[1 : order + 1])
+                    line = "\t".join([fields[0], words, *fields[order + 1 :]]) + "\n"
+                out.write(line)
+    return scratch / path.name
 
 
 def spelling_trie(
@@ -148,16 +180,22 @@ class Decoder:
 
 
 def read_lexicon(recipe: LanguageModelConfig) -> list[str]:
-    """Words that may be recognised: a file's lines, or the 1-grams of an ARPA file."""
+    """Words that may be recognised: the first of each of a file's lines, or an ARPA's 1-grams."""
     if find_spec("flashlight") is None:
         raise StrataError(
             f"finetune.lm.path={recipe.path}: beam search needs the extra lm: "
             "pip install 'strata[lm]'"
         )
     path = Path(recipe.lexicon or str(recipe.path)).expanduser()
-    lines = path.read_text(encoding="utf-8").splitlines()
-    words = lines if recipe.lexicon is not None else list(_unigrams(lines))
-    kept = list(dict.fromkeys(word for word in words if word and normalise(word) == word))
+    try:
+        with path.open(encoding="utf-8") as lines:
+            if recipe.lexicon is None:
+                words = [word for word in _unigrams(lines) if word not in ARPA_SPECIAL]
+            else:
+                words = [fields[0] for line in lines if (fields := line.split())]
+    except UnicodeDecodeError as error:
+        raise StrataError(f"{path}: byte {error.start} is not UTF-8: save it as UTF-8") from error
+    kept = list(dict.fromkeys(word for word in words if normalise(word) == word))
     if not kept:
         raise StrataError(
             f"{path}: no words as transcripts are normalised (upper case, letters and '), of "
@@ -170,13 +208,16 @@ def read_lexicon(recipe: LanguageModelConfig) -> list[str]:
 
 
 def _unigrams(lines: Iterable[str]) -> Iterable[str]:
-    """Words of an ARPA file's 1-grams."""
+    """Words of an ARPA file's 1-grams: each stands between its probability and its back-off."""
     inside = False
     for line in lines:
+        fields = line.split()
         if line.startswith("\\"):
+            if inside:
+                return
             inside = line.strip() == ARPA_UNIGRAMS
-        elif inside and line.strip() and (word := line.split("\t")[1]) not in ARPA_SPECIAL:
-            yield word
+        elif inside and len(fields) > 1:
+            yield fields[1]
 
 
 def beam_search(recipe: LanguageModelConfig, vocabulary: Vocabulary) -> BeamSearch | None:
@@ -188,6 +229,18 @@ def beam_search(recipe: LanguageModelConfig, vocabulary: Vocabulary) -> BeamSear
     if len(spelt) < len(words):
         log.warning("n-gram: %d of %d words have characters that the model cannot write",
                     len(words) - len(spelt), len(words))  # fmt: skip
+    if not spelt:
+        raise StrataError(
+            f"finetune.lm.path={recipe.path}: none of its {len(words)} words, such as "
+            f"{', '.join(words[:3])}, can be written in the model's characters "
+            f"({''.join(t for t in vocabulary.tokens if len(t) == 1)}). Use an n-gram of the "
+            "language that is trained on, or finetune.characters=text"
+        )
+    if SPACE not in vocabulary.tokens:
+        raise StrataError(
+            f"finetune.lm.path={recipe.path}: the model's characters have none that parts words, "
+            "which an n-gram of words needs. Use finetune.characters=text"
+        )
     search = BeamSearch(recipe, vocabulary, spelt)
     search.decoder(0.0, 0.0)  # a file that cannot be read is told before the training
     return search

@@ -81,6 +81,30 @@ def test_the_last_word_needs_no_space_after_it(n_gram: LanguageModelConfig) -> N
     assert search.decoder(0.0, 0.0)(ended) == "CAT CAB"  # other recognisers put it out
 
 
+def test_an_n_gram_of_other_characters_is_refused(n_gram: LanguageModelConfig) -> None:
+    """It could put out nothing, and its error rate would be that of silence."""
+    pytest.importorskip("flashlight.lib.text.decoder")
+    with pytest.raises(StrataError, match=r"none of its 2 words, such as CAB, CAT, can be written"):
+        beam_search(n_gram, Vocabulary.of_text(["ДОМ"]))
+    alone = Vocabulary(("<pad>", *"ABCT"), 0)
+    with pytest.raises(StrataError, match="none that parts words"):
+        beam_search(n_gram, alone)
+
+
+def test_an_arpa_file_with_blanks_is_one_with_tabs(
+    n_gram: LanguageModelConfig, tmp_path: Path
+) -> None:
+    pytest.importorskip("flashlight.lib.text.decoder")
+    (tmp_path / "words.arpa").write_text(ARPA.replace("\t", "  "))
+    vocabulary = Vocabulary.of_text(["CAB CAT"])
+    search = beam_search(n_gram, vocabulary)
+    assert search is not None
+    assert search.words == ("CAB", "CAT")
+    heard = spoken(vocabulary, "CAT", "CAB")
+    assert [search.decoder(weight, 0.0)(heard) for weight in (0.0, 3.0)] == ["CAT", "CAB"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["words.arpa"]
+
+
 def test_words_that_cannot_be_meant_are_told(
     n_gram: LanguageModelConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

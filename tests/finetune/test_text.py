@@ -21,6 +21,8 @@ from finetune.text import BLANK, END, START, UNKNOWN, Vocabulary, normalise, rea
         ("  'tis  the boys' own ' quote '", "'TIS THE BOYS' OWN QUOTE"),
         ("Ünïcode ﬁne, 42 %", "ÜNÏCODE FINE 42"),
         ("...", ""),
+        ("co\u00adoperate \u200eleft\ufeff می\u200cخواهم", "COOPERATE LEFT میخواهم"),
+        ("ខ្ញុំ\u200bទៅ", "ខ្ញុំ ទៅ"),
     ],
 )
 def test_a_transcript_is_words_of_letters(text: str, expected: str) -> None:
@@ -62,14 +64,14 @@ def test_a_tokenizer_goes_to_a_folder_and_comes_back(tmp_path: Path) -> None:
 
 
 def test_a_tokenizer_reads_frames_as_its_vocabulary_does(tmp_path: Path) -> None:
-    """What `pipeline` writes is what was scored."""
+    """What `pipeline` writes is, normalised as references are, what was scored."""
     vocabulary = Vocabulary.of_text(["HELLO 'TIS"])
     own = vocabulary.tokenizer(tmp_path)
     letters = [vocabulary.blank, *vocabulary.encode("HELO 'TIS")]
     rng = np.random.default_rng(0)
     for _ in range(50):
         frames = rng.choice(letters, 30).tolist()
-        assert " ".join(own.decode(frames).split()) == vocabulary.decode(frames)
+        assert normalise(own.decode(frames)) == vocabulary.decode(frames)
 
 
 def test_special_tokens_may_have_other_names(tmp_path: Path) -> None:
@@ -86,6 +88,29 @@ def test_special_tokens_may_have_other_names(tmp_path: Path) -> None:
     assert vocabulary.encode("AB C") == [3, 4, 2, 1]
     assert vocabulary.lacking(["AB C"]) == {"C": 1}
     assert vocabulary.decode([0, 3, 3, 1, 2, 4]) == "A B"
+
+
+def test_a_right_hypothesis_has_no_errors_however_a_checkpoint_spells_it() -> None:
+    """References are normalised; so is what a vocabulary with marks of its own puts out."""
+    tokens = (BLANK, UNKNOWN, "|", "-", ".", "’", *"adeklnotw")
+    vocabulary = Vocabulary(tokens, 0)
+    spelt = [tokens.index("|" if c == " " else c) for c in "don’t, well-known.".replace(",", "")]
+    assert vocabulary.spell(spelt) == normalise("Don't well-known.") == "DON'T WELL KNOWN"
+
+
+@pytest.mark.parametrize("space", ["|", " ", None])
+def test_a_vocabulary_alone_will_do(space: str | None, tmp_path: Path) -> None:
+    save("wav2vec2_base", tmp_path)
+    names = ["[PAD]", "a", "b", *([space] if space else [])]
+    (tmp_path / "vocab.json").write_text(json.dumps({name: n for n, name in enumerate(names)}))
+    vocabulary = Vocabulary.of_tokenizer(read_tokenizer(Checkpoint("model", tmp_path)), len(names))
+    assert vocabulary.tokens == (BLANK, "a", "b", *(["|"] if space else []))
+    assert vocabulary.encode("A BC") == ([1, 3, 2] if space else [1, 2])
+    assert vocabulary.lacking(["A BC"]) == ({"C": 1} if space else {" ": 1, "C": 1})
+    assert vocabulary.decode([1, 1, 0, 2]) == "AB"
+    (tmp_path / "vocab.json").write_text(json.dumps({"a": 0, "b": 1}))
+    with pytest.raises(StrataError, match=r"has none of <pad>, .* CTC's blank"):
+        read_tokenizer(Checkpoint("model", tmp_path))
 
 
 def test_tokens_that_are_no_characters_are_refused(tmp_path: Path) -> None:
