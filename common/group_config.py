@@ -1,7 +1,8 @@
 """The configuration of the groups `model`, `layers`, `protocol`, `tracking`, `paths` as types."""
 
+import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,14 @@ class LayersConfig:
         }[self.select]
 
 
+def _wandb_mode() -> str:
+    """What WANDB_MODE says, in its older words too; online where nothing is said."""
+    if os.environ.get("WANDB_DISABLED", "").casefold() in ("true", "1", "yes"):
+        return "disabled"
+    mode = os.environ.get("WANDB_MODE") or "online"
+    return {"dryrun": "offline", "run": "online"}.get(mode, mode)
+
+
 @dataclass(kw_only=True)
 class ProtocolConfig:
     """How scores are made, beside the run's own keys that `conf/protocol/NAME.yaml` sets.
@@ -95,11 +104,15 @@ class ProtocolConfig:
 
 @dataclass(kw_only=True)
 class TrackingConfig:
-    """Where runs are logged: `backend` none or wandb; `mode` online, offline or disabled."""
+    """Where runs are logged: `backend` none or wandb; `mode` online, offline or disabled.
+
+    What is not given here is W&B's own environment's (WANDB_MODE, WANDB_PROJECT, WANDB_ENTITY,
+    WANDB_RUN_GROUP), as on clusters whose nodes are set to be offline.
+    """
 
     backend: str = MISSING
-    mode: str = "online"
-    project: str = "strata"
+    mode: str = field(default_factory=_wandb_mode)
+    project: str = field(default_factory=lambda: os.environ.get("WANDB_PROJECT") or "strata")
     entity: str | None = None
     group: str | None = None
 
@@ -109,7 +122,8 @@ class TrackingConfig:
 
     def in_sweep(self, sweep: Path) -> "TrackingConfig":
         """The runs of a sweep share a group: the one asked for, or else the sweep's folder."""
-        return replace(self, group=self.group or sweep.name)
+        group = self.group or os.environ.get("WANDB_RUN_GROUP") or sweep.name
+        return replace(self, group=group)
 
 
 @dataclass(kw_only=True)

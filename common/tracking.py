@@ -5,7 +5,10 @@ its rows (the table `results`), so that a dashboard needs nothing but the runs.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,11 @@ import pandas as pd
 from common.config import Config, TrackingConfig
 from common.records import StrataError
 from common.results import best_of, own_figures, pairwise, summarise
+from common.writing import write_text
 
 LAYER = "layer"  # the x axis of a curve over the transformer's layers
 RESULTS = "results"  # the table of a run's rows
+RUN_ID = "checkpoints/wandb.json"  # a training that is begun anew, without them, is a new run
 WER = "test/wer"
 REINIT_TOP = "reinit_top"  # the x axis of WER
 
@@ -55,24 +60,19 @@ def log_results(
         return None
     import wandb
 
-    try:
+    with _told(f"The results are safe in {folder}"):
         run = wandb.init(
             project=tracking.project,
             entity=tracking.entity,
             group=tracking.group,
             mode=tracking.mode,  # type: ignore[arg-type]
-            name=name,
-            dir=folder,
+            name=os.environ.get("WANDB_NAME") or name,
+            dir=os.environ.get("WANDB_DIR") or folder,
             config=dict(raw) | {"metadata": told(metadata)},
             # A multirun's jobs share this process: each closes its run before the next one starts.
             reinit="finish_previous",
             settings=wandb.Settings(silent=True),
         )
-    except wandb.Error as error:
-        raise StrataError(
-            f"tracking=wandb: {error} The results are safe in {folder}. Log in (wandb login, or "
-            "WANDB_API_KEY=…), or use tracking.mode=offline and send the run later: wandb sync"
-        ) from error
     with run:
         _log_curves(run, frame)
         _log_rows(run, frame)
@@ -81,6 +81,20 @@ def log_results(
         if tracking.mode == "online":
             return run.url
         return str(Path(run.dir).parent) if tracking.mode == "offline" else None
+
+
+@contextmanager
+def _told(safe: str) -> Iterator[None]:
+    """W&B's refusal as an error that says what is `safe` and how to go on."""
+    import wandb
+
+    try:
+        yield
+    except wandb.Error as error:
+        raise StrataError(
+            f"tracking=wandb: {error} {safe}. Log in (wandb login, or WANDB_API_KEY=…), or use "
+            "tracking.mode=offline and send the run later: wandb sync"
+        ) from error
 
 
 def _log_rows(run: Any, frame: pd.DataFrame) -> None:
@@ -148,7 +162,11 @@ def log_training(
 def training_logger(
     tracking: TrackingConfig, name: str, raw: Mapping[str, Any], folder: Path
 ) -> Any | None:
-    """Lightning's W&B logger for the curves of a training, or None."""
+    """Lightning's W&B logger for the curves of a training, or None; its run has begun.
+
+    A training that goes on in `folder` goes on with the same run. (Offline, W&B keeps a folder for
+    each sitting, with the run's id in their names: `wandb sync --append` makes them one again.)
+    """
     if tracking.backend == "none":
         return None
     import wandb
@@ -158,14 +176,31 @@ def training_logger(
         wandb.run is not None
     ):  # of an earlier job of this process that failed: not to be gone on with
         wandb.run.finish()
-    return WandbLogger(
-        name=name,
-        save_dir=folder,
+    logger = WandbLogger(
+        name=os.environ.get("WANDB_NAME") or name,
+        save_dir=os.environ.get("WANDB_DIR") or folder,
         project=tracking.project,
         offline=tracking.mode == "offline",
+        id=_run_id(folder),
+        resume="allow" if tracking.mode == "online" else None,
         config=dict(raw),
         entity=tracking.entity,
         group=tracking.group,
         mode=tracking.mode,
         reinit="finish_previous",
     )
+    with _told(f"Nothing has been trained in this sitting; what was before is safe in {folder}"):
+        _ = logger.experiment
+    return logger
+
+
+def _run_id(folder: Path) -> str:
+    """The id of a training's run, the same in all of its sittings."""
+    kept = folder / RUN_ID
+    try:
+        run_id = str(json.loads(kept.read_text(encoding="utf-8"))["id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        run_id = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_text(kept, json.dumps({"id": run_id}))
+    return run_id

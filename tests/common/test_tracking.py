@@ -14,7 +14,7 @@ from wandb_files import finished, offline_run, values
 from common.config import TrackingConfig
 from common.records import StrataError
 from common.results import to_frame
-from common.tracking import best_layers, log_results
+from common.tracking import best_layers, log_results, training_logger
 
 RAW = {"seed": 7, "model": {"name": "small"}, "experiments": {"cca_phone": {"unit": "phone"}}}
 
@@ -192,3 +192,56 @@ def test_controls_and_secondary_figures_are_no_curves() -> None:
         [frame, better.assign(control="random_weights"), better.assign(metric="n", primary=False)]
     )
     assert best_layers(both) == best_layers(frame)
+
+
+@pytest.mark.parametrize(
+    ("environment", "mode"),
+    [
+        ({}, "online"),
+        ({"WANDB_MODE": "offline"}, "offline"),
+        ({"WANDB_MODE": "dryrun"}, "offline"),
+        ({"WANDB_MODE": "disabled"}, "disabled"),
+        ({"WANDB_DISABLED": "true"}, "disabled"),
+    ],
+)
+def test_wandbs_environment_counts_where_a_key_does_not_say_otherwise(
+    environment: dict[str, str], mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WANDB_MODE", "WANDB_DISABLED", "WANDB_PROJECT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert TrackingConfig(backend="wandb").mode == mode
+    assert TrackingConfig(backend="wandb", mode="online").mode == "online"
+    assert TrackingConfig(backend="wandb").project == "strata"
+    monkeypatch.setenv("WANDB_PROJECT", "theirs")
+    assert TrackingConfig(backend="wandb").project == "theirs"
+    monkeypatch.setenv("WANDB_RUN_GROUP", "night")
+    assert TrackingConfig(backend="wandb").in_sweep(Path("a/2026")).group == "night"
+
+
+@pytest.mark.parametrize("mode", ["offline", "disabled"])
+def test_a_training_that_goes_on_goes_on_with_its_run(
+    quiet: None, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", mode)
+    ids = []
+    for folder in ("one", "one", "other"):
+        logger = training_logger(TrackingConfig(backend="wandb"), "x", RAW, tmp_path / folder)
+        logger.log_metrics({"loss": 1.0}, step=3)
+        ids.append(logger.experiment.id)
+        logger.experiment.finish()
+    assert ids[0] == ids[1] != ids[2]
+    left = sorted(p.parent.name for p in tmp_path.glob("one/wandb/offline-run-*/*.wandb"))
+    assert bool(left) == (mode == "offline")  # one folder for sittings of the same second
+    assert all(name.endswith(ids[0]) for name in left)
+
+
+def test_a_training_without_login_ends_before_it_begins(
+    quiet: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb.teardown()
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with pytest.raises(StrataError, match=r"Nothing has been trained .*tracking\.mode=offline"):
+        training_logger(TrackingConfig(backend="wandb", mode="online"), "x", RAW, tmp_path)
