@@ -33,8 +33,15 @@ register()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
-def main(cfg: DictConfig) -> None:
-    """Validate everything, then dispatch by cfg.task. Every random draw names its own seed."""
+def main(cfg: DictConfig) -> Any:
+    """Validate everything, then dispatch by cfg.task. Every random draw names its own seed.
+
+    Returns the run's own figure, for sweepers that look for the best one: the best layer's score
+    (of each experiment where there are several), a recogniser's error rate on validation speech
+    (`finetune.monitor`: test speech is not to be chosen by), the validation loss of a pretraining;
+    of several steps the last one's.
+    """
+    figure = None
     try:
         config = resolve(cfg)
         run_dir = Path(HydraConfig.get().runtime.output_dir)
@@ -45,7 +52,7 @@ def main(cfg: DictConfig) -> None:
         for task, own, folder, own_raw in steps_of(config, run_dir, raw):
             # Only now: torch takes seconds to import.
             with hashes_kept(hashes_folder(own)):
-                import_module(TASKS[task]).run(own, folder, own_raw)
+                figure = import_module(TASKS[task]).run(own, folder, own_raw)
     except StrataError as error:
         log.error("%s", error)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -56,6 +63,7 @@ def main(cfg: DictConfig) -> None:
             raise
         log.error("%s: %s. Make room, and run again", error.filename or "a file", error.strerror)
         sys.exit(1)
+    return figure
 
 
 if __name__ == "__main__":

@@ -29,9 +29,10 @@ from common.tracking import log_results, run_name
 log = logging.getLogger(__name__)
 
 
-def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
+def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> results.Figure:
     """Score every experiment of the run on every layer; files go to `folder`.
 
+    Returns the best layer's score, of each experiment where there are several.
     An experiment that cannot be scored does not take the others' results with it.
     """
     watch = Stopwatch()
@@ -67,6 +68,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
         raise StrataError(
             "; ".join(f"{name} was not scored: {why}" for name, why in measured.failures.items())
         )
+    return results.best_scores(rows)
 
 
 def tell_unread(unread: Mapping[str, Sequence[str]], dropped: Mapping[str, int]) -> None:

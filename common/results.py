@@ -16,6 +16,8 @@ import pandas as pd
 
 from common.timing import Stopwatch, peak_memory_bytes
 
+Figure = float | list[float] | None  # what a sweeper makes as large, or as small, as it can
+
 RESULTS = "results.csv"
 METADATA = "metadata.json"
 CONTROLS = ("mel", "comb", "random_weights", "shuffled_labels", "permuted_table")
@@ -271,6 +273,12 @@ def best_of(summary: pd.DataFrame) -> pd.DataFrame:
     """
     others = rankable(summary)
     return others.loc[others.groupby("experiment", sort=False)["mean"].idxmax()]
+
+
+def best_scores(frame: pd.DataFrame) -> Figure:
+    """The best layer's mean score, in a list where several experiments have one; None without."""
+    scores = best_of(summarise(own_figures(frame)))["mean"].tolist() if len(frame) else []
+    return scores[0] if len(scores) == 1 else scores or None
 
 
 def config_key(raw: Mapping[str, Any], own: Sequence[str] = ()) -> str:

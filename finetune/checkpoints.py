@@ -97,7 +97,11 @@ class BestWeights(Callback):
         self.value = value
         if trainer.is_global_zero:
             (self.folder / BEST).parent.mkdir(parents=True, exist_ok=True)
-            held = {"state_dict": pl_module.state_dict(), "global_step": trainer.global_step}
+            held = {
+                "state_dict": pl_module.state_dict(),
+                "global_step": trainer.global_step,
+                "value": value,
+            }
             with replacing(self.folder / BEST) as partial, partial.open("wb") as file:
                 torch.save(held, file)
 
@@ -190,7 +194,7 @@ def steps_done(folder: Path) -> int:
 
 
 def best_of_training(folder: Path) -> Mapping[str, Any]:
-    """The best weights that a training found."""
+    """The best weights that a training found, the update and their `value` of what was watched."""
     held = read_checkpoint(folder / BEST)
     if held is None:
         raise StrataError(

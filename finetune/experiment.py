@@ -82,8 +82,11 @@ class Speech:
         }
 
 
-def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
-    """Fine-tune and score; run again in the same folder to go on after a kill."""
+def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
+    """Fine-tune and score; run again in the same folder to go on after a kill.
+
+    Returns the best error rate in validation (`finetune.monitor`).
+    """
     watch = Stopwatch()
     blueprint = draw(config.model)
     check_processes(config)
@@ -100,7 +103,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
     with watch.stage("training"):
         own = speech.parts["train"]
         held = heldout(config, module, speech.parts["valid"], blueprint)
-        trainer, best_update = train(plan, module, own.clips, own.numbers, held)
+        trainer, best_update, best = train(plan, module, own.clips, own.numbers, held)
     with watch.stage("testing"):
         tested = test(config, module, speech.parts, blueprint, speech.search)
         write_text(folder / HYPOTHESES, tested.hypotheses.to_csv(index=False))
@@ -113,6 +116,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
         "does_not_apply": [f"finetune.{key}" for key in unused],
         **speech.describe(),
         "best_update": best_update,
+        "best_validation": {config.finetune.monitor: best},
         "test": tested.describe(),
         **results.describe_process(watch),
         "config": raw,
@@ -122,6 +126,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
     title = f"{config.model.name}, {len(reinit.layers)} blocks re-initialised"
     show(folder, title, tested, [*paths, folder / HYPOTHESES, exported])
     finish_tracking(trainer, metadata, rows, len(reinit.layers))
+    return best
 
 
 def read_speech(config: Config, blueprint: Blueprint, folder: Path) -> Speech:

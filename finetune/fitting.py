@@ -65,9 +65,10 @@ class Plan:
 
 def train(
     plan: Plan, module: Recogniser, clips: Clips, numbers: tuple[int, ...], held: Heldout
-) -> tuple[pl.Trainer, int]:
+) -> tuple[pl.Trainer, int, float]:
     """Every update that is not done yet; the module has the best weights afterwards.
 
+    Returns the update that they are from and their error rate in validation (`finetune.monitor`).
     `numbers` of the utterances among `clips` that are trained on.
     """
     recipe, folder = plan.config.finetune, plan.folder
@@ -93,7 +94,7 @@ def train(
         trainer = _trainer(plan, None)
     best = best_of_training(folder)
     module.load_state_dict(best["state_dict"])
-    return trainer, int(best["global_step"])
+    return trainer, int(best["global_step"]), float(best["value"])
 
 
 def follow(

@@ -36,8 +36,11 @@ log = logging.getLogger(__name__)
 VALID_BATCHES = 8
 
 
-def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
-    """Train from random weights and export; run again in the same folder to go on after a kill."""
+def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float | None:
+    """Train from random weights and export; run again in the same folder to go on after a kill.
+
+    Returns the last loss in validation, if this sitting came to one.
+    """
     watch = Stopwatch()
     recipe = config.pretrain
     blueprint = draw(config.model)
@@ -75,6 +78,8 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
     for path in (model, folder / "metadata.json", *plot_curves(folder, config.model.name)):
         print(path)
     finish_tracking(trainer, metadata)
+    loss = trainer.callback_metrics.get("valid/loss")
+    return None if loss is None else float(loss)
 
 
 def read_corpora(config: Config, recipe: PretrainConfig) -> dict[str, Corpus]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 from running import Finished, command, execute
 
 
@@ -61,3 +62,25 @@ def test_slurms_launcher_runs_jobs_on_this_machine_too(
     assert set(job.rows["metric"]) == {"cka"}
     assert job.curve("cca_phone").keys() == phone.curve("cca_phone").keys()
     assert list((tmp_path / ".submitit").rglob("*_result.pkl"))  # so submitit ran it
+
+
+def test_a_sweep_looks_for_the_best_layer(
+    phone: Finished, common: tuple[str, ...], cache: str, tmp_path: Path
+) -> None:
+    """What a run returns is what its sweeper makes as large as it can."""
+    pytest.importorskip("optuna")
+    done = command(
+        *("-m", "experiment=cca_phone", *common, "layers=single", cache),
+        *("hydra/sweeper=optuna", "hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=3"),
+        *(
+            "hydra/sweeper/sampler=grid",
+            "layers.index=choice(0,1,2)",
+            f"hydra.sweep.dir={tmp_path}",
+        ),
+    )
+    assert done.returncode == 0, done.stderr
+    found = OmegaConf.load(tmp_path / "optimization_results.yaml")
+    curve = phone.curve("cca_phone")
+    best = max(("T0", "T1", "T2"), key=lambda layer: curve[layer])
+    assert found.best_value == pytest.approx(curve[best])
+    assert f"T{found.best_params['layers.index']}" == best
