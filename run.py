@@ -23,6 +23,8 @@ TASKS = {
     "cache": "analysis.inventory",
     "dashboard": "analysis.dashboard",
     "ctc": "finetune.experiment",
+    "evaluate": "finetune.evaluate",
+    "transcribe": "finetune.transcribe",
     "growth": "analysis.growth",
     "pretrain": "finetune.pretrain",
     "report": "analysis.report.build",

@@ -39,6 +39,7 @@ from common.group_config import (
 )
 from common.metric import Metric
 from common.pretrain_config import PretrainConfig
+from common.recognition_config import RecognitionConfig
 from common.records import StrataError
 from common.report_config import ReportConfig
 from common.target import Target
@@ -51,6 +52,7 @@ __all__ = [
     "ModelConfig",
     "PathsConfig",
     "PretrainConfig",
+    "RecognitionConfig",
     "ReportConfig",
     "SamplingConfig",
     "TargetOverrides",
@@ -65,7 +67,10 @@ log = logging.getLogger(__name__)
 CONF = Path(__file__).resolve().parents[1] / "conf"
 ASKED = re.compile(r"^asks: (\w+)", re.MULTILINE)
 
-TASKS = ("analysis", "cache", "pretrain", "growth", "ctc", "report", "dashboard", "steps")
+TASKS = (
+    "analysis", "cache", "pretrain", "growth", "ctc", "evaluate", "transcribe", "report",
+    "dashboard", "steps",
+)  # fmt: skip
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16"]
@@ -119,6 +124,7 @@ class Config:
     left_out: dict[str, str] = field(default_factory=dict)
     pretrain: PretrainConfig = MISSING
     finetune: FinetuneConfig = MISSING
+    recognition: RecognitionConfig = field(default_factory=RecognitionConfig)
     steps: dict[str, str] = field(default_factory=dict)
     snapshots: str | None = None
     report: ReportConfig = field(default_factory=ReportConfig)

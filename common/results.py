@@ -54,6 +54,7 @@ NOT_IN_KEY = (
     "paths",
     "pretrain",
     "finetune",
+    "recognition",
     "steps",
     "snapshots",
     "report",

@@ -56,7 +56,7 @@ def score_rows(
             model=config.model.name,
             dataset=corpus.name,
             partition=corpus.partition,
-            experiment="ctc",
+            experiment=config.task,
             unit="utterance",
             target="text",
             metric=name,

@@ -184,7 +184,7 @@ def _write(
     arrays: dict[str, Any] = {name: np.array(values) for name, values in columns.items()}
     sums = {f"{name}_checksum": np.array(checksum(folder / name)) for name in FILES}
     with replacing(folder / INDEX) as partial, partial.open("wb") as file:
-        np.savez(file, identity=np.array(identity), **sums, **arrays)
+        np.savez(file, identity=np.array(identity), **sums, **arrays)  # type: ignore[arg-type]
 
 
 def _waveforms(

@@ -18,6 +18,8 @@ LACKING = {
     ("model", "hf"): ["model.checkpoint=owner/name"],
     ("layers", "single"): ["layers.index=3"],
     ("experiment", "growth"): ["snapshots={tmp}"],
+    ("experiment", "evaluate"): ["model.checkpoint=owner/name"],
+    ("experiment", "transcribe"): ["model.checkpoint=owner/name", "dataset.audio_root={tmp}"],
     ("experiment", "cca_glove"): ["target.path={tmp}"],
     ("experiment", "cca_agwe"): ["target.path={tmp}"],
     ("experiment", "cca_semantic"): ["target.path={tmp}"],
