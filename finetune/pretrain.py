@@ -116,7 +116,7 @@ def units_of(config: Config, speech: Speech, folder: Path) -> NDArray[np.int32]:
     asked = [recipe.units, recipe.teacher, recipe.teacher_layer, config.seed]
     identity = json.dumps([speech.identity, *asked])
     try:
-        with np.load(kept) as held:
+        with kept.open("rb") as file, np.load(file) as held:
             if str(held["identity"]) == identity:
                 return np.asarray(held["units"])
     except FileNotFoundError:

@@ -138,7 +138,7 @@ def prepare(
 def _holds(folder: Path, identity: str) -> bool:
     """Whether the files are whole and those of `identity`; damaged ones are told."""
     try:
-        with np.load(folder / INDEX) as index:
+        with (folder / INDEX).open("rb") as file, np.load(file) as index:
             if str(index["identity"]) != identity:
                 return False
             sums = {name: int(index[f"{name}_checksum"]) for name in FILES}
