@@ -6,9 +6,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import inf
+from typing import cast
 
 from common.config import Config, FinetuneConfig
 from common.datasets.base import Dataset
+from common.datasets.faults import OnError
 from common.finetune_config import PartConfig, seconds_of
 from common.frames import FrameGeometry
 from common.records import SAMPLE_RATE, Corpus, StrataError, Utterance
@@ -18,6 +20,7 @@ from finetune.text import Vocabulary, normalise
 log = logging.getLogger(__name__)
 
 PARTS = ("train", "valid", "test")
+BEYOND_LIMIT = "utterance: beyond dataset.limit"
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def _corpora(config: Config) -> dict[str, Corpus]:
         if part.partition is not None:
             dataset = replace(dataset, partition=part.partition)
         known = next((corpus for one, corpus in listed if one == dataset), None)
-        corpora[name] = known or dataset.read()
+        corpora[name] = known or dataset.read(cast(OnError, config.on_error))
         listed.append((dataset, corpora[name]))
     return corpora
 
@@ -150,7 +153,7 @@ def _part(
         if len(chosen) == len(kept) and _seconds(kept) < 0.98 * seconds:
             raise StrataError(
                 f"finetune.{name}.subset={own.subset}: {corpus.name} ({corpus.partition}) has "
-                f"{_seconds(kept) / 60:.1f} min for it. Left out: {dict(dropped)}"
+                f"{_seconds(kept) / 60:.1f} min for it. Left out: {dict(dropped)}{_limited(corpus)}"
             )
         dropped["beyond the subset"] += len(kept) - len(chosen)
         kept = chosen
@@ -167,6 +170,18 @@ def _part(
         len({u.speaker for u in kept}), dict(part.dropped) or "nothing",
     )  # fmt: skip
     return part
+
+
+def _limited(corpus: Corpus) -> str:
+    """What to say where `dataset.limit` is why there is so little."""
+    beyond = corpus.dropped.get(BEYOND_LIMIT, 0)
+    if not beyond:
+        return ""
+    listed = len(corpus.utterances)
+    return (
+        f". dataset.limit={listed} lists {listed} of {listed + beyond} utterances (debug=default "
+        "sets it): give dataset.limit=null, or a smaller subset"
+    )
 
 
 def _usable(

@@ -1,11 +1,10 @@
 """The task `evaluate`: error rates of a trained recogniser on any transcribed speech."""
 
-import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jiwer
 import pandas as pd
@@ -15,6 +14,7 @@ from common import results
 from common.architecture import draw
 from common.checkpoint import revision_of
 from common.config import Config
+from common.datasets.faults import Faults, OnError
 from common.records import Corpus, StrataError, Utterance
 from common.timing import Stopwatch
 from common.writing import write_text
@@ -23,8 +23,6 @@ from finetune.recognition import Recogniser, Transcript, load_recogniser, scored
 from finetune.report import Tested, print_scores, score_rows
 from finetune.scoring import error_rate, score
 from finetune.text import normalise
-
-log = logging.getLogger(__name__)
 
 BY_WORD, BY_SPEAKER = "errors_by_word.csv", "errors_by_speaker.csv"
 
@@ -42,7 +40,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
     """Transcribe and score; returns the word error rate."""
     watch = Stopwatch()
     with watch.stage("preparing"):
-        corpus: Corpus = config.dataset.read()
+        corpus: Corpus = config.dataset.read(config.on_error)
         chosen = [u for u in corpus.utterances if normalise(u.text)]
         if not chosen:
             raise StrataError(
@@ -52,7 +50,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
             )
         recogniser = load_recogniser(config)
     with watch.stage("testing"):
-        heard = hear(recogniser, chosen)
+        heard = hear(recogniser, chosen, config.on_error)
     spoken = heard.utterances
     table = score(
         [u.id for u in spoken],
@@ -88,20 +86,20 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
     return float(error_rate(table, "word", config.seed).value)
 
 
-def hear(recogniser: Recogniser, utterances: list[Utterance]) -> Heard:
-    """Every utterance that can be read; others are counted and told."""
-    dropped: Counter[str] = Counter()
+def hear(recogniser: Recogniser, utterances: list[Utterance], on_error: str) -> Heard:
+    """Every utterance that can be read; others are an error at the end, or counted (`skip`)."""
+    faults = Faults()
     kept: list[Utterance] = []
     transcripts: list[Transcript] = []
     for utterance in tqdm(utterances, desc="recognising", unit=" utterances", disable=None):
         try:
             waveform = utterance.read()
         except StrataError as error:
-            log.warning("leaving out %s: %s", utterance.id, error)
-            dropped["whose audio cannot be read"] += 1
+            faults.add("whose audio cannot be read", error)
             continue
         kept.append(utterance)
         transcripts.append(recogniser(waveform))
+    dropped = faults.settle(cast(OnError, on_error))
     if not kept:
         raise StrataError(f"none of {len(utterances)} utterances can be read: see the log")
     return Heard(tuple(kept), tuple(transcripts), dict(dropped))

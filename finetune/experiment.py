@@ -144,7 +144,7 @@ def read_speech(config: Config, blueprint: Blueprint, folder: Path) -> Speech:
     search = beam_search(recipe.lm, vocabulary)
     unknown = tell_unknown(parts, vocabulary)
     prepared = {
-        name: prepare(part, vocabulary, blueprint, folder / "speech")
+        name: prepare(part, vocabulary, blueprint, folder / "speech", config.on_error)
         for name, part in parts.items()
     }
     return Speech(prepared, vocabulary, tokenizer, search, unknown)
@@ -167,10 +167,15 @@ def show(folder: Path, title: str, tested: Tested, paths: Sequence[Path]) -> Non
         print(path)
 
 
-def prepare(part: Part, vocabulary: Vocabulary, blueprint: Blueprint, folder: Path) -> Prepared:
-    """Read a part's audio once; what cannot be read, or is shorter than listed, is left out."""
+def prepare(
+    part: Part, vocabulary: Vocabulary, blueprint: Blueprint, folder: Path, on_error: str = "raise"
+) -> Prepared:
+    """Read a part's audio once; what is shorter than listed is left out.
+
+    So is what cannot be read where `on_error` is "skip".
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    recordings = record(part.utterances, part.corpus.fingerprint, folder / part.name)
+    recordings = record(part.utterances, part.corpus.fingerprint, folder / part.name, on_error)
     geometry = blueprint.description.layers[-1].geometry
     # In validation and test a short utterance costs errors, if it has a frame at all.
     needed = frames_needed if part.name == "train" else (lambda _: 1)

@@ -57,6 +57,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float | None:
             {name: recipe.weights.get(name, 1.0) for name in corpora},
             geometry,
             folder / "speech",
+            config.on_error,
         )
         module = build(blueprint, recipe, config.model.init_seed)
         if isinstance(module, MaskedUnits):
@@ -87,7 +88,7 @@ def read_corpora(config: Config, recipe: PretrainConfig) -> dict[str, Corpus]:
     corpora = {}
     unknown = set(recipe.without_speakers)
     for name, dataset in {"main": config.dataset, **recipe.mix}.items():
-        corpus: Corpus = dataset.read()
+        corpus: Corpus = dataset.read(config.on_error)
         kept = corpus.without_speakers(recipe.without_speakers)
         unknown -= {u.speaker for u in corpus.utterances}
         left_out = len(corpus.utterances) - len(kept.utterances)

@@ -6,10 +6,12 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.datasets.faults import Faults, OnError
 from common.progress import progress
 from common.records import StrataError, Utterance, Waveform
 from common.writing import checksum, replacing, write_text
@@ -42,8 +44,13 @@ def _waveform(pcm: NDArray[np.int16]) -> Waveform:
     return pcm.astype(np.float32) / np.float32(SCALE)
 
 
-def record(utterances: Sequence[Utterance], fingerprint: str, path: Path) -> Recordings:
-    """Write the waveforms to `path`; what is there already, whole, is kept."""
+def record(
+    utterances: Sequence[Utterance], fingerprint: str, path: Path, on_error: str = "raise"
+) -> Recordings:
+    """Write the waveforms to `path`; what is there already, whole, is kept.
+
+    Those that cannot be read are one error when the rest has been, or (`skip`) have no samples.
+    """
     named = "\n".join((str(VERSION), fingerprint, *(u.id for u in utterances)))
     identity = hashlib.sha256(named.encode()).hexdigest()
     index = path.with_suffix(".json")
@@ -52,11 +59,13 @@ def record(utterances: Sequence[Utterance], fingerprint: str, path: Path) -> Rec
         return Recordings(path, kept)
     index.unlink(missing_ok=True)
     lengths = []
+    faults = Faults()
     with replacing(path) as partial, partial.open("wb") as file:
-        for waveform in _waveforms(utterances):
+        for waveform in _waveforms(utterances, faults):
             pcm = np.clip(np.rint(waveform * SCALE), -SCALE, SCALE - 1).astype(np.int16)
             file.write(pcm.tobytes())
             lengths.append(len(pcm))
+        faults.settle(cast(OnError, on_error))
     if not sum(lengths):
         raise StrataError(f"none of {len(lengths)} utterances can be read: see the log")
     content = {"identity": identity, "lengths": lengths, "checksum": checksum(path)}
@@ -81,10 +90,10 @@ def _kept(index: Path, identity: str, path: Path) -> tuple[int, ...] | None:
     return None
 
 
-def _waveforms(utterances: Sequence[Utterance]) -> Iterator[Waveform]:
+def _waveforms(utterances: Sequence[Utterance], faults: Faults) -> Iterator[Waveform]:
     for utterance in progress(utterances, "reading", "utterances"):
         try:
             yield utterance.read()
         except StrataError as error:
-            log.warning("leaving out %s: %s", utterance.id, error)
+            faults.add("utterance: audio could not be read", error)
             yield np.zeros(0, np.float32)

@@ -2,17 +2,17 @@
 
 import json
 import logging
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.datasets.faults import Faults, OnError
 from common.frames import FrameGeometry
 from common.progress import progress
 from common.records import SAMPLE_RATE, Corpus, StrataError, Utterance, Waveform
@@ -100,16 +100,18 @@ def prepare(
     weights: Mapping[str, float],
     geometry: FrameGeometry,
     folder: Path,
+    on_error: str = "raise",
 ) -> Speech:
     """Read all audio once and write it to `folder`; what is there already, whole, is kept.
 
+    What cannot be read is one error when the rest has been, or (`skip`) left out and counted.
     `weights`: the part of the training that each corpus gives, whatever its size.
     """
     folder.mkdir(parents=True, exist_ok=True)
     fingerprints = [corpus.fingerprint for corpus in corpora.values()]
     identity = json.dumps([VERSION, ACOUSTICS_VERSION, asdict(geometry), fingerprints])
     if not _holds(folder, identity):
-        _write(corpora, geometry, folder, identity)
+        _write(corpora, geometry, folder, identity, on_error)
     with np.load(folder / INDEX) as index:
         arrays = dict(index)
     names = list(corpora)
@@ -156,23 +158,28 @@ def _holds(folder: Path, identity: str) -> bool:
 
 
 def _write(
-    corpora: Mapping[str, Corpus], geometry: FrameGeometry, folder: Path, identity: str
+    corpora: Mapping[str, Corpus],
+    geometry: FrameGeometry,
+    folder: Path,
+    identity: str,
+    on_error: str,
 ) -> None:
     """The two files, and then the index that says they are whole."""
     (folder / INDEX).unlink(missing_ok=True)
-    dropped: Counter[str] = Counter()
+    faults = Faults()
     columns: dict[str, list[int]] = {"lengths": [], "frames": [], "corpus": []}
     with ExitStack() as stack:
         pcm, acoustics = (
             stack.enter_context(stack.enter_context(replacing(folder / name)).open("wb"))
             for name in FILES
         )
-        for k, waveform in _waveforms(corpora, dropped):
+        for k, waveform in _waveforms(corpora, faults):
             rows = frame_mfcc(waveform, geometry)
             pcm.write(np.rint(waveform * (2**15 - 1)).astype(np.int16).tobytes())
             acoustics.write(rows.astype(np.float16).tobytes())
             for name, value in (("lengths", len(waveform)), ("frames", len(rows)), ("corpus", k)):
                 columns[name].append(value)
+        dropped = faults.settle(cast(OnError, on_error))
     for k, name in enumerate(corpora):
         if k not in columns["corpus"]:
             raise StrataError(
@@ -187,9 +194,7 @@ def _write(
         np.savez(file, identity=np.array(identity), **sums, **arrays)  # type: ignore[arg-type]
 
 
-def _waveforms(
-    corpora: Mapping[str, Corpus], dropped: Counter[str]
-) -> Iterator[tuple[int, Waveform]]:
+def _waveforms(corpora: Mapping[str, Corpus], faults: Faults) -> Iterator[tuple[int, Waveform]]:
     """(number of the corpus, waveform) of everything that can be learnt from."""
     listed: list[tuple[int, Utterance]] = [
         (k, u) for k, corpus in enumerate(corpora.values()) for u in corpus.utterances
@@ -198,10 +203,9 @@ def _waveforms(
         try:
             waveform = utterance.read()
         except StrataError as error:
-            log.warning("leaving out %s: %s", utterance.id, error)
-            dropped["utterance: audio could not be read"] += 1
+            faults.add("utterance: audio could not be read", error)
             continue
         if len(waveform) < SHORTEST:
-            dropped[f"utterance: shorter than {SHORTEST / SAMPLE_RATE:g} s"] += 1
+            faults.dropped[f"utterance: shorter than {SHORTEST / SAMPLE_RATE:g} s"] += 1
             continue
         yield k, waveform

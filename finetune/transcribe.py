@@ -22,12 +22,12 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
     """Transcribe every recording of the dataset into files of the run's folder."""
     watch = Stopwatch()
     with watch.stage("preparing"):
-        corpus: Corpus = config.dataset.read()
+        corpus: Corpus = config.dataset.read(config.on_error)
         if not corpus.utterances:
             raise StrataError(f"{corpus.name} ({corpus.partition}) lists no recording")
         recogniser = load_recogniser(config)
     with watch.stage("recognising"):
-        heard = hear(recogniser, list(corpus.utterances))
+        heard = hear(recogniser, list(corpus.utterances), config.on_error)
     pairs = list(zip(heard.utterances, heard.transcripts, strict=True))
     table = pd.DataFrame([{"id": u.id, "speaker": u.speaker, "text": t.text} for u, t in pairs])
     write_text(folder / TRANSCRIPTS, table.to_csv(index=False))

@@ -9,6 +9,7 @@ import pytest
 
 from common.config import Config, FinetuneConfig
 from common.datasets.base import Dataset
+from common.datasets.faults import Faults
 from common.finetune_config import PartConfig
 from common.frames import FrameGeometry
 from common.records import Corpus, StrataError, Utterance
@@ -26,7 +27,7 @@ def utterance(speaker: str, number: int, seconds: float = 5.0, text: str = "hell
 class Fixed(Dataset):
     """Ten speakers of twenty utterances, and what training cannot use."""
 
-    def _list(self) -> Corpus:
+    def _list(self, _: Faults) -> Corpus:
         rng = np.random.default_rng(0)
         spoken = [
             utterance(f"s{speaker}", k, float(rng.uniform(2, 8)))
@@ -69,7 +70,9 @@ def test_no_speaker_is_in_two_parts_and_all_that_is_dropped_is_counted() -> None
 
 
 def test_a_smaller_subset_is_in_every_larger_one_and_speakers_have_equal_parts() -> None:
-    spoken = [u for u in Fixed()._list().utterances if u.text == "hello" and u.n_samples < 9e5]
+    spoken = [
+        u for u in Fixed()._list(Faults()).utterances if u.text == "hello" and u.n_samples < 9e5
+    ]
     chosen = [subset(spoken, seconds, seed=1) for seconds in (60, 120, 300)]
     for small, large in pairwise(chosen):
         assert [u.id for u in large[: len(small)]] == [u.id for u in small]

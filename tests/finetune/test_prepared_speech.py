@@ -9,6 +9,7 @@ from models import noise
 from common.frames import FrameGeometry
 from common.records import Corpus, StrataError, Utterance, Waveform
 from finetune.acoustics import frame_mfcc
+from finetune.recordings import record
 from finetune.speech import INDEX, Speech, prepare
 
 GEOMETRY = FrameGeometry.from_convolutions([10, 3, 3, 3, 3, 2, 2], [5, 2, 2, 2, 2, 2, 2])
@@ -99,14 +100,31 @@ def test_what_cannot_be_learnt_from_is_counted(
     def broken() -> Waveform:
         raise StrataError("cannot be decoded")
 
-    speech = prepare(
-        {"main": corpus("main", broken, spoken(2000, 0), spoken(16_000, 1))},
-        {"main": 1.0},
-        GEOMETRY,
-        tmp_path,
-    )
+    mixed = {"main": corpus("main", broken, spoken(2000, 0), spoken(16_000, 1))}
+    with pytest.raises(StrataError, match="cannot be decoded"):
+        prepare(mixed, {"main": 1.0}, GEOMETRY, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    speech = prepare(mixed, {"main": 1.0}, GEOMETRY, tmp_path, "skip")
     assert speech.lengths.tolist() == [16_000]
     assert "audio could not be read 1" in caplog.text
     assert "shorter than 0.5 s 1" in caplog.text
     with pytest.raises(StrataError, match=r"empty: no utterance of 0.5 s or more"):
         prepare({"empty": corpus("e", spoken(100, 0))}, {"empty": 1.0}, GEOMETRY, tmp_path)
+
+
+def test_recordings_that_cannot_be_read_are_an_error_or_have_no_samples(tmp_path: Path) -> None:
+    """An error leaves nothing behind that a rerun, the files back in place, would take for all."""
+    back = False
+
+    def away() -> Waveform:
+        if not back:
+            raise StrataError("a.wav: no such file")
+        return noise(16_000, 3)
+
+    spoken_of = corpus("main", spoken(16_000, 1), away).utterances
+    with pytest.raises(StrataError, match="no such file"):
+        record(spoken_of, "f", tmp_path / "train")
+    assert list(tmp_path.iterdir()) == []
+    assert record(spoken_of, "f", tmp_path / "skipped", "skip").lengths == (16_000, 0)
+    back = True
+    assert record(spoken_of, "f", tmp_path / "train").lengths == (16_000, 16_000)

@@ -17,9 +17,9 @@ from transformers import AutoModelForCTC
 from common import alignments
 from common.architecture import draw
 from common.config import RecognitionConfig
-from common.records import SAMPLE_RATE, StrataError
-from finetune.evaluate import errors_by_speaker, errors_by_word
-from finetune.recognition import CtcRecogniser, load_recogniser
+from common.records import SAMPLE_RATE, StrataError, Utterance
+from finetune.evaluate import errors_by_speaker, errors_by_word, hear
+from finetune.recognition import CtcRecogniser, Transcript, load_recogniser
 from finetune.scoring import score
 from finetune.text import Vocabulary
 from finetune.transcribe import ctm, textgrid
@@ -101,6 +101,21 @@ def test_a_recogniser_is_scored_by_word_and_by_speaker(
     printed = capsys.readouterr().out
     for wanted in ("wer", "errors_by_word.csv", "1 without words in its text"):
         assert wanted in printed
+
+
+def test_audio_that_cannot_be_read_is_an_error_or_counted() -> None:
+    def broken() -> Any:
+        raise StrataError("a.wav: damaged")
+
+    utterances = [
+        Utterance("a", "s", "A", 16_000, {}, broken),
+        Utterance("b", "s", "B", 16_000, {}, lambda: noise(16_000)),
+    ]
+    with pytest.raises(StrataError, match="damaged"):
+        hear(lambda _: Transcript("B", None), utterances, "raise")
+    heard = hear(lambda _: Transcript("B", None), utterances, "skip")
+    assert [u.id for u in heard.utterances] == ["b"]
+    assert heard.dropped == {"whose audio cannot be read": 1}
 
 
 def test_words_are_heard_when_they_are_sung(folder: Path, audio: Path, tmp_path: Path) -> None:
