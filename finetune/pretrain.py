@@ -129,8 +129,8 @@ def units_of(config: Config, speech: Speech, folder: Path) -> NDArray[np.int32]:
         units = acoustic_units(speech, recipe.units, config.seed)
     else:
         units = learnt_units(speech, config)
-    with replacing(kept) as partial, partial.open("wb") as file:
-        np.savez(file, identity=np.array(identity), units=units)
+    with replacing(kept) as partial, partial.open("wb") as out:
+        np.savez(out, identity=np.array(identity), units=units)
     return units
 
 

@@ -103,7 +103,7 @@ class CtcRecogniser:
         return cls(
             model.to(device).eval(), vocabulary, blueprint.front, geometry, device,
             config.precision, int(seconds * per_second), int(own.overlap_seconds * per_second),
-            search and search.decoder(own.lm.weights[0], own.lm.word_scores[0]),
+            None if search is None else search.decoder(own.lm.weights[0], own.lm.word_scores[0]),
         )  # fmt: skip
 
     def __call__(self, waveform: Waveform) -> Transcript:
