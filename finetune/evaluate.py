@@ -8,13 +8,13 @@ from typing import Any, cast
 
 import jiwer
 import pandas as pd
-from tqdm import tqdm
 
 from common import results
 from common.architecture import draw
 from common.checkpoint import revision_of
 from common.config import Config
 from common.datasets.faults import Faults, OnError
+from common.progress import progress
 from common.records import Corpus, StrataError, Utterance
 from common.timing import Stopwatch
 from common.writing import write_text
@@ -91,7 +91,7 @@ def hear(recogniser: Recogniser, utterances: list[Utterance], on_error: str) -> 
     faults = Faults()
     kept: list[Utterance] = []
     transcripts: list[Transcript] = []
-    for utterance in tqdm(utterances, desc="recognising", unit=" utterances", disable=None):
+    for utterance in progress(utterances, "recognising", "utterances"):
         try:
             waveform = utterance.read()
         except StrataError as error:
