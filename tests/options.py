@@ -19,7 +19,7 @@ LACKING = {
     ("layers", "single"): ["layers.index=3"],
     ("experiment", "growth"): ["snapshots={tmp}"],
     ("experiment", "evaluate"): ["model.checkpoint=owner/name"],
-    ("experiment", "transcribe"): ["model.checkpoint=owner/name", "dataset.audio_root={tmp}"],
+    ("experiment", "transcribe"): ["model.checkpoint=owner/name"],
     ("experiment", "cca_glove"): ["target.path={tmp}"],
     ("experiment", "cca_agwe"): ["target.path={tmp}"],
     ("experiment", "cca_semantic"): ["target.path={tmp}"],
