@@ -7,8 +7,8 @@ and respond to the target in their own way, both at random. Fits and scores each
 does, in folds that keep speakers apart and are each tested on once, and counts how often the
 interval holds the score that the same fits have on the whole population. Beside ours are Student's
 limits of the folds' scores, each centred by its own mean. A share of n data sets has a standard
-error of about 0.22 / sqrt(n). `benchmarks/speaker_effects.py` measures what of the layers of a
-model on real speech is the speaker's: between the first two populations.
+error of about 0.22 / sqrt(n). The sizes of the effects are chosen, not measured:
+`benchmarks/speaker_effects.py` is to tell which of these populations real speech is like.
 """
 
 import sys

@@ -8,7 +8,8 @@ against the best one (`analysis.advice.paired`). All layers hold the signal equa
 speakers respond to each layer in their own way, by chance. A study counts where any layer is told
 apart. Beside it is what the same test said of folds that cut through speakers, with each trial of
 each sample as a draw of its own. A share of n studies has a standard error of about
-0.22 / sqrt(n) at 0.05. `benchmarks/speaker_effects.py` measures the effects on real speech.
+0.22 / sqrt(n) at 0.05. The sizes of the effects are chosen; `benchmarks/speaker_effects.py`
+measures those of real speech.
 """
 
 import sys
@@ -102,7 +103,7 @@ def told_apart_by_draws(scores: Array) -> NDArray[np.bool_]:
 
 CASES = {
     "no speaker effects": Speakers(slope=0, shift=0),
-    "speakers as on real speech": Speakers(slope=0.1, shift=0.3),
+    "speakers differ a little": Speakers(slope=0.1, shift=0.3),
     "speakers differ much": Speakers(slope=0.3, shift=0.6),
     "… and there are 10 of them": Speakers(slope=0.3, shift=0.6, speakers=10, units=100),
     "… 20 of them": Speakers(slope=0.3, shift=0.6, speakers=20, units=50),
