@@ -8,14 +8,13 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from hydra.core.config_store import ConfigStore
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from common.analysis_config import (
     ASKS,
@@ -27,6 +26,7 @@ from common.analysis_config import (
     UnitSampling,
     require,
 )
+from common.building import construct
 from common.datasets.base import Dataset
 from common.datasets.librispeech_local import PARTITIONS as LIBRISPEECH_PARTITIONS
 from common.finetune_config import FinetuneConfig, PartConfig
@@ -39,6 +39,7 @@ from common.group_config import (
 )
 from common.metric import Metric
 from common.pretrain_config import PretrainConfig
+from common.reading import brief
 from common.recognition_config import RecognitionConfig
 from common.records import StrataError
 from common.report_config import ReportConfig
@@ -97,6 +98,7 @@ class Config:
     `steps`, of the task `steps`: tasks by name, one after another, each in a folder of its name;
     what follows a task that exports a model takes that model, and compares it with the one before
     where an experiment compares two (and no `other` is named).
+    `plugins` names packages of yours whose datasets and metrics a `_target_` may name.
     """
 
     name: str = MISSING
@@ -128,6 +130,7 @@ class Config:
     steps: dict[str, str] = field(default_factory=dict)
     snapshots: str | None = None
     report: ReportConfig = field(default_factory=ReportConfig)
+    plugins: list[str] = field(default_factory=list)
     tracking: TrackingConfig = MISSING
     paths: PathsConfig = MISSING
 
@@ -178,24 +181,29 @@ def resolve(cfg: DictConfig) -> Config:
         config = OmegaConf.to_object(cfg)
     except MissingMandatoryValue as error:
         raise StrataError(f"{error.full_key}=???: give it, {error.full_key}=…") from None
+    except OmegaConfBaseException as error:
+        raise StrataError(f"{error.full_key}: {brief(error.msg or error)}") from None
     if not isinstance(config, Config):
         raise TypeError("compose the configuration from conf/config.yaml: its schema is missing")
     if config.task == "growth" and config.snapshots is None:
         raise StrataError("snapshots=null: name the folder `snapshots` of a pretraining run")
     if config.task == "report" and not config.report.patterns:
         raise StrataError("report.runs=null: say which runs, e.g. 'report.runs=runs/**'")
-    dataset = _dataset("dataset", config.dataset)
+    _refuse_not_finite("", OmegaConf.to_container(cfg, resolve=True))
+    dataset = _dataset("dataset", config.dataset, config)
     _check_partitions(dataset, config)
     tasks = (config.task, *config.steps.values())
     if {"analysis", "growth"} & set(tasks) and not config.experiments:
         raise StrataError(f"experiment={config.name} mounts no analysis")
     experiments = {name: _member(name, own, config) for name, own in config.experiments.items()}
     experiments = _as_published(experiments, dataset, config)
-    metric = None if config.metric is None else _metric("metric", config.metric)
+    metric = None if config.metric is None else _metric("metric", config.metric, config)
     experiments = experiments if metric is None else _with_metric(metric, experiments, config)
     missing = _missing_files(experiments, config.leave_out) | _missing_model(experiments, config)
     experiments = {name: own for name, own in experiments.items() if name not in missing}
-    mix = {n: _dataset(f"pretrain.mix.{n}", node) for n, node in config.pretrain.mix.items()}
+    mix = {
+        n: _dataset(f"pretrain.mix.{n}", node, config) for n, node in config.pretrain.mix.items()
+    }
     return replace(
         config,
         dataset=dataset,
@@ -203,8 +211,20 @@ def resolve(cfg: DictConfig) -> Config:
         experiments=experiments,
         left_out=config.left_out | missing,
         pretrain=replace(config.pretrain, mix=mix),
-        finetune=_finetune(config.finetune),
+        finetune=_finetune(config.finetune, config),
     )
+
+
+def _refuse_not_finite(key: str, value: object) -> None:
+    """No setting means anything as NaN or infinite, and no comparison refuses NaN."""
+    if isinstance(value, float) and not isfinite(value):
+        raise StrataError(f"{key}={value}: use a finite number")
+    if isinstance(value, dict):
+        for name, own in value.items():
+            _refuse_not_finite(f"{key}.{name}" if key else str(name), own)
+    if isinstance(value, list):
+        for number, own in enumerate(value):
+            _refuse_not_finite(f"{key}[{number}]", own)
 
 
 def _check_partitions(dataset: Dataset, config: Config) -> None:
@@ -218,22 +238,18 @@ def _check_partitions(dataset: Dataset, config: Config) -> None:
                 raise StrataError(f"experiments.{name}.{key}={partition}: {error}") from None
 
 
-def _finetune(recipe: FinetuneConfig) -> FinetuneConfig:
+def _finetune(recipe: FinetuneConfig, config: Config) -> FinetuneConfig:
     """A recipe with the datasets that it names constructed."""
     parts: dict[str, PartConfig] = {
-        name: replace(part, dataset=_dataset(f"finetune.{name}.dataset", part.dataset))
+        name: replace(part, dataset=_dataset(f"finetune.{name}.dataset", part.dataset, config))
         for name in ("train", "valid", "test")
         if (part := getattr(recipe, name)).dataset is not None
     }
     return replace(recipe, **parts)  # type: ignore[arg-type]
 
 
-def _dataset(key: str, node: object) -> Dataset:
-    """Construct a dataset, and know it to be one."""
-    dataset = _construct(key, node)
-    if not isinstance(dataset, Dataset):
-        raise StrataError(f"{key}: {type(dataset).__name__} is not a common.datasets Dataset")
-    return dataset
+def _dataset(key: str, node: object, config: Config) -> Dataset:
+    return construct(key, node, Dataset, "common.datasets", config.plugins)  # type: ignore[type-abstract]
 
 
 def _member(name: str, analysis: AnalysisConfig, config: Config) -> AnalysisConfig:
@@ -245,7 +261,7 @@ def _member(name: str, analysis: AnalysisConfig, config: Config) -> AnalysisConf
         and getattr(analysis.sampling, key) is not None
     }
     target = _target(name, analysis, config)
-    metric = _metric(f"experiments.{name}.metric", analysis.metric)
+    metric = _metric(f"experiments.{name}.metric", analysis.metric, config)
     if not metric.accepts(analysis.unit, target):
         raise StrataError(
             f"experiments.{name}.metric: {metric.name} takes no {analysis.unit} units with the "
@@ -279,11 +295,8 @@ def _target(name: str, analysis: AnalysisConfig, config: Config) -> Target:
                 f"several use experiments.{example}.target.{key}={value}"
             )
         node[key] = value
-    target = _construct(f"experiments.{name}.target", node)
-    if not isinstance(target, Target):
-        raise StrataError(
-            f"experiments.{name}.target: {type(target).__name__} is not an analysis.targets Target"
-        )
+    key = f"experiments.{name}.target"
+    target: Target = construct(key, node, Target, "analysis", config.plugins)  # type: ignore[type-abstract]
     target.check(f"experiments.{name}", analysis.unit, analysis.sampling)
     return target
 
@@ -294,7 +307,7 @@ def _as_published(
     """The protocol's metric and partition, for the analyses that they fit."""
     own, protocol = dict(experiments), config.protocol
     if protocol.metric is not None:
-        metric = _metric("protocol.metric", protocol.metric)
+        metric = _metric("protocol.metric", protocol.metric, config)
         own |= {n: replace(one, metric=metric) for n, one in own.items() if _takes(one, metric)}
     if protocol.fit_partition is not None:
         clustered = [n for n, one in own.items() if one.metric.family == "clusters"]
@@ -335,7 +348,7 @@ def _with_metric(
     if others:
         log.info("metric=%s is not for %s: they keep their own", metric.name, ", ".join(others))
     given = {
-        name: _metric("metric", _filled(config.metric, config.experiments[name].metric))
+        name: _metric("metric", _filled(config.metric, config.experiments[name].metric), config)
         for name in takers
     }
     return {n: replace(own, metric=given.get(n, own.metric)) for n, own in experiments.items()}
@@ -371,21 +384,5 @@ def _missing_model(experiments: Mapping[str, AnalysisConfig], config: Config) ->
     return missing
 
 
-def _metric(key: str, node: object) -> Metric:
-    metric = _construct(key, node)
-    if not isinstance(metric, Metric):
-        raise StrataError(f"{key}: {type(metric).__name__} is not an analysis.metrics Metric")
-    return metric
-
-
-def _construct(key: str, node: object) -> Any:
-    """Instantiate a `_target_` node; an error of its constructor reaches the user as its own."""
-    try:
-        return instantiate(node, _convert_="all")
-    except InstantiationException as error:
-        if isinstance(error.__cause__, StrataError):
-            raise error.__cause__ from None
-        given = (
-            {k: v for k, v in node.items() if k != "_target_"} if isinstance(node, dict) else node
-        )
-        raise StrataError(f"{key}: {error.__cause__ or error}; it was given {given}") from None
+def _metric(key: str, node: object, config: Config) -> Metric:
+    return construct(key, node, Metric, "analysis", config.plugins)  # type: ignore[type-abstract]

@@ -13,6 +13,7 @@ from common.records import StrataError
 AGREEMENT = [
     "~experiments.cca_phone.metric.ridges",
     "experiments.cca_phone.metric._target_=planted.Agreement",
+    "plugins=[planted]",
 ]
 
 

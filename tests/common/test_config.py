@@ -107,9 +107,56 @@ def test_a_metric_that_does_not_fit_its_own_analysis_is_refused() -> None:
     speaker = {"_target_": "analysis.targets.labels.Attribute", "attribute": "speaker"}
     config.experiments.cca_phone.target = speaker
     assert resolve(config).experiments["cca_phone"].target.name == "speaker"
-    config.merge_with_dotlist(["experiments.cca_phone.metric._target_=builtins.dict"])
-    with pytest.raises(StrataError, match=r"experiments\.cca_phone\.metric: dict is not"):
-        resolve(config)
+    for target, told in (
+        ("builtins.dict", "not from analysis"),
+        ("analysis.metrics.cca.np.linalg.svd", "it is not a Metric of analysis"),
+        ("analysis.units.Units", "it is not a Metric of analysis"),
+        ("analysis.metrics.cca.Misspelt", "cannot be found"),
+    ):
+        config.merge_with_dotlist([f"experiments.cca_phone.metric._target_={target}"])
+        with pytest.raises(StrataError, match=rf"cca_phone\.metric\._target_={target}: {told}"):
+            resolve(config)
+
+
+def test_no_target_runs_before_it_is_known_to_be_allowed(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    nested = f"+dataset.x={{_target_: os.mkdir, path: {made}}}"
+    with pytest.raises(StrataError, match=r"dataset\.x\._target_=os\.mkdir: not from common\.dat"):
+        resolved("dataset=synthetic", nested)
+    below = f"+dataset.x=[{{_target_: common.datasets.files.os.mkdir, path: {made}}}]"
+    with pytest.raises(StrataError, match=r"dataset\.x\[0\]\._target_=common\.datasets\.files"):
+        resolved("dataset=synthetic", below)
+    assert not made.exists()
+
+
+def test_a_plugin_brings_classes_of_its_own() -> None:
+    same = ("experiment=cca_phone", "~experiments.cca_phone.metric.ridges")
+    own = "experiments.cca_phone.metric._target_=planted.Agreement"
+    with pytest.raises(StrataError, match=r"plugins=\[planted\]"):
+        resolved(*same, own)
+    config = resolved(*same, own, "plugins=[planted]")
+    assert type(config.experiments["cca_phone"].metric).__name__ == "Agreement"
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("dataset.limit=2.5", "dataset.limit=2.5: use a whole number or null"),
+        ("dataset.seed=1.5", "dataset.seed=1.5: use a whole number"),
+        ("dataset.minutes=many", "dataset.minutes=many: use a number"),
+        ("dataset.only_speakers=[36]", r"dataset.only_speakers=\[36\]: use a list of texts"),
+        ("dataset.minutes=nan", "dataset.minutes=nan: use a finite number"),
+        ("dataset.minutes=inf", "dataset.minutes=inf: use a finite number"),
+        ("sampling.min_seconds=nan", "sampling.min_seconds=nan: use a finite number"),
+        ("seed=${oc.env:NOPE}", "seed: .*NOPE"),
+        ("dataset.seed=${oc.env:NOPE}", "dataset.seed: .*NOPE"),
+        ("dataset.seed=${nowhere}", "dataset.seed: .*nowhere"),
+        ("experiments.mi_phone.metric.clusters=2.5", r"metric.clusters=2.5: use a whole number"),
+    ],
+)
+def test_numbers_of_another_kind_are_refused_by_name(override: str, told: str) -> None:
+    with pytest.raises(StrataError, match=told):
+        resolved("experiment=mi_phone", "dataset=synthetic", override)
 
 
 def test_sampling_of_the_run_lies_over_what_a_member_draws() -> None:
