@@ -8,7 +8,7 @@ import pytest
 from running import Finished, execute
 from speech import write_audio, write_textgrid
 
-from analysis import measure
+from analysis import collect
 from common.records import StrataError
 
 MEASURES = ["mi_phone", "mi_phone_frame", "mi_word", "probe_phone", "probe_word", "probe_speaker"]
@@ -121,7 +121,7 @@ def test_word_similarity_from_end_to_end(done: Finished, common: list[str], tmp_
 
 @pytest.fixture
 def no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "load_encoders", lambda *_: pytest.fail("loaded a model"))
+    monkeypatch.setattr(collect, "load_encoders", lambda *_: pytest.fail("loaded a model"))
 
 
 def corpus(folder: Path, words: list[list[str]], speakers: int = 4) -> list[str]:

@@ -154,7 +154,7 @@ def test_judges_who_hear_as_one_layer_does_agree_with_it(
     rows = [(f"{i:02d}", f"{j:02d}", 100 * value) for (i, j), value in heard.items()]
     table = pairs_file(tmp_path, [*rows, ("00", "elsewhere", 3)])
     run = execute(tmp_path / "run", *overrides, *small, table)
-    found = run.curve("spoken_sts")
+    found = figures(run, "spoken_sts")["sentence_spearman"]  # as the judges hear: uncentred
     assert found["T2"] == pytest.approx(1, abs=2e-3)
     assert found["T0"] < found["T2"]
     assert run.metadata["scoring"]["spoken_sts"] == {"pairs_scored": {"28 of 29": 12}}
@@ -193,7 +193,7 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object) -> None:
         raise AssertionError("the weights were read")
 
-    monkeypatch.setattr("analysis.measure.load_encoders", never)
+    monkeypatch.setattr("analysis.collect.load_encoders", never)
 
 
 @pytest.mark.usefixtures("no_weights")
