@@ -16,6 +16,7 @@ LONGEST = (
     "test_conf.py",
     "test_processes.py",
     "test_run.py",
+    "test_docs.py",
     "test_experiment.py",
     "test_tracked_runs.py",
     "test_goldens.py",

@@ -48,9 +48,9 @@ class Finished:
 
 
 @lru_cache
-def composed(overrides: tuple[str, ...]) -> DictConfig:
+def composed(overrides: tuple[str, ...], conf: Path = ROOT / "conf") -> DictConfig:
     register()
-    with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf")):
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf)):
         return compose("config", list(overrides))
 
 
@@ -59,11 +59,11 @@ def resolved(*overrides: str) -> Config:
     return resolve(composed(overrides))
 
 
-def execute(folder: Path, *overrides: str) -> Finished:
+def execute(folder: Path, *overrides: str, conf: Path = ROOT / "conf") -> Finished:
     """What run.py does, without Hydra's command line and logging."""
     from run import TASKS
 
-    cfg = composed(overrides)
+    cfg = composed(overrides, conf)
     config = resolve(cfg)
     folder.mkdir(parents=True, exist_ok=True)
     raw = OmegaConf.to_container(cfg, resolve=True)

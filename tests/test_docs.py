@@ -1,0 +1,207 @@
+"""The documentation: its commands compose, its examples run, its error texts are the real ones."""
+
+import ast
+import csv
+import re
+import shutil
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+from documentation import PAGES, blocks, commands, jobs
+from options import CONF
+from running import ROOT, execute, resolved, write_corpus
+
+from common.datasets.download import _parser as download_parser
+from docs.reference import MARK, filled
+
+EXTENDING = ROOT / "docs" / "extending.md"
+TROUBLES = ROOT / "docs" / "troubleshooting.md"
+# The commands by what is run: every one is looked at below.
+RUNS = {
+    " ".join(words): words
+    for page in PAGES
+    if page != EXTENDING
+    for words in commands(page)
+    if words[:2] == ["python", "run.py"]
+}
+OTHERS = {" ".join(words): words for page in PAGES for words in commands(page)}
+OTHERS = {line: words for line, words in OTHERS.items() if words[:2] != ["python", "run.py"]}
+ELSEWHERE = ("source", "wandb", "ffmpeg")  # programs that are not ours
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with everything that the commands name in capitals, or say where to put."""
+    folder = tmp_path_factory.mktemp("place")
+    for name in (
+        *("AUDIO/dev-clean", "AUDIO/dev-other", "AUDIO/test-clean", "TEXTGRIDS", "TIMIT/TRAIN"),
+        *("DIR/1h/0", "DIR/9h", "FOLDER", "runs/first/snapshots", "runs/first/model"),
+        *("data/librispeech/LibriSpeech/dev-clean", "data/librispeech/alignments/dev-clean"),
+        *("WORD_BENCHMARKS/word-similarity/monolingual/en", "data/glove", "data/agwe"),
+        "qvec/oracles",
+        "RUN/model",
+    ):
+        (folder / name).mkdir(parents=True)
+    for name in (
+        *("data/glove/glove.840B.300d.zip", "data/agwe/AGWE.zip", "PAIRS.csv", "4-gram.arpa"),
+        *("qvec/oracles/semcor_noun_verb.supersenses.en", "qvec/oracles/ptb.pos_tags"),
+    ):
+        (folder / name).touch()
+    return folder
+
+
+@pytest.mark.parametrize("line", RUNS)
+def test_every_command_of_the_documentation_composes(
+    line: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    for overrides in jobs(RUNS[line]):
+        assert resolved(*overrides).name
+
+
+@pytest.mark.parametrize("line", OTHERS)
+def test_every_other_command_is_known(line: str) -> None:
+    words = OTHERS[line]
+    if words[:3] == ["python", "-m", "common.datasets.download"]:
+        assert download_parser().parse_args(words[3:]).root
+    elif words[0] == "python":
+        assert (ROOT / words[1]).is_file()
+    elif words[0] == "make":
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert set(words[1:]) <= set(targets)
+    else:
+        assert words[0] in ELSEWHERE
+
+
+def test_links_between_pages_and_pictures_lead_somewhere() -> None:
+    for page in PAGES:
+        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            assert "://" in link or (page.parent / link).exists(), (page, link)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_mark_is_filled_from_the_code(page: Path) -> None:
+    text = filled(page.read_text(encoding="utf-8"))
+    assert not MARK.search(text)
+    assert "<!-- generate" not in text
+
+
+def test_an_unknown_mark_is_an_error() -> None:
+    with pytest.raises(KeyError, match="protcol"):
+        filled("<!-- generate: protcol cca_phone -->")
+    with pytest.raises(LookupError, match=r"cca\.py has no PWCA"):
+        filled("<!-- generate: docstring analysis.metrics.cca.PWCA -->")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("analysis/*.yaml")))
+def test_every_analysis_has_a_page(name: str) -> None:
+    text = (ROOT / "docs" / "experiments" / f"{name}.md").read_text(encoding="utf-8")
+    assert f"<!-- generate: protocol {name} -->" in text
+    for heading in ("Protocol", "Formula", "How to read the curve", "Reference", "Example"):
+        assert f"\n## {heading}\n" in text, heading
+    assert any(f"experiment={name}" in words for words in commands(_page(name)))
+
+
+def _page(name: str) -> Path:
+    return ROOT / "docs" / "experiments" / f"{name}.md"
+
+
+def texts_of_errors() -> list[str]:
+    """The message of every StrataError in the source, with `…` for what is filled in."""
+    sources = [
+        path for part in ("common", "analysis", "finetune") for path in (ROOT / part).rglob("*.py")
+    ]
+    return [
+        re.sub("…+", "…", _text(call.args[0]))
+        for path in sources
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call)
+        and getattr(call.func, "id", "") == "StrataError"
+        and call.args
+    ]
+
+
+def _text(node: ast.AST) -> str:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(map(_text, node.values))
+    if isinstance(node, ast.BinOp):
+        return _text(node.left) + _text(node.right)
+    return "…"
+
+
+HEADINGS = re.findall(r"^### `+ ?(.*?) ?`+$", TROUBLES.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_errors_are_listed() -> None:
+    assert len(HEADINGS) >= 30
+    assert TROUBLES.read_text(encoding="utf-8").count("\n### ") == len(HEADINGS)
+
+
+@pytest.mark.parametrize("heading", HEADINGS)
+def test_troubleshooting_quotes_real_errors(heading: str) -> None:
+    wanted = re.sub("…+", "…", heading)
+    assert any(text.startswith(wanted) for text in texts_of_errors())
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The files of the page on extending, beside a copy of the configuration."""
+    shutil.copytree(CONF, tmp_path / "conf")
+    for block in blocks(EXTENDING):
+        if block.title:
+            path = tmp_path / block.title
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text, encoding="utf-8")
+            if path.suffix == ".py":
+                package = import_module(".".join(Path(block.title).parent.parts))
+                monkeypatch.setattr(package, "__path__", [*package.__path__, str(path.parent)])
+    monkeypatch.setattr("common.config.CONF", tmp_path / "conf")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STRATA_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def test_the_example_of_a_metric_agrees_with_a_fit_on_the_data(written: Path) -> None:
+    from analysis.metrics.regression import Regression  # the example's file
+
+    from analysis.moments import fold_views
+
+    generator = np.random.default_rng(0)
+    x, noise = generator.normal(size=(2, 3000, 4))
+    y = x @ generator.normal(size=(4, 4)) + noise + 5
+    folds = generator.integers(0, 10, 3000)
+    scores = Regression(ridge=0.0).score(fold_views(x, y, folds, trials=3))
+    for trial, score in enumerate(scores):  # tested on fold t; the next one is for choices
+        train, test = (folds != trial) & (folds != trial + 1), folds == trial
+        x_train, y_train = x[train] - x[train].mean(0), y[train] - y[train].mean(0)
+        x_test, y_test = x[test] - x[test].mean(0), y[test] - y[test].mean(0)
+        weights = np.linalg.lstsq(x_train, y_train, rcond=None)[0]
+        explained = 1 - np.sum((y_test - x_test @ weights) ** 2) / np.sum(y_test**2)
+        assert score.value == pytest.approx(explained, abs=1e-9)
+
+
+def manifest(folder: Path) -> None:
+    """A corpus and the table that lists it, as the example's reader takes them."""
+    write_corpus(folder / "corpus")
+    with (folder / "MANIFEST.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["audio", "speaker", "alignment"])
+        for path in sorted((folder / "corpus" / "audio").rglob("*.flac")):
+            speaker, name = path.parent.name, path.stem
+            grid = f"corpus/alignments/{speaker}/{name}.TextGrid"
+            table.writerow([path.relative_to(folder), speaker, grid])
+
+
+@pytest.mark.parametrize("line", [" ".join(words) for words in commands(EXTENDING)])
+def test_the_examples_of_extending_run_as_they_stand(line: str, written: Path) -> None:
+    if "MANIFEST.csv" in line:
+        manifest(written)
+    run = execute(written / "run", *line.split()[2:], conf=written / "conf")
+    values = run.rows.loc[run.rows["primary"], "value"]
+    assert len(values) >= 7  # layers T0 … T6
+    assert np.isfinite(values).all()
+    assert (values > 0).any()
