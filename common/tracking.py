@@ -101,7 +101,9 @@ def _log_rows(run: Any, frame: pd.DataFrame) -> None:
     """Every row, as results.csv has them."""
     import wandb
 
-    run.log({RESULTS: wandb.Table(dataframe=frame.astype({"trial": "float64"}))})
+    # W&B writes JSON, which has no word for an integer that is missing.
+    integers = [name for name, kind in frame.dtypes.items() if isinstance(kind, pd.Int64Dtype)]
+    run.log({RESULTS: wandb.Table(dataframe=frame.astype(dict.fromkeys(integers, "float64")))})
 
 
 def _log_curves(run: Any, frame: pd.DataFrame) -> None:
