@@ -22,7 +22,7 @@ class ModelConfig:
     `random_init` builds the architecture from its config with weights drawn from `init_seed`: the
     untrained control; only the checkpoint's config (and feature extractor config) is then read.
     `final_norm` passes the last block's output through the model's final layer norm, for those
-    that have one after the blocks (design: off, as fairseq and the papers).
+    that have one after the blocks (off, as fairseq and the papers).
     `batch_size` utterances per forward pass: on a CPU larger batches gain nothing. Utterances of
     a batch have equal lengths where padding would change the frames.
     """

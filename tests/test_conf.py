@@ -1,4 +1,4 @@
-"""Every option of every group composes and resolves; what the design promises of names holds."""
+"""Every option of every group composes and resolves; what is promised of names holds."""
 
 import json
 import re
@@ -70,7 +70,7 @@ def test_every_metric_is_for_the_analyses_of_its_family(
         resolved(f"experiment={alone}", f"metric={name}")
 
 
-def test_the_groups_are_those_of_the_design() -> None:
+def test_the_groups_that_people_type_are_there() -> None:
     expected = {"analysis", "dataset", "debug", "experiment", "launcher", "layers", "metric"}
     assert {group for group, _ in OPTIONS} >= expected | {"model", "paths", "tracking"}
 

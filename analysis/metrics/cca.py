@@ -1,7 +1,8 @@
 """Canonical correlation analysis from moments: fit on training folds, score on a held-out one.
 
 Conventions: x is the layer, y the target. Each view's covariance is scaled by its mean eigenvalue,
-so that a ridge is relative; every fold is centred by its own mean. Numbers as in design section 7.
+so that a ridge is relative; every fold is centred by its own mean. The numbers,
+step by step: docs/metrics.md.
 """
 
 import logging
@@ -284,8 +285,8 @@ def _second_moments(fit: Fit, train: Moments, test: Moments) -> tuple[Array, Arr
 class PWCCA(HeldOutCCA):
     """Projection-weighted CCA with centred weights from the training folds. Range [-1, 1].
 
-    Morcos et al. 2018 (arXiv 1806.05759), as used by Pasad et al. 2021 (section 3.2), with the
-    design's mends: the weights are centred, so nothing depends on the arbitrary sign of a singular
+    Morcos et al. 2018 (arXiv 1806.05759), as used by Pasad et al. 2021 (section 3.2), but
+    for this: the weights are centred, so nothing depends on the arbitrary sign of a singular
     vector. The weighted view is the one with fewer varying columns; on a tie the layer.
 
     Scores weighed by the layer and by the target cannot be compared, as those of mel (80 columns)

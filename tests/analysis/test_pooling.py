@@ -17,11 +17,11 @@ KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
 WAV2VEC2 = [
     FrameGeometry.from_convolutions(KERNELS[:depth], STRIDES[:depth]) for depth in range(1, 8)
 ]
-WINDOWS = [(79, 32), (39, 16), (19, 8), (9, 4), (4, 2), (2, 1)]  # C1 … C6, from the design
+WINDOWS = [(79, 32), (39, 16), (19, 8), (9, 4), (4, 2), (2, 1)]  # C1 … C6 of wav2vec 2.0
 
 
 def kept(pooling: str, frames: list[int]) -> list[int]:
-    """Frames of a segment that its vector is taken from (design, section 6)."""
+    """Frames of a segment that its vector is taken from (docs/metrics.md, pooling)."""
     n = len(frames)
     if pooling == "centre":
         return [frames[(n - 1) // 2]]

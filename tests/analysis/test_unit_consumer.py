@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def pooled(rows: Array, start: int, end: int, hop: int, pooling: str, first: int) -> Array:
-    """A unit's vector by the design's rule, from rows (R, d) on its grid.
+    """A unit's vector by the rule of docs/metrics.md, from rows (R, d) on its grid.
 
     `first`: the sample in the middle of the first row; a row stands for a hop around its own.
     """
