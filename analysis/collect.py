@@ -107,7 +107,7 @@ def collect(
         check_room(lacking)
         if encoder is None:
             with watch.stage("loading"):
-                encoder = load_encoders(config, any(study.hears_both for study in lacking))
+                encoder = load_encoders(config, any(study.needs_second_model for study in lacking))
         try:
             with full_disk_told(lacking):
                 consumers: list[Consumer] = [study.consumer(encoder.device) for study in lacking]

@@ -14,7 +14,8 @@ from analysis.collectors import MomentCollector, Pair, State, Sums, VectorCollec
 from analysis.hearing import Hearing
 from analysis.pooling import grid_geometry, grid_rows, grid_step, pool, to_grid
 from analysis.sampling import FrameSamples
-from analysis.targets.mel import HOP, MEL_BINS, WINDOW, mel, mel_frames
+from analysis.targets.base import FrameTarget
+from analysis.targets.mel import HOP, WINDOW, Mel, mel_frames
 from analysis.unit_sampling import UnitSamples
 from common.architecture import Layer
 from common.cache import Entry
@@ -22,15 +23,21 @@ from common.frames import FrameGeometry
 from common.records import Waveform
 
 STATE_VERSION = 1  # bumped when the state of a pass that did not end would be read in another way
-# The filterbank in a layer's place. Its frames are centred: the first one's window begins before
-# the waveform, and the last one's ends after it.
-MEL = Layer(
-    "mel",
-    "mel",
-    0,
-    MEL_BINS,
-    FrameGeometry(receptive_field=WINDOW, hop=HOP, offset=-WINDOW // 2, overhang=WINDOW // 2),
-)
+
+
+def target_layer(target: FrameTarget) -> Layer:
+    """A target of frames in a layer's place.
+
+    Its frames are centred: the first one's window begins before the waveform, and the last one's
+    ends after it.
+    """
+    window = WINDOW // 2
+    geometry = FrameGeometry(receptive_field=WINDOW, hop=HOP, offset=-window, overhang=window)
+    return Layer(target.name, "mel", 0, target.columns, geometry)
+
+
+FILTERBANK = Mel()
+MEL = target_layer(FILTERBANK)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,8 +155,9 @@ class FrameConsumer(EntryConsumer):
     """Moments of frames for every sample, each frame accumulated once.
 
     Utterances come by the set of samples that share them; a set's sums are added to each of its
-    samples when the next set begins. `crosses` are the (layer, target) pairs wanted; what the
-    entry holds already is not computed again.
+    samples when the next set begins. `crosses` are the pairs of views wanted, names of `layers`
+    and of `targets`; what the entry holds already is not computed again. Frames of which a target
+    that is masked has no value are left out of all views.
     """
 
     def __init__(
@@ -159,23 +167,30 @@ class FrameConsumer(EntryConsumer):
         layers: Sequence[Layer],
         crosses: Sequence[Pair],
         device: torch.device,
+        targets: Sequence[FrameTarget] = (FILTERBANK,),
     ) -> None:
         self.samples = samples
+        self.targets = {target.name: target for target in targets}
         self.patterns = samples.patterns()  # utterance -> the samples that share it
         self.layers = {layer.name: layer for layer in layers}
         self.grids: dict[int, MomentCollector] = {}
         missing = missing_pairs(entry, samples, layers, crosses)
         super().__init__(entry, [[step, *pairs] for step, pairs in missing.items()])
         for step, pairs in missing.items():
-            dims = {v: MEL_BINS if v == "mel" else self.layers[v].dim for p in pairs for v in p}
+            dims = {view: self._columns(view) for pair in pairs for view in pair}
             self.grids[step] = MomentCollector(dims, pairs, samples.groups, device)
         self._totals: dict[int, dict[int, Sums]] = {}
         self._pattern: tuple[int, ...] = ()
         self._left = Counter(s for pattern in self.patterns.values() for s in pattern)
         self._items: list[int] = []  # positions, within the batch, of the utterances it asked for
         self._rows: dict[int, list[int]] = {}
+        self._valued: dict[int, torch.Tensor | None] = {}  # rows that every masked target has
+        self._masked = 0
         self._staged: list[str] = []
         self.resume()
+
+    def _columns(self, view: str) -> int:
+        return self.targets[view].columns if view in self.targets else self.layers[view].dim
 
     def wanted(self) -> Collection[int]:
         """Members of any sample."""
@@ -185,6 +200,7 @@ class FrameConsumer(EntryConsumer):
         """The sums of the current set of samples, and those of samples that wait for more."""
         arrays: State = {"pattern": np.array(self._pattern, dtype=np.int64)}
         arrays["staged"] = np.array(self._staged, dtype=np.str_)
+        arrays["masked"] = np.array(self._masked)
         for step, collector in self.grids.items():
             arrays |= collector.state(str(step))
         totals = [(s, step, t) for s, own in self._totals.items() for step, t in own.items()]
@@ -197,6 +213,7 @@ class FrameConsumer(EntryConsumer):
         """Go on from there."""
         self._pattern = tuple(state["pattern"].tolist())
         self._staged = state["staged"].tolist()
+        self._masked = int(state["masked"])
         for step, collector in self.grids.items():
             collector.restore(state, str(step))
         for sample, step in state["totals"].tolist():
@@ -207,7 +224,7 @@ class FrameConsumer(EntryConsumer):
 
     def layer_names(self) -> Collection[str]:
         """Layers of any pair that is missing."""
-        return {view for grid in self.grids.values() for view in grid.dims} - {"mel"}
+        return {view for grid in self.grids.values() for view in grid.dims} - self.targets.keys()
 
     def order(self, utterance: int) -> tuple[int, ...]:
         """Sets shared by more samples first, so that few sums are alive at once."""
@@ -215,7 +232,7 @@ class FrameConsumer(EntryConsumer):
         return (-len(pattern), *pattern)
 
     def begin(self, items: Sequence[Item]) -> None:
-        """Announce each row's group, and the mel frames that the rows will meet."""
+        """Announce each row's group, and the targets' frames that the rows will meet."""
         unheard = self.unheard(items)
         self._items = [i for i, _ in unheard]
         if not self._items:
@@ -224,19 +241,26 @@ class FrameConsumer(EntryConsumer):
         self._turn_to(self.patterns[own[0].index])
         for item in own:
             self._left.subtract(self.patterns[item.index])
+        needed = {view for grid in self.grids.values() for view in grid.dims}
+        used = {name: target for name, target in self.targets.items() if name in needed}
+        values = {name: [t.frames(item.waveform) for item in own] for name, t in used.items()}
         for step, collector in self.grids.items():
-            self._rows[step] = [self._count(step, len(item.waveform)) for item in own]
-            counts = zip(own, self._rows[step], strict=True)
-            groups = [self.samples.groups_of(item.index, rows) for item, rows in counts]
-            collector.begin(np.concatenate(groups))
-        self._add_mel(own)
-
-    def _add_mel(self, items: Sequence[Item]) -> None:
-        with_mel = {step: grid for step, grid in self.grids.items() if "mel" in grid.dims}
-        mels = [mel(item.waveform) for item in items] if with_mel else []
-        for step, collector in with_mel.items():
-            rows = zip(mels, self._rows[step], strict=True)
-            collector.add("mel", torch.cat([frames[::step][:n] for frames, n in rows]))
+            counts = self._rows[step] = [self._count(step, len(item.waveform)) for item in own]
+            rows = {
+                name: torch.cat([f[::step][:n] for f, n in zip(frames, counts, strict=True)])
+                for name, frames in values.items()
+                if name in collector.dims
+            }
+            each = zip(own, counts, strict=True)
+            groups = np.concatenate([self.samples.groups_of(item.index, n) for item, n in each])
+            masks = [rows[name].isfinite().all(1) for name, t in used.items() if t.masked]
+            valued = self._valued[step] = torch.stack(masks).all(0) if masks else None
+            if valued is not None:
+                self._masked += int((~valued).sum())
+                groups = groups[valued.numpy()]
+            collector.begin(groups)
+            for name, own_rows in rows.items():
+                collector.add(name, own_rows if valued is None else own_rows[valued])
 
     def _count(self, step: int, n_samples: int) -> int:
         """Rows of an utterance on a grid: those that all of the model's layers and mel have."""
@@ -250,7 +274,9 @@ class FrameConsumer(EntryConsumer):
         if not self._items or collector is None or layer.name not in collector.dims:
             return
         own = zip((frames[i] for i in self._items), self._rows[step_of(layer)], strict=True)
-        collector.add(layer.name, torch.cat([to_grid(f, layer.geometry)[:n] for f, n in own]))
+        rows = torch.cat([to_grid(f, layer.geometry)[:n] for f, n in own])
+        valued = self._valued[step_of(layer)]
+        collector.add(layer.name, rows if valued is None else rows[valued.to(rows.device)])
 
     def end(self) -> None:
         """Close the utterances in every grid."""
@@ -267,7 +293,8 @@ class FrameConsumer(EntryConsumer):
         for name in self._staged:
             self.entry.publish(name)
         self.entry.forget()
-        return {}
+        names = [name for name, target in self.targets.items() if target.masked]
+        return {f"frame: without a value of {name}": self._masked for name in names}
 
     def _store(self, sample: int) -> None:
         for step, sums in self._totals.pop(sample).items():
@@ -308,9 +335,12 @@ def prefix(sample: int, step: int) -> str:
 
 
 def pair_step(layers: Mapping[str, Layer], pair: Pair) -> int:
-    """The grid of a pair: its layer's, or where mel stands in for the layer, its target's."""
-    x, y = pair
-    return step_of(layers[y if x == "mel" else x])
+    """The grid of a pair: its layer's, or its target's where that is the layer.
+
+    Of two views of which neither is a layer (mel against another target): the layers' coarsest.
+    """
+    own = [layers[view] for view in pair if view in layers]
+    return step_of(own[0]) if own else max(map(step_of, layers.values()))
 
 
 def missing_pairs(
@@ -332,10 +362,15 @@ def missing_pairs(
 
 
 def moment_bytes(
-    entry: Entry, samples: FrameSamples, layers: Iterable[Layer], crosses: Sequence[Pair]
+    entry: Entry,
+    samples: FrameSamples,
+    layers: Sequence[Layer],
+    crosses: Sequence[Pair],
+    targets: Sequence[FrameTarget] = (FILTERBANK,),
 ) -> int:
     """What the moments that the entry lacks take on the disk."""
-    dims = {layer.name: layer.dim for layer in layers} | {MEL.name: MEL_BINS}
+    dims = {layer.name: layer.dim for layer in layers}
+    dims |= {target.name: target.columns for target in targets}
     missing = missing_pairs(entry, samples, layers, crosses)
     one = sum(dims[x] * dims[y] for pairs in missing.values() for x, y in pairs)
     return 8 * one * samples.groups * len(samples.distinct())
@@ -347,12 +382,22 @@ def vector_bytes(entry: Entry, layers: Iterable[Layer], rows: int) -> int:
 
 
 class UnitConsumer(EntryConsumer):
-    """Pooled vectors of the sampled units; `MEL` among the layers is the filterbank."""
+    """Pooled vectors of the sampled units.
+
+    Among the layers may be those that stand for `targets` of frames (`target_layer`). Units of
+    which a target has no value are left out.
+    """
 
     def __init__(
-        self, samples: UnitSamples, entry: Entry, layers: Sequence[Layer], pooling: str
+        self,
+        samples: UnitSamples,
+        entry: Entry,
+        layers: Sequence[Layer],
+        pooling: str,
+        targets: Sequence[FrameTarget] = (),
     ) -> None:
         self.samples = samples
+        self.targets = {target.name: target for target in (FILTERBANK, *targets)}
         self.pooling = pooling
         self.layers = {layer.name: layer for layer in layers if not entry.has(layer.name)}
         super().__init__(entry, sorted(self.layers))
@@ -362,6 +407,7 @@ class UnitConsumer(EntryConsumer):
         self._own: list[tuple[int, slice]] = []
         self._clipped: set[int] = set()
         self._empty: set[int] = set()
+        self._masked = 0
         self._utterances = frozenset(samples.utterance.tolist() if self.layers else ())
         self.resume()
 
@@ -374,6 +420,7 @@ class UnitConsumer(EntryConsumer):
         counts = {
             "clipped": np.array(sorted(self._clipped)),
             "empty": np.array(sorted(self._empty)),
+            "masked": np.array(self._masked),
         }
         return {**self.collector.state(), **counts}
 
@@ -382,10 +429,11 @@ class UnitConsumer(EntryConsumer):
         self.collector.restore(state)
         self._clipped = set(state["clipped"].tolist())
         self._empty = set(state["empty"].tolist())
+        self._masked = int(state["masked"])
 
     def layer_names(self) -> Collection[str]:
         """Layers that are missing."""
-        return self.layers.keys() - {MEL.name}
+        return self.layers.keys() - self.targets.keys()
 
     def order(self, utterance: int) -> tuple[int, ...]:  # noqa: ARG002
         """Any order will do."""
@@ -395,13 +443,15 @@ class UnitConsumer(EntryConsumer):
         """Find each utterance's units."""
         rows = [(i, self.samples.of(item.index)) for i, item in self.unheard(items)]
         self._own = [(i, own) for i, own in rows if own.stop > own.start]
-        if MEL.name in self.layers:
-            own_items = {i for i, _ in self._own}
-            nothing = torch.zeros(0, MEL_BINS)
-            self.add(
-                MEL,
-                [mel(item.waveform) if i in own_items else nothing for i, item in enumerate(items)],
-            )
+        own_items = {i for i, _ in self._own}
+        for name in self.layers.keys() & self.targets.keys():
+            target = self.targets[name]
+            nothing = torch.zeros(0, target.columns)
+            frames = [
+                target.frames(item.waveform) if i in own_items else nothing
+                for i, item in enumerate(items)
+            ]
+            self.add(self.layers[name], frames)
 
     def add(self, layer: Layer, frames: Sequence[torch.Tensor]) -> None:
         """Pool the units of each utterance from a layer's frames on its grid."""
@@ -413,7 +463,17 @@ class UnitConsumer(EntryConsumer):
             spans = self._spans(rows, len(hidden), on_grid)
             if spans:
                 vectors = pool(hidden, list(spans.values()), self.pooling)
-                self.collector.add(layer.name, list(spans), vectors)
+                valued = self._valued(layer, vectors)
+                rows_of_units = [row for row, there in zip(spans, valued, strict=True) if there]
+                self.collector.add(layer.name, rows_of_units, vectors[valued])
+
+    def _valued(self, layer: Layer, vectors: torch.Tensor) -> list[bool]:
+        """Which vectors (u, d) have a value; those of a layer all must, or the collector raises."""
+        if layer.name not in self.targets or not self.targets[layer.name].masked:
+            return [True] * len(vectors)
+        valued: list[bool] = vectors.isfinite().all(1).tolist()
+        self._masked += valued.count(False)
+        return valued
 
     def _spans(
         self, rows: slice, n_frames: int, geometry: FrameGeometry
@@ -453,4 +513,4 @@ class UnitConsumer(EntryConsumer):
         return {
             f"{name}: clipped to the utterance's frames": len(self._clipped),
             f"{name}: beyond the utterance's frames": len(self._empty),
-        }
+        } | ({f"{name}: without a value of the target": self._masked} if self._masked else {})

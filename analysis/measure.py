@@ -13,6 +13,7 @@ from analysis.speech import Speech
 from analysis.stream import PassReport
 from analysis.studies import build_studies
 from analysis.study import ExperimentError, Job, Scored, Setting, Study
+from analysis.targets.mel import Mel
 from common.architecture import ModelDescription
 from common.cache import Cache
 from common.checkpoint import revision_of
@@ -108,7 +109,7 @@ def without_controls(plan: Plan, studies: Sequence[Study]) -> dict[str, dict[str
     """
     without = {n: dict(why) for s in studies for n, why in s.without_controls().items()}
     for name, analysis in plan.config.experiments.items():
-        if analysis.target.name == "mel" and plan.model.hears_spectrum:
+        if isinstance(analysis.target, Mel) and plan.model.hears_spectrum:
             why = "the model hears a mel spectrum, which random weights keep: they are no floor"
             without.setdefault(name, {})["random_weights"] = why
     return without

@@ -2,10 +2,8 @@
 
 import logging
 
-from analysis import frame_study, inter_frames, inter_units, stretch_study, unit_study
+from analysis import frame_study, stretch_study, unit_study
 from analysis.frame_study import FrameStudy
-from analysis.inter_frames import InterFrameStudy
-from analysis.inter_units import InterUnitStudy
 from analysis.metrics.base import FrameMetric, MomentMetric
 from analysis.stretch_study import StretchStudy
 from analysis.study import Setting, Study, metric_of
@@ -21,8 +19,8 @@ VERSIONS = {
     unit_study.KIND: unit_study.VERSIONS,
     frame_study.KIND: frame_study.VERSIONS,
     stretch_study.KIND: stretch_study.VERSIONS,
-    inter_units.KIND: inter_units.VERSIONS,
-    inter_frames.KIND: inter_frames.VERSIONS,
+    unit_study.KIND_OF_TWO: unit_study.VERSIONS_OF_TWO,
+    frame_study.KIND_OF_TWO: frame_study.VERSIONS,
 }
 
 
@@ -31,10 +29,8 @@ def study_of(analysis: AnalysisConfig) -> type[Study]:
     metric = metric_of(analysis)
     if isinstance(metric, FrameMetric):
         return StretchStudy
-    if isinstance(analysis.target, SecondModel):
-        moments = analysis.unit == "frame" and analysis.target.pairs == "same"
-        return InterFrameStudy if moments else InterUnitStudy
-    if isinstance(metric, MomentMetric) and analysis.unit == "frame":
+    every_pair = isinstance(analysis.target, SecondModel) and analysis.target.pairs == "all"
+    if isinstance(metric, MomentMetric) and analysis.unit == "frame" and not every_pair:
         return FrameStudy
     return UnitStudy
 

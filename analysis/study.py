@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 
@@ -83,9 +83,13 @@ class Study(ABC):
     experiments: Mapping[str, AnalysisConfig]
     layers: tuple[Layer, ...]
     entry: Entry
-    hears_both: ClassVar[bool] = False  # whether it needs the run's second model as well
     controls: bool = field(default=False, kw_only=True)
     no_interval: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+
+    @property
+    def needs_second_model(self) -> bool:
+        """Whether the pass runs the run's second model as well."""
+        return False
 
     @classmethod
     @abstractmethod

@@ -15,6 +15,7 @@ from analysis.targets.word_vectors import WordVectors
 from analysis.units import Units
 from common.metric import Metric, Score
 from common.records import StrataError
+from common.seeding import generator
 from common.target import FromFile, Target
 
 if TYPE_CHECKING:  # metrics are constructed with the configuration, before torch is imported
@@ -85,6 +86,13 @@ class ViewMetric(Metric):
     def accepts(self, unit: str, target: Target) -> bool:
         """What a metric of moments takes."""
         return takes_two_views(unit, target)
+
+    def score(self, x: NDArray[np.floating], y: NDArray[np.floating], seed: int) -> list[Score]:
+        """Scores of at most `rows` units of a sample, drawn with its seed: x (n, dx), y (n, dy)."""
+        if len(x) > self.rows:
+            chosen = generator(seed, "rows of views").permutation(len(x))[: self.rows]
+            x, y = x[chosen], y[chosen]
+        return self.score_views(x, y)
 
     @abstractmethod
     def score_views(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> list[Score]:

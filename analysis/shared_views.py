@@ -1,6 +1,7 @@
-"""Moments of views that many pairs share: taken once, and let go when the last pair is scored."""
+"""Moments of views that many layers are compared with: taken once, let go after the last use."""
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
@@ -29,28 +30,26 @@ class PairedRows:
 
 
 class SharedViews:
-    """Views by name for `users` jobs; the last of them to end forgets the views."""
+    """Views by name; `uses`: how often each will be asked for. Its last use forgets a view."""
 
-    def __init__(self, users: int) -> None:
-        self._users = users
-        self._views: dict[str, FoldedView] = {}
+    def __init__(self, uses: Counter[Hashable]) -> None:
+        self._uses = uses
+        self._views: dict[Hashable, FoldedView] = {}
         self._lock = Lock()
 
-    def view(self, name: str, make: Callable[[], FoldedView]) -> FoldedView:
-        """The view of this name; two jobs may make it at once, and then share one of the two."""
-        held = self._views.get(name)
-        return held or self._views.setdefault(name, make())
-
     @contextmanager
-    def used(self) -> Iterator[None]:
-        """While a job uses the views."""
+    def view(self, name: Hashable, make: Callable[[], FoldedView]) -> Iterator[FoldedView]:
+        """The view of this name; two jobs may make it at once, and then share one of the two."""
+        held = self._views.get(name) or make()
+        if self._uses[name] > 1:
+            held = self._views.setdefault(name, held)
         try:
-            yield
+            yield held
         finally:
             with self._lock:
-                self._users -= 1
-                if self._users == 0:
-                    self._views.clear()
+                self._uses[name] -= 1
+                if self._uses[name] <= 0:
+                    self._views.pop(name, None)
 
 
 def view_folds(vectors: NDArray[np.floating], folds: NDArray[np.int64], trials: int) -> FoldedView:
