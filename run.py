@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from common.cache import FULL, hashes_folder
+from common.cache.cache import FULL, hashes_folder
 from common.config import register, resolve
 from common.file_hashes import hashes_kept
 from common.records import StrataError
@@ -22,11 +22,11 @@ TASKS = {
     "analysis": "analysis.experiment",
     "cache": "analysis.inventory",
     "dashboard": "analysis.dashboard",
-    "ctc": "finetune.experiment",
-    "evaluate": "finetune.evaluate",
-    "transcribe": "finetune.transcribe",
+    "ctc": "finetune.ctc.experiment",
+    "evaluate": "finetune.ctc.evaluate",
+    "transcribe": "finetune.ctc.transcribe",
     "growth": "analysis.growth",
-    "pretrain": "finetune.pretrain",
+    "pretrain": "finetune.pretrain.experiment",
     "report": "analysis.report.build",
 }
 

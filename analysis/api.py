@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from common.cache import hashes_folder
+from common.cache.cache import hashes_folder
 from common.config import CONF, register, resolve
 from common.file_hashes import hashes_kept
 from common.records import StrataError
@@ -33,7 +33,7 @@ def analyse(*overrides: str, folder: str | Path | None = None) -> "pd.DataFrame"
     in the folder that the error names.
     """
     from analysis import experiment  # torch takes seconds to import
-    from common.results import read_results
+    from common.results.results import read_results
 
     register()
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
@@ -64,6 +64,6 @@ def summarise(results: "pd.DataFrame") -> "pd.DataFrame":
     `results` as `analyse` returns them, or several of them concatenated. One line for each model,
     experiment, control and layer, with the columns `mean`, `std`, `count`, `low` and `high`.
     """
-    from common.results import summarise as summary
+    from common.results.results import summarise as summary
 
     return summary(results[results["primary"]])

@@ -8,7 +8,7 @@ from typing import Any
 
 from hydra.utils import instantiate
 
-from analysis.study import metric_of
+from analysis.studies.study import metric_of
 from common.config import Config, TrackingConfig
 from common.records import StrataError
 from common.tracking import LAYER, REINIT_TOP, WER, curve_name

@@ -14,15 +14,15 @@ from analysis.pair_plots import plot_pairs
 from analysis.plots import plot_layers
 from analysis.rows import to_rows
 from analysis.speech import read_speech
-from common import results
-from common.architecture import describe
-from common.cache import open_cache
+from common.cache.cache import open_cache
+from common.cache.scratch import clear_left_over, scratch_folder
 from common.config import Config
 from common.datasets.faults import NOT_COMPLETE
-from common.pair_table import print_pairs
+from common.encoder.architecture import describe
 from common.records import StrataError
-from common.score_table import print_table
-from common.scratch import clear_left_over, scratch_folder
+from common.results import results
+from common.results.pair_table import print_pairs
+from common.results.score_table import print_table
 from common.timing import Stopwatch
 from common.tracking import log_results, run_name
 

@@ -16,9 +16,9 @@ from rich.table import Table
 
 from analysis import experiment
 from analysis.plots import draw_controls, least_scale, mark_parts, panels_for, save, widen
-from common import results
 from common.config import Config
 from common.records import StrataError
+from common.results import results
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from analysis.studies import VERSIONS
-from common.cache import Cache, Entry, cache_root
+from analysis.studies.build import VERSIONS
+from common.cache.cache import Cache, Entry, cache_root
 from common.config import Config
 from common.records import StrataError
 

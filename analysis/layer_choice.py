@@ -2,10 +2,10 @@
 
 import logging
 
-from analysis.consumers import step_of
+from analysis.forward.consumers import step_of
 from analysis.targets.layers import AnotherLayer
-from common.architecture import Layer
 from common.config import Config
+from common.encoder.architecture import Layer
 from common.records import StrataError
 
 log = logging.getLogger(__name__)

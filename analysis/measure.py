@@ -8,16 +8,16 @@ from os import cpu_count
 
 from threadpoolctl import threadpool_limits
 
-from analysis.collect import provide, unread_of
+from analysis.forward.stream import PassReport
 from analysis.speech import Speech
-from analysis.stream import PassReport
-from analysis.studies import build_studies
-from analysis.study import ExperimentError, Job, Scored, Setting, Study
+from analysis.studies.build import build_studies
+from analysis.studies.provide import provide, unread_of
+from analysis.studies.study import ExperimentError, Job, Scored, Setting, Study
 from analysis.targets.mel import Mel
-from common.architecture import ModelDescription
-from common.cache import Cache
-from common.checkpoint import revision_of
+from common.cache.cache import Cache
 from common.config import Config
+from common.encoder.architecture import ModelDescription
+from common.encoder.checkpoint import revision_of
 from common.progress import progress
 from common.records import Corpus, StrataError
 from common.timing import Stopwatch

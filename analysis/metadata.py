@@ -6,9 +6,9 @@ from dataclasses import asdict
 
 from analysis.measure import Measured
 from analysis.speech import Speech
-from analysis.study import Scored, metric_of
-from common.architecture import ModelDescription
+from analysis.studies.study import Scored, metric_of
 from common.config import Config
+from common.encoder.architecture import ModelDescription
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from analysis.plots import save
-from common.pair_table import pair_matrix
+from common.results.pair_table import pair_matrix
 
 DARK = 0.55  # of the colour scale: above it black is read, below it white
 LEAST = 0.1  # width of a colour scale, lest noise look like a finding

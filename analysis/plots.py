@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from common.results import WITHOUT_LAYERS, summarise
+from common.results.results import WITHOUT_LAYERS, summarise
 
 # Okabe & Ito's colours: told apart by colour-blind readers; markers and dashes carry them in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 
 from analysis.measure import Measured
 from analysis.speech import Speech, partitions_of
-from analysis.study import metric_of
+from analysis.studies.study import metric_of
 from common.config import Config
 from common.metric import Score
-from common.results import Row, git_commit
+from common.results.results import Row, git_commit
 
 
 def to_rows(config: Config, speech: Speech, measured: Measured, run_key: str) -> list[Row]:

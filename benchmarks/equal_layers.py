@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analysis.advice.paired import LEVEL, hold_against, holm
+from analysis.report.advice.paired import LEVEL, hold_against, holm
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]

@@ -20,15 +20,15 @@ from transformers import Trainer, TrainingArguments
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from common.architecture import Blueprint, draw
 from common.config import FinetuneConfig, ModelConfig
 from common.datasets.synthetic import Synthetic
+from common.encoder.architecture import Blueprint, draw
 from common.records import SAMPLE_RATE
-from finetune.batches import Batch, Clips, Updates
-from finetune.module import Recogniser
-from finetune.recogniser import load
-from finetune.recordings import record
-from finetune.text import Vocabulary, normalise
+from finetune.ctc.batches import Batch, Clips, Updates
+from finetune.ctc.module import Recogniser
+from finetune.ctc.recogniser import load
+from finetune.ctc.recordings import record
+from finetune.ctc.text import Vocabulary, normalise
 from finetune.training import quiet
 
 ROUNDS = 2

@@ -52,14 +52,14 @@ def in_own_process(options: argparse.Namespace, samples: int) -> dict[str, Any]:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     from analysis import measure
-    from analysis.collect import collect
     from analysis.layer_choice import choose_layers
     from analysis.speech import read_speech
-    from analysis.studies import build_studies
-    from analysis.study import Setting
-    from common.cache import Cache
-    from common.checkpoint import revision_of
-    from common.encoder import describe
+    from analysis.studies.build import build_studies
+    from analysis.studies.provide import collect
+    from analysis.studies.study import Setting
+    from common.cache.cache import Cache
+    from common.encoder.checkpoint import revision_of
+    from common.encoder.encoder import describe
     from common.timing import Stopwatch, peak_memory_bytes
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -116,7 +116,7 @@ def bare_forward(config: Config, corpus: Corpus) -> tuple[float, float]:
     import torch
     from transformers import AutoFeatureExtractor
 
-    from common.encoder import load_encoder
+    from common.encoder.encoder import load_encoder
 
     encoder = load_encoder(config.model, config.device, config.precision)
     extractor = AutoFeatureExtractor.from_pretrained(config.model.checkpoint)

@@ -206,18 +206,18 @@ def labelled_population(
 
 def measured_populations(layer: str, copies: int, overrides: list[str]) -> Iterator[Population]:
     """A layer against T0, mel, 39 and 500 labels, and against nothing."""
-    from analysis.collect import collect
-    from analysis.collectors import load_folds, load_view
-    from analysis.consumers import prefix, step_of
-    from analysis.frame_study import FrameStudy
+    from analysis.forward.collectors import load_folds, load_view
+    from analysis.forward.consumers import prefix, step_of
     from analysis.measure import statistics_key
     from analysis.speech import read_speech
-    from analysis.studies import build_studies
-    from analysis.study import Setting
-    from analysis.unit_study import UnitStudy
-    from common.architecture import describe
-    from common.cache import Cache, cache_root
-    from common.checkpoint import revision_of
+    from analysis.studies.build import build_studies
+    from analysis.studies.moments import FrameStudy
+    from analysis.studies.provide import collect
+    from analysis.studies.study import Setting
+    from analysis.studies.vectors import UnitStudy
+    from common.cache.cache import Cache, cache_root
+    from common.encoder.architecture import describe
+    from common.encoder.checkpoint import revision_of
     from common.timing import Stopwatch
 
     config = configure(overrides)

@@ -24,9 +24,9 @@ from scipy.signal import find_peaks
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analysis.frames_store import Frames
-from analysis.tasks.word_segmentation import Segmentation, boundaries, tuning_half
-from common.frames import FrameGeometry
+from analysis.metrics.frames import Frames
+from analysis.metrics.word_segmentation import Segmentation, boundaries, tuning_half
+from common.encoder.frames import FrameGeometry
 from common.records import Interval, Utterance, Waveform
 
 Array = NDArray[np.float32]

@@ -25,19 +25,19 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analysis.collect import collect
 from analysis.measure import statistics_key
 from analysis.metrics.cca import PWCCA, held_out_correlations
 from analysis.moments import fold_views
 from analysis.speech import read_speech
-from analysis.studies import build_studies
-from analysis.study import Setting
-from analysis.unit_study import UnitStudy
+from analysis.studies.build import build_studies
+from analysis.studies.provide import collect
+from analysis.studies.study import Setting
+from analysis.studies.vectors import UnitStudy
 from benchmarks.coverage import ALIKE, DIFFER, MOSTLY
-from common.architecture import describe
-from common.cache import Cache, cache_root
-from common.checkpoint import revision_of
+from common.cache.cache import Cache, cache_root
 from common.config import register, resolve
+from common.encoder.architecture import describe
+from common.encoder.checkpoint import revision_of
 from common.timing import Stopwatch
 
 Array = NDArray[np.float64]

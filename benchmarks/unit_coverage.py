@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analysis.bootstrap import half_samples
 from analysis.metrics.agreement import agreement
 from analysis.metrics.discriminant import fit_discriminants
+from analysis.metrics.intervals import half_samples
 from analysis.metrics.mutual_information import intervals
 from analysis.metrics.probe import interval
+from analysis.metrics.units import Units
+from analysis.metrics.word_similarity import RESAMPLES, resampled_score
 from analysis.targets.word_pairs import Benchmark, Pair
-from analysis.tasks.word_similarity import RESAMPLES, resampled_score
-from analysis.units import Units
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from common.analysis_config import UnitSampling
+from common.config.analysis import UnitSampling
 from common.records import StrataError
 
 

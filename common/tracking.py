@@ -16,7 +16,7 @@ import pandas as pd
 
 from common.config import Config, TrackingConfig
 from common.records import StrataError
-from common.results import best_of, own_figures, pairwise, summarise
+from common.results.results import best_of, own_figures, pairwise, summarise
 from common.writing import write_text
 
 LAYER = "layer"  # the x axis of a curve over the transformer's layers

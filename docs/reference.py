@@ -18,7 +18,8 @@ from typing import Any, get_type_hints
 import yaml
 from latex2mathml.converter import convert
 
-from common import config, finetune_config
+from common import config
+from common.config import finetune as finetune_config
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"

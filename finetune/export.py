@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from common.checkpoint import PREPROCESSOR, Checkpoint
-from common.loading import quietly
+from common.encoder.checkpoint import PREPROCESSOR, Checkpoint
+from common.encoder.loading import quietly
 
 
 def export(

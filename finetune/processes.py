@@ -12,7 +12,7 @@ from lightning_fabric.plugins import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import find_free_network_port
 
 from common.config import Config
-from common.encoder import pick_device
+from common.encoder.encoder import pick_device
 from common.records import StrataError
 
 LINGER = 60  # seconds that a process gets to end by itself once the first one has

@@ -15,7 +15,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.strategies import DDPStrategy
 
 from common.config import Config
-from common.encoder import pick_device
+from common.encoder.encoder import pick_device
 from common.progress import Progress
 from common.tracking import log_training, run_name, training_logger
 from finetune.checkpoints import Checkpoints, WholeFiles

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import transformers
 
-from common.encoder import Encoder, Layer
+from common.encoder.encoder import Encoder, Layer
 from common.records import SAMPLE_RATE, Waveform
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from analysis.metrics.base import Score, UnitMetric
-from analysis.units import Units
+from analysis.metrics.units import Units
 from common.records import StrataError
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from common.results import Row
+from common.results.results import Row
 
 
 def row(**keys: Any) -> Row:

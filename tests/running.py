@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from common.config import Config, register, resolve
 from common.datasets.synthetic import Synthetic
-from common.results import METADATA, read_results
+from common.results.results import METADATA, read_results
 from common.steps import steps_of
 
 ROOT = Path(__file__).resolve().parents[1]

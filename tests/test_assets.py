@@ -10,7 +10,7 @@ from running import ROOT, Finished, execute
 from safetensors.torch import load_file
 
 from common.config import ModelConfig
-from common.encoder import load_encoder
+from common.encoder.encoder import load_encoder
 
 MODELS = ("wav2vec2_tiny", "hubert_tiny")
 LEFT_OUT = re.compile(r"dataset\.only_speakers=\[([^\]]*)\]")

@@ -8,7 +8,7 @@ import pytest
 from running import Finished, execute
 from speech import write_audio, write_textgrid
 
-from analysis import collect
+from analysis.studies import provide as collect
 from common.records import StrataError
 
 MEASURES = ["mi_phone", "mi_phone_frame", "mi_word", "probe_phone", "probe_word", "probe_speaker"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.units import Units
+from analysis.metrics.units import Units
 
 
 def planted(

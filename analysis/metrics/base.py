@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.bootstrap import no_fold_interval
+from analysis.metrics.intervals import no_fold_interval
+from analysis.metrics.units import Units
 from analysis.moments import Folds
 from analysis.targets.base import LabelTarget
 from analysis.targets.layers import SecondModel
 from analysis.targets.word_vectors import WordVectors
-from analysis.units import Units
 from common.metric import Metric, Score
 from common.records import StrataError
 from common.seeding import generator
 from common.target import FromFile, Target
 
 if TYPE_CHECKING:  # metrics are constructed with the configuration, before torch is imported
-    from analysis.frames_store import Frames
+    from analysis.metrics.frames import Frames
 
 __all__ = [
     "FrameMetric",

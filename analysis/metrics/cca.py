@@ -14,8 +14,8 @@ from typing import ClassVar
 import numpy as np
 import scipy.linalg
 
-from analysis.bootstrap import fold_jackknife
 from analysis.metrics.base import MomentMetric, Score
+from analysis.metrics.intervals import fold_jackknife
 from analysis.moments import Array, Folds, Moments, Spectrum
 from common.records import StrataError
 

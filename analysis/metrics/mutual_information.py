@@ -8,11 +8,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.bootstrap import Limits, jackknife, too_few
 from analysis.metrics.base import Score, UnitMetric
+from analysis.metrics.intervals import Limits, jackknife, too_few
 from analysis.metrics.kmeans import clusterer_of
-from analysis.units import Units
-from common.analysis_config import require_at_least
+from analysis.metrics.units import Units
+from common.config.analysis import require_at_least
 from common.records import StrataError
 from common.seeding import generator
 

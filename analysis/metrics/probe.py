@@ -9,10 +9,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.bootstrap import SHARE, Limits, ScoreOf, bootstrap, too_few
 from analysis.metrics.base import Score, UnitMetric
+from analysis.metrics.intervals import SHARE, Limits, ScoreOf, bootstrap, too_few
+from analysis.metrics.units import Units
 from analysis.moments import dev_fold, number_of
-from analysis.units import Units
 from common.records import StrataError
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.metrics.base import Score, ViewMetric
-from common.analysis_config import require, require_at_least
+from common.config.analysis import require, require_at_least
 from common.records import StrataError
 
 DISTANCES = ("euclidean", "cosine", "correlation")

@@ -8,14 +8,14 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from analysis.advice.advise import advise
+from analysis.report.advice.advise import advise
 from analysis.report.content import page_content
 from analysis.report.figures import plot_report
 from analysis.report.gather import Gathered, gather
 from analysis.report.page import LIMIT, render, require_library
 from analysis.report.tables import best_layers, curves_of, errors_of, split_frame
 from common.config import Config
-from common.score_table import console_for, interval_cell
+from common.results.score_table import console_for, interval_cell
 
 log = logging.getLogger(__name__)
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.advice.wording import Advice
 from analysis.plots import COLOURS, MARKERS
+from analysis.report.advice.wording import Advice
 from analysis.report.gather import Gathered
 from analysis.report.run_folders import Run
 from analysis.report.tables import Matrix, curves_of, errors_of, matrices_of, series_of, split_frame
-from common.results import git_commit
+from common.results.results import git_commit
 
 CONFIG_BYTES = 1_000_000  # of all runs' configurations together; beyond it they stay in the runs
 # Of a run's configuration: machine, folders, and what the task did not use.

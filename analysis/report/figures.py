@@ -35,7 +35,7 @@ from analysis.report.tables import (
     series_of,
     split_frame,
 )
-from common.results import WITHOUT_LAYERS
+from common.results.results import WITHOUT_LAYERS
 
 LONGEST = 46  # characters of a name that a column has room for
 DPI = 300

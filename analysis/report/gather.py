@@ -22,9 +22,9 @@ from analysis.report.protocol import (
     train_subset,
 )
 from analysis.report.run_folders import LeftOut, Run, read_runs
+from common.config.report import ReportConfig
 from common.records import StrataError
-from common.report_config import ReportConfig
-from common.results import unlike_widths
+from common.results.results import unlike_widths
 
 log = logging.getLogger(__name__)
 

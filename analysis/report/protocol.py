@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from analysis.report.run_folders import Run
-from common.analysis_config import LIMITS
+from common.config.analysis import LIMITS
 from common.records import StrataError
-from common.results import pairwise
+from common.results.results import pairwise
 
 Protocol = Mapping[str, str]
 

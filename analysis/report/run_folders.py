@@ -13,7 +13,7 @@ import pandas as pd
 import yaml
 
 from common.records import StrataError
-from common.results import LATER_COLUMNS, METADATA, RESULTS, Row, read_results
+from common.results.results import LATER_COLUMNS, METADATA, RESULTS, Row, read_results
 
 CONFIG = Path(".hydra", "config.yaml")
 OVERRIDES = Path(".hydra", "overrides.yaml")

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t
 
-from common.analysis_config import LAYER_NAME
-from common.pair_table import pair_matrix
-from common.results import rankable, summarise
+from common.config.analysis import LAYER_NAME
+from common.results.pair_table import pair_matrix
+from common.results.results import rankable, summarise
 
 PLACE = ["dataset", "partition", "experiment", "metric"]  # what a panel shows
 TRAINING = [*PLACE, "primary", "model", "train_dataset", "subset"]  # a curve over N

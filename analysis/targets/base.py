@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from common.analysis_config import AnalysisConfig
+from common.config.analysis import AnalysisConfig
 from common.records import Corpus, Interval, StrataError, Utterance, Waveform
 from common.target import Target
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from analysis.targets.base import LabelTarget
-from common.analysis_config import LAYER_NAME, UnitSampling, require
+from common.config.analysis import LAYER_NAME, UnitSampling, require
 from common.records import Interval, StrataError, Utterance
 from common.target import Target
 

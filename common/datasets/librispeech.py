@@ -14,7 +14,7 @@ from common.datasets import files
 from common.datasets.base import Dataset
 from common.datasets.faults import Faults
 from common.datasets.librispeech_local import LICENCE, canonical
-from common.hub import explained
+from common.encoder.hub import explained
 from common.records import Corpus, StrataError, Utterance, Waveform
 
 COLUMNS = ["id", "transcript", "words", "phonemes"]  # what listing reads: all but the audio

@@ -1,7 +1,8 @@
 """The tables of word vectors that the papers compare with: where they are, and their download.
 
 Neither publisher states a checksum, so that of the first download is recorded beside the file and
-later ones are compared with it. The archives stay zipped: analysis/embeddings.py reads them so.
+later ones are compared with it. The archives stay zipped: `analysis.targets.word_vectors` reads
+them so.
 """
 
 from dataclasses import dataclass

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from rows import placed, row
 
-from analysis.advice.wording import Advice
-from common.results import Row, to_frame
+from analysis.report.advice.wording import Advice
+from common.results.results import Row, to_frame
 
 Levels = Sequence[float]
 MEL = {"layer": "mel", "part": "mel"}

@@ -6,7 +6,7 @@ import models
 import pytest
 from passes import LENGTHS, corpus_of
 
-from common.encoder import Encoder, load_encoder
+from common.encoder.encoder import Encoder, load_encoder
 from common.records import Corpus
 
 

@@ -10,14 +10,14 @@ import torch
 from drawn import analysis
 from numpy.typing import NDArray
 
-from analysis.collectors import Pair, load_folds, load_view
-from analysis.consumers import FrameConsumer, UnitConsumer
-from analysis.sampling import FrameSamples, draw_frames
-from analysis.stream import PassReport, stream
-from analysis.unit_sampling import UnitSamples, draw_units
-from common.cache import Entry
+from analysis.forward.collectors import Pair, load_folds, load_view
+from analysis.forward.consumers import FrameConsumer, UnitConsumer
+from analysis.forward.stream import PassReport, stream
+from analysis.sampling.folds import FrameSamples, draw_frames
+from analysis.sampling.units import UnitSamples, draw_units
+from common.cache.cache import Entry
 from common.config import SamplingConfig, UnitSampling
-from common.encoder import Encoder, Layer
+from common.encoder.encoder import Encoder, Layer
 from common.records import Corpus, Interval, Utterance, Waveform
 from common.timing import Stopwatch
 

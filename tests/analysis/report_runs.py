@@ -10,8 +10,8 @@ import yaml
 from rows import placed, row
 
 from analysis.report.gather import Gathered, gather
-from common.report_config import ReportConfig
-from common.results import Row, to_frame, write_results
+from common.config.report import ReportConfig
+from common.results.results import Row, to_frame, write_results
 
 HOSTILE = "</script><script>document.title='hacked'</script><img src=x onerror=alert(1)>$x$"
 TARGETS = {"cca_phone": "phone", "cca_word": "word", "cca_mel": "mel"}

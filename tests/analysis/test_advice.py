@@ -3,8 +3,8 @@
 import pandas as pd
 from advice_rows import FALLING, UP_AND_DOWN, ctc, frame, of, rows
 
-from analysis.advice.advise import advise
-from common.results import to_frame
+from analysis.report.advice.advise import advise
+from common.results.results import to_frame
 
 
 def test_samples_that_are_the_same_data_count_once() -> None:

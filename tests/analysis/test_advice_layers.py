@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from advice_rows import UP_AND_DOWN, frame, of, rows
 
-from analysis.advice.advise import advise
-from analysis.advice.curve import curves_of
+from analysis.report.advice.advise import advise
+from analysis.report.advice.curve import curves_of
 
 
 def test_the_best_layer_and_those_like_it_and_those_below_controls_included() -> None:

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from advice_rows import FALLING, UP_AND_DOWN, Levels, ctc, frame, of, rows
 
-from analysis.advice.advise import advise
+from analysis.report.advice.advise import advise
 
 
 def test_no_reason_to_re_initialise_where_either_kind_of_content_is_kept() -> None:

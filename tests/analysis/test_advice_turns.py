@@ -3,7 +3,7 @@
 import pytest
 from advice_rows import UP_AND_DOWN, Levels, frame, of, rows
 
-from analysis.advice.advise import advise
+from analysis.report.advice.advise import advise
 
 
 def test_the_autoencoder_shape() -> None:

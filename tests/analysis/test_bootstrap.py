@@ -7,7 +7,8 @@ import pytest
 import scipy.stats
 from numpy.typing import NDArray
 
-from analysis.bootstrap import (
+from analysis.metrics.cca import PWCCA, MeanCCA, interval
+from analysis.metrics.intervals import (
     LEAST_FOLDS,
     SHARE,
     bootstrap,
@@ -16,7 +17,6 @@ from analysis.bootstrap import (
     jackknife,
     no_fold_interval,
 )
-from analysis.metrics.cca import PWCCA, MeanCCA, interval
 from analysis.moments import fold_views
 from benchmarks.coverage import CASES, coverage, simulate
 

@@ -14,7 +14,7 @@ import pytest
 from running import ROOT, Finished, execute, python, textgrids
 
 from analysis.metrics.cca import PWCCA
-from analysis.studies import VERSIONS
+from analysis.studies.build import VERSIONS
 from common import audio
 from common.metric import Score
 from common.records import StrataError, Waveform
@@ -301,7 +301,7 @@ def test_a_disk_without_room_is_an_error_before_the_pass(
     common: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    monkeypatch.setattr("analysis.collect.load_encoders", None)
+    monkeypatch.setattr("analysis.studies.provide.load_encoders", None)
     at = f"paths.cache={tmp_path / 'cache'}"
     for experiment in CONSUMERS:
         with pytest.raises(StrataError, match=r"take about \d.* GB and .* has 0\.00 GB free"):

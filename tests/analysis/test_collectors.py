@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from analysis import collectors
-from analysis.collectors import (
+from analysis.forward import collectors
+from analysis.forward.collectors import (
     MomentCollector,
     Pair,
     VectorCollector,
@@ -20,7 +20,7 @@ from analysis.collectors import (
     valid_rows,
 )
 from analysis.moments import moments_of
-from common.cache import Entry
+from common.cache.cache import Entry
 from common.records import StrataError
 
 DIMS = {"T0": 4, "T1": 3, "mel": 5}

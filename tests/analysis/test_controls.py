@@ -11,9 +11,9 @@ from running import Finished, execute
 
 from analysis.metrics.cca import PWCCA, MeanCCA
 from analysis.metrics.cka import LinearCKA
+from analysis.metrics.units import Units
 from analysis.moments import fold_views
 from analysis.targets.base import one_hot
-from analysis.units import Units
 
 Array = NDArray[np.float64]
 N, LABELS, SHUFFLES = 240, 6, 300

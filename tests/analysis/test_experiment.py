@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from running import Finished, execute
 
-from common.results import Row, incomparable
+from common.results.results import Row, incomparable
 
 ISSUE_COLUMNS = {
     *("model", "dataset", "partition", "experiment", "unit", "target", "metric", "split", "layer"),

@@ -22,12 +22,12 @@ from passes import (
     on_grid,
 )
 
-from analysis.collectors import MomentCollector, Pair, load_folds, load_view
-from analysis.consumers import FrameConsumer, missing_pairs, prefix
+from analysis.forward.collectors import MomentCollector, Pair, load_folds, load_view
+from analysis.forward.consumers import FrameConsumer, missing_pairs, prefix
+from analysis.forward.stream import stream
 from analysis.moments import group_of, moments_of
-from analysis.stream import stream
 from analysis.targets.mel import mel
-from common.encoder import Encoder, load_encoder
+from common.encoder.encoder import Encoder, load_encoder
 from common.records import Corpus, Waveform
 from common.seeding import hashed_folds
 from common.timing import Stopwatch
@@ -206,7 +206,7 @@ def test_a_pass_that_broke_off_goes_on_to_the_same_bits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Wherever it broke off: samples share utterances, and blocks wait half filled."""
-    monkeypatch.setattr("analysis.stream.KEEP_EVERY", 0.0)
+    monkeypatch.setattr("analysis.forward.stream.KEEP_EVERY", 0.0)
     samples, crosses = draw(corpus, utterances=5), crosses_with_mel(encoder)
     whole, broken = entry_at(tmp_path / "whole"), entry_at(tmp_path / "broken")
     collect_frames(corpus, encoder, samples, whole, crosses)

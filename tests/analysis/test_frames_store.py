@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.consumers import Item
-from analysis.frame_writer import FrameWriter
-from analysis.frames_store import Frames, Stretches, load_frames
-from analysis.pooling import grid_geometry, to_grid
-from analysis.stream import stream
-from common.architecture import Layer
-from common.cache import Entry
-from common.encoder import Encoder
-from common.frames import FrameGeometry
-from common.growing import GrowingArray
+from analysis.forward.consumers import Item
+from analysis.forward.frame_writer import FrameWriter
+from analysis.forward.pooling import grid_geometry, to_grid
+from analysis.forward.stream import stream
+from analysis.metrics.frames import Frames, Stretches, load_frames
+from common.cache.cache import Entry
+from common.cache.growing import GrowingArray
+from common.encoder.architecture import Layer
+from common.encoder.encoder import Encoder
+from common.encoder.frames import FrameGeometry
 from common.records import Corpus, Interval, StrataError, Utterance
 from common.timing import Stopwatch
 

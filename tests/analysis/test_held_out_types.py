@@ -10,9 +10,9 @@ from units import planted
 
 from analysis.metrics.cca import PWCCA
 from analysis.moments import crossed_folds, fold_views, moments_of
-from analysis.unit_sampling import LEAST_CELL, UnitSamples, draw_units, hold_out_types
-from common.analysis_config import SPEAKERS_AND_TYPES
+from analysis.sampling.units import LEAST_CELL, UnitSamples, draw_units, hold_out_types
 from common.config import SamplingConfig
+from common.config.analysis import SPEAKERS_AND_TYPES
 from common.records import Corpus, StrataError
 
 RUN = SamplingConfig(samples=1)

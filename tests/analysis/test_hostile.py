@@ -14,14 +14,14 @@ from units import planted
 
 from analysis.layer_choice import choose_layers
 from analysis.metrics.base import UnitMetric
+from analysis.metrics.spoken_sts import SentenceSimilarity
+from analysis.metrics.word_discrimination import PooledDiscrimination
 from analysis.speech import Speech
-from analysis.studies import build_studies
-from analysis.study import Setting
-from analysis.tasks.spoken_sts import SentenceSimilarity
-from analysis.tasks.word_discrimination import PooledDiscrimination
-from common.architecture import Layer, describe
-from common.cache import Cache
+from analysis.studies.build import build_studies
+from analysis.studies.study import Setting
+from common.cache.cache import Cache
 from common.config import Config, resolve
+from common.encoder.architecture import Layer, describe
 from common.records import Corpus, Interval, StrataError, Utterance, Waveform
 
 FROM_PHONES = ("cca_phone", "mi_phone", "mi_phone_frame", "probe_phone")

@@ -15,11 +15,11 @@ from PIL import Image
 from running import Finished, composed, execute, textgrids, write_corpus
 from safetensors.torch import load_file, save_file
 
-from analysis.inter import find_other
 from analysis.pair_plots import colour_limits
+from analysis.studies.second_model import find_other
 from common.config import resolve
-from common.encoder import load_encoder
-from common.encoder_pair import EncoderPair
+from common.encoder.encoder import load_encoder
+from common.encoder.pair import EncoderPair
 from common.records import StrataError
 from common.seeding import hashed_folds
 

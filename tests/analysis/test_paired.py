@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from analysis.advice.paired import FEW_DRAWS, corrected_p, hold_against, holm
+from analysis.report.advice.paired import FEW_DRAWS, corrected_p, hold_against, holm
 from benchmarks.equal_layers import CASES, Speakers, told_apart, told_apart_by_draws
 
 CASES_HELD = ("no speaker effects", "speakers differ much", "… and there are 10 of them")

@@ -5,9 +5,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import models
 import torch
 
-from analysis.consumers import Consumer, Item
-from analysis.placed import Placed
-from common.architecture import Layer
+from analysis.forward.consumers import Consumer, Item
+from analysis.forward.placed import Placed
+from common.encoder.architecture import Layer
 
 
 class Listener(Consumer):

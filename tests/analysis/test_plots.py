@@ -13,7 +13,7 @@ from matplotlib.image import imread
 from running import python
 
 from analysis.plots import COLOURS, LEAST, draw_panel, plot_layers, widen
-from common.results import summarise
+from common.results.results import summarise
 
 CNN = [f"C{i}" for i in range(1, 4)]
 BLOCKS = [f"T{i}" for i in range(4)]

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.pooling import grid_rows, grid_step, pool, pool_frames, to_grid
-from common.analysis_config import POOLINGS
-from common.frames import FrameGeometry
+from analysis.forward.pooling import grid_rows, grid_step, pool, pool_frames, to_grid
+from common.config.analysis import POOLINGS
+from common.encoder.frames import FrameGeometry
 from common.records import StrataError
 
 KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)

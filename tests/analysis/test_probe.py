@@ -11,7 +11,7 @@ from units import planted
 
 from analysis.metrics.discriminant import fit_best, fit_discriminants
 from analysis.metrics.probe import LinearProbe
-from analysis.units import Units
+from analysis.metrics.units import Units
 from common.records import StrataError
 
 

@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 from report_runs import curve, row
 
-from analysis.advice.advise import advise
 from analysis.growth import print_growth
+from analysis.report.advice.advise import advise
 from analysis.report.figures import heat_figures
 from analysis.report.tables import best_layers, curves_of
 from common import tracking
-from common.results import Row, best_of, summarise, to_frame
-from common.score_table import print_table
+from common.results.results import Row, best_of, summarise, to_frame
+from common.results.score_table import print_table
 
 LEVELS = {"T0": 1.0, "T1": 0.8, "T2": 0.5, "T3": 0.7}
 

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 from report_runs import HOSTILE, write_runs
 
-from analysis.advice.advise import advise
+from analysis.report.advice.advise import advise
 from analysis.report.build import title_of
 from analysis.report.content import page_content
 from analysis.report.gather import gather
 from analysis.report.page import render
-from common.report_config import ReportConfig
+from common.config.report import ReportConfig
 
 selenium = pytest.importorskip("selenium")
 from selenium import webdriver  # noqa: E402

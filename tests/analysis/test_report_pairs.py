@@ -7,9 +7,9 @@ from report_runs import analysis_config, curve, write_run
 
 from analysis.report.gather import Gathered, gather
 from analysis.report.tables import best_layers, curves_of, matrices_of, split_frame
+from common.config.report import ReportConfig
 from common.records import StrataError
-from common.report_config import ReportConfig
-from common.results import Row
+from common.results.results import Row
 
 LAYERS = ("T0", "T1", "T2", "T3")
 

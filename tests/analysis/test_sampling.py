@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from analysis.sampling import FrameSamples, blocks, draw_frames, grouped_folds
+from analysis.sampling.folds import FrameSamples, blocks, draw_frames, grouped_folds
 from common.config import SamplingConfig, UnitSampling
 from common.records import StrataError
 from common.seeding import generator, hashed_folds

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.consumers import Consumer, FrameConsumer, Item
-from analysis.sampling import draw_frames
-from analysis.stream import WINDOW, UnreadableError, stream
-from common.cache import Entry
+from analysis.forward.consumers import Consumer, FrameConsumer, Item
+from analysis.forward.stream import WINDOW, UnreadableError, stream
+from analysis.sampling.folds import draw_frames
+from common.cache.cache import Entry
 from common.config import SamplingConfig, UnitSampling
-from common.encoder import Encoder, Layer, load_encoder
+from common.encoder.encoder import Encoder, Layer, load_encoder
 from common.records import Corpus, StrataError, Utterance, Waveform
 from common.timing import Stopwatch
 
@@ -221,7 +221,7 @@ def test_files_that_cannot_be_read_are_an_error_when_the_rest_is_heard_and_kept(
 def test_a_pass_writes_down_how_far_it_is(
     encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("analysis.stream.KEEP_EVERY", 0.0)
+    monkeypatch.setattr("analysis.forward.stream.KEEP_EVERY", 0.0)
     spy = Spy(range(4))
     stream(corpus_of(map(utterance, range(4))), encoder, [spy], Stopwatch())
     assert spy.kept == 4

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from analysis.sampling import draw_frames
-from analysis.stretch_sampling import draw_stretches
+from analysis.metrics.word_discrimination import WarpedDiscrimination
+from analysis.metrics.word_segmentation import Segmentation
+from analysis.sampling.folds import draw_frames
+from analysis.sampling.stretches import draw_stretches
 from analysis.targets.labels import Word
-from analysis.tasks.word_discrimination import WarpedDiscrimination
-from analysis.tasks.word_segmentation import Segmentation
 from common.config import AnalysisConfig, SamplingConfig, UnitSampling
 from common.records import Corpus, Interval, StrataError, Utterance
 

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from running import composed
 
-from analysis import sampling, unit_sampling
+from analysis.sampling import folds as sampling
+from analysis.sampling import units as unit_sampling
 from analysis.speech import Speech
-from analysis.studies import build_studies
-from analysis.study import Setting
-from common.cache import Cache
+from analysis.studies.build import build_studies
+from analysis.studies.study import Setting
+from common.cache.cache import Cache
 from common.config import resolve
-from common.encoder import describe
+from common.encoder.encoder import describe
 from common.records import Corpus
 
 OVERRIDES = (

@@ -19,11 +19,11 @@ from passes import (
     phones,
 )
 
-from analysis.collectors import valid_rows
-from analysis.consumers import MEL, FrameConsumer, UnitConsumer
-from analysis.stream import stream
+from analysis.forward.collectors import valid_rows
+from analysis.forward.consumers import MEL, FrameConsumer, UnitConsumer
+from analysis.forward.stream import stream
 from analysis.targets.mel import mel
-from common.encoder import Encoder
+from common.encoder.encoder import Encoder
 from common.records import Corpus, Interval, Utterance
 from common.timing import Stopwatch
 

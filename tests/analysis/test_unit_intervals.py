@@ -8,15 +8,15 @@ import pytest
 from scipy.stats import binom
 from units import planted
 
-from analysis.bootstrap import jackknife
 from analysis.metrics.agreement import agreement
+from analysis.metrics.intervals import jackknife
 from analysis.metrics.mutual_information import MutualInformation, intervals
 from analysis.metrics.probe import LinearProbe, resampled_accuracy
+from analysis.metrics.units import Units
+from analysis.metrics.word_discrimination import PooledDiscrimination
+from analysis.metrics.word_similarity import WordSimilarity, correlate, resampled_score
 from analysis.targets.labels import Attribute
 from analysis.targets.word_pairs import Benchmark, Pair, WordPairs
-from analysis.tasks.word_discrimination import PooledDiscrimination
-from analysis.tasks.word_similarity import WordSimilarity, correlate, resampled_score
-from analysis.units import Units
 from benchmarks.unit_coverage import CASES, Clustered, covered, information
 
 GRID = (1e-3, 1e-1)

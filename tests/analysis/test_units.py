@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from analysis.metrics.cka import LinearCKA
+from analysis.metrics.units import Units
+from analysis.sampling.units import UnitSamples, draw_units
 from analysis.targets.base import STRETCH, LabelTarget, stretches
 from analysis.targets.labels import Attribute, Phone, Word
 from analysis.targets.sentence_pairs import SentencePairs
 from analysis.targets.word_vectors import Table, WordVectors
-from analysis.unit_sampling import UnitSamples, draw_units
-from analysis.units import Units
 from common.config import AnalysisConfig, SamplingConfig, UnitSampling
 from common.records import Corpus, Interval, StrataError, Utterance, Waveform
 

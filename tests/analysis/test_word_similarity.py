@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from analysis.targets.word_pairs import Benchmark, Pair, read_benchmarks
-from analysis.targets.word_vectors import read_table
-from analysis.tasks.word_similarity import (
+from analysis.metrics.word_similarity import (
     Correlation,
     centred,
     correlate,
@@ -16,6 +14,8 @@ from analysis.tasks.word_similarity import (
     static_vectors,
     usable,
 )
+from analysis.targets.word_pairs import Benchmark, Pair, read_benchmarks
+from analysis.targets.word_vectors import read_table
 from common.records import StrataError
 
 FILES = {

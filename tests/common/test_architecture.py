@@ -6,8 +6,8 @@ import pytest
 from layers import reference
 from models import ARCHITECTURES, configured, save, save_description
 
-from common.architecture import describe
 from common.config import ModelConfig
+from common.encoder.architecture import describe
 from common.records import StrataError
 
 

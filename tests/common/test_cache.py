@@ -8,9 +8,9 @@ from time import sleep
 import numpy as np
 import pytest
 
-from common.cache import Cache, Entry, cache_root
+from common.cache.cache import Cache, Entry, cache_root
+from common.cache.locks import FolderLock
 from common.config import Config, PathsConfig
-from common.locks import FolderLock
 
 KEY = {"revision": "abc", "sampling": {"instances": 20, "labels": None}, "samples": 3}
 

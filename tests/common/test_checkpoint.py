@@ -12,8 +12,8 @@ import transformers
 from models import configured, noise
 from safetensors.torch import load_file, save_file
 
-from common.checkpoint import revision_of
-from common.encoder import describe, load_encoder
+from common.encoder.checkpoint import revision_of
+from common.encoder.encoder import describe, load_encoder
 from common.records import StrataError
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -110,7 +110,7 @@ def test_a_metric_that_does_not_fit_its_own_analysis_is_refused() -> None:
     for target, told in (
         ("builtins.dict", "not from analysis"),
         ("analysis.metrics.cca.np.linalg.svd", "it is not a Metric of analysis"),
-        ("analysis.units.Units", "it is not a Metric of analysis"),
+        ("analysis.metrics.units.Units", "it is not a Metric of analysis"),
         ("analysis.metrics.cca.Misspelt", "cannot be found"),
     ):
         config.merge_with_dotlist([f"experiments.cca_phone.metric._target_={target}"])

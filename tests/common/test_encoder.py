@@ -12,7 +12,7 @@ from layers import alone, inputs_of, layers_of, reference
 from models import ARCHITECTURES, configured, noise
 from torch.nn import functional
 
-from common.encoder import describe, load_encoder
+from common.encoder.encoder import describe, load_encoder
 from common.records import StrataError
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.frames import FrameGeometry
+from common.encoder.frames import FrameGeometry
 
 WAV2VEC2 = FrameGeometry.from_convolutions((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2))
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from common.config.report import ReportConfig
 from common.records import StrataError
-from common.report_config import ReportConfig
 
 
 def test_the_configuration_is_checked() -> None:

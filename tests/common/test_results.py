@@ -11,8 +11,8 @@ import pytest
 from rows import placed, row
 
 from analysis.report import tables
-from common import results
-from common.results import (
+from common.results import results
+from common.results.results import (
     Row,
     config_key,
     git_commit,
@@ -23,7 +23,7 @@ from common.results import (
     versions,
     write_results,
 )
-from common.score_table import print_table
+from common.results.score_table import print_table
 from common.tracking import best_layers
 
 

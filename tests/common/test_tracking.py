@@ -13,7 +13,7 @@ from wandb_files import finished, offline_run, values
 
 from common.config import TrackingConfig
 from common.records import StrataError
-from common.results import to_frame
+from common.results.results import to_frame
 from common.tracking import best_layers, log_results, training_logger
 
 RAW = {"seed": 7, "model": {"name": "small"}, "experiments": {"cca_phone": {"unit": "phone"}}}

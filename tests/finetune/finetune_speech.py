@@ -5,11 +5,11 @@ from typing import Any
 
 from models import configured, save
 
-from common.architecture import Blueprint, draw
 from common.config import PretrainConfig
 from common.datasets.synthetic import Synthetic
+from common.encoder.architecture import Blueprint, draw
 from common.records import Corpus
-from finetune.speech import Speech, prepare
+from finetune.pretrain.speech import Speech, prepare
 
 RECIPE: dict[str, Any] = {
     "steps": 6,

@@ -3,16 +3,16 @@ import numpy as np
 import pytest
 from models import noise
 
-from common.frames import FrameGeometry
+from common.encoder.frames import FrameGeometry
 from common.records import StrataError
-from finetune.acoustics import check_geometry, frame_mfcc, mfcc
+from finetune.pretrain.acoustics import check_geometry, frame_mfcc, mfcc
 
 WAV2VEC2 = FrameGeometry.from_convolutions([10, 3, 3, 3, 3, 2, 2], [5, 2, 2, 2, 2, 2, 2])
 
 
 def test_cepstra_are_librosas_but_for_the_shape_of_the_filters() -> None:
     """Same windows and transform; the oracle computes them another way, with the same filters."""
-    from finetune.acoustics import _filters
+    from finetune.pretrain.acoustics import _filters
 
     waveform = noise(8000)
     emphasised = np.append(waveform[0], waveform[1:] - 0.97 * waveform[:-1])

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.records import StrataError
-from finetune.alignment import align, best_path, cut_at_pauses
+from finetune.ctc.alignment import align, best_path, cut_at_pauses
 
 BLANK = 0
 

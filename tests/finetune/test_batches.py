@@ -10,8 +10,8 @@ from running import composed
 from test_ctc import SMALL, clips, module_of
 
 from common.config import resolve
-from finetune.data import Part
-from finetune.experiment import Prepared, heldout, probabilities
+from finetune.ctc.data import Part
+from finetune.ctc.experiment import Prepared, heldout, probabilities
 
 TEXTS = ["AB", "A", "BBA", "B A B", "AB"]
 

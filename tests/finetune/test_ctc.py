@@ -17,15 +17,15 @@ from test_reinit import recipe
 from transformers import Wav2Vec2ForCTC, pipeline
 from wandb_files import API_KEY, files_with, offline_run
 
-from common.architecture import draw
+from common.encoder.architecture import draw
 from common.records import StrataError
-from finetune import recogniser
-from finetune.batches import Clips, Updates, plan_epoch
-from finetune.module import Recogniser
-from finetune.recordings import Recordings
+from finetune.ctc import recogniser
+from finetune.ctc.batches import Clips, Updates, plan_epoch
+from finetune.ctc.module import Recogniser
+from finetune.ctc.recordings import Recordings
+from finetune.ctc.scoring import count_errors
+from finetune.ctc.text import Vocabulary
 from finetune.schedule import tri_stage
-from finetune.scoring import count_errors
-from finetune.text import Vocabulary
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*is deprecated")
 

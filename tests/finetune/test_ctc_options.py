@@ -11,9 +11,9 @@ from running import Finished
 from safetensors.torch import load_file
 from test_ctc import finetune, module_of
 
+from finetune.ctc.module import Recogniser
+from finetune.ctc.scoring import count_errors
 from finetune.curves import read_curves
-from finetune.module import Recogniser
-from finetune.scoring import count_errors
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*is deprecated")
 

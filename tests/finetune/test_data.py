@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from common.config import Config, FinetuneConfig
+from common.config.finetune import PartConfig
 from common.datasets.base import Dataset
 from common.datasets.faults import Faults
-from common.finetune_config import PartConfig
-from common.frames import FrameGeometry
+from common.encoder.frames import FrameGeometry
 from common.records import Corpus, StrataError, Utterance
-from finetune.data import frames_needed, read_parts, subset
+from finetune.ctc.data import frames_needed, read_parts, subset
 
 GEOMETRY = FrameGeometry.from_convolutions([10, 3, 3, 3, 3, 2, 2], [5, 2, 2, 2, 2, 2, 2])
 SECOND = 16_000

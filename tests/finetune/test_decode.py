@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common.finetune_config import LanguageModelConfig
+from common.config.finetune import LanguageModelConfig
 from common.records import StrataError
-from finetune.decode import beam_search, greedy, read_lexicon
-from finetune.scoring import count_character_errors, count_errors, error_rate, score
-from finetune.text import Vocabulary
+from finetune.ctc.decode import beam_search, greedy, read_lexicon
+from finetune.ctc.scoring import count_character_errors, count_errors, error_rate, score
+from finetune.ctc.text import Vocabulary
 
 ARPA = """\\data\\
 ngram 1=5

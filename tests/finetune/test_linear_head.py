@@ -15,12 +15,12 @@ from safetensors.torch import load_file
 from test_ctc import finetune, sung
 from test_reinit import recipe
 
-from common.architecture import draw
-from common.encoder import load_encoder
+from common.encoder.architecture import draw
+from common.encoder.encoder import load_encoder
 from common.records import StrataError
-from finetune import recogniser
-from finetune.recogniser import check_recipe
-from finetune.text import Vocabulary, read_tokenizer
+from finetune.ctc import recogniser
+from finetune.ctc.recogniser import check_recipe
+from finetune.ctc.text import Vocabulary, read_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*is deprecated")
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from finetune.masking import draw_negatives, span_mask
+from finetune.pretrain.masking import draw_negatives, span_mask
 
 
 def rng(seed: int = 0) -> np.random.Generator:

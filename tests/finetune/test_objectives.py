@@ -6,11 +6,11 @@ import torch
 from finetune_speech import blueprint_of, prepared, recipe
 from models import one_thread
 
-from common.architecture import draw
 from common.config import ModelConfig
+from common.encoder.architecture import draw
 from common.records import StrataError
-from finetune.crops import Batch, Crops
-from finetune.objectives import Contrastive, MaskedUnits, Objective, build, objective_of
+from finetune.pretrain.crops import Batch, Crops
+from finetune.pretrain.objectives import Contrastive, MaskedUnits, Objective, build, objective_of
 
 
 def crops_of(folder: Path, name: str, **keys: object) -> tuple[Objective, Crops]:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from models import noise
 
-from common.frames import FrameGeometry
+from common.encoder.frames import FrameGeometry
 from common.records import Corpus, StrataError, Utterance, Waveform
-from finetune.acoustics import frame_mfcc
-from finetune.recordings import record
-from finetune.speech import INDEX, Speech, prepare
+from finetune.ctc.recordings import record
+from finetune.pretrain.acoustics import frame_mfcc
+from finetune.pretrain.speech import INDEX, Speech, prepare
 
 GEOMETRY = FrameGeometry.from_convolutions([10, 3, 3, 3, 3, 2, 2], [5, 2, 2, 2, 2, 2, 2])
 

@@ -15,7 +15,7 @@ from wandb_files import API_KEY, files_with, offline_run
 
 from common.records import StrataError
 from finetune.curves import read_curves
-from finetune.pretrain import units_of
+from finetune.pretrain.experiment import units_of
 
 SMALL = [
     *("experiment=pretrain", "debug=default", "dataset.minutes=0.6", "dataset.speakers=4"),

@@ -15,14 +15,14 @@ from test_ctc import module_of, sung
 from transformers import AutoModelForCTC
 
 from common import alignments
-from common.architecture import draw
 from common.config import RecognitionConfig
+from common.encoder.architecture import draw
 from common.records import SAMPLE_RATE, StrataError, Utterance
-from finetune.evaluate import errors_by_speaker, errors_by_word, hear
-from finetune.recognition import CtcRecogniser, Transcript, load_recogniser
-from finetune.scoring import score
-from finetune.text import Vocabulary
-from finetune.transcribe import ctm, textgrid
+from finetune.ctc.evaluate import errors_by_speaker, errors_by_word, hear
+from finetune.ctc.recognition import CtcRecogniser, Transcript, load_recogniser
+from finetune.ctc.scoring import score
+from finetune.ctc.text import Vocabulary
+from finetune.ctc.transcribe import ctm, textgrid
 
 TEXTS = ["A B", "BA", "ABBA", "B", "AB A", "C A B", "CAB", "BAC", "C", "A C"]
 
@@ -32,9 +32,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recogniser that has learnt ten sung texts by heart, exported."""
     from models import save
 
-    from finetune.batches import Clips
+    from finetune.ctc.batches import Clips
+    from finetune.ctc.recordings import Recordings
     from finetune.export import export
-    from finetune.recordings import Recordings
 
     root = tmp_path_factory.mktemp("recogniser")
     module, blueprint, vocabulary = module_of(
@@ -139,7 +139,7 @@ def test_words_are_heard_when_they_are_sung(folder: Path, audio: Path, tmp_path:
 
 
 def test_a_textgrid_is_read_back_as_it_was_written(tmp_path: Path) -> None:
-    from finetune.recognition import Word
+    from finetune.ctc.recognition import Word
 
     words = (Word("SAY", 0.5, 0.75, 1.0), Word('"Å', 0.75, 1.25, 0.5))
     path = tmp_path / "x.TextGrid"

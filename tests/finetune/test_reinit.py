@@ -7,11 +7,11 @@ import torch
 from models import configured, save
 from transformers import AutoModelForCTC
 
-from common.architecture import draw
 from common.config import FinetuneConfig
+from common.encoder.architecture import draw
 from common.records import StrataError
-from finetune.recogniser import fresh_modules
-from finetune.reinit import plan_reinit, reinitialise
+from finetune.ctc.recogniser import fresh_modules
+from finetune.ctc.reinit import plan_reinit, reinitialise
 
 RECIPE: dict[str, Any] = {
     "freeze_updates": 0, "updates": 4, "learning_rate": 1e-3, "batch_seconds": 30,

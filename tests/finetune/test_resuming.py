@@ -17,9 +17,9 @@ from test_pretrain import pretrain
 
 from common.records import StrataError
 from finetune.checkpoints import BEST, LAST, PREVIOUS
+from finetune.ctc.module import Recogniser
 from finetune.curves import read_curves
-from finetune.module import Recogniser
-from finetune.objectives import Objective
+from finetune.pretrain.objectives import Objective
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*is deprecated")
 

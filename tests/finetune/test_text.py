@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from models import save
 from transformers import Wav2Vec2CTCTokenizer
 
-from common.checkpoint import Checkpoint
+from common.encoder.checkpoint import Checkpoint
 from common.records import StrataError
-from finetune.text import BLANK, END, START, UNKNOWN, Vocabulary, normalise, read_tokenizer
+from finetune.ctc.text import BLANK, END, START, UNKNOWN, Vocabulary, normalise, read_tokenizer
 
 
 @pytest.mark.parametrize(

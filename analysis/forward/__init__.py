@@ -1,0 +1,1 @@
+"""The one forward pass: utterances in, statistics of every layer out."""

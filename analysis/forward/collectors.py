@@ -1,0 +1,300 @@
+"""Take rows as they come and forget the frames: moments of frames, vectors of pooled units."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, partial
+from os import cpu_count
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from analysis.moments import Array, FoldedView, Folds, ViewMoments
+from common.cache.cache import Entry
+from common.records import StrataError
+
+VERSION = 2  # bumped when what is stored of vectors would be others, or be read in another way
+BLOCK = 1024  # rows of a group that are multiplied at once
+
+Pair = tuple[str, str]
+State = dict[str, NDArray[Any]]  # what a pass needs to go on later, as arrays by name
+Block = Any  # float64 rows (n, d) where they are multiplied: a numpy array or a tensor on a GPU
+
+
+@dataclass(eq=False)
+class Sums:
+    """Shifted sums of g groups in float64: counts (g,), first (g, d) and second (g, dx, dy).
+
+    Sums about one fixed shift per view add plainly; the shift, a mean of the first frames, keeps
+    them from cancelling.
+    """
+
+    counts: Array
+    first: dict[str, torch.Tensor]
+    second: dict[Pair, torch.Tensor]
+
+    def copy(self) -> "Sums":
+        """Sums that can be added to without changing these."""
+        first = {view: total.clone() for view, total in self.first.items()}
+        second = {pair: total.clone() for pair, total in self.second.items()}
+        return Sums(self.counts.copy(), first, second)
+
+    def arrays(self, name: str) -> State:
+        """As arrays whose names begin with this one."""
+        counts = {f"{name}|counts": self.counts}
+        first = {f"{name}|first|{view}": t.cpu().numpy() for view, t in self.first.items()}
+        second = {f"{name}|second|{x}|{y}": t.cpu().numpy() for (x, y), t in self.second.items()}
+        return {**counts, **first, **second}
+
+    def add(self, other: "Sums") -> None:
+        """Add the sums of other rows, in place."""
+        self.counts += other.counts
+        for view, total in other.first.items():
+            self.first[view] += total
+        for pair, total in other.second.items():
+            self.second[pair] += total
+
+
+class MomentCollector:
+    """Moments of views that share their rows: the layers of one grid and their mel frames.
+
+    A pair is (layer, target); (view, view) is a view's own scatter. For each utterance call
+    `begin` with the group (R,) of its rows, `add` every view's rows (R, d), then `end`.
+    Rows of a group wait in a buffer until a block is worth multiplying.
+    """
+
+    def __init__(
+        self, dims: Mapping[str, int], pairs: Iterable[Pair], groups: int, device: torch.device
+    ) -> None:
+        self.dims = dict(dims)
+        self.pairs = tuple(pairs)
+        self.groups = groups
+        self.device = torch.device("cpu") if device.type == "mps" else device  # mps has no float64
+        on_cpu = self.device.type == "cpu"
+        self._workers = ThreadPoolExecutor(cpu_count()) if on_cpu else None
+        self._shift: dict[str, torch.Tensor] = {}
+        self._fill = np.zeros(groups, dtype=np.int64)
+        self._buffers = {view: self._buffer(dim, BLOCK) for view, dim in self.dims.items()}
+        self._order = torch.zeros(0, dtype=torch.int64)
+        self._counts = np.zeros(groups, dtype=np.int64)
+
+    @cached_property
+    def sums(self) -> Sums:
+        """What has been multiplied so far."""
+        zeros = partial(torch.zeros, dtype=torch.float64, device=self.device)
+        first = {view: zeros(self.groups, dim) for view, dim in self.dims.items()}
+        second = {(x, y): zeros(self.groups, self.dims[x], self.dims[y]) for x, y in self.pairs}
+        return Sums(np.zeros(self.groups), first, second)
+
+    def _buffer(self, dim: int, rows: int) -> torch.Tensor:
+        return torch.zeros(self.groups, rows, dim, device=self.device)
+
+    def begin(self, groups: NDArray[np.int64]) -> None:
+        """Make room for an utterance whose row r belongs to group `groups[r]`."""
+        self._counts = np.bincount(groups, minlength=self.groups)
+        self._order = torch.from_numpy(np.argsort(groups, kind="stable")).to(self.device)
+        capacity = next(iter(self._buffers.values())).shape[1]
+        for g in np.flatnonzero(self._fill + self._counts > capacity):
+            self._flush(int(g))
+        if self._counts.max(initial=0) > capacity:
+            self.flush()
+            rows = int(self._counts.max())
+            self._buffers = {view: self._buffer(dim, rows) for view, dim in self.dims.items()}
+
+    def add(self, view: str, rows: torch.Tensor) -> None:
+        """Copy a view's rows (R, d) of the utterance into the buffers."""
+        if len(rows) != len(self._order):
+            raise ValueError(f"{view}: {len(rows)} rows, {len(self._order)} were announced")
+        ordered = rows.to(self.device, torch.float32)[self._order]
+        if view not in self._shift and len(ordered):
+            self._shift[view] = ordered.double().mean(0)
+        buffer, start = self._buffers[view], 0
+        for g in np.flatnonzero(self._counts):
+            count, fill = int(self._counts[g]), int(self._fill[g])
+            buffer[g, fill : fill + count] = ordered[start : start + count]
+            start += count
+
+    def end(self) -> None:
+        """Every view of the utterance has been added."""
+        self._fill += self._counts
+
+    def flush(self) -> None:
+        """Multiply what waits in the buffers."""
+        for g in range(self.groups):
+            self._flush(g)
+
+    def _flush(self, g: int) -> None:
+        n = int(self._fill[g])
+        if n == 0:
+            return
+        held = {y: self._block(y, g, n) for x, y in self.pairs if x != y}
+        multiply = partial(self._multiply, g, n, held)
+        if self._workers is None:
+            for view in self.dims:
+                multiply(view)
+        else:
+            list(self._workers.map(multiply, self.dims))
+        self.sums.counts[g] += n
+        self._fill[g] = 0
+
+    def _multiply(self, g: int, n: int, held: Mapping[str, Block], view: str) -> None:
+        """Add one view's rows of a group to its sums; `held` has the blocks of the targets."""
+        block = held[view] if view in held else self._block(view, g, n)
+        first = self._native(self.sums.first[view][g])
+        first += block.sum(0)
+        for x, y in self.pairs:
+            if x == view:
+                second = self._native(self.sums.second[x, y][g])
+                second += block.T @ (block if y == view else held[y])
+
+    def _block(self, view: str, g: int, n: int) -> Block:
+        rows, shift = self._buffers[view][g, :n], self._shift[view]
+        if self._workers is None:
+            return rows.double() - shift
+        return np.subtract(rows.numpy(), shift.numpy(), dtype=np.float64)
+
+    def _native(self, tensor: torch.Tensor) -> Block:
+        """On a CPU the numpy array that shares the tensor's memory.
+
+        There numpy's x' x takes half the products that torch's does, and a view's products run on
+        one thread beside other views' on others.
+        """
+        return tensor if self._workers is None else tensor.numpy()
+
+    def take(self) -> Sums:
+        """The sums so far; collecting starts again from zero, about the same shifts."""
+        self.flush()
+        sums = self.sums
+        del self.sums  # made anew only when rows come: two sets of a large model are gigabytes
+        return sums
+
+    def continue_from(self, sums: Sums) -> None:
+        """Go on adding to these sums."""
+        self.flush()
+        self.sums = sums
+
+    def sums_from(self, state: State, name: str) -> Sums:
+        """What `Sums.arrays` gave, where this collector computes."""
+        own = partial(_tensor, state, self.device)
+        first = {view: own(f"{name}|first|{view}") for view in self.dims}
+        second = {(x, y): own(f"{name}|second|{x}|{y}") for x, y in self.pairs}
+        return Sums(state[f"{name}|counts"], first, second)
+
+    def state(self, name: str) -> State:
+        """Everything that was added, as arrays; going on changes nothing in them.
+
+        What waits in the buffers stays there: blocks end where they would have ended.
+        """
+        fill = int(self._fill.max(initial=0))
+        buffers = {
+            f"{name}|buffer|{v}": b[:, :fill].cpu().numpy() for v, b in self._buffers.items()
+        }
+        shifts = {f"{name}|shift|{v}": s.cpu().numpy() for v, s in self._shift.items()}
+        rows = next(iter(self._buffers.values())).shape[1]
+        numbers = {f"{name}|fill": self._fill, f"{name}|rows": np.array(rows)}
+        return {**self.sums.arrays(name), **buffers, **shifts, **numbers}
+
+    def restore(self, state: State, name: str) -> None:
+        """Be as one was that gave this state."""
+        own = partial(_tensor, state, self.device)
+        rows = int(state[f"{name}|rows"])
+        self.sums = self.sums_from(state, name)
+        self._fill = state[f"{name}|fill"].copy()
+        self._buffers = {view: self._buffer(dim, rows) for view, dim in self.dims.items()}
+        for view, buffer in self._buffers.items():
+            kept = own(f"{name}|buffer|{view}")
+            buffer[:, : kept.shape[1]] = kept
+            if f"{name}|shift|{view}" in state:
+                self._shift[view] = own(f"{name}|shift|{view}")
+
+    def store(self, entry: Entry, sums: Sums, prefix: str) -> list[str]:
+        """Write each view's n, mean and centred scatter, and each pair's cross-scatter.
+
+        They are to be published; returns their names.
+        """
+        names = []
+        n = torch.from_numpy(sums.counts).to(self.device)
+        divisor = n.clamp(min=1)
+        for (x, y), second in sums.second.items():
+            cross = sums.first[x][:, :, None] * sums.first[y][:, None, :]
+            arrays = {"scatter": (second - cross / divisor[:, None, None]).cpu().numpy()}
+            if x == y:
+                mean = self._shift.get(x, 0) + sums.first[x] / divisor[:, None]
+                arrays |= {"n": sums.counts, "mean": mean.cpu().numpy()}
+            names.append(moment_name(prefix, x, y))
+            entry.stage(names[-1], arrays)
+        return names
+
+
+def _tensor(state: State, device: torch.device, name: str) -> torch.Tensor:
+    return torch.from_numpy(np.array(state[name])).to(device)
+
+
+def moment_name(prefix: str, x: str, y: str) -> str:
+    """File of a view's own moments, or of a pair's cross-scatter."""
+    return f"{prefix}.{x}" if x == y else f"{prefix}.{x}.{y}"
+
+
+def load_view(entry: Entry, prefix: str, view: str, trials: int) -> FoldedView:
+    """A view's moments by group, for so many trials."""
+    arrays = entry.load(moment_name(prefix, view, view))
+    columns = zip(arrays["n"], arrays["mean"], arrays["scatter"], strict=True)
+    parts = tuple(ViewMoments(int(n), mean, scatter) for n, mean, scatter in columns)
+    return FoldedView(parts, trials)
+
+
+def load_folds(entry: Entry, prefix: str, x: FoldedView, y: FoldedView, pair: Pair) -> Folds:
+    """A pair's moments by group."""
+    if pair[0] == pair[1]:  # a layer against itself
+        return Folds(x, x, tuple(part.scatter for part in x.parts))
+    return Folds(x, y, tuple(entry.load(moment_name(prefix, *pair))["scatter"]))
+
+
+class VectorCollector:
+    """Pooled vectors (n, d) float32 of each layer, memory-mapped on disk.
+
+    `valid` (n,) of a layer tells which of its rows have been filled: a unit can lie beyond the
+    layer's frames. It is stored with the layer, so that what is collected later cannot change it.
+    """
+
+    def __init__(self, entry: Entry, dims: Mapping[str, int], n: int) -> None:
+        self.entry = entry
+        self.valid = {layer: np.zeros(n, dtype=bool) for layer in dims}
+        self._arrays = {layer: entry.create(layer, (n, dim)) for layer, dim in dims.items()}
+
+    def add(
+        self, layer: str, rows: Sequence[int] | NDArray[np.int64], vectors: torch.Tensor
+    ) -> None:
+        """Write vectors (u, d) into rows (u,)."""
+        if not torch.isfinite(vectors).all():
+            raise StrataError(f"layer {layer} gives NaN or infinite values: try precision=fp32")
+        self._arrays[layer][rows] = vectors.float().cpu().numpy()
+        self.valid[layer][rows] = True
+
+    def finish(self) -> None:
+        """Publish the files: from now on they can be read."""
+        for layer, valid in self.valid.items():
+            self._arrays[layer].flush()
+            self.entry.save(f"{layer}.valid", {"valid": valid})
+            self.entry.publish(layer, needs=f"{layer}.valid")
+
+    def state(self) -> State:
+        """Which rows have been filled; the rows are on the disk."""
+        for array in self._arrays.values():
+            array.flush()
+        return {f"valid|{layer}": valid for layer, valid in self.valid.items()}
+
+    def restore(self, state: State) -> None:
+        """Go on from there."""
+        self.valid = {layer: state[f"valid|{layer}"] for layer in self.valid}
+
+
+def valid_rows(entry: Entry, layers: Iterable[str]) -> NDArray[np.bool_]:
+    """Rows (n,) that each of these layers has.
+
+    An experiment takes those that all of its layers have, so that its curve is over the same units
+    throughout, whatever else the entry holds by now.
+    """
+    return np.logical_and.reduce([entry.load(f"{name}.valid")["valid"] for name in layers])

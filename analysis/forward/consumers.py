@@ -1,0 +1,523 @@
+"""Who listens to the forward pass: moments of frames, vectors of pooled units."""
+
+import json
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+import torch
+
+from analysis.forward.collectors import (
+    MomentCollector,
+    Pair,
+    State,
+    Sums,
+    VectorCollector,
+    moment_name,
+)
+from analysis.forward.heard import Hearing
+from analysis.forward.pooling import grid_geometry, grid_rows, grid_step, pool, to_grid
+from analysis.sampling.folds import FrameSamples
+from analysis.sampling.units import UnitSamples
+from analysis.targets.base import FrameTarget
+from analysis.targets.mel import HOP, WINDOW, Mel, mel_frames
+from common.cache.cache import Entry
+from common.encoder.architecture import Layer
+from common.encoder.frames import FrameGeometry
+from common.records import Waveform
+
+STATE_VERSION = 1  # bumped when the state of a pass that did not end would be read in another way
+
+
+def target_layer(target: FrameTarget) -> Layer:
+    """A target of frames in a layer's place.
+
+    Its frames are centred: the first one's window begins before the waveform, and the last one's
+    ends after it.
+    """
+    window = WINDOW // 2
+    geometry = FrameGeometry(receptive_field=WINDOW, hop=HOP, offset=-window, overhang=window)
+    return Layer(target.name, "mel", 0, target.columns, geometry)
+
+
+FILTERBANK = Mel()
+MEL = target_layer(FILTERBANK)
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """One utterance on its way through the encoder: its index in the corpus, its waveform (n,)."""
+
+    index: int
+    waveform: Waveform
+
+
+class Consumer(ABC):
+    """Somebody who wants the layers of some utterances."""
+
+    @abstractmethod
+    def utterances(self) -> Iterable[int]:
+        """Indices of the utterances it needs."""
+
+    @abstractmethod
+    def layer_names(self) -> Collection[str]:
+        """Layers it needs; the model does not run if nobody needs any."""
+
+    @abstractmethod
+    def order(self, utterance: int) -> tuple[int, ...]:
+        """Utterances with equal keys should come one after another, smaller keys first."""
+
+    @abstractmethod
+    def begin(self, items: Sequence[Item]) -> None:
+        """The next utterances are these; those it did not ask for are to be passed over."""
+
+    @abstractmethod
+    def add(self, layer: Layer, frames: Sequence[torch.Tensor]) -> None:
+        """A layer's frames (T_i, d) of each of them."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Every layer has been added."""
+
+    @abstractmethod
+    def finish(self) -> Mapping[str, int]:
+        """No more utterances: write what was collected; returns what was dropped, by reason."""
+
+    @abstractmethod
+    def keep(self) -> None:
+        """Write down how far it has come, so that another pass can go on from here."""
+
+    @abstractmethod
+    def lose(self, utterances: Collection[int]) -> None:
+        """These could not be read; those it did not ask for are to be passed over."""
+
+    @abstractmethod
+    def heard_before(self) -> int:
+        """How many utterances an earlier pass, which did not end, has heard for it."""
+
+
+class EntryConsumer(Consumer):
+    """Writes to an entry of the cache; goes on where a pass of the same `identity` left off."""
+
+    def __init__(self, entry: Entry, *identity: object) -> None:
+        self.entry = entry
+        self.identity = json.dumps([STATE_VERSION, type(self).__name__, *identity])
+        self.hearing = Hearing(entry)
+        self._kept = entry.kept(self.identity)  # and what other passes left is deleted
+
+    def resume(self) -> None:
+        """Take up what an earlier pass kept, if it kept anything of use; to be called once."""
+        if self._kept is not None:
+            self.hearing.restore(self._kept)
+            self.restore(self._kept)
+        self._before = len(self.hearing.digests)
+        self._kept = None
+
+    @abstractmethod
+    def state(self) -> State:
+        """What it needs to go on later, beside what it heard."""
+
+    @abstractmethod
+    def restore(self, state: State) -> None:
+        """Go on from there."""
+
+    @abstractmethod
+    def wanted(self) -> Collection[int]:
+        """Utterances that it needs, those that it has heard included; quick to look one up in."""
+
+    def utterances(self) -> Iterable[int]:
+        """Utterances that it needs and has not heard."""
+        return [u for u in self.wanted() if u not in self.hearing.digests]
+
+    def unheard(self, items: Sequence[Item]) -> list[tuple[int, Item]]:
+        """The items that it needs and has not heard, with their places; now it hears them."""
+        wanted = self.wanted()
+        own = [
+            (i, item)
+            for i, item in enumerate(items)
+            if item.index in wanted and item.index not in self.hearing.digests
+        ]
+        for _, item in own:
+            self.hearing.hear(item.index, item.waveform)
+        return own
+
+    def keep(self) -> None:
+        """The state, and what was heard for it."""
+        if self.wanted():
+            self.entry.keep(self.identity, {**self.state(), **self.hearing.state()})
+
+    def lose(self, utterances: Collection[int]) -> None:
+        """Those of them that it needs go into the entry."""
+        self.hearing.unread |= set(utterances) & set(self.wanted())
+
+    def heard_before(self) -> int:
+        """How many utterances an earlier pass has heard."""
+        return self._before
+
+
+class FrameConsumer(EntryConsumer):
+    """Moments of frames for every sample, each frame accumulated once.
+
+    Utterances come by the set of samples that share them; a set's sums are added to each of its
+    samples when the next set begins. `crosses` are the pairs of views wanted, names of `layers`
+    and of `targets`; what the entry holds already is not computed again. Frames of which a target
+    that is masked has no value are left out of all views.
+    """
+
+    def __init__(
+        self,
+        samples: FrameSamples,
+        entry: Entry,
+        layers: Sequence[Layer],
+        crosses: Sequence[Pair],
+        device: torch.device,
+        targets: Sequence[FrameTarget] = (FILTERBANK,),
+    ) -> None:
+        self.samples = samples
+        self.targets = {target.name: target for target in targets}
+        self.patterns = samples.patterns()  # utterance -> the samples that share it
+        self.layers = {layer.name: layer for layer in layers}
+        self.grids: dict[int, MomentCollector] = {}
+        missing = missing_pairs(entry, samples, layers, crosses)
+        super().__init__(entry, [[step, *pairs] for step, pairs in missing.items()])
+        for step, pairs in missing.items():
+            dims = {view: self._columns(view) for pair in pairs for view in pair}
+            self.grids[step] = MomentCollector(dims, pairs, samples.groups, device)
+        self._totals: dict[int, dict[int, Sums]] = {}
+        self._pattern: tuple[int, ...] = ()
+        self._left = Counter(s for pattern in self.patterns.values() for s in pattern)
+        self._items: list[int] = []  # positions, within the batch, of the utterances it asked for
+        self._rows: dict[int, list[int]] = {}
+        self._valued: dict[int, torch.Tensor | None] = {}  # rows that every masked target has
+        self._masked = 0
+        self._staged: list[str] = []
+        self.resume()
+
+    def _columns(self, view: str) -> int:
+        return self.targets[view].columns if view in self.targets else self.layers[view].dim
+
+    def wanted(self) -> Collection[int]:
+        """Members of any sample."""
+        return self.patterns if self.grids else ()
+
+    def state(self) -> State:
+        """The sums of the current set of samples, and those of samples that wait for more."""
+        arrays: State = {"pattern": np.array(self._pattern, dtype=np.int64)}
+        arrays["staged"] = np.array(self._staged, dtype=np.str_)
+        arrays["masked"] = np.array(self._masked)
+        for step, collector in self.grids.items():
+            arrays |= collector.state(str(step))
+        totals = [(s, step, t) for s, own in self._totals.items() for step, t in own.items()]
+        arrays["totals"] = np.array([(s, step) for s, step, _ in totals], dtype=np.int64)
+        for sample, step, sums in totals:
+            arrays |= sums.arrays(f"total{sample}.{step}")
+        return arrays
+
+    def restore(self, state: State) -> None:
+        """Go on from there."""
+        self._pattern = tuple(state["pattern"].tolist())
+        self._staged = state["staged"].tolist()
+        self._masked = int(state["masked"])
+        for step, collector in self.grids.items():
+            collector.restore(state, str(step))
+        for sample, step in state["totals"].tolist():
+            sums = self.grids[step].sums_from(state, f"total{sample}.{step}")
+            self._totals.setdefault(sample, {})[step] = sums
+        for utterance in self.hearing.digests:
+            self._left.subtract(self.patterns[utterance])
+
+    def layer_names(self) -> Collection[str]:
+        """Layers of any pair that is missing."""
+        return {view for grid in self.grids.values() for view in grid.dims} - self.targets.keys()
+
+    def order(self, utterance: int) -> tuple[int, ...]:
+        """Sets shared by more samples first, so that few sums are alive at once."""
+        pattern = self.patterns.get(utterance, ())
+        return (-len(pattern), *pattern)
+
+    def begin(self, items: Sequence[Item]) -> None:
+        """Announce each row's group, and the targets' frames that the rows will meet."""
+        unheard = self.unheard(items)
+        self._items = [i for i, _ in unheard]
+        if not self._items:
+            return
+        own = [item for _, item in unheard]
+        self._turn_to(self.patterns[own[0].index])
+        for item in own:
+            self._left.subtract(self.patterns[item.index])
+        needed = {view for grid in self.grids.values() for view in grid.dims}
+        used = {name: target for name, target in self.targets.items() if name in needed}
+        values = {name: [t.frames(item.waveform) for item in own] for name, t in used.items()}
+        for step, collector in self.grids.items():
+            counts = self._rows[step] = [self._count(step, len(item.waveform)) for item in own]
+            rows = {
+                name: torch.cat([f[::step][:n] for f, n in zip(frames, counts, strict=True)])
+                for name, frames in values.items()
+                if name in collector.dims
+            }
+            each = zip(own, counts, strict=True)
+            groups = np.concatenate([self.samples.groups_of(item.index, n) for item, n in each])
+            masks = [rows[name].isfinite().all(1) for name, t in used.items() if t.masked]
+            valued = self._valued[step] = torch.stack(masks).all(0) if masks else None
+            if valued is not None:
+                self._masked += int((~valued).sum())
+                groups = groups[valued.numpy()]
+            collector.begin(groups)
+            for name, own_rows in rows.items():
+                collector.add(name, own_rows if valued is None else own_rows[valued])
+
+    def _count(self, step: int, n_samples: int) -> int:
+        """Rows of an utterance on a grid: those that all of the model's layers and mel have."""
+        geometries = [layer.geometry for layer in self.layers.values() if step_of(layer) == step]
+        rows = min(grid_rows(geometry, n_samples) for geometry in geometries)
+        return min(rows, ceil(mel_frames(n_samples) / step))
+
+    def add(self, layer: Layer, frames: Sequence[torch.Tensor]) -> None:
+        """Lay a layer on its grid and hand its rows on."""
+        collector = self.grids.get(step_of(layer))
+        if not self._items or collector is None or layer.name not in collector.dims:
+            return
+        own = zip((frames[i] for i in self._items), self._rows[step_of(layer)], strict=True)
+        rows = torch.cat([to_grid(f, layer.geometry)[:n] for f, n in own])
+        valued = self._valued[step_of(layer)]
+        collector.add(layer.name, rows if valued is None else rows[valued.to(rows.device)])
+
+    def end(self) -> None:
+        """Close the utterances in every grid."""
+        if self._items:
+            for collector in self.grids.values():
+                collector.end()
+
+    def finish(self) -> Mapping[str, int]:
+        """Write the moments of each sample."""
+        self._turn_to(())
+        for sample in list(self._totals):
+            self._store(sample)
+        self.hearing.settle()
+        for name in self._staged:
+            self.entry.publish(name)
+        self.entry.forget()
+        names = [name for name, target in self.targets.items() if target.masked]
+        return {f"frame: without a value of {name}": self._masked for name in names}
+
+    def _store(self, sample: int) -> None:
+        for step, sums in self._totals.pop(sample).items():
+            self._staged += self.grids[step].store(self.entry, sums, prefix(sample, step))
+
+    def _turn_to(self, pattern: tuple[int, ...]) -> None:
+        """Give what was collected to the samples it belongs to, and go on with another set."""
+        if pattern == self._pattern:
+            return
+        for step, collector in self.grids.items():
+            if self._pattern:
+                self._share(step, collector.take())
+        for sample in [s for s in self._totals if self._left[s] == 0]:
+            self._store(sample)  # no utterance of it is to come: free its sums now
+        for step, collector in self.grids.items():
+            only = self._totals.get(pattern[0], {}) if len(pattern) == 1 else {}
+            if step in only:
+                collector.continue_from(only.pop(step))
+        self._pattern = pattern
+
+    def _share(self, step: int, sums: Sums) -> None:
+        for position, sample in enumerate(self._pattern):
+            totals = self._totals.setdefault(sample, {})
+            if step in totals:
+                totals[step].add(sums)
+            else:
+                totals[step] = sums if position == 0 else sums.copy()
+
+
+def step_of(layer: Layer) -> int:
+    """Steps of 10 ms between the rows of a layer."""
+    return grid_step(layer.geometry, layer.name)
+
+
+def prefix(sample: int, step: int) -> str:
+    """How the files of a sample's moments on one grid begin."""
+    return f"sample{sample}.{10 * step}ms"
+
+
+def pair_step(layers: Mapping[str, Layer], pair: Pair) -> int:
+    """The grid of a pair: its layer's, or its target's where that is the layer.
+
+    Of two views of which neither is a layer (mel against another target): the layers' coarsest.
+    """
+    own = [layers[view] for view in pair if view in layers]
+    return step_of(own[0]) if own else max(map(step_of, layers.values()))
+
+
+def missing_pairs(
+    entry: Entry, samples: FrameSamples, layers: Iterable[Layer], crosses: Sequence[Pair]
+) -> dict[int, list[Pair]]:
+    """Pairs that the entry lacks, by grid: the crosses, and each view with itself."""
+    by_name = {layer.name: layer for layer in layers}
+    steps = [pair_step(by_name, pair) for pair in crosses]
+    missing = {}
+    for step in sorted(set(steps)):
+        on_grid = [pair for pair, own in zip(crosses, steps, strict=True) if own == step]
+        views = dict.fromkeys(view for pair in on_grid for view in pair)
+        pairs = [(view, view) for view in views] + [(x, y) for x, y in on_grid if x != y]
+        files = [prefix(sample, step) for sample in samples.distinct()]
+        missing[step] = [
+            pair for pair in pairs if not all(entry.has(moment_name(f, *pair)) for f in files)
+        ]
+    return {step: pairs for step, pairs in missing.items() if pairs}
+
+
+def moment_bytes(
+    entry: Entry,
+    samples: FrameSamples,
+    layers: Sequence[Layer],
+    crosses: Sequence[Pair],
+    targets: Sequence[FrameTarget] = (FILTERBANK,),
+) -> int:
+    """What the moments that the entry lacks take on the disk."""
+    dims = {layer.name: layer.dim for layer in layers}
+    dims |= {target.name: target.columns for target in targets}
+    missing = missing_pairs(entry, samples, layers, crosses)
+    one = sum(dims[x] * dims[y] for pairs in missing.values() for x, y in pairs)
+    return 8 * one * samples.groups * len(samples.distinct())
+
+
+def vector_bytes(entry: Entry, layers: Iterable[Layer], rows: int) -> int:
+    """What the vectors of the layers that the entry lacks take on the disk."""
+    return 4 * rows * sum(layer.dim for layer in layers if not entry.has(layer.name))
+
+
+class UnitConsumer(EntryConsumer):
+    """Pooled vectors of the sampled units.
+
+    Among the layers may be those that stand for `targets` of frames (`target_layer`). Units of
+    which a target has no value are left out.
+    """
+
+    def __init__(
+        self,
+        samples: UnitSamples,
+        entry: Entry,
+        layers: Sequence[Layer],
+        pooling: str,
+        targets: Sequence[FrameTarget] = (),
+    ) -> None:
+        self.samples = samples
+        self.targets = {target.name: target for target in (FILTERBANK, *targets)}
+        self.pooling = pooling
+        self.layers = {layer.name: layer for layer in layers if not entry.has(layer.name)}
+        super().__init__(entry, sorted(self.layers))
+        self.collector = VectorCollector(
+            entry, {name: layer.dim for name, layer in self.layers.items()}, len(samples.label)
+        )
+        self._own: list[tuple[int, slice]] = []
+        self._clipped: set[int] = set()
+        self._empty: set[int] = set()
+        self._masked = 0
+        self._utterances = frozenset(samples.utterance.tolist() if self.layers else ())
+        self.resume()
+
+    def wanted(self) -> Collection[int]:
+        """Utterances with a sampled unit."""
+        return self._utterances
+
+    def state(self) -> State:
+        """Which rows are filled, and what was counted."""
+        counts = {
+            "clipped": np.array(sorted(self._clipped)),
+            "empty": np.array(sorted(self._empty)),
+            "masked": np.array(self._masked),
+        }
+        return {**self.collector.state(), **counts}
+
+    def restore(self, state: State) -> None:
+        """Go on from there."""
+        self.collector.restore(state)
+        self._clipped = set(state["clipped"].tolist())
+        self._empty = set(state["empty"].tolist())
+        self._masked = int(state["masked"])
+
+    def layer_names(self) -> Collection[str]:
+        """Layers that are missing."""
+        return self.layers.keys() - self.targets.keys()
+
+    def order(self, utterance: int) -> tuple[int, ...]:  # noqa: ARG002
+        """Any order will do."""
+        return ()
+
+    def begin(self, items: Sequence[Item]) -> None:
+        """Find each utterance's units."""
+        rows = [(i, self.samples.of(item.index)) for i, item in self.unheard(items)]
+        self._own = [(i, own) for i, own in rows if own.stop > own.start]
+        own_items = {i for i, _ in self._own}
+        for name in self.layers.keys() & self.targets.keys():
+            target = self.targets[name]
+            nothing = torch.zeros(0, target.columns)
+            frames = [
+                target.frames(item.waveform) if i in own_items else nothing
+                for i, item in enumerate(items)
+            ]
+            self.add(self.layers[name], frames)
+
+    def add(self, layer: Layer, frames: Sequence[torch.Tensor]) -> None:
+        """Pool the units of each utterance from a layer's frames on its grid."""
+        if layer.name not in self.layers:
+            return
+        on_grid = grid_geometry(layer.geometry)
+        for i, rows in self._own:
+            hidden = to_grid(frames[i], layer.geometry)
+            spans = self._spans(rows, len(hidden), on_grid)
+            if spans:
+                vectors = pool(hidden, list(spans.values()), self.pooling)
+                valued = self._valued(layer, vectors)
+                rows_of_units = [row for row, there in zip(spans, valued, strict=True) if there]
+                self.collector.add(layer.name, rows_of_units, vectors[valued])
+
+    def _valued(self, layer: Layer, vectors: torch.Tensor) -> list[bool]:
+        """Which vectors (u, d) have a value; those of a layer all must, or the collector raises."""
+        if layer.name not in self.targets or not self.targets[layer.name].masked:
+            return [True] * len(vectors)
+        valued: list[bool] = vectors.isfinite().all(1).tolist()
+        self._masked += valued.count(False)
+        return valued
+
+    def _spans(
+        self, rows: slice, n_frames: int, geometry: FrameGeometry
+    ) -> dict[int, tuple[int, int]]:
+        """Frames of each unit, clipped to the utterance; those beyond it are left out.
+
+        Of a unit `frame` the one that is centred nearest to its middle.
+        """
+        if self.samples.unit == "utterance":  # its length may be known only now
+            return dict.fromkeys(range(rows.start, rows.stop), (0, n_frames))
+        spans = {}
+        for row in range(rows.start, rows.stop):
+            start, end = int(self.samples.start[row]), int(self.samples.end[row])
+            if self.samples.unit == "frame":
+                first = geometry.nearest((start + end) // 2)
+                last = first + 1
+            else:
+                first, last = geometry.span(start, end)
+            if first >= n_frames:
+                self._empty.add(row)
+                continue
+            if last > n_frames:
+                self._clipped.add(row)
+            spans[row] = (first, min(last, n_frames))
+        return spans
+
+    def end(self) -> None:
+        """Nothing to close."""
+
+    def finish(self) -> Mapping[str, int]:
+        """Publish the vectors, each layer's with which units it has."""
+        if self.layers:
+            self.hearing.settle()
+            self.collector.finish()
+            self.entry.forget()
+        name = self.samples.name
+        return {
+            f"{name}: clipped to the utterance's frames": len(self._clipped),
+            f"{name}: beyond the utterance's frames": len(self._empty),
+        } | ({f"{name}: without a value of the target": self._masked} if self._masked else {})

@@ -1,0 +1,91 @@
+"""From a layer's frames to rows: the 10 ms grid, and the frames of a phone or word."""
+
+import numpy as np
+import torch
+from torch.nn.functional import avg_pool1d
+
+from common.encoder.frames import FrameGeometry
+from common.records import StrataError
+
+VERSION = 2  # bumped when a pooled vector would change
+MEL_HOP = 160  # samples: 10 ms
+MEL_WINDOW = 400
+
+
+def grid_step(geometry: FrameGeometry, layer: str) -> int:
+    """How many 10 ms steps apart the rows of a layer are; 1 for layers pooled to the grid."""
+    if geometry.hop <= MEL_HOP and MEL_HOP % geometry.hop == 0:
+        return 1
+    if geometry.hop % MEL_HOP == 0:
+        return geometry.hop // MEL_HOP
+    raise StrataError(
+        f"layer {layer} has a frame every {geometry.hop} samples, which neither divides nor is a "
+        f"multiple of {MEL_HOP} (10 ms): it cannot be laid beside mel frames; leave it out with "
+        "layers.indices"
+    )
+
+
+def _kernel(geometry: FrameGeometry) -> tuple[int, int]:
+    """Kernel and stride that mean-pool a fast layer to one 25 ms window every 10 ms."""
+    return max(
+        1, (MEL_WINDOW - geometry.receptive_field) // geometry.hop + 1
+    ), MEL_HOP // geometry.hop
+
+
+def grid_rows(geometry: FrameGeometry, n_samples: int) -> int:
+    """Rows that a waveform of n_samples gives on the layer's grid."""
+    frames = geometry.n_frames(n_samples)
+    if geometry.hop > MEL_HOP:
+        return frames
+    kernel, stride = _kernel(geometry)
+    return max(0, (frames - kernel) // stride + 1)
+
+
+def grid_geometry(geometry: FrameGeometry) -> FrameGeometry:
+    """Which samples each row of a layer's grid sees."""
+    if geometry.hop > MEL_HOP:
+        return geometry
+    return geometry.then(*_kernel(geometry))
+
+
+def to_grid(hidden: torch.Tensor, geometry: FrameGeometry) -> torch.Tensor:
+    """Rows (R, d) of a layer's frames (T, d): layers faster than 10 ms are mean-pooled to it.
+
+    As in the published code: for wav2vec 2.0 kernels and strides of 79/32, 39/16, 19/8, 9/4, 4/2
+    and 2/1 for C1 … C6; C7 and the transformer keep their frames, one every second mel frame.
+    """
+    kernel, stride = _kernel(geometry)
+    if geometry.hop > MEL_HOP or (kernel, stride) == (1, 1):
+        return hidden
+    return avg_pool1d(hidden.T[None], kernel, stride)[0].T
+
+
+def pool_frames(pooling: str, first: int, last: int) -> tuple[int, int]:
+    """Half-open range of the frames [first, last) of a segment that its vector is taken from.
+
+    `middle_third`: floor((n + 1) / 3) of n frames are left out at each end; of two frames the
+    second is kept, as in the published code.
+    """
+    n = last - first
+    if pooling == "middle_third":
+        cut = (n + 1) // 3
+        return first + cut, max(last - cut, first + cut + 1)
+    if pooling == "centre":
+        middle = first + (n - 1) // 2
+        return middle, middle + 1
+    if pooling == "first":
+        return first, first + 1
+    if pooling == "last":
+        return last - 1, last
+    return first, last  # mean, max
+
+
+def pool(rows: torch.Tensor, spans: list[tuple[int, int]], pooling: str) -> torch.Tensor:
+    """Vectors (u, d) of u segments from rows (R, d); each span is half-open and not empty."""
+    ranges = [pool_frames(pooling, *span) for span in spans]
+    if pooling == "max":
+        return torch.stack([rows[first:last].amax(0) for first, last in ranges])
+    weights = np.zeros((len(spans), len(rows)), dtype=np.float32)
+    for u, (first, last) in enumerate(ranges):
+        weights[u, first:last] = 1 / (last - first)
+    return torch.from_numpy(weights).to(rows.device) @ rows

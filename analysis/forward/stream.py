@@ -1,0 +1,220 @@
+"""The one forward pass: utterances in, every layer's frames out to the consumers."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import groupby, islice
+from time import monotonic
+
+import torch
+from threadpoolctl import threadpool_limits
+
+from analysis.forward.consumers import Consumer, Item
+from common.encoder.architecture import Layer
+from common.encoder.encoder import Encoder
+from common.encoder.pair import EncoderPair
+from common.progress import Progress
+from common.records import SAMPLE_RATE, Corpus, StrataError, Waveform
+from common.timing import Stopwatch
+
+log = logging.getLogger(__name__)
+
+Hearing = Encoder | EncoderPair
+
+BAR = (
+    "{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio "
+    "[{elapsed}<{remaining}, {rate_noinv_fmt}]"
+)
+WINDOW = 8  # batches read ahead, and sorted by length
+KEEP_EVERY = 120.0  # seconds after which a pass writes down how far it has come
+UNREAD = "utterance: audio could not be read"
+NAMED = 10  # files that could not be read that an error names
+
+
+class UnreadableError(StrataError):
+    """Utterances of a pass could not be read; what was computed of the others is kept."""
+
+    def __init__(self, failures: Mapping[str, str], total: int) -> None:
+        named = "; ".join(f"{id}: {why}" for id, why in list(failures.items())[:NAMED])
+        more = f"; and {len(failures) - NAMED} more" if len(failures) > NAMED else ""
+        super().__init__(
+            f"{len(failures)} of {total} utterances could not be read: {named}{more}. Mend the "
+            "files, or their place, and run again: what was computed of the others is kept (with "
+            "cache=on). Or leave them out, and be told so beside every result: on_error=skip"
+        )
+
+
+@dataclass
+class PassReport:
+    """What a forward pass did: utterances and seconds of audio, and what it dropped by reason.
+
+    `resumed` utterances were heard by an earlier pass that did not end. `unread`: utterances that
+    could not be read, by their number in the pass, and why.
+    """
+
+    utterances: int = 0
+    audio_seconds: float = 0.0
+    dropped: dict[str, int] = field(default_factory=dict)
+    resumed: int = 0
+    unread: dict[int, str] = field(default_factory=dict)
+
+    def drop(self, counts: Mapping[str, int]) -> None:
+        """Count what was left out."""
+        for reason, count in counts.items():
+            self.dropped[reason] = self.dropped.get(reason, 0) + count
+
+
+@torch.inference_mode()
+def stream(
+    corpus: Corpus,
+    encoder: Hearing,
+    consumers: Sequence[Consumer],
+    watch: Stopwatch,
+    batch_size: int = 1,
+    on_error: str = "raise",
+    show_progress: bool | None = None,
+) -> PassReport:
+    """Run every utterance that a consumer needs through the encoder, once.
+
+    Audio that cannot be read is an error when the rest has been heard and kept, or where `on_error`
+    is "skip" left out. Progress in seconds of audio; by default shown only on a terminal.
+    """
+    report = PassReport(resumed=max((c.heard_before() for c in consumers), default=0))
+    kept_at = monotonic()
+    wanted = sorted(
+        {u for consumer in consumers for u in consumer.utterances()},
+        key=lambda u: (*(consumer.order(u) for consumer in consumers), u),
+    )
+    total = sum(corpus.utterances[u].n_samples for u in wanted) / SAMPLE_RATE
+    # numpy's idle threads spin, and so do torch's: taking turns, each slows the other tenfold.
+    # The collectors use threads of their own instead.
+    with (
+        threadpool_limits(1, user_api="blas"),
+        Progress(
+            "forward pass", round(total), "s of audio", shown=show_progress, bar_format=BAR
+        ) as bar,
+    ):
+        for items in _windows(corpus, encoder, consumers, wanted, watch, report, batch_size):
+            for batch in encoder.batches([len(item.waveform) for item in items]):
+                _forward([items[i] for i in batch], encoder, consumers, watch, report)
+                bar.update(sum(len(items[i].waveform) for i in batch) / SAMPLE_RATE)
+                if monotonic() - kept_at >= KEEP_EVERY:
+                    keep(consumers, watch)
+                    kept_at = monotonic()
+    if report.unread and on_error == "raise":
+        keep(consumers, watch)
+        failures = {corpus.utterances[u].id: why for u, why in report.unread.items()}
+        raise UnreadableError(failures, len(wanted))
+    if report.utterances + report.resumed == 0:
+        raise StrataError(
+            f"none of {len(wanted)} utterances could be used: "
+            + "; ".join(f"{reason}: {count}" for reason, count in report.dropped.items())
+        )
+    with watch.stage("storing"):
+        for consumer in consumers:
+            consumer.lose(report.unread.keys())
+            report.drop(consumer.finish())
+    return report
+
+
+def keep(consumers: Sequence[Consumer], watch: Stopwatch) -> None:
+    """Let every consumer write down how far it has come."""
+    with watch.stage("storing"):
+        for consumer in consumers:
+            consumer.keep()
+
+
+def _forward(
+    items: Sequence[Item],
+    encoder: Hearing,
+    consumers: Sequence[Consumer],
+    watch: Stopwatch,
+    report: PassReport,
+) -> None:
+    """One batch through the encoder; its layers are handed on as they are computed."""
+
+    def emit(layer: Layer, hidden: torch.Tensor, lengths: tuple[int, ...]) -> None:
+        with watch.stage("collecting"):
+            frames = [hidden[b, :n] for b, n in enumerate(lengths)]
+            for consumer in consumers:
+                consumer.add(layer, frames)
+
+    with watch.stage("collecting"):
+        for consumer in consumers:
+            consumer.begin(items)
+    with watch.stage("forward"):
+        only = {name for consumer in consumers for name in consumer.layer_names()}
+        if only:
+            encoder.run([item.waveform for item in items], emit, only)
+    with watch.stage("collecting"):
+        for consumer in consumers:
+            consumer.end()
+    report.utterances += len(items)
+    report.audio_seconds += sum(len(item.waveform) for item in items) / SAMPLE_RATE
+
+
+def _windows(
+    corpus: Corpus,
+    encoder: Hearing,
+    consumers: Sequence[Consumer],
+    wanted: Sequence[int],
+    watch: Stopwatch,
+    report: PassReport,
+    batch_size: int,
+) -> Iterator[list[Item]]:
+    """Utterances with their waveforms, some batches at a time, the next ones read meanwhile.
+
+    A window never mixes utterances that a consumer wants apart.
+    """
+    runs = groupby(wanted, key=lambda u: tuple(consumer.order(u) for consumer in consumers))
+    size = WINDOW * batch_size
+    windows = [window for _, run in runs for window in _chunks(run, size)]
+    with ThreadPoolExecutor(1, thread_name_prefix="read") as pool:
+        ahead = [pool.submit(_read, corpus, window, encoder) for window in windows[:1]]
+        for k in range(len(windows)):
+            with watch.stage("reading"):
+                items, dropped, unread = ahead.pop().result()
+            if k + 1 < len(windows):
+                ahead.append(pool.submit(_read, corpus, windows[k + 1], encoder))
+            report.drop(dropped)
+            report.unread |= unread
+            yield items
+
+
+def _chunks(run: Iterator[int], size: int) -> Iterator[list[int]]:
+    while chunk := list(islice(run, size)):
+        yield chunk
+
+
+def _read(
+    corpus: Corpus, window: Sequence[int], encoder: Hearing
+) -> tuple[list[Item], Counter[str], dict[int, str]]:
+    """Waveforms of a window, what was dropped, and why utterances could not be read."""
+    items, dropped, unread = [], Counter[str](), {}
+    for index in window:
+        utterance = corpus.utterances[index]
+        try:
+            items.append(Item(index, _checked(utterance.read(), encoder)))
+        except StrataError as error:
+            reason = "utterance: too short or too long for the model"
+            if not isinstance(error, LengthError):
+                reason = UNREAD
+                unread[index] = str(error)
+            log.warning("dropping utterance %s: %s", utterance.id, error)
+            dropped[reason] += 1
+    return items, dropped, unread
+
+
+class LengthError(StrataError):
+    """A waveform that the encoder cannot take."""
+
+
+def _checked(waveform: Waveform, encoder: Hearing) -> Waveform:
+    n = len(waveform)
+    if n < encoder.min_samples or n > (encoder.max_samples or n):
+        raise LengthError(
+            f"{n} samples; the model takes {encoder.min_samples} to {encoder.max_samples or 'any'}"
+        )
+    return waveform

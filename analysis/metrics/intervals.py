@@ -1,0 +1,187 @@
+"""95 % intervals over speakers: what a score would be for other speakers of the same kind."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.stats
+from numpy.typing import NDArray
+
+from common.config.analysis import BY_SPEAKER
+from common.seeding import generator
+
+log = logging.getLogger(__name__)
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+ScoreOf = Callable[[Array], Array]  # how often each speaker counts (b, s) -> b scores (b,)
+Limits = tuple[float, float]
+
+RESAMPLES = 1_000
+LEAST_SPEAKERS = 20
+LEAST_FOLDS = 5
+LEVEL = 0.95
+UNDEFINED = 0.01  # share of resamples that may have no score
+NEAR_ONE = 1 - 1e-12  # where Fisher's z of a correlation is still finite
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A scale on which a score's error is about normal and as wide for every value."""
+
+    to: Callable[[Array], Array]
+    back: Callable[[Array], Array]
+
+
+CORRELATION = Scale(lambda r: np.arctanh(np.clip(r, -NEAR_ONE, NEAR_ONE)), np.tanh)
+SHARE = Scale(
+    lambda p: np.arcsin(np.sqrt(np.clip(p, 0, 1))),
+    lambda x: np.sin(np.clip(x, 0, np.pi / 2)) ** 2,
+)
+
+
+def bootstrap(
+    score_of: ScoreOf,
+    speakers: int,
+    seed: int,
+    scale: Scale = CORRELATION,
+    resamples: int = RESAMPLES,
+) -> Limits | None:
+    """A 95 % interval (low, high) of a score over the `speakers` that it was tested on.
+
+    Whole speakers are drawn with replacement, since units of one speaker are not independent.
+    `score_of` takes counts (b, s), a resample in each row, and gives each one's score: from sums
+    per speaker it is one matrix product. An accuracy, with `right` and `all` (s,) per speaker:
+
+        bootstrap(lambda counts: counts @ right / (counts @ all), len(all), units.seed, SHARE)
+
+    A score of ranks or thresholds can loop over the rows. `score_of` must hold whatever was fitted
+    fixed: the interval tells of other test speakers, not of other training data, so it leaves out
+    the variance that fitting anew would add. Where training and test units share speakers
+    (`split: frame`), it is the score of such a leaky fit. It belongs to one sample's score.
+
+    The interval is of the score of all speakers that there could be. None with fewer than 20
+    speakers, or where resamples have no score (NaN).
+    """
+    rng = generator(seed, "bootstrap", speakers)
+    counts = rng.multinomial(speakers, np.full(speakers, 1 / speakers), size=resamples)
+    told = _on_scale(score_of, counts.astype(np.float64), scale)
+    if told is None:
+        return None
+    own, values = told
+    return limits(values, 2 * own - float(values.mean()), speakers, scale)
+
+
+def half_samples(
+    score_of: ScoreOf,
+    speakers: int,
+    seed: int,
+    scale: Scale = CORRELATION,
+    resamples: int = RESAMPLES,
+) -> Limits | None:
+    """A 95 % interval from the scores of random halves of the speakers: the delete-half jackknife.
+
+    For a score that grows or falls with the number of different speakers by more than resampling
+    can tell, and is of ranks: the bootstrap's spread is then too narrow and that of leaving out
+    one speaker too wide (benchmarks/unit_coverage.py). It is of what as many other speakers would
+    score on average (Shao & Wu 1989, A General Theory for Jackknife Variance Estimation; Efron &
+    Tibshirani 1993, section 11.7). `score_of` and None as in `bootstrap`.
+    """
+    left_out = speakers // 2
+    rng = generator(seed, "half samples", speakers)
+    order = rng.permuted(np.tile(np.arange(speakers), (resamples, 1)), axis=1)
+    told = _on_scale(score_of, (order >= left_out).astype(np.float64), scale)
+    if told is None:
+        return None
+    own, values = told
+    spread = np.sqrt((speakers - left_out) / left_out) * values.std()
+    return around(own, float(spread), speakers, scale)
+
+
+def _on_scale(score_of: ScoreOf, counts: Array, scale: Scale) -> tuple[float, Array] | None:
+    """The score of all speakers and those of resamples (b, s) that have one.
+
+    None where many have none, or there are too few speakers.
+    """
+    if counts.shape[1] < LEAST_SPEAKERS:
+        return None
+    values = score_of(counts)
+    (own,) = score_of(np.ones((1, counts.shape[1])))
+    defined = np.isfinite(values)
+    if defined.mean() < 1 - UNDEFINED or not np.isfinite(own):
+        log.warning(
+            "no interval: %d of %d resamples of %d speakers have no score",
+            np.count_nonzero(~defined),
+            *counts.shape,
+        )
+        return None
+    return float(scale.to(own)), scale.to(values[defined])
+
+
+def limits(values: Array, centre: float, speakers: int, scale: Scale) -> Limits:
+    """Bias-corrected t limits from scores of resamples (b,), all on the scale.
+
+    Percentile limits cover too little with few speakers (benchmarks/coverage.py), for three
+    reasons, each of which is mended here. The spread of a resampled mean of s speakers is that of
+    the sample with s, not s - 1, below. It takes normal quantiles for those of Student's t with
+    s - 1 degrees of freedom. And a correlation on few speakers is biased: each fold is centred by
+    its own speakers' mean, which takes a share of the variance between speakers away, so that
+    layers which hold the speaker score too high. A resample repeats speakers, has fewer different
+    ones and the same bias once more: percentile limits double it, these subtract it (Efron &
+    Tibshirani 1993, section 10.6). BCa mends the median only by half, where the bias is large.
+    """
+    spread = float(values.std(ddof=1)) * np.sqrt(speakers / (speakers - 1))
+    return around(centre, spread, speakers, scale)
+
+
+def around(centre: float, spread: float, groups: int, scale: Scale) -> Limits:
+    """Student's limits, with one degree of freedom less than there are speakers, or folds."""
+    t = scipy.stats.t.ppf((1 + LEVEL) / 2, groups - 1)
+    low, high = scale.back(centre + np.array([-1, 1]) * t * spread)
+    return float(low), float(high)
+
+
+def fold_jackknife(own: float, without: Sequence[float], scale: Scale = CORRELATION) -> Limits:
+    """A 95 % interval from the scores `without` each test fold in turn.
+
+    Of folds that keep speakers apart, with the fits held fixed: Student's limits with one degree of
+    freedom less than there are folds (Efron & Tibshirani 1993, section 11.5, for groups; Bayle et
+    al. 2020, Cross-validation Confidence Intervals for Test Error, for why folds whose fits share
+    training data may be taken for independent here). It needs no more than moments of folds.
+    """
+    values = scale.to(np.asarray(without))
+    spread = np.sqrt((len(without) - 1) * values.var())
+    return around(float(scale.to(np.asarray(own))), float(spread), len(without), scale)
+
+
+def jackknife(own: float, without: Sequence[float], scale: Scale = CORRELATION) -> Limits | None:
+    """A 95 % interval from the scores `without` each of the speakers in turn.
+
+    For a score that cannot bear to hear a speaker twice, as a resample does: mutual information
+    takes units that come together for units that belong together. It is of what as many other
+    speakers would score on average (Efron & Tibshirani 1993, section 11.5). None as in `bootstrap`.
+    """
+    speakers = len(without)
+    if speakers < LEAST_SPEAKERS:
+        return None
+    return fold_jackknife(own, without, scale)
+
+
+def no_fold_interval(split: str, trials: int, speakers: int) -> str:
+    """Why scores tested on so many folds and known speakers have no interval, or ""."""
+    if split not in BY_SPEAKER:
+        return (
+            f"folds do not keep speakers apart (split={split}), and an interval tells of other "
+            "speakers"
+        )
+    if trials < LEAST_FOLDS:
+        return f"{trials} folds are tested on, {LEAST_FOLDS} are needed"
+    return too_few(speakers)
+
+
+def too_few(speakers: int) -> str:
+    """Why a sample that is tested on so many known speakers has no interval, or ""."""
+    enough = speakers >= LEAST_SPEAKERS
+    told = f"a sample is tested on {speakers} known speakers, {LEAST_SPEAKERS} are needed"
+    return "" if enough else told

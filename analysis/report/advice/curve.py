@@ -1,0 +1,298 @@
+"""One model's scores over its transformer layers in one experiment, draw by draw."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from analysis.report.advice.paired import (
+    FEW_DRAWS,
+    LEVEL,
+    Against,
+    Array,
+    corrected_p,
+    hold_against,
+    holm,
+)
+from common.config.analysis import BY_SPEAKER
+from common.results.results import CONTROLS, WITHOUT_LAYERS, rankable, summarise
+
+# A layer whose rank correlation is better by 0.1 comes out ahead in 98 % of studies with as many
+# pairs, in 85 % with 38 (benchmarks/advice_power.py). Samples share the pairs: no test sees this.
+FEW_PAIRS = 150
+SAME_SCORE = 1e-3  # machines differ by less
+DRAW = ["seed", "sample", "trial"]
+# One study: what may lie on one curve.
+STUDY = ["model", "revision", "dataset", "partition", "experiment", "metric", "split", "target"]
+# Their scores depend on which view has fewer columns, and mel has 80.
+BY_COLUMNS = ("pwcca", "pwcca_published", "mean_cca", "svcca")
+FEWER_THAN_MEL = ("phone",)  # one-hot targets that always have: 39 phones
+
+
+@dataclass(frozen=True)
+class Control:
+    """A control held against the best layer; `layer` is its own best. `p` is Holm-corrected.
+
+    `beaten`: the layer scores above it; beyond the noise, where that can be tested (else NaN).
+    """
+
+    name: str
+    layer: str
+    mean: float
+    p: float
+    beaten: bool
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Scores of the layers `layers`, from the lowest to the top.
+
+    `table`: draws (seed, sample, trial) down, layer indices across; NaN where one is missing.
+    `controls`: such a table for each control there is. `left_out`: runs of the same name and seed
+    that scored other data or had other settings. `sides`: by which view's columns CCA weighed,
+    layer by layer, and "mel"; "" where the results do not say. `otherwise_weighed`: layers that are
+    not on the curve because CCA weighed them by another side than most. `split`: how folds were
+    cut. `pairs`: how many pairs a rank correlation is of, the fewest of a score; None where it is
+    none, or the results do not say.
+    """
+
+    experiment: str
+    metric: str
+    target: str
+    layers: tuple[str, ...]
+    table: pd.DataFrame
+    controls: Mapping[str, pd.DataFrame]
+    left_out: tuple[str, ...]
+    sides: Mapping[str, str]
+    otherwise_weighed: tuple[str, ...]
+    split: str
+    pairs: int | None = None
+
+    @property
+    def by_speaker(self) -> bool:
+        """Whether each trial is tested on speakers of its own: only then is there a test."""
+        return self.split in BY_SPEAKER and (self.table.index.get_level_values("trial") >= 0).all()
+
+    def by_fold(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Of a table like `table` the lines that have every layer: one for each fold of a seed.
+
+        Samples are tested on the same speakers in a fold: they are averaged. Without folds of
+        speakers a line for each draw, equal ones once: a corpus that is too small for several
+        samples gives the same one again.
+        """
+        whole = table.dropna()
+        if not self.by_speaker:
+            return whole.drop_duplicates()
+        return whole.groupby(level=["seed", "trial"]).mean()
+
+    @cached_property
+    def draws(self) -> pd.DataFrame:
+        """The lines that layers are held against each other in."""
+        return self.by_fold(self.table)
+
+    @cached_property
+    def scores(self) -> Array:
+        """(draws, l): their scores."""
+        return self.draws.to_numpy(dtype=np.float64)
+
+    @property
+    def alike_draws(self) -> int:
+        """Draws that gave the very scores of another."""
+        whole = self.table.dropna()
+        return len(whole) - len(whole.drop_duplicates())
+
+    def against(self, anchor: int) -> Against:
+        """Every layer held against one of them; untested without folds of speakers."""
+        if not self.by_speaker or self.draws.empty:
+            means = self.means - self.means[anchor]
+            return Against(anchor, means, np.full(len(self.layers), np.nan))
+        seeds = self.draws.index.get_level_values("seed")
+        return hold_against(self.scores, anchor, list(seeds))
+
+    @cached_property
+    def means(self) -> Array:
+        """(l,): over the draws that every layer has; over what there is, if there are none."""
+        return self.scores.mean(0) if len(self.scores) else self.table.mean().to_numpy()
+
+    @cached_property
+    def best(self) -> int:
+        """Position of the best layer."""
+        return int(np.argmax(self.means))
+
+    @cached_property
+    def against_best(self) -> Against:
+        """Every layer held against the best one."""
+        return self.against(self.best)
+
+    @property
+    def folds(self) -> int:
+        """How many folds of speakers each layer was scored on; 0 if none keeps them apart."""
+        if not self.by_speaker or self.draws.empty:
+            return 0
+        return len(self.scores) // self.draws.index.get_level_values("seed").nunique()
+
+    @property
+    def too_few(self) -> str:
+        """Why nothing is said of the order of several layers; "" where something is.
+
+        With fewer than `FEW_DRAWS` folds of speakers a layer that is better by twice the deviation
+        of a difference is hardly ever found (benchmarks/advice_power.py), and without such folds
+        there is no test: neither which layer is best nor that layers are alike can be said then.
+        """
+        if len(self.layers) < 2:
+            return ""
+        if self.pairs is not None and self.pairs < FEW_PAIRS:
+            return f"{self.pairs} pairs, {FEW_PAIRS} needed"
+        if self.folds < FEW_DRAWS:
+            folds = "fold" if self.folds == 1 else "folds"
+            return f"{self.folds or 'no'} {folds} of speakers, {FEW_DRAWS} needed"
+        return ""
+
+    @property
+    def alike(self) -> list[int]:
+        """Positions of the layers that cannot be told apart from the best one, without it."""
+        told = self.against_best.told_apart
+        return [k for k in range(len(self.layers)) if k != self.best and not told[k]]
+
+    @property
+    def mel_comparable(self) -> bool:
+        """Whether mel and a layer are weighed by the same side (see README: controls).
+
+        Where the results do not say by which, it is known of targets that are narrower than mel.
+        """
+        told = self.sides.get("mel", ""), self.sides[self.layers[self.best]]
+        if all(told):
+            return told[0] == told[1]
+        return self.metric not in BY_COLUMNS or self.target in FEWER_THAN_MEL
+
+    @property
+    def layers_comparable(self) -> bool:
+        """Whether all of the experiment's layers are weighed by the same side."""
+        return not self.otherwise_weighed
+
+    @cached_property
+    def compared(self) -> list[Control]:
+        """The controls that the best layer can be held against, over the draws both have."""
+        own = (self.draws if len(self.draws) else self.table).iloc[:, self.best]
+        found = []
+        for name, table in self.controls.items():
+            if name == "mel" and not self.mel_comparable:
+                continue
+            column = table.mean().idxmax()
+            other = self.by_fold(table[[column]])
+            pairs = pd.concat([own, other], axis=1, join="inner").dropna()
+            differences = pairs.iloc[:, [0]].to_numpy() - pairs.iloc[:, [1]].to_numpy()
+            p = np.nan
+            if self.by_speaker and len(pairs):
+                p = float(corrected_p(differences, list(pairs.index.get_level_values("seed")))[0])
+            gain = float(differences.mean()) if len(pairs) else np.nan
+            layer = "" if name in WITHOUT_LAYERS else f"T{column}"
+            found.append((name, layer, float(table[column].mean()), gain, p))
+        corrected = holm(np.array([one[-1] for one in found]))
+        return [
+            Control(name, layer, mean, p, bool(gain > 0 and not p >= LEVEL))
+            for (name, layer, mean, gain, _), p in zip(found, corrected, strict=True)
+        ]
+
+    @property
+    def unbeaten(self) -> list[Control]:
+        """The controls that the best layer is not shown to score above."""
+        return [control for control in self.compared if not control.beaten]
+
+
+def curves_of(frame: pd.DataFrame) -> Iterator[tuple[dict[str, str], Curve]]:
+    """Every study's curve, with the columns that name the study."""
+    kept = frame[frame["primary"].astype(bool) & frame["value"].notna()]
+    kept = kept.assign(trial=kept["trial"].fillna(-1).astype(int))
+    for key, study in kept.groupby(STUDY, sort=False, dropna=False):
+        own = study[(study["control"] == "") & (study["part"] == "transformer")]
+        if own.empty:
+            continue
+        names = dict(zip(STUDY, map(str, key), strict=True))
+        alike, left_out = one_protocol(own)
+        same = kept[~kept["run"].isin(left_out)]
+        yield names, _curve(names, alike, _control_rows(same, names), left_out)
+
+
+def one_protocol(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The first run, and those that go with it; the names of the runs that do not.
+
+    Two runs with one seed that drew another number of units for a sample, or scored the same draw
+    and layer differently, saw other data or had other settings: they must not lie on one curve.
+    """
+    kept: list[pd.DataFrame] = []
+    left_out = []
+    for run, own in rows.groupby("run", sort=False):
+        if all(_go_together(one, own) for one in kept):
+            kept.append(own)
+        else:
+            left_out.append(str(run))
+    return pd.concat(kept), tuple(left_out)
+
+
+def _go_together(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    counts = one.merge(other, on=["seed", "sample"], suffixes=("", "_other"))
+    if (counts["n"] != counts["n_other"]).any():
+        return False
+    both = one.merge(other, on=[*DRAW, "layer_index"], suffixes=("", "_other"))
+    return bool(np.allclose(both["value"], both["value_other"], rtol=0, atol=SAME_SCORE))
+
+
+def _control_rows(kept: pd.DataFrame, names: Mapping[str, str]) -> dict[str, pd.DataFrame]:
+    """The rows of each control of a study; random weights have a revision of their own."""
+    same = [name for name in STUDY if name != "revision"]
+    rows = kept[np.logical_and.reduce([kept[k].astype(str) == names[k] for k in same])]
+    found = {}
+    for name in CONTROLS:
+        own = rows[rows["control"] == name]
+        exact = own[own["revision"].astype(str) == names["revision"]]
+        own = exact if len(exact) else own
+        if name not in WITHOUT_LAYERS:
+            own = own[own["part"] == "transformer"]
+        if len(own):
+            found[name] = own
+    return found
+
+
+def _curve(
+    names: Mapping[str, str],
+    own: pd.DataFrame,
+    controls: Mapping[str, pd.DataFrame],
+    left_out: tuple[str, ...],
+) -> Curve:
+    every = list(dict.fromkeys(own.sort_values("layer_index")["layer"].astype(str)))
+    summary = summarise(own)
+    alike = set(rankable(summary)["layer"]) | set(
+        summary.loc[summary["layer"] == summary["target"], "layer"]
+    )
+    own = own[own["layer"].isin(alike)]
+    table = _table(own)
+    layers = dict(zip(own["layer_index"], own["layer"].astype(str), strict=True))
+    return Curve(
+        experiment=names["experiment"],
+        metric=names["metric"],
+        target=names["target"],
+        layers=tuple(layers[k] for k in table.columns),
+        table=table,
+        controls={name: _table(rows) for name, rows in controls.items()},
+        left_out=left_out,
+        otherwise_weighed=tuple(layer for layer in every if layer not in alike),
+        sides=_sides(own) | _sides(controls.get("mel", own.iloc[:0])),
+        split=names["split"],
+        pairs=int(own["pairs"].min()) if own["pairs"].notna().any() else None,
+    )
+
+
+def _sides(rows: pd.DataFrame) -> dict[str, str]:
+    """Each layer's side; both, where its draws differ."""
+    sides = rows.groupby("layer")["weighted"].agg(lambda own: " and ".join(sorted(set(own))))
+    return {str(layer): str(side) for layer, side in sides.items()}
+
+
+def _table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Draws down, layers across; of a draw that several runs scored, the first run's score."""
+    first = rows.drop_duplicates([*DRAW, "layer_index"])
+    table = first.pivot(index=DRAW, columns="layer_index", values="value")
+    return table.sort_index(axis=1)

@@ -1,0 +1,279 @@
+"""Advice on how many top blocks to re-initialise for recognition, and how that did."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+
+from analysis.report.advice.curve import Curve
+from analysis.report.advice.layers import TOPICS
+from analysis.report.advice.paired import LEVEL
+from analysis.report.advice.turns import fallen_top
+from analysis.report.advice.wording import (
+    Advice,
+    layer_numbers,
+    listed,
+    mean_and_deviation,
+    p_value,
+    sentences,
+)
+
+TOPIC = "re-initialisation"
+TRIED = "re-initialisation, tried"
+NOTHING_LEARNT = 0.9  # a WER above which a recogniser hardly recognises
+SWEEP = ["dataset", "partition", "train_dataset", "subset"]
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """Re-initialise the top `blocks` of a model, by what `dataset` showed of it."""
+
+    model: str
+    dataset: str
+    revision: str
+    blocks: int
+    advice: Advice
+
+
+def suggest(
+    model: str, dataset: str, revision: str, curves: Sequence[Curve]
+) -> Suggestion | Advice | None:
+    """How many top blocks to draw anew before fine-tuning for recognition.
+
+    Pasad et al. 2021 (arXiv 2107.04734) see phone and word content fall in the top layers of
+    wav2vec 2.0, take them for a poor start for recognition, and draw them anew. They leave the
+    number to a trial. The rule here: for phones and for words take one measure each, the first of
+    TOPICS with enough scores (six a layer) whose best layer is above its controls; count the layers
+    from the top down, without a gap, that are told apart from its best layer; suggest the smaller
+    count, for a block that still holds one of the two is worth keeping. Where only one of them was
+    measured, its count alone. The advice says so where neither can be used, and None without any.
+    """
+    measured = {
+        topic: [c for name in TOPICS[topic] for c in curves if c.experiment == name]
+        for topic in ("phonetic content", "word content")
+    }
+    if not any(measured.values()):
+        return None
+    used = [
+        next(c for c in own if _usable(c)) for own in measured.values() if any(map(_usable, own))
+    ]
+    if not used:
+        return _no_suggestion(model, dataset, [c for own in measured.values() for c in own])
+    blocks = min(fallen_top(c) for c in used)
+    missing = [topic for topic, own in measured.items() if not any(map(_usable, own))]
+    said = _suggested(model, dataset, blocks, used)
+    numbers = " ".join(_top_numbers(c) for c in used)
+    advice = Advice(TOPIC, model, said, numbers, sentences(_caveats(blocks, used, missing)))
+    return Suggestion(model, dataset, revision, blocks, advice)
+
+
+def _caveats(blocks: int, used: Sequence[Curve], missing: Sequence[str]) -> list[str]:
+    """What a suggestion does not say; `missing`: topics without a usable measure."""
+    caveats = [
+        "A rule of thumb: it counts drops that are beyond the noise, however small, so more data "
+        "may raise it; try the neighbours too"
+    ]
+    without = [c.experiment for c in used if not c.controls]
+    if without:
+        caveats.append(f"No controls beside {listed(without)}: run with controls=true")
+    if missing:
+        names = listed([c.experiment for c in used])
+        caveats.append(f"It rests on {names} alone: no usable measure of {listed(missing)}")
+    if blocks >= len(used[0].layers) - 1:
+        caveats.append("These are all its blocks: nothing but the convolutions would be kept")
+    return caveats
+
+
+def _usable(curve: Curve) -> bool:
+    """Enough scores to tell layers apart, and content to lose."""
+    return (
+        curve.layers_comparable
+        and len(curve.layers) > 1
+        and not curve.too_few
+        and not curve.unbeaten
+    )
+
+
+def _suggested(model: str, dataset: str, blocks: int, used: Sequence[Curve]) -> str:
+    if not blocks:
+        top = used[0].layers[-1]
+        kept = [c for c in used if not fallen_top(c)]
+        best = [c.experiment for c in kept if c.best == len(c.layers) - 1]
+        alike = [c.experiment for c in kept if c.best < len(c.layers) - 1]
+        said = [f"is the best by {listed(best)}"] if best else []
+        said += [f"cannot be told apart from the best by {listed(alike)}"] if alike else []
+        return (
+            f"{dataset} gives no reason to re-initialise any block of {model}: its top layer, "
+            f"{top}, {listed(said)}."
+        )
+    fallen = listed(used[0].layers[-blocks:])
+    which, have = ("block", "it has") if blocks == 1 else (f"{blocks} blocks", "they have")
+    return (
+        f"Re-initialise the top {which} of {model} ({fallen}): on {dataset} {have} fallen "
+        f"below the best layer by {listed([c.experiment for c in used])}."
+    )
+
+
+def _top_numbers(curve: Curve) -> str:
+    count = fallen_top(curve)
+    positions = range(max(len(curve.layers) - count - 1, 0), len(curve.layers))
+    told = layer_numbers(curve, [k for k in positions if k != curve.best])
+    best = f"{curve.layers[curve.best]} {mean_and_deviation(curve, curve.best)}"
+    return (
+        f"{curve.experiment}: best {best}; top layers against it: {told or 'it is the top layer'}."
+    )
+
+
+def _no_suggestion(model: str, dataset: str, curves: Sequence[Curve]) -> Advice:
+    reasons = []
+    for c in curves:
+        if c.unbeaten:
+            reasons.append(f"{c.experiment}: no layer is shown to know more than its controls")
+        elif len(c.layers) < 2:
+            reasons.append(f"{c.experiment}: one layer was scored")
+        else:
+            reasons.append(f"{c.experiment}: {c.too_few}")
+    return Advice(
+        topic=TOPIC,
+        model=model,
+        claim=f"{dataset} gives no suggestion for {model}: no measure of phones or words can tell "
+        "its layers apart.",
+        numbers=sentences(reasons),
+        caveat="No suggestion is not the suggestion to re-initialise none.",
+    )
+
+
+def tried(frame: pd.DataFrame, suggestions: Sequence[tuple[str, Suggestion]]) -> Iterator[Advice]:
+    """How each suggestion did in every sweep over `reinit_top` of its model (lower is better).
+
+    By word errors; where hardly a word is right, by character errors.
+    """
+    rows = frame[(frame["experiment"] == "ctc") & frame["metric"].isin(["wer", "cer"])]
+    rows = rows[rows["reinit_top"].notna() & rows["value"].notna()]
+    for (model, *key), sweep in rows.groupby(["model", *SWEEP], sort=False, dropna=False):
+        if sweep["reinit_top"].nunique() < 2:
+            continue
+        revisions = set(sweep["revision"].astype(str))
+        own = [one for _, one in suggestions if {one.revision} == revisions]
+        own = own or [one for name, one in suggestions if name == model]
+        parts = [str(part) for part in key]
+        if not own:
+            yield _trial(str(model), parts, sweep, None)
+        for one in own:
+            yield _trial(str(model), parts, sweep, one)
+
+
+def _trial(
+    model: str, key: Sequence[str], sweep: pd.DataFrame, suggestion: Suggestion | None
+) -> Advice:
+    dataset, _, train_dataset, subset = key
+    errors = {str(name): _by_seed(rows) for name, rows in sweep.groupby("metric")}
+    words = errors.get("wer")
+    told_by_words = words is not None and words.mean().min() <= NOTHING_LEARNT
+    rate = "WER" if told_by_words or "cer" not in errors else "CER"
+    rates = errors[rate.lower()]
+    best = int(rates.mean().idxmin())
+    speech = " of ".join(filter(None, (subset, train_dataset))) or "its training speech"
+    where = f"{model}, fine-tuned on {speech} and tested on {dataset}"
+    numbers = [f"N = {n}: {rate} {_rate(rates[n])}" for n in rates.columns]
+    caveats = ["The sweep's best N is picked on the scores that are told here, which flatters it"]
+    if suggestion is None:
+        claim = f"{where}: N = {best} is best; there is no suggestion to hold it against."
+    else:
+        claim, test = _verdict(where, rate, rates, suggestion, best)
+        numbers += test
+        caveats += _revision_caveat(sweep, suggestion)
+    if rates.mean().min() > NOTHING_LEARNT:
+        caveats.insert(0, "With errors this many, little was learnt by any: do not compare")
+    elif rate == "CER" and words is not None:
+        lowest = f"the lowest WER is {100 * words.min(axis=None):.1f} %"
+        caveats.insert(0, f"Told by characters, since hardly a word is right: {lowest}")
+    seeds = int(rates.notna().sum().min())
+    if seeds < 2:
+        caveats.append("With one seed, nothing says how much another seed would change")
+    elif seeds < 5:
+        caveats.append(f"{seeds} seeds show large differences only")
+    return Advice(TRIED, model, claim, sentences(numbers), sentences(caveats))
+
+
+def _by_seed(rows: pd.DataFrame) -> pd.DataFrame:
+    """Error rates, a line for each seed, a column for each number of blocks."""
+    return rows.assign(reinit_top=rows["reinit_top"].astype(int)).pivot_table(
+        index="seed", columns="reinit_top", values="value", aggfunc="mean"
+    )
+
+
+def _verdict(
+    where: str, rate: str, rates: pd.DataFrame, suggestion: Suggestion, best: int
+) -> tuple[str, list[str]]:
+    """The claim, and the paired tests that it stands on."""
+    n = suggestion.blocks
+    told = f"{where}: the suggestion from {suggestion.dataset}, N = {n},"
+    tests = [_paired(rates, n, other) for other in dict.fromkeys((0, best)) if other != n]
+    lines = [test.said for test in tests if test]
+    if n not in rates:
+        return f"{told} was not tried; of what was, N = {best} is best.", lines
+    if 0 not in rates:
+        return f"{told} cannot be judged, since N = 0 was not run; N = {best} is best.", lines
+    if n == 0:
+        if best == 0:
+            return f"{told} had the lowest {rate} of the sweep.", lines
+        return f"{told} did {_compare(rate, rates, 0, best)} N = {best}, the sweep's best.", lines
+    claim = f"{told} did {_compare(rate, rates, n, 0)} re-initialising nothing"
+    rest = "it is the sweep's best" if n == best else f"the sweep's best is N = {best}"
+    return f"{claim}; {rest}.", lines
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two settings over the seeds both have: mean difference of the error rates, and its p."""
+
+    difference: float
+    p: float
+    said: str
+
+
+def _paired(rates: pd.DataFrame, n: int, other: int) -> Paired | None:
+    """Paired t-test over seeds: each is a training of its own, so no overlap to correct for."""
+    if n not in rates or other not in rates:
+        return None
+    differences = (rates[n] - rates[other]).dropna().to_numpy(dtype=np.float64)
+    if not len(differences):
+        return None
+    mean = float(differences.mean())
+    p = np.nan
+    if len(differences) > 1 and np.ptp(differences) > 0:
+        p = float(scipy.stats.ttest_1samp(differences, 0).pvalue)
+    fewer = int((differences < 0).sum())
+    told = f"N = {n} less N = {other}: {100 * mean:+.1f} points, lower in {fewer} of "
+    seeds = f"{len(differences)} paired seed" + ("s" if len(differences) > 1 else "")
+    return Paired(mean, p, f"{told}{seeds} ({p_value(p)})")
+
+
+def _compare(rate: str, rates: pd.DataFrame, n: int, other: int) -> str:
+    """“better than”, “no better than”, … of n beside other."""
+    pair = _paired(rates, n, other)
+    if pair is None:
+        return "what no shared seed can judge, beside"
+    if pair.difference >= 0:
+        sure = pair.p < LEVEL and pair.difference > 0
+        return "worse than" if sure else "no better than"
+    if pair.p < LEVEL:
+        return "better than"
+    return f"not provably better (lower {rate}, within what seeds change) than"
+
+
+def _rate(values: pd.Series) -> str:
+    """78.2 % (77.9 to 78.4 over 3 seeds)."""
+    own = 100 * values.dropna()
+    if len(own) < 2:
+        return f"{own.mean():.1f} % (1 seed)"
+    return f"{own.mean():.1f} % ({own.min():.1f} to {own.max():.1f} over {len(own)} seeds)"
+
+
+def _revision_caveat(sweep: pd.DataFrame, suggestion: Suggestion) -> list[str]:
+    if set(sweep["revision"].astype(str)) == {suggestion.revision}:
+        return []
+    return ["The sweep and the analysis are of different revisions of the weights"]

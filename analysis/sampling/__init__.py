@@ -1,0 +1,1 @@
+"""What is drawn before the forward pass, with a seed: utterances, units, folds."""

@@ -1,0 +1,217 @@
+"""Frames of whole utterances or of words, from disk."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Self
+
+import numpy as np
+import torch
+
+from analysis.forward import pooling
+from analysis.forward.consumers import Consumer
+from analysis.forward.frame_writer import FrameWriter
+from analysis.forward.pooling import grid_geometry
+from analysis.metrics import frames as frames_store
+from analysis.metrics.base import FrameMetric
+from analysis.metrics.frames import Frames, Stretches, load_frames, stretches_with_frames
+from analysis.sampling import folds as sampling
+from analysis.sampling.stretches import StretchSamples, draw_stretches
+from analysis.studies.study import Job, Scored, Setting, Study, metric_of
+from analysis.targets import mel as targets
+from analysis.targets.base import label_target
+from common.config import AnalysisConfig
+from common.encoder import encoder
+from common.encoder.architecture import Layer
+from common.encoder.frames import FrameGeometry
+from common.records import Corpus, StrataError
+from common.seeding import generator
+
+log = logging.getLogger(__name__)
+
+KIND = "frames"
+VERSIONS = {
+    "encoder": encoder.VERSION,
+    "sampling": sampling.VERSION,
+    "pooling": pooling.VERSION,
+    "frames": frames_store.VERSION,
+    "targets": targets.VERSION,  # of the mel frames that are kept for the controls
+}
+
+
+@dataclass(frozen=True, eq=False)
+class StretchStudy(Study):
+    """Metrics of frames: experiments on the same stretches share them, whatever they look for."""
+
+    drawn: Mapping[str, StretchSamples]
+    corpus: Corpus
+    seed: int
+    stored: str
+
+    @classmethod
+    def build(cls, setting: Setting, name: str, analysis: AnalysisConfig) -> Self:
+        """Draw stretches; which sample chose which of them changes no frame."""
+        setting.refuse_partitions(name, analysis)
+        if analysis.unit != "frame" and analysis.pooling != "mean":
+            raise StrataError(
+                f"experiments.{name}.pooling={analysis.pooling}: {metric_of(analysis).name} takes "
+                "all frames of a segment; leave it at mean"
+            )
+        config, corpus = setting.config, setting.corpus
+        drawn = draw_stretches(corpus, analysis, config.sampling, config.seed)
+        key = dict(setting.key) | {
+            "unit": analysis.unit,
+            "stored": analysis.stored,
+            "versions": VERSIONS,
+            "drawn": drawn.digest(),
+        }
+        study = cls(
+            experiments={name: analysis},
+            layers=setting.layers,
+            entry=setting.cache.entry(KIND, key),
+            drawn={name: drawn},
+            corpus=corpus,
+            seed=config.seed,
+            stored=analysis.stored,
+            controls=config.controls,
+            no_interval={name: f"{metric_of(analysis).name} has none over speakers"},
+        )
+        study.check(name)
+        return study
+
+    def check(self, name: str) -> None:
+        """Raise if the metric cannot score what was drawn, before anything is computed."""
+        drawn, utterances = self.drawn[name], self.corpus.utterances
+        for sample, chosen in enumerate(drawn.chosen):
+            own = [utterances[u] for u in drawn.stretches.utterance[chosen]]
+            zero = np.zeros(len(own), dtype=np.int64)
+            announced = Frames(
+                hidden=np.zeros((0, 0), dtype=np.float32),
+                starts=zero,
+                offsets=np.zeros(len(own) + 1, dtype=np.int64),
+                geometry=pooling.grid_geometry(self.layers[-1].geometry),
+                utterances=tuple(own),
+                n_samples=np.array([u.n_samples for u in own]),
+                tier=label_target(self.experiments[name]).labelled_by("frame"),
+                seed=self.sample_seed(sample),
+                intervals=tuple(drawn.intervals[k] for k in chosen) if drawn.intervals else (),
+            )
+            frame_metric(self.experiments[name]).check(announced)
+
+    def joined(self, other: Self) -> Self:
+        """Both have drawn the same stretches."""
+        experiments = {**self.experiments, **other.experiments}
+        return replace(
+            self,
+            experiments=experiments,
+            drawn={**self.drawn, **other.drawn},
+            no_interval=self.both_no_interval(other),
+        )
+
+    def consumer(self, device: torch.device) -> Consumer:  # noqa: ARG002
+        """Frames of the layers that are missing; says how much disk they will take."""
+        stretches = next(iter(self.drawn.values())).stretches
+        log.info(
+            "%s: about %.2f GB of frames go to disk as %s",
+            ", ".join(self.experiments),
+            1e-9 * self.disk_bytes(),
+            self.stored,
+        )
+        return FrameWriter(stretches, self.entry, self.needed_layers(), self.stored)
+
+    def disk_bytes(self) -> int:
+        """Frames of the layers that are missing."""
+        stretches = next(iter(self.drawn.values())).stretches
+        missing = [layer for layer in self.needed_layers() if not self.entry.has(layer.name)]
+        return sum(self._bytes(stretches, layer) for layer in missing)
+
+    def _bytes(self, stretches: Stretches, layer: Layer) -> int:
+        """What a layer's frames take on disk, as far as lengths are known without the audio."""
+        if stretches.start is None or stretches.end is None:
+            samples = sum(self.corpus.utterances[u].n_samples for u in stretches.utterance)
+        else:
+            samples = int((stretches.end - stretches.start).sum())
+        frames = samples // grid_geometry(layer.geometry).hop
+        return frames * layer.dim * np.dtype(self.stored).itemsize
+
+    def jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
+        """A job per experiment, sample and layer."""
+        return (partial(self._score, *which) for which in self.each(self._samples(), chosen))
+
+    def control_jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
+        """Mel in a layer's place, a metric's own baseline, and labels permuted if there are any."""
+        for which in self.controls_of(self._samples(), chosen):
+            yield partial(self._score, *which)
+        for name, count in self._samples().items():
+            if frame_metric(self.experiments[name]).baseline_name and chosen[name]:
+                for sample in range(count):
+                    yield partial(self._baseline, name, sample)
+
+    def without_controls(self) -> dict[str, dict[str, str]]:
+        """Boundaries have no labels."""
+        why = {"shuffled_labels": "frames are compared with boundaries: there are no labels"}
+        return {name: why for name, drawn in self.drawn.items() if not drawn.intervals}
+
+    def _samples(self) -> dict[str, int]:
+        return {name: len(drawn.chosen) for name, drawn in self.drawn.items()}
+
+    def _score(self, name: str, sample: int, layer: Layer, control: str = "") -> list[Scored]:
+        frames = self._frames(name, sample, layer)
+        if control == "shuffled_labels":
+            frames = frames.shuffled()
+        score = partial(frame_metric(self.experiments[name]).score, frames)
+        scores = self.guarded(name, layer.name, score)
+        return [Scored(name, layer, sample, len(frames.utterances), "speaker", scores, control)]
+
+    def _baseline(self, name: str, sample: int) -> list[Scored]:
+        """A metric's own baseline, which is of no layer."""
+        metric = frame_metric(self.experiments[name])
+        frames = self._frames(name, sample, self.layers_of(name)[0])
+        own = Layer(metric.baseline_name, "baseline", 0, 0, FrameGeometry())
+        scores = self.guarded(name, own.name, partial(metric.baseline, frames))
+        return [Scored(name, own, sample, len(frames.utterances), "speaker", scores, own.name)]
+
+    def _frames(self, name: str, sample: int, layer: Layer) -> Frames:
+        drawn = self.drawn[name]
+        own = {layer.name, *(one.name for one in self.layers_of(name))}
+        chosen = drawn.chosen[sample]
+        return load_frames(
+            self.entry,
+            layer.name,
+            grid_geometry(layer.geometry),
+            drawn.stretches,
+            chosen[stretches_with_frames(self.entry, own)[chosen]],
+            self.corpus.utterances,
+            drawn.intervals,
+            label_target(self.experiments[name]).labelled_by("frame"),
+            self.sample_seed(sample),
+        )
+
+    def sample_seed(self, sample: int) -> int:
+        """The sample's own seed."""
+        return int(generator(self.seed, "sample", sample).integers(2**31))
+
+    def describe(self) -> dict[str, object]:
+        """Stretches of each sample, for each experiment."""
+        return {
+            "experiments": list(self.experiments),
+            "frames_stored_as": self.stored,
+            "drawn": {
+                name: {
+                    "stretches_per_sample": [len(chosen) for chosen in drawn.chosen],
+                    "stretches_drawn_by_any_sample": len(drawn.stretches.utterance),
+                    "labels": len({interval.label for interval in drawn.intervals}),
+                    "dropped": drawn.dropped,
+                }
+                for name, drawn in self.drawn.items()
+            },
+        }
+
+
+def frame_metric(analysis: AnalysisConfig) -> FrameMetric:
+    """The metric of an analysis whose study keeps frames."""
+    metric = metric_of(analysis)
+    if not isinstance(metric, FrameMetric):
+        raise TypeError(f"{metric.name} does not score frames")
+    return metric

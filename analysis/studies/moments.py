@@ -1,0 +1,259 @@
+"""Frames against mel or another target of frames, another layer or another model, from moments."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Self
+
+import numpy as np
+import torch
+
+from analysis import moments
+from analysis.forward import pooling
+from analysis.forward.collectors import Pair, load_folds, load_view
+from analysis.forward.consumers import (
+    FILTERBANK,
+    MEL,
+    Consumer,
+    FrameConsumer,
+    missing_pairs,
+    moment_bytes,
+    pair_step,
+    prefix,
+    step_of,
+)
+from analysis.metrics.base import MomentMetric
+from analysis.sampling import folds as sampling
+from analysis.sampling.folds import FrameSamples, draw_frames
+from analysis.studies.second_model import (
+    NO_CONTROLS,
+    OtherModel,
+    describe_pairs,
+    find_other,
+    find_pairs,
+)
+from analysis.studies.shared_views import SharedViews
+from analysis.studies.study import Job, Scored, Setting, Study, metric_of, split_of
+from analysis.targets import mel as targets
+from analysis.targets.base import FrameTarget
+from analysis.targets.layers import SecondModel
+from analysis.targets.mel import Mel
+from common.config import AnalysisConfig
+from common.encoder import encoder
+from common.encoder.architecture import Layer
+
+KIND = "moments"
+KIND_OF_TWO = "moments_inter"  # of layers of two models
+VERSIONS = {
+    "encoder": encoder.VERSION,
+    "sampling": sampling.VERSION,
+    "pooling": pooling.VERSION,
+    "moments": moments.VERSION,
+    "targets": targets.VERSION,
+}
+NO_LABELS = {"shuffled_labels": "frames are compared with frames: there are no labels"}
+
+
+@dataclass(frozen=True)
+class Cross:
+    """A layer and the name of the view that it is compared with.
+
+    `label`: what the row calls that view, where it is not the same for all layers.
+    """
+
+    layer: Layer
+    view: str
+    label: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class FrameStudy(Study):
+    """All frames of the utterances drawn, in moments of pairs of views.
+
+    `crosses`: what each experiment compares; `targets`: the views that are no layer; `other`: the
+    second model, where an experiment compares with one (Pasad et al. 2021, section 4.4).
+    """
+
+    samples: FrameSamples
+    crosses: Mapping[str, Sequence[Cross]]
+    targets: tuple[FrameTarget, ...]
+    other: OtherModel | None = None
+
+    @classmethod
+    def build(cls, setting: Setting, name: str, analysis: AnalysisConfig) -> Self:
+        """Draw utterances; their frames' folds are part of the entry's key."""
+        setting.refuse_partitions(name, analysis)
+        target, layers = analysis.target, setting.layers
+        kind, more, other = KIND, {}, None
+        crosses = [Cross(layer, target.name) for layer in layers if layer.part in analysis.parts]
+        if isinstance(target, SecondModel):
+            kind, other = KIND_OF_TWO, find_other(setting.config)
+            more = {"other": other.key()}
+            pairs = find_pairs(setting, name, analysis, other)
+            crosses = [Cross(x, y.name, other.label(y)) for x, y in pairs]
+        own = (target,) if isinstance(target, FrameTarget) and not isinstance(target, Mel) else ()
+        if own:  # its values, and which frames have one, are no other target's
+            more = {"target": [target.name, target.version, asdict(target)]}
+        samples = draw_moments(setting, analysis)
+        study = cls(
+            experiments={name: analysis},
+            layers=layers,
+            entry=setting.cache.entry(kind, key_of(setting, analysis, samples) | more),
+            samples=samples,
+            crosses={name: crosses},
+            targets=(FILTERBANK, *own),
+            other=other,
+            controls=setting.config.controls and other is None,
+        )
+        return replace(study, no_interval={name: why_no_interval(setting, analysis, samples)})
+
+    def joined(self, other: Self) -> Self:
+        """Both have drawn the same."""
+        return replace(
+            self,
+            experiments={**self.experiments, **other.experiments},
+            crosses={**self.crosses, **other.crosses},
+            no_interval=self.both_no_interval(other),
+        )
+
+    @property
+    def needs_second_model(self) -> bool:
+        """Whether its layers are compared with those of another model."""
+        return self.other is not None
+
+    def all_layers(self) -> tuple[Layer, ...]:
+        """The layers of the model, and those of the second one."""
+        return (*self.layers, *(self.other.layers if self.other else ()))
+
+    def pairs(self) -> list[Pair]:
+        """Names of the views of every cross, and where controls are wanted (mel, target)."""
+        pairs = [(c.layer.name, c.view) for crosses in self.crosses.values() for c in crosses]
+        return pairs + [(MEL.name, self.experiments[name].target.name) for name in self.with_mel()]
+
+    def with_mel(self) -> list[str]:
+        """Experiments that have the filterbank as a control: those that it is not the target of."""
+        names = self.experiments if self.controls else ()
+        return [name for name in names if not isinstance(self.experiments[name].target, Mel)]
+
+    def without_controls(self) -> dict[str, dict[str, str]]:
+        """There are no labels to shuffle; mel against itself says nothing."""
+        if self.other is not None:
+            return {name: dict(NO_CONTROLS) for name in self.experiments}
+        mel, with_mel = {"mel": "mel is the target itself"}, self.with_mel()
+        return {name: NO_LABELS | ({} if name in with_mel else mel) for name in self.experiments}
+
+    def complete(self) -> bool:
+        """No pair is missing on any grid."""
+        return not missing_pairs(self.entry, self.samples, self.all_layers(), self.pairs())
+
+    def consumer(self, device: torch.device) -> Consumer:
+        """Moments of all that is missing."""
+        layers, pairs = self.all_layers(), self.pairs()
+        return FrameConsumer(self.samples, self.entry, layers, pairs, device, self.targets)
+
+    def disk_bytes(self) -> int:
+        """Moments of the pairs that are missing."""
+        layers, pairs = self.all_layers(), self.pairs()
+        return moment_bytes(self.entry, self.samples, layers, pairs, self.targets)
+
+    def jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
+        """A job per distinct sample and layer: its experiments share the layer's spectra."""
+        for sample in self.samples.distinct():
+            wanted: dict[Layer, list[tuple[str, Cross]]] = {}
+            for name, crosses in self.crosses.items():
+                for cross in crosses:
+                    if cross.layer.name in chosen[name]:
+                        wanted.setdefault(cross.layer, []).append((name, cross))
+            compared = [cross for own in wanted.values() for _, cross in own]
+            shared = SharedViews(Counter((step_of(c.layer), c.view) for c in compared))
+            for layer, own in wanted.items():
+                yield partial(self._score, sample, layer, step_of(layer), own, shared)
+
+    def control_jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
+        """Mel frames in the layer's place, on the target's grid."""
+        by_name = {layer.name: layer for layer in self.layers}
+        for sample in self.samples.distinct():
+            for name in self.with_mel():
+                if chosen[name]:
+                    target = self.experiments[name].target.name
+                    step = pair_step(by_name, (MEL.name, target))
+                    own, shared = [(name, Cross(MEL, target))], SharedViews(Counter())
+                    yield partial(self._score, sample, MEL, step, own, shared, "mel")
+
+    def _score(
+        self,
+        sample: int,
+        layer: Layer,
+        step: int,
+        crosses: Sequence[tuple[str, Cross]],
+        shared: SharedViews,
+        control: str = "",
+    ) -> list[Scored]:
+        """`shared` holds the views that many layers are compared with, with their spectra."""
+        own, trials = prefix(sample, step), self.samples.trials
+        view = load_view(self.entry, own, layer.name, trials)
+        n, scored = sum(part.n for part in view.parts), []
+        for name, cross in crosses:
+            load = partial(load_view, self.entry, own, cross.view, trials)
+            with shared.view((step, cross.view), load) as other:
+                folds = load_folds(self.entry, own, view, other, (layer.name, cross.view))
+                metric = moment_metric(self.experiments[name])
+                with_interval = not self.no_interval[name]
+                scores = self.guarded(name, layer.name, partial(metric.score, folds, with_interval))
+            scored += [
+                Scored(name, layer, s, n, self.samples.split, scores, control, cross.label)
+                for s in range(self.samples.members.shape[1])
+                if self.samples.representative(s) == sample
+            ]
+        return scored
+
+    def describe(self) -> dict[str, object]:
+        """Utterances of each sample; of a second model also the layers without a partner."""
+        own = {"experiments": list(self.experiments)}
+        if self.other is not None:
+            own = describe_pairs(self.experiments, self.layers, self.other)
+        return own | {
+            "utterances_per_sample": self.samples.members.sum(0).tolist(),
+            "distinct_samples": len(self.samples.distinct()),
+        }
+
+
+def draw_moments(setting: Setting, analysis: AnalysisConfig) -> FrameSamples:
+    """Draw the utterances whose frames are taken, and the folds of the frames."""
+    run, seed = setting.config.sampling, setting.config.seed
+    split = split_of(setting.config, analysis)
+    return draw_frames(setting.corpus, analysis.sampling, run, split, seed)
+
+
+def key_of(setting: Setting, analysis: AnalysisConfig, samples: FrameSamples) -> dict[str, object]:
+    """What the moments of these frames depend on."""
+    run = setting.config.sampling
+    return dict(setting.key) | {
+        "unit": "frame",
+        "sampling": vars(analysis.sampling),
+        "samples": run.samples,
+        "seed": setting.config.seed,
+        "versions": VERSIONS,
+        "split": samples.split,
+        "folds": run.folds,
+        "trials": run.tested_folds,
+        "drawn": samples.digest(),
+    }
+
+
+def why_no_interval(setting: Setting, analysis: AnalysisConfig, samples: FrameSamples) -> str:
+    """Why the scores of these frames have no interval; "" if they have one."""
+    run = setting.config.sampling
+    speakers = [u.speaker for u in setting.corpus.utterances]
+    heard = [{speakers[u] for u in np.flatnonzero(own)} - {""} for own in samples.members.T]
+    tested = min(len(own) for own in heard) * run.tested_folds // run.folds
+    return moment_metric(analysis).no_interval(samples.split, run.tested_folds, tested)
+
+
+def moment_metric(analysis: AnalysisConfig) -> MomentMetric:
+    """The metric of an analysis whose study keeps moments."""
+    metric = metric_of(analysis)
+    if not isinstance(metric, MomentMetric):
+        raise TypeError(f"{metric.name} does not score moments")
+    return metric

@@ -1,0 +1,178 @@
+"""What the studies of a run need: from the cache, or computed in one forward pass."""
+
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+
+from analysis.forward.consumers import Consumer
+from analysis.forward.heard import HEARD, HeardOtherwise, read_heard
+from analysis.forward.stream import Hearing, PassReport, UnreadableError, stream
+from analysis.speech import log_dropped
+from analysis.studies.study import Study
+from common.cache.cache import FULL, Held
+from common.config import Config
+from common.encoder.pair import load_encoders
+from common.records import Corpus, StrataError
+from common.timing import Stopwatch
+
+log = logging.getLogger(__name__)
+
+TRIES = 5  # passes after which an entry that others keep changing is given up
+
+
+def provide(
+    config: Config, corpus: Corpus, studies: Sequence[Study], held: Held, watch: Stopwatch
+) -> PassReport | None:
+    """Run the forward pass if a study lacks statistics; None if the cache had them all.
+
+    When it is over the locks are held as a reader: nobody takes the statistics away.
+    """
+    held.read()
+    if config.cache != "refresh" and all(is_ready(study) for study in studies):
+        for study in studies:
+            tell_cached(study)
+        return None
+    passed = None
+    for k in range(TRIES):
+        held.change()
+        for study in studies:
+            if k == 0 and config.cache == "refresh":
+                study.entry.clear()
+            review(study, corpus, config.on_error)
+        passed = collect(config, corpus, studies, watch) or passed
+        held.read()
+        if all(study.complete() for study in studies):
+            return passed
+    raise StrataError(
+        f"after {TRIES} passes the cache still lacks statistics: does another job delete them? "
+        "Run again, or with a folder of its own: paths.cache="
+    )
+
+
+def is_ready(study: Study) -> bool:
+    """Whether the entry has all that is needed, undamaged, of all the speech that it wanted."""
+    entry = study.entry
+    if not study.complete() or not entry.has(HEARD) or entry.damaged():
+        return False
+    return not read_heard(entry)[1]
+
+
+def review(study: Study, corpus: Corpus, on_error: str) -> None:
+    """Delete what an entry holds that is damaged, or of less speech than can be read by now."""
+    entry, names = study.entry, ", ".join(study.experiments)
+    for name, why in entry.damaged().items():
+        log.warning(
+            "%s: %s in %s is damaged (%s): it is computed again", names, name, entry.folder, why
+        )
+        entry.discard(name)
+    if not entry.names():
+        return
+    if not entry.has(HEARD):
+        log.warning("%s: nothing tells what the cached statistics are of: computed again", names)
+        entry.clear()
+        return
+    failures = {}
+    unread = read_heard(entry)[1]
+    for number in unread:
+        utterance = corpus.utterances[study.utterance(number)]
+        try:
+            utterance.read()
+        except StrataError as error:
+            failures[utterance.id] = str(error)
+    if len(failures) < len(unread):
+        log.warning(
+            "%s: %d utterances that could not be read can be read now: all is computed again",
+            names,
+            len(unread) - len(failures),
+        )
+        entry.clear()
+    elif failures and on_error == "raise":
+        raise UnreadableError(failures, len(read_heard(entry)[0]) + len(failures))
+
+
+def collect(
+    config: Config, corpus: Corpus, studies: Sequence[Study], watch: Stopwatch
+) -> PassReport | None:
+    """The pass for what the studies' entries lack, whose locks are held alone."""
+    encoder: Hearing | None = None
+    while True:
+        lacking = [study for study in studies if not study.complete()]
+        for study in studies:
+            if study not in lacking and encoder is None:
+                tell_cached(study)
+        if not lacking:
+            return None
+        check_room(lacking)
+        if encoder is None:
+            with watch.stage("loading"):
+                encoder = load_encoders(config, any(study.needs_second_model for study in lacking))
+        try:
+            with full_disk_told(lacking):
+                consumers: list[Consumer] = [study.consumer(encoder.device) for study in lacking]
+                batch_size, on_error = config.model.batch_size, config.on_error
+                passed = stream(corpus, encoder, consumers, watch, batch_size, on_error)
+        except HeardOtherwise as otherwise:
+            names = [", ".join(s.experiments) for s in lacking if s.entry == otherwise.entry]
+            log.warning(
+                "%s: this pass heard %s, so that what the cache holds cannot be added to: all of "
+                "it is computed anew",
+                *(names, otherwise),
+            )
+            otherwise.entry.clear()
+            continue
+        for study in lacking:
+            study.entry.note(asdict(passed))
+        log_dropped(passed.dropped)
+        return passed
+
+
+def tell_cached(study: Study) -> None:
+    """Say that nothing is computed for a study, and what was dropped when it was."""
+    log.info("%s: statistics come from the cache", ", ".join(study.experiments))
+    log_dropped(study.entry.notes().get("dropped", {}))
+
+
+def check_room(studies: Sequence[Study]) -> None:
+    """Raise where the disk has not the room that a pass will need."""
+    needed = sum(study.disk_bytes() for study in studies)
+    folder = studies[0].entry.folder
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise StrataError(
+            f"the statistics of {sum(len(study.experiments) for study in studies)} experiments "
+            f"take about {needed / 1e9:.2f} GB and {folder.parents[1]} has {free / 1e9:.2f} GB "
+            "free. Make room (experiment=cache clear=stale), name another disk (paths.cache=), or "
+            "draw less (sampling.instances, sampling.utterances)"
+        )
+
+
+@contextmanager
+def full_disk_told(studies: Sequence[Study]) -> Iterator[None]:
+    """A disk that is full before the pass is over is an error that says so."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        folder = studies[0].entry.folder
+        needed = sum(study.disk_bytes() for study in studies)
+        free = shutil.disk_usage(folder).free
+        raise StrataError(
+            f"{folder}: {error.strerror} ({free / 1e9:.2f} GB free; the statistics of this pass "
+            f"take about {needed / 1e9:.2f} GB). Make room (experiment=cache clear=stale), or name "
+            "another disk (paths.cache=), and run again: the pass goes on where it last wrote down "
+            "how far it was"
+        ) from error
+
+
+def unread_of(studies: Sequence[Study], corpus: Corpus) -> dict[str, list[str]]:
+    """Utterances that each experiment is without because they could not be read."""
+    lost: dict[str, list[str]] = {}
+    for study in studies:
+        unread = read_heard(study.entry)[1]
+        if unread:
+            ids = [corpus.utterances[study.utterance(number)].id for number in unread]
+            lost |= dict.fromkeys(study.experiments, ids)
+    return lost

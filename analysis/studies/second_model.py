@@ -1,0 +1,153 @@
+"""Two models side by side: the second one's layers, and which pairs of layers are compared."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.forward.consumers import step_of
+from analysis.studies.study import Setting
+from analysis.targets.layers import SecondModel
+from common.config import AnalysisConfig, Config, ModelConfig
+from common.encoder.architecture import Layer, describe
+from common.encoder.checkpoint import revision_of
+from common.encoder.pair import original_name, renamed
+from common.records import StrataError
+
+log = logging.getLogger(__name__)
+
+LayerPair = tuple[Layer, Layer]
+SHORT = 8  # digits of a commit or hash that tell two models apart
+NO_CONTROLS = {
+    "mel": "two models are compared: cca_mel compares either with mel",
+    "shuffled_labels": "two models are compared: there are no labels",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class OtherModel:
+    """The model of `config.other`; its layers have the names of the stream of both models."""
+
+    config: ModelConfig
+    layers: tuple[Layer, ...]
+    revision: str
+
+    def key(self) -> dict[str, object]:
+        """What the numbers of its layers depend on, beside the speech."""
+        return {"revision": self.revision, "final_norm": self.config.final_norm}
+
+    def label(self, layer: Layer) -> str:
+        """How a row names one of its layers as a target: "hubert_base@dba3bb02:T3".
+
+        Models may share a name: two checkpoints, or any two of `model=hf`.
+        """
+        kind, _, digest = self.revision.removeprefix("sha256:").rpartition(":")
+        short = f"{kind}:{digest[:SHORT]}" if kind else digest[:SHORT]
+        return f"{self.config.name}@{short}:{original_name(layer)}"
+
+    def describe(self) -> dict[str, object]:
+        """For the metadata."""
+        return vars(self.config) | {"revision": self.revision}
+
+
+def second_model(analysis: AnalysisConfig) -> SecondModel:
+    """The analysis's target, a second model."""
+    target: Any = analysis.target
+    if not isinstance(target, SecondModel):
+        raise TypeError(f"{target} is no second model")
+    return target
+
+
+def find_other(config: Config) -> OtherModel:
+    """Describe the second model, from its two small files; no weights are loaded."""
+    if config.other is None:
+        raise StrataError("there is no second model: give it, model@other=NAME")
+    try:
+        layers = tuple(map(renamed, describe(config.other).layers))
+        revision = revision_of(config.other)
+    except StrataError as error:
+        raise StrataError(f"the second model (model@other=, other.checkpoint=): {error}") from error
+    other = OtherModel(config.other, layers, revision)
+    own = {"revision": revision_of(config.model), "final_norm": config.model.final_norm}
+    if own == other.key():
+        log.warning("%s and %s are the same model", config.model.name, config.other.name)
+    return other
+
+
+def find_pairs(
+    setting: Setting, name: str, analysis: AnalysisConfig, other: OtherModel
+) -> list[LayerPair]:
+    """The pairs of an experiment's layers; frames must come at one rate to be paired."""
+    pairs = pair_layers(analysis, setting.layers, other)
+    if analysis.unit == "frame":
+        check_frame_rates(name, setting.config.model.name, other, pairs)
+    return pairs
+
+
+def pair_layers(
+    analysis: AnalysisConfig, layers: Sequence[Layer], other: OtherModel
+) -> list[LayerPair]:
+    """Each layer of the analysis's parts with the other model's of the same name, or with all."""
+    own = [layer for layer in layers if layer.part in analysis.parts]
+    others = [layer for layer in other.layers if layer.part in analysis.parts]
+    if second_model(analysis).pairs == "all":
+        pairs = [(x, y) for x in own for y in others]
+    else:
+        by_name = {original_name(layer): layer for layer in others}
+        pairs = [(layer, by_name[layer.name]) for layer in own if layer.name in by_name]
+    if not pairs:
+        raise StrataError(
+            f"the models have no {' or '.join(analysis.parts)} layers of the same name: "
+            f"{', '.join(x.name for x in own)} and {', '.join(map(original_name, others))}; "
+            "target.pairs=all compares every layer with every one"
+        )
+    return pairs
+
+
+def check_frame_rates(name: str, model: str, other: OtherModel, pairs: Sequence[LayerPair]) -> None:
+    """Frames of two models are paired one by one, which needs one frame rate."""
+    for x, y in pairs:
+        if step_of(x) != step_of(y):
+            raise StrataError(
+                f"{name}: {model} has a frame of {x.name} every {10 * step_of(x)} ms, "
+                f"{other.config.name} one of {original_name(y)} every {10 * step_of(y)} ms: frames "
+                f"of different rates cannot be paired. Compare whole phones or words: "
+                f"experiments.{name}.unit=phone experiments.{name}.pooling=mean"
+            )
+    x, y = pairs[-1]
+    apart = y.geometry.centre(0) - x.geometry.centre(0)
+    if apart:
+        log.info(
+            "%s: a frame of %s is centred %.1f ms after the one of %s that it is paired with",
+            name,
+            *((other.config.name, apart / 16, model) if apart > 0 else ()),
+            *((model, -apart / 16, other.config.name) if apart < 0 else ()),
+        )
+
+
+def lone_layers(
+    analysis: AnalysisConfig, layers: Sequence[Layer], other: OtherModel
+) -> dict[str, list[str]]:
+    """Layers that `pairs: same` leaves out because only one of the models has them."""
+    if second_model(analysis).pairs == "all":
+        return {}
+    own = [layer.name for layer in layers if layer.part in analysis.parts]
+    others = [original_name(layer) for layer in other.layers if layer.part in analysis.parts]
+    lone = {
+        "model": [name for name in own if name not in others],
+        "other": [name for name in others if name not in own],
+    }
+    return {side: names for side, names in lone.items() if names}
+
+
+def describe_pairs(
+    experiments: Mapping[str, AnalysisConfig], layers: Sequence[Layer], other: OtherModel
+) -> dict[str, object]:
+    """The second model, and the layers that have no partner in it, for the metadata."""
+    return {
+        "experiments": list(experiments),
+        "other_model": other.describe(),
+        "layers_without_partner": {
+            name: lone_layers(own, layers, other) for name, own in experiments.items()
+        },
+    }

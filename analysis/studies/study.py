@@ -1,0 +1,204 @@
+"""A study: experiments that look at the same units, and the cache entry of their statistics."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import torch
+
+from analysis.forward.consumers import MEL, Consumer
+from analysis.metrics.base import Metric
+from analysis.speech import Speech
+from analysis.targets.base import LabelTarget
+from common.cache.cache import Cache, Entry
+from common.config import AnalysisConfig, Config
+from common.encoder.architecture import Layer
+from common.metric import Score
+from common.records import Corpus, StrataError
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of one layer on one sample of n units.
+
+    `split` is how their folds were cut; `control` is "" for the experiment itself; `target` names
+    what the layer was compared with, where that is not the same for all layers.
+    """
+
+    experiment: str
+    layer: Layer
+    sample: int
+    n: int
+    split: str
+    scores: list[Score]
+    control: str = ""
+    target: str = ""
+
+
+class ExperimentError(StrataError):
+    """An experiment that could not be scored; the others go on."""
+
+    def __init__(self, experiment: str, layer: str, cause: StrataError) -> None:
+        super().__init__(f"{layer}: {cause}")
+        self.experiment = experiment
+
+
+Job = Callable[[], list[Scored]]
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What the studies of a run have in common. `key`: what every statistic depends on."""
+
+    config: Config
+    speech: Speech
+    layers: tuple[Layer, ...]
+    cache: Cache
+    key: Mapping[str, object]
+
+    @property
+    def corpus(self) -> Corpus:
+        """The dataset's own partition; its utterances have the same numbers in the pass."""
+        return self.speech.own
+
+    def refuse_partitions(self, name: str, analysis: AnalysisConfig) -> None:
+        """For experiments that have nothing to fit on one partition and score on another."""
+        for key in ("fit_partition", "score_partition"):
+            if getattr(analysis, key) is not None:
+                raise StrataError(
+                    f"experiments.{name}.{key}={getattr(analysis, key)}: "
+                    f"{metric_of(analysis).name} is fitted and scored in folds of one partition; "
+                    "use dataset.partition="
+                )
+
+
+@dataclass(frozen=True, eq=False)
+class Study(ABC):
+    """Experiments on the same units, and the cache entry that holds their statistics.
+
+    `no_interval`: for each experiment why its scores have no 95 % interval, "" if they have one.
+    """
+
+    experiments: Mapping[str, AnalysisConfig]
+    layers: tuple[Layer, ...]
+    entry: Entry
+    controls: bool = field(default=False, kw_only=True)
+    no_interval: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+
+    @property
+    def needs_second_model(self) -> bool:
+        """Whether the pass runs the run's second model as well."""
+        return False
+
+    @classmethod
+    @abstractmethod
+    def build(cls, setting: Setting, name: str, analysis: AnalysisConfig) -> Self:
+        """Draw one experiment's units and find its entry; an error says why it cannot run.
+
+        Nothing of the model's weights or of the audio is read.
+        """
+
+    @abstractmethod
+    def joined(self, other: Self) -> Self:
+        """The experiments of both, which have the same entry."""
+
+    def both_no_interval(self, other: Self) -> dict[str, str]:
+        """`no_interval` of the experiments of both."""
+        return {**self.no_interval, **other.no_interval}
+
+    def complete(self) -> bool:
+        """Whether the cache holds all that the experiments need: here a file for each layer."""
+        return all(self.entry.has(layer.name) for layer in self.needed_layers())
+
+    @abstractmethod
+    def consumer(self, device: torch.device) -> Consumer:
+        """Who computes what the cache lacks."""
+
+    @abstractmethod
+    def jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
+        """Independent pieces of scoring; `chosen` names the layers of each experiment."""
+
+    def control_jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:  # noqa: ARG002
+        """Scoring of the controls that need no other weights: mel, shuffled labels or table."""
+        yield from ()
+
+    def without_controls(self) -> dict[str, dict[str, str]]:
+        """For each experiment the controls that it cannot have, and why."""
+        return {}
+
+    def job_bytes(self) -> int:
+        """About how much memory a job takes; jobs run side by side as far as that allows."""
+        return 0
+
+    def disk_bytes(self) -> int:
+        """About how much room on the disk the statistics take that the entry lacks."""
+        return 0
+
+    def utterance(self, number: int) -> int:
+        """Number in the run's speech of an utterance that the entry has under `number`."""
+        return number
+
+    @abstractmethod
+    def describe(self) -> dict[str, object]:
+        """What was drawn and dropped, for the metadata."""
+
+    def layers_of(self, name: str) -> list[Layer]:
+        """Layers that an experiment covers, before the user's choice among them."""
+        return [layer for layer in self.layers if layer.part in self.experiments[name].parts]
+
+    def needed_layers(self) -> list[Layer]:
+        """Layers that any of the experiments covers, and mel where controls are wanted."""
+        parts = {part for analysis in self.experiments.values() for part in analysis.parts}
+        own = [layer for layer in self.layers if layer.part in parts]
+        return own + ([MEL] if self.controls else [])
+
+    def each(
+        self, samples: Mapping[str, int], chosen: Mapping[str, Sequence[str]]
+    ) -> Iterator[tuple[str, int, Layer]]:
+        """(experiment, sample, layer) of every layer that is `chosen`; `samples`: how many."""
+        for name, count in samples.items():
+            for sample in range(count):
+                for layer in self.layers:
+                    if layer.name in chosen[name]:
+                        yield name, sample, layer
+
+    def controls_of(
+        self, samples: Mapping[str, int], chosen: Mapping[str, Sequence[str]]
+    ) -> Iterator[tuple[str, int, Layer, str]]:
+        """(experiment, sample, layer, control): mel in a layer's place, each with shuffled labels.
+
+        Where the target is a table, its rows are permuted among the word types instead. Without the
+        controls that an experiment cannot have.
+        """
+        without, every = self.without_controls(), list(self.each(samples, chosen))
+        mel = [(*which, MEL, "mel") for which in dict.fromkeys((name, k) for name, k, _ in every)]
+        for one in (*mel, *((*which, self.label_control(which[0])) for which in every)):
+            if one[-1] not in without.get(one[0], {}):
+                yield one
+
+    def label_control(self, name: str) -> str:
+        """Which control breaks the relation of units to what they are compared with."""
+        target = self.experiments[name].target
+        by_type = isinstance(target, LabelTarget) and target.by_type
+        return "permuted_table" if by_type else "shuffled_labels"
+
+    def guarded(self, name: str, layer: str, score: Callable[[], list[Score]]) -> list[Score]:
+        """The scores; an error says which experiment and layer."""
+        try:
+            return score()
+        except StrataError as error:
+            raise ExperimentError(name, layer, error) from error
+
+
+def metric_of(analysis: AnalysisConfig) -> Metric:
+    """The analysis's metric, which `resolve` has constructed."""
+    metric: Any = analysis.metric
+    if not isinstance(metric, Metric):
+        raise TypeError(f"{metric} is no metric: resolve the configuration first")
+    return metric
+
+
+def split_of(config: Config, analysis: AnalysisConfig) -> str:
+    """How an analysis cuts its folds: its own way, else the run's."""
+    return analysis.split or config.split

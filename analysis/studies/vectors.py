@@ -1,0 +1,468 @@
+"""Pooled phones, words, stretches, frames or utterances, from vectors on disk."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from analysis.forward import collectors, pooling
+from analysis.forward.collectors import valid_rows
+from analysis.forward.consumers import (
+    MEL,
+    Consumer,
+    UnitConsumer,
+    step_of,
+    target_layer,
+    vector_bytes,
+)
+from analysis.forward.placed import Placed
+from analysis.metrics.base import MomentMetric, Score, UnitMetric, ViewMetric
+from analysis.metrics.intervals import no_fold_interval
+from analysis.metrics.units import Units
+from analysis.moments import FoldedView, crossed_folds, fold_views
+from analysis.sampling import folds as sampling
+from analysis.sampling.single_frames import draw_single_frames
+from analysis.sampling.units import UnitSamples, check_folds, draw_units, hold_out_types
+from analysis.speech import Part
+from analysis.studies.moments import NO_LABELS, moment_metric
+from analysis.studies.second_model import (
+    NO_CONTROLS,
+    OtherModel,
+    describe_pairs,
+    find_other,
+    find_pairs,
+)
+from analysis.studies.shared_views import PairedRows, SharedViews, pair_folds, view_folds
+from analysis.studies.study import Job, Scored, Setting, Study, metric_of, split_of
+from analysis.targets import mel as targets
+from analysis.targets.base import FrameTarget, LabelTarget, label_target
+from analysis.targets.layers import SecondModel
+from analysis.targets.mel import Mel
+from common.config import AnalysisConfig
+from common.config.analysis import BY_SPEAKER
+from common.encoder import encoder
+from common.encoder.architecture import Layer
+from common.records import SAMPLE_RATE, Corpus, StrataError
+from common.seeding import generator
+from common.target import Target
+
+KIND = "vectors"
+KIND_OF_TWO = "vectors_inter"  # of layers of two models
+VERSIONS_OF_TWO = {
+    "encoder": encoder.VERSION,
+    "sampling": sampling.VERSION,
+    "pooling": pooling.VERSION,
+    "vectors": collectors.VERSION,
+}
+VERSIONS = {
+    **VERSIONS_OF_TWO,
+    "targets": targets.VERSION,  # of the mel frames that are pooled for the controls
+}
+UNSPLIT = {"fit_instances": None}  # draws nothing where there is one partition
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What one experiment drew of its part of the speech, and what it is compared with.
+
+    speaker (n_utterances,): index into `speakers`; `trials`, `seed`: the run's. `pairs`: a layer,
+    the layer or other stored view that it is compared with, and what a row calls that where it is
+    not the same for all; empty where the target is known from the labels alone.
+    """
+
+    part: Part
+    samples: UnitSamples
+    target: Target
+    speaker: NDArray[np.int64]
+    speakers: tuple[str, ...]
+    trials: int
+    seed: int
+    pairs: tuple[tuple[Layer, Layer, str], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class UnitStudy(Study):
+    """Vectors of phones, words, stretches, single frames or utterances, kept on disk once.
+
+    They serve metrics of moments, of two views and of labels, and any pairs of layers of two
+    models: the moments of a pair are taken when it is scored. Memory then holds the views of one
+    model and one pair at a time, whereas collecting the moments of all pairs in the pass would hold
+    13 x 13 cross-scatters of 768 x 768 for 7 groups of folds, 5.6 GB, for two base models and 24 GB
+    or more for large ones.
+    """
+
+    drawn: Mapping[str, Drawn]
+    pooling: str
+    other: OtherModel | None = None
+
+    @classmethod
+    def build(cls, setting: Setting, name: str, analysis: AnalysisConfig) -> Self:
+        """Draw units; how their folds are cut changes no vector, so it is not in the key."""
+        config, part = setting.config, setting.speech.part(analysis)
+        run, seed, target = config.sampling, config.seed, analysis.target
+        if not isinstance(analysis.metric, UnitMetric):
+            setting.refuse_partitions(name, analysis)
+        kind, versions, other, pairs = KIND, VERSIONS, None, ()
+        if isinstance(target, SecondModel):
+            kind, versions, other = KIND_OF_TWO, VERSIONS_OF_TWO, find_other(config)
+            found = find_pairs(setting, name, analysis, other)
+            pairs = tuple((x, y, other.label(y)) for x, y in found)
+        elif not isinstance(target, LabelTarget):
+            pairs = stored_pairs(analysis, setting.layers)
+        samples, target = draw(setting, analysis, part, pairs)
+        trials = run.tested_folds
+        drawn = Drawn(part, samples, target, *speakers_of(part.corpus), trials, seed, pairs)
+        how = analysis.pooling or "mean"
+        plain = part.split or other is not None
+        key = dict(setting.key) | {
+            "dataset": part.corpus.fingerprint,
+            "unit": analysis.unit,
+            "sampling": {**vars(analysis.sampling), **({} if plain else UNSPLIT)},
+            "samples": run.samples,
+            "seed": seed,
+            "versions": versions,
+            "pooling": how,
+            "drawn": samples.digest(),
+        }
+        if other is not None:
+            key |= {"other": other.key()}
+        if isinstance(target, FrameTarget) and not isinstance(target, Mel):
+            key |= {"target": [target.name, target.version, asdict(target)]}
+        study = cls(
+            experiments={name: analysis},
+            layers=setting.layers,
+            entry=setting.cache.entry(kind, key),
+            drawn={name: drawn},
+            pooling=how,
+            other=other,
+            controls=config.controls and other is None,
+        )
+        return replace(study, no_interval={name: study.check(name, setting)})
+
+    def check(self, name: str, setting: Setting) -> str:
+        """Raise if the metric cannot score what was drawn, before anything is computed.
+
+        Returns why its scores will have no intervals, or "".
+        """
+        samples, metric = self.drawn[name].samples, metric_of(self.experiments[name])
+        without = []
+        for sample, folds in enumerate(samples.folds):
+            if isinstance(metric, UnitMetric):
+                rows = np.flatnonzero(folds >= 0)
+                units = self._units(name, sample, rows, np.zeros((len(rows), 0), np.float32))
+                metric.check(units)
+                without.append(metric.no_interval(units))
+            elif isinstance(metric, MomentMetric):
+                check_folds(samples.name, folds, setting.config.sampling)
+        if isinstance(metric, MomentMetric):
+            trials = self.drawn[name].trials
+            tested = known_speakers_tested(samples, self.drawn[name].part.corpus, trials)
+            return metric.no_interval(samples.split, trials, tested)
+        if isinstance(metric, ViewMetric):
+            return f"{metric.name} has none over speakers"
+        if metric.held_out and samples.split not in BY_SPEAKER:
+            without.insert(0, no_fold_interval(samples.split, 0, 0))
+        return next(filter(None, without), "")
+
+    def joined(self, other: Self) -> Self:
+        """Both have drawn the same rows, under labels of their own."""
+        experiments = {**self.experiments, **other.experiments}
+        return replace(
+            self,
+            experiments=experiments,
+            drawn={**self.drawn, **other.drawn},
+            no_interval=self.both_no_interval(other),
+        )
+
+    @property
+    def needs_second_model(self) -> bool:
+        """Whether its layers are compared with those of another model."""
+        return self.other is not None
+
+    def needed_layers(self) -> list[Layer]:
+        """Layers that any experiment covers or compares with, and mel where controls are wanted."""
+        compared = {y.name: y for drawn in self.drawn.values() for _, y, _ in drawn.pairs}
+        if self.other is not None:
+            names = {x.name for drawn in self.drawn.values() for x, _, _ in drawn.pairs}
+            both = (*self.layers, *self.other.layers)
+            return [layer for layer in both if layer.name in names | compared.keys()]
+        needed = {layer.name: layer for layer in super().needed_layers()}
+        return list((needed | compared).values())
+
+    def consumer(self, device: torch.device) -> Consumer:  # noqa: ARG002
+        """Vectors of the layers that are missing."""
+        first = next(iter(self.drawn.values()))
+        own = [d.target for d in self.drawn.values() if isinstance(d.target, FrameTarget)]
+        layers = self.needed_layers()
+        consumer = UnitConsumer(first.samples, self.entry, layers, self.pooling, own)
+        return Placed(consumer, first.part.places.tolist())
+
+    def disk_bytes(self) -> int:
+        """Vectors of the layers that are missing."""
+        rows = len(next(iter(self.drawn.values())).samples.label)
+        return vector_bytes(self.entry, self.needed_layers(), rows)
+
+    def utterance(self, number: int) -> int:
+        """The entry numbers the utterances of one part of the speech."""
+        return int(next(iter(self.drawn.values())).part.places[number])
+
+    def jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
+        """A job per experiment, sample and layer: all of the layer's pairs.
+
+        Where a layer is compared with many, each job begins with another one of them: jobs that run
+        side by side then make different ones of the views that they share.
+        """
+        for name, drawn in self.drawn.items():
+            layers = [layer for layer in self.layers if layer.name in chosen[name]]
+            for sample in range(len(drawn.samples.folds)):
+                pairs = [pair for pair in drawn.pairs if pair[0] in layers]
+                shared = SharedViews(Counter(y.name for _, y, _ in pairs))
+                for k, layer in enumerate(layers):
+                    own = [(y, label) for x, y, label in pairs if x == layer]
+                    if drawn.pairs and not own:
+                        continue
+                    turn = k % max(len(own), 1)
+                    others = (*own[turn:], *own[:turn])
+                    yield partial(self._score, name, sample, layer, others, shared)
+
+    def control_jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
+        """Mel in a layer's place; every layer with labels, or rows of a table, permuted."""
+        samples = {name: len(drawn.samples.folds) for name, drawn in self.drawn.items()}
+        for name, sample, layer, control in self.controls_of(samples, chosen):
+            others = [(y, label) for _, y, label in self.drawn[name].pairs[:1]]
+            shared = SharedViews(Counter())
+            yield partial(self._score, name, sample, layer, others, shared, control)
+
+    def without_controls(self) -> dict[str, dict[str, str]]:
+        """Two models have neither labels nor mel, frames against frames have no labels."""
+        if self.other is not None:
+            return {name: dict(NO_CONTROLS) for name in self.experiments}
+        none, mel = dict(NO_LABELS), {"mel": "mel is the target itself"}
+        return {
+            name: none | (mel if isinstance(drawn.target, Mel) else {})
+            for name, drawn in self.drawn.items()
+            if drawn.pairs
+        }
+
+    def _score(
+        self,
+        name: str,
+        sample: int,
+        layer: Layer,
+        others: Sequence[tuple[Layer, str]],
+        shared: SharedViews,
+        control: str = "",
+    ) -> list[Scored]:
+        units, split = self.units(name, sample, layer.name), self.drawn[name].samples.split
+        if control == "shuffled_labels":
+            units = units.shuffled()
+        if control == "permuted_table":
+            units = units.with_permuted_types()
+        n = len(units.label)
+        if not others:
+            scores = self.guarded(name, layer.name, partial(self._scores, name, units))
+            return [Scored(name, layer, sample, n, split, scores, control)]
+        scored = {}
+        own = LayerView(units.vectors, units.fold, self.drawn[name].trials)
+        for other, label in others:
+            y = self.units(name, sample, other.name).vectors
+            score = partial(self._pair, name, own, other.name, y, units.seed, shared)
+            which = f"{layer.name} against {label or other.name}"
+            scores = self.guarded(name, which, score)
+            scored[other.name] = Scored(name, layer, sample, n, split, scores, control, label)
+        order = [y.name for _, y, _ in self.drawn[name].pairs]
+        return [scored[view] for view in dict.fromkeys(order) if view in scored]
+
+    def job_bytes(self) -> int:
+        """A sample's vectors in float32 and in float64, and of pairs the moments by group."""
+        drawn = max(int((d.samples.folds >= 0).sum(1).max()) for d in self.drawn.values())
+        if self.other is None:
+            return 12 * drawn * max(layer.dim for layer in self.layers)
+        dim, trials = max(layer.dim for layer in self.needed_layers()), self._trials()
+        return 24 * drawn * dim + 8 * (4 * trials + 2) * dim**2
+
+    def _trials(self) -> int:
+        return next(iter(self.drawn.values())).trials
+
+    def _scores(self, name: str, units: Units) -> list[Score]:
+        """Scores of units whose target follows from their labels."""
+        metric, drawn = metric_of(self.experiments[name]), self.drawn[name]
+        if isinstance(metric, UnitMetric):
+            scores = metric.score(units)
+            none = self.no_interval[name]
+            return [replace(one, low=None, high=None) for one in scores] if none else scores
+        if not isinstance(drawn.target, LabelTarget):
+            raise TypeError(f"{drawn.target} labels no units")
+        target = drawn.target.view(units.label, units.labels)
+        if isinstance(metric, ViewMetric):
+            return metric.score(units.vectors, target, units.seed)
+        if isinstance(metric, MomentMetric):
+            if units.type_fold is None:
+                folds = fold_views(units.vectors, target, units.fold, drawn.trials)
+            else:
+                cuts = (units.fold, units.type_fold)
+                folds = crossed_folds(units.vectors, target, cuts, drawn.trials)
+            return metric.score(folds, not self.no_interval[name])
+        raise TypeError(f"{metric.name} scores neither units nor views")
+
+    def _pair(
+        self,
+        name: str,
+        x: "LayerView",
+        other: str,
+        y: NDArray[np.float32],
+        seed: int,
+        shared: SharedViews,
+    ) -> list[Score]:
+        """Scores of a layer against another stored view of the same units."""
+        metric = metric_of(self.experiments[name])
+        if isinstance(metric, ViewMetric):
+            return metric.score(x.vectors, y, seed)
+        make = partial(view_folds, y, x.folds, x.trials)
+        with shared.view(other, make) as view:
+            folds = pair_folds(PairedRows(x.vectors, y, x.folds), x.view, view)
+            return moment_metric(self.experiments[name]).score(folds, not self.no_interval[name])
+
+    def units(self, name: str, sample: int, layer: str) -> Units:
+        """What one sample drew, in one layer; units that a layer of its lacks are left out."""
+        drawn = self.drawn[name]
+        own = {layer, *(one.name for one in self.layers_of(name))}
+        if drawn.pairs:
+            own = {view.name for x, y, _ in drawn.pairs for view in (x, y)} | {layer}
+        kept = (drawn.samples.folds[sample] >= 0) & valid_rows(self.entry, own)
+        rows, vectors = np.flatnonzero(kept), self.entry.open(layer)
+        return self._units(name, sample, rows, vectors if kept.all() else vectors[rows])
+
+    def _units(
+        self, name: str, sample: int, rows: NDArray[np.int64], vectors: NDArray[np.float32]
+    ) -> Units:
+        drawn = self.drawn[name]
+        samples = drawn.samples
+        return Units(
+            vectors=vectors,
+            label=samples.label[rows],
+            labels=samples.labels,
+            speaker=drawn.speaker[samples.utterance[rows]],
+            speakers=drawn.speakers,
+            utterance=samples.utterance[rows],
+            fold=samples.folds[sample][rows],
+            scored=drawn.part.scored[samples.utterance[rows]],
+            seed=int(generator(drawn.seed, "sample", sample).integers(2**31)),
+            target=self.experiments[name].target,
+            trials=drawn.trials,
+            type_fold=None if samples.type_folds is None else samples.type_folds[rows],
+            seconds=(samples.end - samples.start)[rows] / SAMPLE_RATE,
+        )
+
+    def describe(self) -> dict[str, object]:
+        """Labels, and units of each sample, for each experiment that drew in its own way."""
+        first, *others = self.drawn.values()
+        if self.other is not None:
+            return describe_pairs(self.experiments, self.layers, self.other) | {
+                "labels": len(first.samples.labels),
+                "dropped": first.samples.dropped,
+                "units_per_sample": (first.samples.folds >= 0).sum(1).tolist(),
+                "units_drawn_by_any_sample": len(first.samples.label),
+            }
+        own = {name: describe_draw(drawn) for name, drawn in self.drawn.items()}
+        same = all(drawn.samples.labels == first.samples.labels for drawn in others)
+        draws = describe_draw(first) if same else {"draws": own}
+        return {"experiments": list(self.experiments), **draws}
+
+
+@dataclass(frozen=True, eq=False)
+class LayerView:
+    """A layer's vectors (n, d) in folds (n,), and their moments once something asks for them."""
+
+    vectors: NDArray[np.float32]
+    folds: NDArray[np.int64]
+    trials: int
+
+    @cached_property
+    def view(self) -> FoldedView:
+        """Moments by group."""
+        return view_folds(self.vectors, self.folds, self.trials)
+
+
+def stored_pairs(
+    analysis: AnalysisConfig, layers: Sequence[Layer]
+) -> tuple[tuple[Layer, Layer, str], ...]:
+    """Each layer of the analysis's parts with what frames are compared with, kept as it is."""
+    target = analysis.target
+    other = target_layer(target) if isinstance(target, FrameTarget) else None
+    if other is None:
+        other = next(layer for layer in layers if layer.name == target.name)
+    own = [layer for layer in layers if layer.part in analysis.parts]
+    steps = {step_of(other if layer is other else layer) for layer in own}
+    if len(steps) > 1:
+        raise StrataError(
+            f"unit=frame with metric={metric_of(analysis).name}: the layers have frames every "
+            f"{' and '.join(str(10 * step) for step in sorted(steps))} ms; choose those of one "
+            "rate, parts=[transformer]"
+        )
+    return tuple((layer, other, "") for layer in own)
+
+
+def draw(
+    setting: Setting,
+    analysis: AnalysisConfig,
+    part: Part,
+    pairs: Sequence[tuple[Layer, Layer, str]],
+) -> tuple[UnitSamples, Target]:
+    """Draw units of an experiment, and its target with what it needs to know of their labels."""
+    config, target = setting.config, analysis.target
+    run, seed, split = config.sampling, config.seed, split_of(config, analysis)
+    if analysis.unit == "frame" and pairs:
+        views = [view for x, y, _ in pairs for view in (x, y) if view.part != MEL.part]
+        geometries = list(dict.fromkeys(view.geometry for view in views))
+        metric = metric_of(analysis)
+        most = analysis.sampling.frames
+        if most is None and isinstance(metric, ViewMetric):
+            most = metric.rows
+        limits = replace(analysis.sampling, frames=most)
+        drawn = draw_single_frames(part.corpus, limits, run, split, seed, geometries)
+        return drawn, target
+    if isinstance(target, SecondModel):
+        return draw_units(part.corpus, analysis, run, split, seed), target
+    segments = label_target(analysis).segments(part.corpus, analysis.unit)
+    target = label_target(analysis).prepared({interval.label for _, interval in segments})
+    scored = part.scored if part.split else None
+    centre = setting.layers[-1].geometry.centre(0)
+    analysis = replace(analysis, target=target)
+    samples = draw_units(part.corpus, analysis, run, split, seed, scored, centre)
+    if target.by_type and config.by_type:
+        samples = hold_out_types(samples, run, seed)
+    return samples, target
+
+
+def known_speakers_tested(samples: UnitSamples, corpus: Corpus, trials: int) -> int:
+    """How many speakers who are known by name every sample is tested on at least."""
+    speaker = np.array([u.speaker for u in corpus.utterances])[samples.utterance]
+    tested = (speaker[(folds >= 0) & (folds < trials)] for folds in samples.folds)
+    return min(len(set(own) - {""}) for own in tested)
+
+
+def speakers_of(corpus: Corpus) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Number (n_utterances,) of each utterance's speaker, and their names."""
+    speakers = tuple(sorted({u.speaker for u in corpus.utterances}))
+    codes = {speaker: code for code, speaker in enumerate(speakers)}
+    return np.array([codes[u.speaker] for u in corpus.utterances], dtype=np.int64), speakers
+
+
+def describe_draw(drawn: Drawn) -> dict[str, object]:
+    """Labels, and units of each sample."""
+    samples = drawn.samples
+    counts = np.bincount(samples.label, minlength=len(samples.labels))
+    return {
+        "labels": len(samples.labels),
+        "dropped": samples.dropped,
+        "target_file": dict(drawn.target.counts()) if isinstance(drawn.target, LabelTarget) else {},
+        "units_per_sample": (samples.folds >= 0).sum(1).tolist(),
+        "units_drawn_by_any_sample": len(samples.label),
+        "units_per_label": dict(zip(samples.labels, counts.tolist(), strict=True)),
+    }

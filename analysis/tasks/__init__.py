@@ -1,1 +1,0 @@
-"""What the representations are good for without training anything: words, boundaries, sentences."""

@@ -1,0 +1,1 @@
+"""Statistics of forward passes, kept between runs."""

@@ -1,0 +1,407 @@
+"""Statistics of forward passes, kept between runs: an entry is a folder named by a hash of its key.
+
+The key is an allow-list: exactly what the numbers depend on. Files appear whole or not at all
+(written beside, then renamed), each with a checksum, its shape and its type beside it. Whoever
+changes an entry holds its lock alone; those who read it share the lock.
+"""
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+from numpy.typing import DTypeLike, NDArray
+
+from common.cache.growing import GrowingArray
+from common.cache.locks import FolderLock
+from common.config import Config
+
+log = logging.getLogger(__name__)
+
+Key = Mapping[str, object]
+PARTIAL = ".part."  # how the names of files begin that a pass has not finished
+HIDDEN = ".hidden."  # how a mark begins that an array of a read-only entry is not to be used
+STATE = "state"  # where a pass that has not ended keeps what it needs to go on
+READ_AT_ONCE = 1 << 23  # bytes
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a disk without room
+DEFAULT = "~/.cache/strata"
+FOLDER = re.compile(r"[0-9a-f]{24}")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One folder of the cache: named arrays that all follow from one key.
+
+    `below` is the same entry in a cache that cannot be written to: it is read where this one lacks
+    an array, and left as it is. `content` is the key.
+    """
+
+    folder: Path
+    below: Path | None = None
+    content: Key = field(default_factory=dict, compare=False)
+
+    def prepare(self) -> None:
+        """Make the folder, with the key in clear in it, if it is not there."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        described = self.folder / "key.json"
+        if not described.exists() and self.content:
+            partial = self.folder / f".key.{os.getpid()}.part"
+            partial.write_text(json.dumps(self.content, sort_keys=True, default=str, indent=1))
+            partial.replace(described)
+
+    def has(self, name: str) -> bool:
+        """Whether an array, or several under one name, are there, whole."""
+        return self._holder(name) is not None
+
+    def names(self) -> list[str]:
+        """Names of its arrays."""
+        return [name for name, _, _ in self._records()]
+
+    def save(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Write named arrays as one file."""
+        self.stage(name, arrays)
+        self.publish(name)
+
+    def stage(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Write named arrays as one file that others see when it is published."""
+        beside = self.folder / f"{PARTIAL}{PARTIAL}{name}.npz"
+        with beside.open("wb") as file:
+            np.savez(file, **dict(arrays))  # type: ignore[arg-type]
+        beside.replace(self._partial(f"{name}.npz"))
+
+    def load(self, name: str) -> dict[str, NDArray[Any]]:
+        """Read named arrays."""
+        with np.load(self._found(name) / f"{name}.npz", allow_pickle=False) as archive:
+            return dict(archive)
+
+    def note(self, content: Mapping[str, object]) -> None:
+        """Write down how the arrays came about."""
+        self._write("note.json", content)
+
+    def notes(self) -> dict[str, Any]:
+        """What was written down; empty if nothing was."""
+        return self._json("note.json")
+
+    def create(self, name: str, shape: tuple[int, int]) -> "np.memmap[Any, np.dtype[np.float32]]":
+        """A float32 array on disk to be filled row by row; `publish` it when it is complete.
+
+        One of this shape that a pass left unfinished is gone on with. Its room on the disk is
+        taken at once: writing to a file that has none, on a full disk, would kill the process.
+        """
+        path = self._partial(f"{name}.npy")
+        if not path.exists():
+            with path.open("wb") as file:
+                header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+                _allocate(file.fileno(), file.tell(), 4 * shape[0] * shape[1])
+        return np.lib.format.open_memmap(path, "r+")
+
+    def grow(self, name: str, dim: int, dtype: DTypeLike, n: int = 0) -> GrowingArray:
+        """An array (., dim) on disk to be written front to back; close it, then `publish` it.
+
+        Of one that a pass left unfinished the first n rows are kept.
+        """
+        return GrowingArray(self._partial(f"{name}.npy"), dim, dtype, n)
+
+    def publish(self, name: str, needs: str = "") -> None:
+        """Let others see an array that `create`, `grow` or `stage` made.
+
+        `needs` names another one without which it is of no use.
+        """
+        file = f"{name}.npz" if self._partial(f"{name}.npz").exists() else f"{name}.npy"
+        record = {"file": file, "needs": needs, **_described(self._partial(file))}
+        (self.folder / f"{name}.sum").unlink(missing_ok=True)
+        self._partial(file).replace(self.folder / file)
+        self._write(f"{name}.sum", record)
+
+    def open(self, name: str) -> NDArray[np.float32]:
+        """A published array, memory-mapped."""
+        return np.load(self._found(name) / f"{name}.npy", mmap_mode="r")
+
+    def keep(self, identity: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Write down how far a pass has come, for one of the same `identity` to go on from."""
+        files = [path.name for path in self._partials() if path.name != f"{PARTIAL}{STATE}.npz"]
+        named = {"identity": np.array(identity), "files": np.array(files, dtype=np.str_)}
+        self.stage(STATE, {**arrays, **named})
+
+    def kept(self, identity: str) -> dict[str, NDArray[Any]] | None:
+        """How far a pass of this identity had come; what any other left is deleted."""
+        try:
+            with np.load(self._partial(f"{STATE}.npz"), allow_pickle=False) as archive:
+                arrays = dict(archive)
+        except Exception:  # absent, or damaged in whatever way: begin anew
+            arrays = {}
+        there = {path.name for path in self._partials()}
+        if str(arrays.get("identity")) == identity and there >= set(arrays["files"].tolist()):
+            return arrays
+        self.forget()
+        return None
+
+    def forget(self) -> None:
+        """Delete what a pass that did not end has left."""
+        for path in self._partials():
+            path.unlink()
+
+    def _partials(self) -> list[Path]:
+        return sorted(self.folder.glob(f"{PARTIAL}*"))
+
+    def damaged(self) -> dict[str, str]:
+        """Arrays that are not what was written, and what is wrong with each; reads all of them."""
+        wrong = {}
+        records = {name: (folder, record) for name, folder, record in self._records()}
+        for name, (folder, record) in records.items():
+            why = _fault(folder, record)
+            if why:
+                wrong[name] = why
+        for name, (_, record) in records.items():
+            needed = record.get("needs")
+            if needed and (needed in wrong or needed not in records):
+                wrong.setdefault(name, f"{needed} is missing or damaged")
+        return wrong
+
+    def discard(self, name: str) -> None:
+        """Delete an array; one that is only `below` is passed over from now on."""
+        for suffix in ("sum", "npz", "npy"):
+            (self.folder / f"{name}.{suffix}").unlink(missing_ok=True)
+        if self.below is not None:
+            (self.folder / f"{HIDDEN}{name}").touch()
+
+    def clear(self) -> None:
+        """Delete every array, unfinished ones included; the lock and the key stay."""
+        for name in self.names():
+            self.discard(name)
+        self.forget()
+        for path in self.folder.glob("*.np[yz]"):  # without a checksum: of an earlier version
+            path.unlink()
+
+    @property
+    def kind(self) -> str:
+        """What sort of statistics it holds."""
+        return self.folder.parent.name
+
+    def key(self) -> dict[str, Any]:
+        """The key in clear; empty where it cannot be read."""
+        return self._json("key.json")
+
+    def size(self) -> int:
+        """Bytes on disk, files that were never finished included."""
+        return sum(path.stat().st_size for path in self.folder.iterdir() if path.is_file())
+
+    def _records(self) -> Iterator[tuple[str, Path, dict[str, Any]]]:
+        """Name, folder and record of every array; an unreadable record is an empty one."""
+        seen = set()
+        for folder in filter(None, (self.folder, self.below)):
+            for path in sorted(folder.glob("*.sum")):
+                if (
+                    path.name.startswith(".")
+                    or path.stem in seen
+                    or self._holder(path.stem) != folder
+                ):
+                    continue
+                seen.add(path.stem)
+                yield path.stem, folder, _read_json(path)
+
+    def _holder(self, name: str) -> Path | None:
+        if (self.folder / f"{name}.sum").exists():
+            return self.folder
+        hidden = (self.folder / f"{HIDDEN}{name}").exists()
+        if self.below is not None and not hidden and (self.below / f"{name}.sum").exists():
+            return self.below
+        return None
+
+    def _found(self, name: str) -> Path:
+        folder = self._holder(name)
+        if folder is None:
+            raise FileNotFoundError(self.folder / name)
+        return folder
+
+    def _json(self, name: str) -> dict[str, Any]:
+        own = self.folder / name
+        return _read_json(own if own.exists() or self.below is None else self.below / name)
+
+    def _write(self, name: str, content: Mapping[str, object]) -> None:
+        partial = self._partial(name)
+        partial.write_text(json.dumps(content, indent=1))
+        partial.replace(self.folder / name)
+
+    def _partial(self, file: str) -> Path:
+        return self.folder / f"{PARTIAL}{file}"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _allocate(file: int, start: int, size: int) -> None:
+    """Take room on the disk, or fail now."""
+    if size == 0:
+        return
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, start, size)
+        return
+    block = bytes(READ_AT_ONCE)  # where the system has no such call
+    os.lseek(file, start, os.SEEK_SET)
+    while size > 0:
+        size -= os.write(file, block[:size])
+
+
+def _checksum(path: Path) -> str:
+    """XXH3 of a file: it is to find damage, not malice."""
+    digest = xxhash.xxh3_64()
+    with path.open("rb") as file:
+        while block := file.read(READ_AT_ONCE):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _arrays_of(path: Path) -> dict[str, list[object]]:
+    """Shape and type of each array of a file."""
+    if path.suffix == ".npy":
+        array = np.load(path, mmap_mode="r")
+        return {"": [list(array.shape), array.dtype.str]}
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: [list(a.shape), a.dtype.str] for name, a in archive.items()}
+
+
+def _described(path: Path) -> dict[str, object]:
+    return {
+        "size": path.stat().st_size,
+        "xxh3": _checksum(path),
+        "arrays": _arrays_of(path),
+    }
+
+
+def _fault(folder: Path, record: Mapping[str, Any]) -> str:
+    """What is wrong with a file of an entry; "" if nothing is."""
+    if not {"file", "size", "xxh3", "arrays"} <= record.keys():
+        return "its record cannot be read"
+    path = folder / str(record["file"])
+    if not path.is_file():
+        return "it is missing"
+    size = path.stat().st_size
+    if size != record["size"]:
+        return f"it has {size} bytes instead of {record['size']}"
+    if _checksum(path) != record["xxh3"]:
+        return "its checksum is another"
+    if _arrays_of(path) != record["arrays"]:
+        return "its shape or type is another"
+    return ""
+
+
+class Held:
+    """Locks of entries, taken in one order so that no two jobs wait for each other."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self.entries = {entry.folder: entry for entry in sorted(entries, key=lambda e: e.folder)}
+        self._locks = [FolderLock(entry.below or folder) for folder, entry in self.entries.items()]
+        self.alone = False
+
+    def read(self) -> None:
+        """Share the locks: nobody changes the entries, others may read them."""
+        self._take(exclusive=False)
+
+    def change(self) -> None:
+        """Hold the locks alone; an entry that was deleted meanwhile is there again, empty."""
+        self._take(exclusive=True)
+
+    def _take(self, exclusive: bool) -> None:
+        self.release()
+        for lock in self._locks:
+            lock.take(exclusive)
+        for entry in self.entries.values():
+            entry.prepare()
+
+    def release(self) -> None:
+        """Let go of them."""
+        for lock in self._locks:
+            lock.release()
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A folder of entries; `below` is one that cannot be written to, and is only read."""
+
+    root: Path
+    below: Path | None = None
+
+    def entry(self, kind: str, key: Key) -> Entry:
+        """The entry of a key, made if absent, with the key in clear beside it."""
+        text = json.dumps(key, sort_keys=True, default=str)
+        name = hashlib.sha256(text.encode()).hexdigest()[:24]
+        below = self.below / kind / name if self.below is not None else None
+        entry = Entry(self.root / kind / name, below if below and below.is_dir() else None, key)
+        entry.prepare()
+        return entry
+
+    def entries(self) -> list[Entry]:
+        """Every entry there is, those without a readable key included."""
+        folders = (path for path in sorted(self.root.glob("*/*")) if path.is_dir())
+        return [Entry(folder) for folder in folders if FOLDER.fullmatch(folder.name)]
+
+    def delete(self, entry: Entry) -> bool:
+        """Remove an entry whole; False where a job is using it."""
+        lock = FolderLock(entry.folder)
+        if not lock.take(exclusive=True, wait=False):
+            return False
+        try:
+            shutil.rmtree(entry.folder)
+        finally:
+            lock.release()
+        return True
+
+    @contextmanager
+    def held(self, entries: Sequence[Entry]) -> Iterator[Held]:
+        """Locks of entries, to be taken in the block and released after it."""
+        held = Held(entries)
+        try:
+            yield held
+        finally:
+            held.release()
+
+
+def cache_root(config: Config) -> Path:
+    """The folder that `paths.cache` names; an empty STRATA_CACHE is none, not this folder."""
+    return Path(config.paths.cache or DEFAULT).expanduser()
+
+
+def hashes_folder(config: Config) -> Path | None:
+    """Where hashes of audio files are kept; `cache=off` keeps none."""
+    return cache_root(config) if config.cache != "off" else None
+
+
+def open_cache(config: Config, scratch: Path) -> Cache:
+    """The cache of a run. One that cannot be written to is read; new statistics go to `scratch`.
+
+    Whatever is in `scratch` is not kept. `cache=off` reads nothing either.
+    """
+    if config.cache == "off":
+        return Cache(scratch)
+    root = cache_root(config)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe = root / f".writable.{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        log.warning(
+            "the cache %s cannot be written to (%s): what it holds is used, what this run computes "
+            "is not kept. Another folder: paths.cache=, or STRATA_CACHE",
+            root,
+            error.strerror,
+        )
+        return Cache(scratch, root)
+    return Cache(root)

@@ -1,0 +1,212 @@
+"""The configuration of a fine-tuning as a type: what each key means, and its range."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING
+
+from common.config.analysis import require, require_at_least
+from common.records import StrataError
+
+DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)")
+SECONDS = {"s": 1, "m": 60, "h": 3600}
+DROPOUTS = ("activation", "attention", "hidden", "feat_proj", "final")
+BLOCK_NAME = re.compile(r"T[1-9]\d*")
+
+
+def seconds_of(key: str, subset: str) -> float:
+    """Length of a subset: "10m" is 600 s."""
+    match = DURATION.fullmatch(subset)
+    if match is None or not float(match[1]) > 0:
+        raise StrataError(f"{key}={subset}: write an amount of speech, as 30s, 10m or 1h")
+    return float(match[1]) * SECONDS[match[2]]
+
+
+@dataclass(kw_only=True)
+class PartConfig:
+    """Speech to train, validate or test on.
+
+    `dataset` null is the run's own `dataset`; a recipe that is made for a corpus names it here,
+    `dataset@finetune.train.dataset=NAME` another one. `partition` of it, if not the one it says
+    itself. `speakers` takes theirs alone; `speaker_share` draws that part of the speakers whom no
+    other part names. `subset`: so much of it ("10m"), balanced over speakers, the same whatever
+    the run's seed; a smaller one is part of every larger one.
+    """
+
+    dataset: Any = None
+    partition: str | None = None
+    speakers: list[str] | None = None
+    speaker_share: float | None = None
+    subset: str | None = None
+
+
+@dataclass(kw_only=True)
+class LanguageModelConfig:
+    """Beam search with a word n-gram (the extra `lm`), tuned on validation; greedy without `path`.
+
+    `path`: KenLM's ARPA text or binary. `lexicon`: a file of words, one a line, that may be
+    recognised; an ARPA file holds its own. `weights` and `word_scores`: what is tried for the
+    n-gram's weight and the reward of a word.
+    """
+
+    path: str | None = None
+    lexicon: str | None = None
+    beam: int = 100
+    weights: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])
+    word_scores: list[float] = field(default_factory=lambda: [-1.0, 0.0, 1.0])
+
+    def __post_init__(self) -> None:
+        require_at_least("finetune.lm.beam", self.beam, 1)
+        if not (self.weights and self.word_scores):
+            raise StrataError("finetune.lm.weights and finetune.lm.word_scores: give one or more")
+        for key, value in (("path", self.path), ("lexicon", self.lexicon)):
+            if value is not None and not Path(value).expanduser().is_file():
+                raise StrataError(f"finetune.lm.{key}={value}: there is no such file")
+        if self.path is not None and self.lexicon is None and not self.path.endswith(".arpa"):
+            raise StrataError(
+                f"finetune.lm.path={self.path}: a binary n-gram does not list its words; give "
+                "them, one a line, as finetune.lm.lexicon=FILE (an .arpa file needs none)"
+            )
+
+
+@dataclass(kw_only=True)
+class FinetuneConfig:
+    """How to fine-tune for recognition with CTC. `conf/finetune/NAME.yaml` holds a recipe each.
+
+    `train`, `valid`, `test`: the speech of each; no speaker of `test` is trained or validated on,
+    none of `valid` trained on. `subset` is short for `train.subset`; `subset_seed` draws subsets
+    and speakers.
+
+    `reinit_top` blocks, the last ones, start from random weights, or `reinit_layers` ([T11,T12]);
+    `reinit_include_final_norm` with the layer norm after them. The encoder stands still for
+    `freeze_updates`, but re-initialised blocks do not if `freeze_exclude_reinit`; the
+    convolutions always do. `characters`: of the training `text`, or the `checkpoint`'s own.
+
+    `updates` of Adam, by default with betas (0.9, 0.98); the rate rises over the first of the
+    `stages`, holds over the second, and falls to `final_scale` of the peak over the third; the
+    map to characters has `head_factor` times the encoder's rate, since it starts from nothing. An
+    update hears `batch_seconds` of audio, padding counted, in `accumulate` parts for each of
+    `processes`, a GPU each or all on the CPU. `max_seconds`: longer utterances are not trained
+    on. `mask_time_prob` and `mask_feature_prob` in Hugging Face's sense. Validation every
+    `valid_every` updates; training ends after `patience` of them without a better `monitor`, the
+    word or character error rate ("wer" or "cer"), and the best one is kept.
+    """
+
+    train: PartConfig = field(default_factory=PartConfig)
+    valid: PartConfig = field(default_factory=PartConfig)
+    test: PartConfig = field(default_factory=PartConfig)
+    subset: str | None = None
+    subset_seed: int = 0
+    characters: str = "text"
+    reinit_top: int = 0
+    reinit_layers: list[str] | None = None
+    reinit_include_final_norm: bool = False
+    freeze_updates: int = MISSING
+    freeze_exclude_reinit: bool = True
+    updates: int = MISSING
+    learning_rate: float = MISSING
+    head_factor: float = 1.0
+    stages: list[float] = field(default_factory=lambda: [0.1, 0.4, 0.5])
+    final_scale: float = 0.05
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.98])
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    gradient_clip: float = 0.0
+    batch_seconds: float = MISSING
+    accumulate: int = 1
+    processes: int = 1
+    max_seconds: float = 30.0
+    mask_time_prob: float = MISSING
+    mask_time_length: int = 10
+    mask_feature_prob: float = MISSING
+    mask_feature_length: int = 64
+    layerdrop: float = MISSING
+    activation_dropout: float = 0.1
+    attention_dropout: float = 0.0
+    hidden_dropout: float = 0.0
+    feat_proj_dropout: float = 0.0
+    final_dropout: float = 0.0
+    gradient_checkpointing: bool = False
+    compile: bool = False
+    valid_every: int = MISSING
+    monitor: str = "wer"
+    patience: int | None = None
+    checkpoint_minutes: float = 10.0
+    lm: LanguageModelConfig = field(default_factory=LanguageModelConfig)
+
+    def __post_init__(self) -> None:
+        counts = ("updates", "valid_every", "accumulate", "processes", "patience")
+        for key in (*counts, "mask_time_length", "mask_feature_length"):
+            require_at_least(f"finetune.{key}", getattr(self, key), 1)
+        for key in ("freeze_updates", "reinit_top", "weight_decay", "gradient_clip"):
+            require_at_least(f"finetune.{key}", getattr(self, key), 0)
+        require("finetune.monitor", self.monitor, ("wer", "cer"))
+        require("finetune.characters", self.characters, ("text", "checkpoint"))
+        self._check_shares()
+        self._check_optimisation()
+        self._check_parts()
+        if self.reinit_layers is not None:
+            self._check_layers(self.reinit_layers)
+
+    def _check_shares(self) -> None:
+        dropouts = [f"{part}_dropout" for part in DROPOUTS]
+        shares = ("mask_time_prob", "mask_feature_prob", "layerdrop", "final_scale")
+        for key in (*shares, *dropouts):
+            if not 0 <= getattr(self, key) < 1:
+                raise StrataError(f"finetune.{key}={getattr(self, key)}: use 0 or more, below 1")
+
+    def _check_optimisation(self) -> None:
+        if not 0 < self.learning_rate <= 1:
+            raise StrataError(
+                f"finetune.learning_rate={self.learning_rate}: use more than 0, up to 1"
+            )
+        if not 0 < self.head_factor <= 1000:
+            raise StrataError(f"finetune.head_factor={self.head_factor}: use above 0, up to 1000")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise StrataError(f"finetune.betas={self.betas}: Adam's two, 0 or more, below 1")
+        for key in ("eps", "checkpoint_minutes"):
+            if not getattr(self, key) > 0:
+                raise StrataError(f"finetune.{key}={getattr(self, key)}: use more than 0")
+        if len(self.stages) != 3 or min(self.stages) < 0 or abs(sum(self.stages) - 1) > 1e-6:
+            raise StrataError(
+                f"finetune.stages={self.stages}: three parts of the training that make 1, "
+                "[rising, holding, falling]"
+            )
+        if not 0 < self.max_seconds <= self.batch_seconds:
+            raise StrataError(
+                f"finetune.max_seconds={self.max_seconds}: use more than 0, up to "
+                f"finetune.batch_seconds={self.batch_seconds}, which one utterance must fit"
+            )
+
+    def _check_parts(self) -> None:
+        if self.subset is not None and self.train.subset not in (None, self.subset):
+            raise StrataError(
+                f"finetune.subset={self.subset} and finetune.train.subset={self.train.subset}: "
+                "they mean the same, give one of them"
+            )
+        self.train.subset = self.subset or self.train.subset
+        for name in ("train", "valid", "test"):
+            part: PartConfig = getattr(self, name)
+            if part.subset is not None:
+                seconds_of(f"finetune.{name}.subset", part.subset)
+            if part.speaker_share is not None and not 0 < part.speaker_share < 1:
+                raise StrataError(
+                    f"finetune.{name}.speaker_share={part.speaker_share}: use a part of the "
+                    "speakers, above 0, below 1"
+                )
+            if part.speakers is not None and part.speaker_share is not None:
+                part.speaker_share = None  # named ones: none are to be drawn
+
+    def _check_layers(self, names: list[str]) -> None:
+        if self.reinit_top:
+            raise StrataError(
+                f"finetune.reinit_top={self.reinit_top} and finetune.reinit_layers={names}: "
+                "use one of them"
+            )
+        for name in names:
+            if not BLOCK_NAME.fullmatch(name):
+                raise StrataError(
+                    f"finetune.reinit_layers has {name}: name blocks by what they put out, T1, …"
+                )

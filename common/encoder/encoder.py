@@ -1,0 +1,256 @@
+"""Any Hugging Face speech encoder, as a stream of (layer, frames)."""
+
+import logging
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, final
+
+import numpy as np
+import torch
+
+from common.config import ModelConfig
+from common.encoder.architecture import Blueprint, Layer, ModelDescription, describe, draw
+from common.encoder.checkpoint import revision_of
+from common.encoder.hooks import Tap, tapped
+from common.encoder.loading import pretrained, random
+from common.encoder.positions import added_positions
+from common.records import SAMPLE_RATE, StrataError, Waveform
+
+__all__ = ["Encoder", "Layer", "ModelDescription", "describe", "load_encoder", "pick_device"]
+
+Emit = Callable[[Layer, torch.Tensor, tuple[int, ...]], None]
+
+VERSION = 2  # bumped when a model's frames would be others: 2, T0 without absolute positions
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PROBE_SAMPLES = 16_000
+# Rounding alone stays below 1e-5 of a frame's length; padding that is felt changes it by 1e-2 up.
+PADDING_TOLERANCE = 1e-4
+
+logger = logging.getLogger(__name__)
+
+
+@final
+class Encoder:
+    """A model in eval mode whose layers are handed on as they are computed.
+
+    T0 is what enters the first block, without the absolute positions that some models add to it
+    (Whisper; see `common.positions`): the same for any audio, they would swamp what is heard.
+    The blocks hear them all the same.
+
+    `revision` identifies its numbers: the Hub's commit, or a hash of the folder's contents, or the
+    seed of its random weights. Audio has at least `min_samples` and at most `max_samples` samples.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        blueprint: Blueprint,
+        revision: str,
+        device: torch.device,
+        precision: str = "fp32",
+        batch_size: int = 1,
+    ) -> None:
+        description = blueprint.description
+        self.model = model
+        self.layers = description.layers
+        self.architecture = description.architecture
+        self.min_samples = description.min_samples
+        self.max_samples = description.max_samples
+        self.revision = revision
+        self.device = device
+        self._front = blueprint.front
+        self._taps = blueprint.taps
+        self._dtype = DTYPES[precision]
+        self._batch_size = batch_size
+
+    def run(
+        self, waveforms: Sequence[Waveform], emit: Emit, only: Collection[str] | None = None
+    ) -> None:
+        """Hand on each layer of a batch of utterances, in one forward pass; keep nothing.
+
+        `emit` gets the layer, its frames (B, T, D) on the model's device, float32 (or bfloat16,
+        where autocast computes so), and the number of valid frames of each waveform: frames
+        beyond it are padding. The frames are the model's own, which goes on with them: not to
+        be written to. `only` names the layers wanted.
+        """
+        self._check(waveforms, only)
+        taps = [tap for tap in self._taps if only is None or tap.name in only]
+        self._forward(waveforms, emit, taps, self._dtype)
+
+    def batches(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Indices of the utterances of each batch, for waveforms of these lengths in samples.
+
+        A batch has equal lengths only, where padding would change the frames.
+        """
+        size = self._batch_size
+        if size == 1:
+            return [[i] for i in range(len(lengths))]
+        groups: dict[int, list[int]] = defaultdict(list)
+        padding_safe = self.padding_safe
+        for i in sorted(range(len(lengths)), key=lengths.__getitem__):
+            groups[0 if padding_safe else lengths[i]].append(i)
+        return [g[i : i + size] for g in groups.values() for i in range(0, len(g), size)]
+
+    @cached_property
+    def padding_safe(self) -> bool:
+        """Whether utterances of unequal lengths give the frames in a batch that they give alone.
+
+        Measured, once: half a second of noise beside a whole second.
+        """
+        if self.max_samples is not None:
+            return True  # All inputs have one length already.
+        noise = _noise(PROBE_SAMPLES, 0)
+        pair = [noise[: PROBE_SAMPLES // 2], noise]
+        together = self._frames_of(pair)
+        alone = [self._frames_of([w]) for w in pair]
+        worst = max(
+            _discrepancy(single[name][0], together[name][i])
+            for i, single in enumerate(alone)
+            for name in single
+        )
+        logger.info("%s: padding changes frames by up to %.1e of their size", self.revision, worst)
+        return worst < PADDING_TOLERANCE
+
+    def _frames_of(self, waveforms: Sequence[Waveform]) -> dict[str, list[torch.Tensor]]:
+        """Valid frames (T, D) of every layer and utterance, in float32."""
+        frames: dict[str, list[torch.Tensor]] = {}
+
+        def keep(layer: Layer, hidden: torch.Tensor, n_frames: tuple[int, ...]) -> None:
+            frames[layer.name] = [h[:n].clone() for h, n in zip(hidden, n_frames, strict=True)]
+
+        self._forward(waveforms, keep, self._taps, torch.float32)
+        return frames
+
+    def _forward(
+        self, waveforms: Sequence[Waveform], emit: Emit, taps: Sequence[Tap], dtype: torch.dtype
+    ) -> None:
+        lengths = [len(w) for w in waveforms]
+        layers = {layer.name: layer for layer in self.layers}
+        positions = self._positions if any(tap.name == "T0" for tap in taps) else None
+
+        def hand_on(tap: Tap, hidden: torch.Tensor) -> None:
+            layer = layers[tap.name]
+            if tap.name == "T0" and positions is not None:
+                hidden = hidden - positions
+            emit(layer, *self._valid(layer, hidden, lengths))
+
+        inputs = {key: x.to(self.device) for key, x in self._front(waveforms).items()}
+        autocast = torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
+        # By default cudnn rounds the inputs of float32 convolutions to 10 bits.
+        exact = torch.backends.cudnn.flags(torch.backends.cudnn.enabled, allow_tf32=False)
+        hooks = tapped(self.model, taps, hand_on)
+        self.model.eval()
+        with torch.inference_mode(), autocast, exact, hooks, _patience():
+            self.model(**inputs, output_hidden_states=False, output_attentions=False)
+
+    @cached_property
+    def _positions(self) -> torch.Tensor | None:
+        """Absolute positions (T, D) that are part of T0; None where there are none."""
+        entrance = next(tap for tap in self._taps if tap.name == "T0")
+        n_samples = self.max_samples or PROBE_SAMPLES
+        first, second = (
+            {key: x.to(self.device) for key, x in self._front([_noise(n_samples, seed)]).items()}
+            for seed in (0, 1)
+        )
+        positions = added_positions(self.model.eval(), entrance, first, second)
+        if positions is None:
+            return None
+        if self.max_samples is None:
+            raise StrataError(
+                f"{self.architecture} ({self.revision}) adds absolute positions to inputs of any "
+                f"length. Strata takes them out of T0 for models that hear a fixed length alone: "
+                f"add this one to common/encoder/positions.py."
+            )
+        logger.info("T0 is told without the positions that %s adds to it", self.architecture)
+        return positions
+
+    def _valid(
+        self, layer: Layer, hidden: torch.Tensor, lengths: Sequence[int]
+    ) -> tuple[torch.Tensor, tuple[int, ...]]:
+        """Frames cropped to the longest utterance, and how many of them each utterance has."""
+        counts = tuple(layer.geometry.n_frames(n) for n in lengths)
+        _, n_frames, _ = hidden.shape
+        expected = layer.geometry.n_frames(self.max_samples or max(lengths))
+        if n_frames != expected:
+            raise StrataError(
+                f"layer {layer.name} of {self.architecture} ({self.revision}) has {n_frames} "
+                f"frames for {max(lengths)} samples, where its convolutions should give {expected}."
+            )
+        hidden = hidden[:, : max(counts)]
+        # One reduction: the sum of finite numbers of any size seen in a model is finite.
+        if not torch.isfinite(hidden.sum(dtype=torch.float32)):
+            raise StrataError(
+                f"layer {layer.name} of {self.architecture} ({self.revision}) holds NaN or "
+                f"infinity for utterances of {list(lengths)} samples. Look for NaN in the audio "
+                f"or damaged weights; with precision=bf16 try fp32."
+            )
+        return hidden, counts
+
+    def _check(self, waveforms: Sequence[Waveform], only: Collection[str] | None) -> None:
+        """Refuse audio that is too short or too long, and layers that the model does not have."""
+        for waveform in waveforms:
+            n = len(waveform)
+            if n < self.min_samples:
+                raise StrataError(
+                    f"an utterance of {n} samples is too short for {self.architecture}: one frame "
+                    f"takes {self.min_samples} samples at 16 kHz. Leave it out."
+                )
+            if self.max_samples is not None and n > self.max_samples:
+                raise StrataError(
+                    f"an utterance of {n} samples ({n / SAMPLE_RATE:.1f} s) is too long for "
+                    f"{self.architecture}, which hears {self.max_samples} samples "
+                    f"({self.max_samples / SAMPLE_RATE:.0f} s) at once. Cut it or leave it out."
+                )
+        names = [layer.name for layer in self.layers]
+        unknown = sorted(set(only or ()) - set(names))
+        if unknown:
+            raise StrataError(
+                f"{self.architecture} has no layer {', '.join(unknown)}: it has {', '.join(names)}."
+            )
+
+
+def load_encoder(config: ModelConfig, device: str = "auto", precision: str = "fp32") -> Encoder:
+    """A checkpoint's encoder, ready to run; `random_init` takes its architecture alone."""
+    target = pick_device(device)
+    blueprint = draw(config)
+    model = random(blueprint, config.init_seed) if config.random_init else pretrained(blueprint)
+    revision = revision_of(config, blueprint.checkpoint)
+    model = model.eval().requires_grad_(False).to(target)
+    return Encoder(model, blueprint, revision, target, precision, config.batch_size)
+
+
+def pick_device(device: str) -> torch.device:
+    """The accelerator there is, or the device that was asked for if there is one."""
+    present = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if device == "auto":
+        return torch.device(next(name for name, is_there in present.items() if is_there))
+    if not present.get(device):
+        there = ", ".join(name for name, is_there in present.items() if is_there)
+        raise StrataError(f"device={device}: torch sees none here, only {there}. Use device=auto.")
+    return torch.device(device)
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """Silence what torch deprecates in how transformers' WavLM calls it; the frames are right."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask", UserWarning)
+        yield
+
+
+def _noise(n_samples: int, seed: int) -> Waveform:
+    """White noise (n_samples,) at the level of speech."""
+    return np.random.default_rng(seed).normal(0, 0.1, n_samples).astype(np.float32)
+
+
+def _discrepancy(alone: torch.Tensor, together: torch.Tensor) -> float:
+    """Largest distance of two frames (T, D) over the average length of one."""
+    return ((alone - together).norm(dim=-1).max() / alone.norm(dim=-1).mean()).item()

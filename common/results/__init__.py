@@ -1,0 +1,1 @@
+"""Rows, tables and metadata of a run."""

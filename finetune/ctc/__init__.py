@@ -1,0 +1,1 @@
+"""Fine-tuning for recognition by CTC, evaluating and transcribing."""

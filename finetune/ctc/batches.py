@@ -1,0 +1,174 @@
+"""Batches of whole utterances by total audio: a batch is a function of its number, so that a run
+that was killed goes on with the batches it would have seen.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import IterableDataset
+
+from common.config import FinetuneConfig
+from common.encoder.feature_extractor import Front
+from common.records import SAMPLE_RATE
+from common.seeding import generator
+from finetune.ctc.recordings import Recordings
+
+POOL = 16  # batches' worth of audio that is sorted by length together
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B utterances: waveforms (B, n) as the model hears them, and their characters (B, c).
+
+    mask (B, n), 1 where there is audio, or None where all lengths are the same; samples (B,),
+    sizes (B,) of the characters, weights (B,): what an utterance's loss counts, 1 over the
+    characters of the whole update; numbers (B,) of the utterances.
+    """
+
+    waveforms: torch.Tensor
+    mask: torch.Tensor | None
+    samples: torch.Tensor
+    characters: torch.Tensor
+    sizes: torch.Tensor
+    weights: torch.Tensor
+    numbers: torch.Tensor
+
+    def to(self, device: torch.device, *_: object, **__: object) -> Self:
+        """The batch on a device: what Lightning calls."""
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        there: dict[str, Any] = {
+            name: v if v is None else v.to(device) for name, v in values.items()
+        }
+        return type(self)(**there)
+
+
+@dataclass(frozen=True, eq=False)
+class Clips:
+    """Utterances as a model takes them: waveforms through its front, text as numbers."""
+
+    recordings: Recordings
+    characters: tuple[tuple[int, ...], ...]
+    front: Front
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Samples (u,) that every utterance takes in a batch."""
+        lengths = np.array(self.recordings.lengths, dtype=np.int64)
+        fixed = self.front.max_samples
+        return lengths if fixed is None else np.full_like(lengths, fixed)
+
+    def batch(self, numbers: Sequence[int], weights: Sequence[float]) -> Batch:
+        """Some utterances, padded to the longest."""
+        waveforms = self.recordings.read(numbers)
+        inputs = self.front(waveforms)
+        spelt = [self.characters[k] for k in numbers]
+        characters = torch.zeros(len(spelt), max(map(len, spelt)), dtype=torch.int64)
+        for row, own in zip(characters, spelt, strict=True):
+            row[: len(own)] = torch.tensor(own)
+        return Batch(
+            waveforms=next(x for key, x in inputs.items() if key != "attention_mask"),
+            mask=inputs.get("attention_mask"),
+            samples=torch.tensor([len(w) for w in waveforms]),
+            characters=characters,
+            sizes=torch.tensor([len(own) for own in spelt]),
+            weights=torch.tensor(weights),
+            numbers=torch.tensor(numbers),
+        )
+
+
+def plan_epoch(
+    lengths: NDArray[np.int64], numbers: Sequence[int], batch_samples: int, seed: int, epoch: int
+) -> list[list[int]]:
+    """Every utterance once: batches of similar lengths, up to `batch_samples` with the padding.
+
+    Utterances are shuffled, those of a pool sorted by length and cut into batches, and the
+    batches shuffled: an epoch differs from the next in what is together and in its order.
+    """
+    rng = generator(seed, "epoch", epoch)
+    order = np.asarray(numbers)[rng.permutation(len(numbers))]
+    pool = np.cumsum(lengths[order]) // (POOL * batch_samples)
+    batches = []
+    for k in np.unique(pool):
+        own = order[pool == k]
+        batches += _cut(own[np.argsort(lengths[own], kind="stable")], lengths, batch_samples)
+    return [batches[k] for k in rng.permutation(len(batches))]
+
+
+def _cut(ordered: NDArray[np.int64], lengths: NDArray[np.int64], room: int) -> list[list[int]]:
+    """Batches of utterances from the shortest to the longest: count times longest fits in."""
+    batches: list[list[int]] = [[]]
+    for number in map(int, ordered):
+        if batches[-1] and (len(batches[-1]) + 1) * lengths[number] > room:
+            batches.append([])
+        batches[-1].append(number)
+    return batches
+
+
+@dataclass(frozen=True, eq=False)
+class Updates(IterableDataset[Batch]):
+    """What updates number `first` to `last` hear, each in `accumulate` parts a process.
+
+    Its length counts from update 0, since Lightning's progress counts what went before. `rank`: the
+    process whose parts these are. An update's parts together weigh every one of its characters
+    alike, however they are cut.
+    """
+
+    clips: Clips
+    numbers: tuple[int, ...]
+    recipe: FinetuneConfig
+    seed: int
+    first: int
+    last: int
+    rank: int = 0
+
+    def __len__(self) -> int:
+        return self.last * self.recipe.accumulate
+
+    def __iter__(self) -> Iterator[Batch]:
+        for update in self._updates():
+            yield from self.parts(update)[self.rank :: self.recipe.processes]
+
+    def _updates(self) -> Iterator[list[int]]:
+        """Utterances of every update from `first` on."""
+        room = round(self.recipe.batch_seconds * SAMPLE_RATE)
+        number = epoch = 0
+        while number < self.last:
+            for update in plan_epoch(self.clips.lengths, self.numbers, room, self.seed, epoch):
+                if self.first <= number < self.last:
+                    yield update
+                number += 1
+            epoch += 1
+
+    def parts(self, update: Sequence[int]) -> list[Batch]:
+        """An update's batches, of all processes.
+
+        Lightning takes the mean of their gradients, over processes as well: hence the factor.
+        """
+        count = self.recipe.accumulate * self.recipe.processes
+        total = sum(len(self.clips.characters[k]) for k in update)
+        batches = []
+        for own in np.array_split(np.asarray(update), count):
+            # Fewer utterances than parts: an empty part hears one that does not count.
+            numbers = [int(k) for k in own] or [update[0]]
+            weight = count / total if len(own) else 0.0
+            batches.append(self.clips.batch(numbers, [weight] * len(numbers)))
+        return batches
+
+
+@dataclass(frozen=True, eq=False)
+class Heldout(IterableDataset[Batch]):
+    """Every utterance once, in given batches: those that do not change its frames."""
+
+    clips: Clips
+    batches: tuple[tuple[int, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for numbers in self.batches:
+            yield self.clips.batch(numbers, [1.0] * len(numbers))

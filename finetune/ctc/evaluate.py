@@ -1,0 +1,168 @@
+"""The task `evaluate`: error rates of a trained recogniser on any transcribed speech."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import jiwer
+import pandas as pd
+
+from common.config import Config
+from common.datasets.faults import Faults, OnError
+from common.encoder.architecture import draw
+from common.encoder.checkpoint import revision_of
+from common.progress import progress
+from common.records import Corpus, StrataError, Utterance
+from common.results import results
+from common.timing import Stopwatch
+from common.writing import write_text
+from finetune.ctc.experiment import HYPOTHESES
+from finetune.ctc.recognition import Recogniser, Transcript, load_recogniser, scored_text
+from finetune.ctc.report import Tested, print_scores, score_rows
+from finetune.ctc.scoring import error_rate, score
+from finetune.ctc.text import normalise
+
+BY_WORD, BY_SPEAKER = "errors_by_word.csv", "errors_by_speaker.csv"
+
+
+@dataclass(frozen=True)
+class Heard:
+    """Utterances that were heard, what was made of each, and counts of what was left out."""
+
+    utterances: tuple[Utterance, ...]
+    transcripts: tuple[Transcript, ...]
+    dropped: Mapping[str, int]
+
+
+def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
+    """Transcribe and score; returns the word error rate."""
+    watch = Stopwatch()
+    with watch.stage("preparing"):
+        corpus: Corpus = config.dataset.read(config.on_error)
+        chosen = [u for u in corpus.utterances if normalise(u.text)]
+        if not chosen:
+            raise StrataError(
+                f"{corpus.name} ({corpus.partition}): none of {len(corpus.utterances)} utterances "
+                "has a transcript to be scored against. Put a .lab or .txt beside the audio, or "
+                "use experiment=transcribe"
+            )
+        recogniser = load_recogniser(config)
+    with watch.stage("testing"):
+        heard = hear(recogniser, chosen, config.on_error)
+    spoken = heard.utterances
+    table = score(
+        [u.id for u in spoken],
+        [u.speaker for u in spoken],
+        [normalise(u.text) for u in spoken],
+        [scored_text(t) for t in heard.transcripts],
+    )
+    tested = Tested(table, None, {})
+    revision = revision_of(config.model, draw(config.model).checkpoint)
+    key = results.config_key(raw, own=("recognition",))
+    rows = results.to_frame(score_rows(config, tested, corpus, revision, key))
+    without = len(corpus.utterances) - len(chosen)
+    dropped = ({"without words in its text": without} if without else {}) | dict(heard.dropped)
+    metadata = {
+        "dataset": corpus.describe(),
+        "dropped": dropped,
+        "test": tested.describe(),
+        **results.describe_process(watch),
+        "config": raw,
+    }
+    paths = results.write_results(folder, rows, metadata)
+    for name, frame in (
+        (HYPOTHESES, table),
+        (BY_WORD, errors_by_word(table)),
+        (BY_SPEAKER, errors_by_speaker(table)),
+    ):
+        write_text(folder / name, frame.to_csv(index=False))
+    print_scores(tested, f"{config.model.name} on {corpus.name} ({corpus.partition})")
+    if dropped:
+        print("left out: " + ", ".join(f"{n} {reason}" for reason, n in dropped.items()))
+    for path in (*paths, folder / HYPOTHESES, folder / BY_WORD, folder / BY_SPEAKER):
+        print(path)
+    return float(error_rate(table, "word", config.seed).value)
+
+
+def hear(recogniser: Recogniser, utterances: list[Utterance], on_error: str) -> Heard:
+    """Every utterance that can be read; others are an error at the end, or counted (`skip`)."""
+    faults = Faults()
+    kept: list[Utterance] = []
+    transcripts: list[Transcript] = []
+    for utterance in progress(utterances, "recognising", "utterances"):
+        try:
+            waveform = utterance.read()
+        except StrataError as error:
+            faults.add("whose audio cannot be read", error)
+            continue
+        kept.append(utterance)
+        transcripts.append(recogniser(waveform))
+    dropped = faults.settle(cast(OnError, on_error))
+    if not kept:
+        raise StrataError(f"none of {len(utterances)} utterances can be read: see the log")
+    return Heard(tuple(kept), tuple(transcripts), dict(dropped))
+
+
+def errors_by_word(table: pd.DataFrame) -> pd.DataFrame:
+    """A line for each word that was said, or put in: how often, how often right, and heard as what.
+
+    From the most errors to the fewest. `said` and `right` count the references; `deleted`,
+    `inserted` and `replaced` the errors; `heard_as` names its three most frequent replacements.
+    """
+    counts: dict[str, Counter[str]] = {}
+    heard_as: dict[str, Counter[str]] = {}
+    for kind, said, heard in _edits(table):
+        own = counts.setdefault(said or heard, Counter())
+        own[kind] += 1
+        own["said"] += bool(said)
+        if kind == "replaced":
+            heard_as.setdefault(said, Counter())[heard] += 1
+    lines = [
+        {
+            "word": word,
+            **{kind: own[kind] for kind in ("said", "right", "deleted", "inserted", "replaced")},
+            "heard_as": " ".join(
+                f"{other} ({n})" for other, n in heard_as.get(word, Counter()).most_common(3)
+            ),
+        }
+        for word, own in counts.items()
+    ]
+    errors = ["deleted", "inserted", "replaced"]
+    frame = pd.DataFrame(lines)
+    order = frame.assign(errors=frame[errors].sum(axis=1)).sort_values(
+        ["errors", "word"], ascending=[False, True]
+    )
+    return order.drop(columns="errors")
+
+
+def _edits(table: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
+    """(kind, word said, word heard) of the best alignment of every line; "" where there is none."""
+    for reference, hypothesis in zip(table["reference"], table["hypothesis"], strict=True):
+        out = jiwer.process_words(reference, hypothesis)
+        for chunk in out.alignments[0]:
+            said = out.references[0][chunk.ref_start_idx : chunk.ref_end_idx]
+            heard = out.hypotheses[0][chunk.hyp_start_idx : chunk.hyp_end_idx]
+            match chunk.type:
+                case "equal":
+                    yield from (("right", word, word) for word in said)
+                case "delete":
+                    yield from (("deleted", word, "") for word in said)
+                case "insert":
+                    yield from (("inserted", "", word) for word in heard)
+                case _:
+                    yield from (
+                        ("replaced", one, other) for one, other in zip(said, heard, strict=True)
+                    )
+
+
+def errors_by_speaker(table: pd.DataFrame) -> pd.DataFrame:
+    """A line for each speaker: utterances, words, errors and rates, the worst one first."""
+    columns = ["word_errors", "words", "character_errors", "characters"]
+    grouped = table.groupby("speaker", sort=True)
+    frame = grouped[columns].sum()
+    frame.insert(0, "utterances", grouped.size())
+    frame["wer"] = frame["word_errors"] / frame["words"]
+    frame["cer"] = frame["character_errors"] / frame["characters"]
+    return frame.sort_values("wer", ascending=False, kind="stable").reset_index()

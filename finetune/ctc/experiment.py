@@ -1,0 +1,255 @@
+"""The task `ctc`: fine-tune for recognition, keep the best weights, score and export them."""
+
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from common.config import Config
+from common.encoder.architecture import Blueprint, draw
+from common.encoder.checkpoint import revision_of
+from common.encoder.encoder import Encoder, pick_device
+from common.progress import progress
+from common.records import Corpus, StrataError
+from common.results import results
+from common.timing import Stopwatch
+from common.writing import write_text
+from finetune.ctc.batches import Clips, Heldout
+from finetune.ctc.data import Part, frames_needed, read_parts, tell_unknown
+from finetune.ctc.decode import BeamSearch, beam_search
+from finetune.ctc.fitting import Plan, train
+from finetune.ctc.module import Recogniser
+from finetune.ctc.recogniser import check_recipe, head_places
+from finetune.ctc.recordings import record
+from finetune.ctc.reinit import plan_reinit
+from finetune.ctc.report import Tested, print_scores, score_rows
+from finetune.ctc.scoring import score
+from finetune.ctc.text import Vocabulary, read_tokenizer
+from finetune.curves import plot_curves, print_curves
+from finetune.export import export
+from finetune.processes import check_processes
+from finetune.resume import hold_settings
+from finetune.training import finish_tracking
+
+log = logging.getLogger(__name__)
+
+HYPOTHESES = "hypotheses.csv"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A part's speech, ready for batches; `numbers` of the utterances that can be used."""
+
+    part: Part
+    clips: Clips
+    numbers: tuple[int, ...]
+    dropped: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Speech:
+    """What is trained, validated and tested on, and how it is written down.
+
+    `tokenizer` is the checkpoint's own, or None; `unknown` counts characters that cannot be
+    written, by part.
+    """
+
+    parts: Mapping[str, Prepared]
+    vocabulary: Vocabulary
+    tokenizer: Any
+    search: BeamSearch | None
+    unknown: Mapping[str, Mapping[str, int]]
+
+    @property
+    def tested_on(self) -> Corpus:
+        """The corpus that the test speech is from."""
+        return self.parts["test"].part.corpus
+
+    def describe(self) -> dict[str, object]:
+        """What was used and what was not, for the metadata."""
+        return {
+            "data": {
+                name: own.part.describe() | {"unreadable": dict(own.dropped)}
+                for name, own in self.parts.items()
+            },
+            "characters": list(self.vocabulary.tokens),
+            "unknown_characters": self.unknown,
+        }
+
+
+def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
+    """Fine-tune and score; run again in the same folder to go on after a kill.
+
+    Returns the best error rate in validation (`finetune.monitor`).
+    """
+    watch = Stopwatch()
+    blueprint = draw(config.model)
+    check_processes(config)
+    hold_settings(folder, raw, "finetune")
+    unused = check_recipe(config.finetune, blueprint)
+    reinit = plan_reinit(config.finetune, config.model, blueprint)
+    with watch.stage("preparing"):
+        speech = read_speech(config, blueprint, folder)
+        plan = Plan(
+            config, blueprint, reinit, speech.vocabulary, speech.tokenizer is None,
+            tuple(speech.parts["valid"].part.texts), folder, raw,
+        )  # fmt: skip
+        module, drawn = plan.build()
+    with watch.stage("training"):
+        own = speech.parts["train"]
+        held = heldout(config, module, speech.parts["valid"], blueprint)
+        trainer, best_update, best = train(plan, module, own.clips, own.numbers, held)
+    with watch.stage("testing"):
+        tested = test(config, module, speech.parts, blueprint, speech.search)
+        write_text(folder / HYPOTHESES, tested.hypotheses.to_csv(index=False))
+    exported = export_recogniser(module, speech, blueprint, folder)
+    revision = revision_of(config.model, blueprint.checkpoint)
+    key = results.config_key(raw, own=("finetune",))
+    rows = results.to_frame(score_rows(config, tested, speech.tested_on, revision, key))
+    metadata = {
+        "reinit": {"layers": list(reinit.layers), **drawn},
+        "does_not_apply": [f"finetune.{key}" for key in unused],
+        **speech.describe(),
+        "best_update": best_update,
+        "best_validation": {config.finetune.monitor: best},
+        "test": tested.describe(),
+        **results.describe_process(watch),
+        "config": raw,
+    }
+    paths = results.write_results(folder, rows, metadata)
+    shutil.rmtree(folder / "speech")
+    title = f"{config.model.name}, {len(reinit.layers)} blocks re-initialised"
+    show(folder, title, tested, [*paths, folder / HYPOTHESES, exported])
+    finish_tracking(trainer, metadata, rows, len(reinit.layers))
+    return best
+
+
+def read_speech(config: Config, blueprint: Blueprint, folder: Path) -> Speech:
+    """List the three parts, settle the characters, then read all audio once."""
+    recipe = config.finetune
+    tokenizer = None
+    if recipe.characters == "checkpoint":
+        tokenizer = read_tokenizer(blueprint.checkpoint)
+    own = blueprint.description
+    parts = read_parts(config, own.layers[-1].geometry, own.max_samples)
+    if tokenizer is None:
+        vocabulary = Vocabulary.of_text(parts["train"].texts)
+    else:
+        vocabulary = Vocabulary.of_tokenizer(tokenizer, head_places(blueprint))
+    search = beam_search(recipe.lm, vocabulary)
+    unknown = tell_unknown(parts, vocabulary)
+    prepared = {
+        name: prepare(part, vocabulary, blueprint, folder / "speech", config.on_error)
+        for name, part in parts.items()
+    }
+    return Speech(prepared, vocabulary, tokenizer, search, unknown)
+
+
+def export_recogniser(
+    module: Recogniser, speech: Speech, blueprint: Blueprint, folder: Path
+) -> Path:
+    """The folder that transformers reads, with its tokenizer."""
+    with TemporaryDirectory() as scratch:
+        tokenizer = speech.tokenizer or speech.vocabulary.tokenizer(Path(scratch))
+        return export(module.model, blueprint.checkpoint, folder / "model", tokenizer=tokenizer)
+
+
+def show(folder: Path, title: str, tested: Tested, paths: Sequence[Path]) -> None:
+    """Print the curves' and the test's tables and where the files are."""
+    print_curves(folder, title)
+    print_scores(tested, title)
+    for path in (*paths, *plot_curves(folder, title)):
+        print(path)
+
+
+def prepare(
+    part: Part, vocabulary: Vocabulary, blueprint: Blueprint, folder: Path, on_error: str = "raise"
+) -> Prepared:
+    """Read a part's audio once; what is shorter than listed is left out.
+
+    So is what cannot be read where `on_error` is "skip".
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    recordings = record(part.utterances, part.corpus.fingerprint, folder / part.name, on_error)
+    geometry = blueprint.description.layers[-1].geometry
+    # In validation and test a short utterance costs errors, if it has a frame at all.
+    needed = frames_needed if part.name == "train" else (lambda _: 1)
+    frames = [geometry.n_frames(n) for n in recordings.lengths]
+    longest = geometry.n_frames(blueprint.front.max_samples or max(recordings.lengths))
+    pairs = zip(frames, part.texts, strict=True)
+    numbers = [k for k, (n, text) in enumerate(pairs) if needed(text) <= n <= longest]
+    lost = len(frames) - len(numbers)
+    if lost:
+        log.warning("%s: %d utterances left out: unreadable or of a wrong length", part.name, lost)
+    if not numbers:
+        raise StrataError(f"finetune.{part.name}: none of {len(frames)} utterances can be read")
+    characters = tuple(tuple(vocabulary.encode(text)) for text in part.texts)
+    dropped = {"unreadable or of a wrong length": lost} if lost else {}
+    return Prepared(part, Clips(recordings, characters, blueprint.front), tuple(numbers), dropped)
+
+
+def heldout(
+    config: Config, module: Recogniser, prepared: Prepared, blueprint: Blueprint
+) -> Heldout:
+    """Batches in which every utterance has the frames that it has alone."""
+    device = pick_device(config.device)
+    encoder = Encoder(
+        module.model.base_model.to(device), blueprint, "fine-tuned", device, config.precision,
+        config.model.batch_size,
+    )  # fmt: skip
+    lengths = [prepared.clips.recordings.lengths[k] for k in prepared.numbers]
+    batches = encoder.batches(lengths)
+    return Heldout(
+        prepared.clips, tuple(tuple(prepared.numbers[k] for k in batch) for batch in batches)
+    )
+
+
+def test(
+    config: Config,
+    module: Recogniser,
+    prepared: Mapping[str, Prepared],
+    blueprint: Blueprint,
+    search: BeamSearch | None,
+) -> Tested:
+    """Hypotheses of the test set, greedy and with the n-gram if there is one."""
+    device = pick_device(config.device)
+    module.to(device).eval()
+    own = prepared["test"]
+    found = probabilities(config, module, own, blueprint)
+    texts = {k: module.vocabulary.decode(p.argmax(1).tolist()) for k, p in found.items()}
+    spoken = [own.part.utterances[k] for k in own.numbers]
+    identity = ([u.id for u in spoken], [u.speaker for u in spoken], [u.text for u in spoken])
+    table = score(*identity, [texts[k] for k in own.numbers])
+    if search is None:
+        return Tested(table, None, {})
+    valid = prepared["valid"]
+    tuning = probabilities(config, module, valid, blueprint)
+    decoder, chosen = search.tune(
+        [tuning[k].numpy() for k in valid.numbers],
+        [valid.part.utterances[k].text for k in valid.numbers],
+    )
+    numbers = progress(own.numbers, "decoding with the n-gram", "utterances")
+    with_lm = score(*identity, [decoder(found[k].numpy()) for k in numbers])
+    return Tested(table, with_lm, chosen)
+
+
+@torch.inference_mode()
+def probabilities(
+    config: Config, module: Recogniser, prepared: Prepared, blueprint: Blueprint
+) -> dict[int, torch.Tensor]:
+    """Log probabilities (T, V) of every utterance, by its number, unpadded where it matters."""
+    device = pick_device(config.device)
+    module.eval()
+    found = {}
+    batches = heldout(config, module, prepared, blueprint)
+    for batch in progress(batches, "listening", "batches"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            scores, frames = module.log_probabilities(batch.to(device))
+        for k, number in enumerate(batch.numbers.tolist()):
+            found[number] = scores[k, : frames[k]].cpu()
+    return found

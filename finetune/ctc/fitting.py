@@ -1,0 +1,163 @@
+"""The training itself, in one process or in several that do the same."""
+
+import logging
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, EarlyStopping
+
+from common.config import Config
+from common.encoder.architecture import Blueprint
+from common.records import StrataError
+from finetune.checkpoints import (
+    BEST,
+    BestWeights,
+    Numbered,
+    best_of_training,
+    read_checkpoint,
+    resume_from,
+)
+from finetune.ctc.batches import Batch, Clips, Heldout, Updates
+from finetune.ctc.module import Recogniser
+from finetune.ctc.recogniser import fresh_modules, load
+from finetune.ctc.reinit import Reinit, reinitialise
+from finetune.ctc.text import Vocabulary
+from finetune.processes import Place, together
+from finetune.training import Length, quiet, trainer_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training begins with, in any of its processes.
+
+    `references`: normalised text of the validation speech, by number.
+    """
+
+    config: Config
+    blueprint: Blueprint
+    reinit: Reinit
+    vocabulary: Vocabulary
+    fresh_head: bool
+    references: tuple[str, ...]
+    folder: Path
+    raw: Mapping[str, Any]
+
+    def build(self) -> tuple[Recogniser, dict[str, list[str]]]:
+        """The model with its fresh blocks and head, and the names of what was drawn."""
+        recipe, seed = self.config.finetune, self.config.seed
+        model, head = load(
+            recipe, self.vocabulary, self.config.model, self.blueprint, self.fresh_head
+        )
+        fresh = fresh_modules(model, self.reinit)
+        tensors = reinitialise(model, fresh, seed)
+        module = Recogniser(
+            model, fresh, self.blueprint, self.vocabulary, recipe, self.references, seed
+        )
+        return module, {"tensors": tensors, "head": head}
+
+
+def train(
+    plan: Plan, module: Recogniser, clips: Clips, numbers: tuple[int, ...], held: Heldout
+) -> tuple[pl.Trainer, int, float]:
+    """Every update that is not done yet; the module has the best weights afterwards.
+
+    Returns the update that they are from and their error rate in validation (`finetune.monitor`).
+    `numbers` of the utterances among `clips` that are trained on.
+    """
+    recipe, folder = plan.config.finetune, plan.folder
+    begun, done = resume_from(folder)
+    if done >= min(recipe.valid_every, recipe.updates) and read_checkpoint(folder / BEST) is None:
+        log.warning(
+            "%s is missing or damaged, and which weights were the best is not known without: "
+            "training anew instead of going on from update %d", folder / BEST, done,
+        )  # fmt: skip
+        begun, done = None, 0
+    if done:
+        log.info("going on from update %d of %s", done, begun)
+    updates = Updates(clips, numbers, recipe, plan.config.seed, done, recipe.updates)
+    if len(held) < recipe.processes:
+        raise StrataError(
+            f"finetune.processes={recipe.processes}: the validation speech makes {len(held)} "
+            "batches, and every process takes one or more: use fewer processes, or more speech"
+        )
+    if done < recipe.updates:
+        with together(recipe.processes, follow, plan, updates, held, begun) as place:
+            trainer = fit(plan, module, updates, held, begun, place)
+    else:
+        trainer = _trainer(plan, None)
+    best = best_of_training(folder)
+    module.load_state_dict(best["state_dict"])
+    return trainer, int(best["global_step"]), float(best["value"])
+
+
+def follow(
+    place: Place,
+    ready: Connection,
+    plan: Plan,
+    updates: Updates,
+    held: Heldout,
+    begun: Path | None,
+) -> None:
+    """What a process beside the first one does: its part of the same, and nothing is written."""
+    silent = replace(plan.config, tracking=replace(plan.config.tracking, backend="none"))
+    plan = replace(plan, config=silent)
+    module, _ = plan.build()
+    ready.send(None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the first process gives the same ones
+        fit(plan, module, updates, held, begun, place)
+
+
+def fit(
+    plan: Plan,
+    module: Recogniser,
+    updates: Updates,
+    held: Heldout,
+    begun: Path | None,
+    place: Place | None,
+) -> pl.Trainer:
+    """Train one process's part of all updates, and validate its part of the utterances.
+
+    `begun`: the checkpoint to go on from.
+    """
+    trainer = _trainer(plan, place)
+    rank, world = (0, 1) if place is None else (place.rank, place.world)
+    with quiet():
+        trainer.fit(
+            module.train(),  # from_pretrained gives it in eval mode: without masks
+            Numbered[Batch](replace(updates, rank=rank)),
+            Numbered[Batch](replace(held, batches=held.batches[rank::world])),
+            ckpt_path=begun,
+            weights_only=True,
+        )
+    return trainer
+
+
+def _trainer(plan: Plan, place: Place | None) -> pl.Trainer:
+    recipe = plan.config.finetune
+    length = Length(
+        steps=recipe.updates,
+        valid_every=min(recipe.valid_every, recipe.updates),
+        checkpoint_minutes=recipe.checkpoint_minutes,
+        gradient_clip=recipe.gradient_clip,
+        accumulate=recipe.accumulate,
+    )
+    callbacks = callbacks_of(plan.config, plan.folder)
+    return trainer_of(plan.config, length, plan.folder, plan.raw, callbacks, place)
+
+
+def callbacks_of(config: Config, folder: Path) -> list[Callback]:
+    """The best weights by the error rate watched, and an end where it does not fall any more."""
+    recipe = config.finetune
+    watched = f"valid/{recipe.monitor}"
+    callbacks: list[Callback] = [BestWeights(folder, watched)]
+    if recipe.patience is not None:
+        callbacks.append(EarlyStopping(watched, mode="min", patience=recipe.patience))
+    return callbacks

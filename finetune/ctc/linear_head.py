@@ -1,0 +1,215 @@
+"""An encoder for which transformers has no CTC model, with a linear map to characters on top."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoModel
+from transformers.modeling_outputs import CausalLMOutput
+
+from common.config import FinetuneConfig, ModelConfig
+from common.config.finetune import DROPOUTS
+from common.encoder.architecture import Blueprint, encoder_of
+from common.encoder.loading import pretrained, random
+from common.records import SAMPLE_RATE, StrataError
+
+log = logging.getLogger(__name__)
+
+HEAD = "head.safetensors"  # beside the encoder's own files
+OTHER_NAMES = {"layerdrop": "encoder_layerdrop", "hidden_dropout": "dropout"}  # Whisper's
+MASKS = ("mask_time_prob", "mask_time_length", "mask_feature_prob", "mask_feature_length")
+README = """A speech recogniser: the encoder of a {architecture}, a linear map to characters, CTC.
+
+transformers has no class for it, and no pipeline. `config.json` and `model.safetensors` are the
+encoder in the Hub's format; where the architecture has a decoder, its weights are not here.
+`head.safetensors` holds `weight` (characters, dimensions) and `bias` (characters,), in the order of
+`vocab.json`; `<pad>` is CTC's blank.
+
+    from safetensors.torch import load_file
+    from transformers import AutoFeatureExtractor, AutoModel, AutoTokenizer
+
+    model = AutoModel.from_pretrained(FOLDER).eval()
+    encoder = {encoder}
+    inputs = AutoFeatureExtractor.from_pretrained(FOLDER)(
+        waveform, sampling_rate=16000, return_tensors="pt"
+    )
+    hidden = encoder(**inputs).last_hidden_state{crop}
+    head = load_file(FOLDER + "/head.safetensors")
+    logits = hidden @ head["weight"].T + head["bias"]
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+    text = tokenizer.batch_decode(logits.argmax(-1), skip_special_tokens=True)
+"""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is known of such an encoder before its weights are read.
+
+    `config`: with the recipe's dropouts and masks as far as it has them; `unused`: keys of the
+    recipe that it has no place for; `prefix` of the encoder's weights in the whole model; `dim` of
+    its last hidden state.
+    """
+
+    config: Any
+    unused: tuple[str, ...]
+    prefix: str
+    dim: int
+
+
+def survey(recipe: FinetuneConfig, blueprint: Blueprint) -> Survey:
+    """Build the encoder on the meta device; an error where a linear map cannot stand on it."""
+    config, unused = _configured(recipe, blueprint.config)
+    asked, kind = blueprint.checkpoint.asked, config.model_type
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        model = AutoModel.from_config(config, dtype=torch.float32)
+    encoder = encoder_of(model).eval()
+    if not any(name.endswith("masked_spec_embed") for name, _ in encoder.named_parameters()):
+        unused += [key for key in MASKS if key.endswith("_prob") and getattr(recipe, key)]
+    try:
+        inputs = blueprint.front([np.zeros(SAMPLE_RATE, np.float32)])
+        with torch.inference_mode():
+            hidden = encoder(**{key: x.to("meta") for key, x in inputs.items()}).last_hidden_state
+        _, n_frames, dim = hidden.shape
+    except Exception as error:
+        # Whatever a foreign architecture trips over, the user needs to know which one it was.
+        raise StrataError(f"{_refused(asked, kind)}, nor a last hidden state ({error})") from error
+    expected = blueprint.description.layers[-1].geometry.n_frames(
+        blueprint.front.max_samples or SAMPLE_RATE
+    )
+    if n_frames != expected:
+        raise StrataError(
+            f"{_refused(asked, kind)}, and its last hidden state has {n_frames} frames where its "
+            f"last layer has {expected}: times of characters would not be known"
+        )
+    prefix = next(f"{name}." if name else "" for name, m in model.named_modules() if m is encoder)
+    return Survey(config, tuple(unused), prefix, dim)
+
+
+def _refused(asked: str, kind: str) -> str:
+    return (
+        f"{asked}: cannot be fine-tuned for recognition. transformers has no CTC model for a {kind}"
+    )
+
+
+def _configured(recipe: FinetuneConfig, given: Any) -> tuple[Any, list[str]]:
+    """A copy with the recipe's values of the keys that it has; keys of other values it lacks."""
+    config = type(given).from_dict(given.to_dict())
+    known = config.to_dict()
+    values = {f"{part}_dropout": getattr(recipe, f"{part}_dropout") for part in DROPOUTS}
+    del values["final_dropout"]  # the head's own
+    values["layerdrop"] = recipe.layerdrop
+    named = {key: key if key in known else OTHER_NAMES.get(key, key) for key in values}
+    own = {named[key]: value for key, value in values.items() if named[key] in known}
+    config.update(own | {key: getattr(recipe, key) for key in MASKS if key in known})
+    return config, [key for key, value in values.items() if value and named[key] not in known]
+
+
+@final
+class LinearHead(nn.Module):
+    """The encoder's last hidden state, dropped out and mapped to `n_tokens` logits.
+
+    Has what is asked of transformers' own CTC models here.
+    """
+
+    base_model_prefix = "encoder"
+
+    def __init__(
+        self, encoder: Any, known: Survey, blueprint: Blueprint, n_tokens: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
+        self.lm_head = nn.Linear(known.dim, n_tokens)
+        self.config = known.config
+        self._prefix = known.prefix
+        self._geometry = blueprint.description.layers[-1].geometry
+        self._convolutions = [tap.convolution for tap in blueprint.taps if tap.part == "cnn"]
+        self._fixed = blueprint.front.max_samples is not None
+
+    @property
+    def base_model(self) -> Any:
+        """The encoder."""
+        return self.encoder
+
+    def forward(
+        self, inputs: torch.Tensor, attention_mask: torch.Tensor | None = None
+    ) -> CausalLMOutput:
+        """Logits (B, T, V), T frames of all that the encoder was given."""
+        masked = {} if attention_mask is None else {"attention_mask": attention_mask}
+        hidden = self.encoder(inputs, **masked).last_hidden_state
+        return CausalLMOutput(logits=self.lm_head(self.dropout(hidden)))
+
+    def freeze_feature_encoder(self) -> None:
+        """Never train the convolutions."""
+        for name in self._convolutions:
+            self.encoder.get_submodule(name).requires_grad_(False)
+
+    def gradient_checkpointing_enable(self, options: Mapping[str, object]) -> None:
+        """Compute the blocks' activations again in the backward pass."""
+        self.encoder.gradient_checkpointing_enable(options)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        self.encoder._init_weights(module)
+
+    def save_pretrained(self, folder: Path, state_dict: Mapping[str, torch.Tensor]) -> None:
+        """The encoder in the Hub's format, the head and how to read them."""
+        folder.mkdir(parents=True)
+        self.config.save_pretrained(folder)
+        parts: dict[str, dict[str, torch.Tensor]] = {"encoder": {}, "lm_head": {}}
+        for name, tensor in state_dict.items():
+            part, _, own = name.partition(".")
+            parts[part][own] = tensor
+        encoder = {self._prefix + name: tensor for name, tensor in parts["encoder"].items()}
+        save_file(encoder, folder / "model.safetensors", {"format": "pt"})
+        save_file(parts["lm_head"], folder / HEAD, {"format": "pt"})
+        (folder / "README.md").write_text(self._read_me(), encoding="utf-8")
+
+    def _read_me(self) -> str:
+        """How to read such a folder, frames of padding cropped."""
+        own = self._geometry
+        least = own.offset + own.receptive_field - own.overhang
+        frames = f"(len(waveform) - {least}) // {own.hop} + 1"
+        return README.format(
+            architecture=self.config.model_type,
+            encoder="model.get_encoder()" if self._prefix else "model",
+            crop=f"[:, : {frames}]  # the rest is padding" if self._fixed else "",
+        )
+
+
+def load_linear(
+    recipe: FinetuneConfig,
+    n_tokens: int,
+    model: ModelConfig,
+    blueprint: Blueprint,
+    fresh_head: bool,
+) -> LinearHead:
+    """The encoder's weights, and those of the head unless it is to be drawn."""
+    known = survey(recipe, blueprint)
+    own = replace(blueprint, config=known.config)
+    encoder = random(own, model.init_seed) if model.random_init else pretrained(own)
+    loaded = LinearHead(encoder, known, blueprint, n_tokens, recipe.final_dropout)
+    if not fresh_head:
+        loaded.lm_head.load_state_dict(load_file(blueprint.checkpoint.file((HEAD,))))
+    return loaded
+
+
+def tell_unused(recipe: FinetuneConfig, keys: Sequence[str], blueprint: Blueprint) -> None:
+    """Say what of a recipe has no effect on this architecture."""
+    given = ", ".join(f"finetune.{key}={getattr(recipe, key)}" for key in keys)
+    log.warning(
+        "a linear head stands on the %s: transformers has no CTC model for it%s",
+        blueprint.config.model_type,
+        f". It has no place for {given}: they do not apply" if keys else "",
+    )
+    fixed = blueprint.front.max_samples
+    if fixed is not None:
+        log.warning(
+            "it always hears %.0f s: so much of finetune.batch_seconds=%s each utterance takes, "
+            "and longer ones are left out", fixed / SAMPLE_RATE, recipe.batch_seconds,
+        )  # fmt: skip

@@ -1,0 +1,180 @@
+"""A Hugging Face encoder with a linear map to characters, trained by CTC."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, final
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.nn.functional import ctc_loss, log_softmax
+
+from common.config import FinetuneConfig
+from common.encoder.architecture import Blueprint
+from common.records import StrataError
+from common.seeding import generator
+from finetune.ctc.batches import Batch
+from finetune.ctc.scoring import count_character_errors, count_errors
+from finetune.ctc.text import Vocabulary
+from finetune.schedule import tri_stage
+
+
+@final
+class Recogniser(pl.LightningModule):
+    """CTC on one of transformers' models for it, or on a `LinearHead`; Adam, a three-stage rate.
+
+    `fresh` are the re-initialised modules. The convolutions are never trained.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        fresh: Sequence[nn.Module],
+        blueprint: Blueprint,
+        vocabulary: Vocabulary,
+        recipe: FinetuneConfig,
+        references: Sequence[str],
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.geometry = blueprint.description.layers[-1].geometry
+        self.vocabulary = vocabulary
+        self.recipe = recipe
+        self.references = references  # of the validation speech, by number
+        self.seed = seed
+        if any(tap.part == "cnn" for tap in blueprint.taps):  # w2v-BERT has none
+            model.freeze_feature_encoder()
+        if recipe.gradient_checkpointing:
+            _checkpoint(model)
+        spared = {id(p) for module in fresh for p in module.parameters()}
+        self._held = [
+            p
+            for p in model.base_model.parameters()
+            if p.requires_grad and not (recipe.freeze_exclude_reinit and id(p) in spared)
+        ]
+        # Outside the module's own dictionary: a compiled model is no second set of weights.
+        self.__dict__["_heard"] = torch.compile(model, dynamic=True) if recipe.compile else model
+        self._counts: torch.Tensor = torch.zeros(5)
+        self._loss: torch.Tensor | float = 0.0
+
+    def log_probabilities(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of every character (B, T, V), float32, and the number (B,) of frames that are audio."""
+        masked = {} if batch.mask is None else {"attention_mask": batch.mask}
+        logits = self.__dict__["_heard"](batch.waveforms, **masked).logits
+        frames = torch.tensor([self.geometry.n_frames(n) for n in batch.samples.tolist()])
+        audio = logits[:, : int(frames.max())]  # Whisper's are always of 30 s
+        return log_softmax(audio.float(), dim=-1), frames.to(logits.device)
+
+    def losses(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """CTC loss (B,) in nats of every utterance, its probabilities and its frames.
+
+        An utterance with fewer frames than it needs has the loss 0 (zero_infinity).
+        """
+        probabilities, frames = self.log_probabilities(batch)
+        loss = ctc_loss(
+            probabilities.transpose(0, 1), batch.characters, frames, batch.sizes,
+            blank=self.vocabulary.blank, reduction="none", zero_infinity=True,
+        )  # fmt: skip
+        return loss, probabilities, frames
+
+    def on_train_batch_start(self, *_: object) -> None:
+        """Hold the encoder still, or let it go."""
+        trains = self.global_step >= self.recipe.freeze_updates
+        if self._held and self._held[0].requires_grad != trains:
+            for parameter in self._held:
+                parameter.requires_grad_(trains)
+
+    def training_step(self, batch: Batch, number: int) -> torch.Tensor:
+        """One batch; its place in an update alone gives its random numbers.
+
+        So a resumed run agrees, and so do several processes with one that takes as many parts.
+        """
+        part = number % self.recipe.accumulate * self.recipe.processes + self.global_rank
+        rng = generator(self.seed, "update", self.global_step, part)
+        torch.manual_seed(int(rng.integers(2**62)))
+        np.random.seed(rng.integers(2**32, dtype=np.uint32))  # noqa: NPY002  transformers' masks
+        loss = (self.losses(batch)[0] * batch.weights).sum()
+        if not torch.isfinite(loss):
+            raise StrataError(
+                f"the loss is {loss.item()} at update {self.global_step}: lower "
+                "finetune.learning_rate, or use precision=fp32; the last checkpoint is sound"
+            )
+        self._log_update(loss.detach(), number)
+        return loss
+
+    def _log_update(self, loss: torch.Tensor, number: int) -> None:
+        """The loss of a whole update, in nats a character, with its last part."""
+        count = self.recipe.accumulate
+        self._loss = loss / count + (self._loss if number % count else 0.0)
+        if (number + 1) % count == 0:
+            self.log("train/loss", self._loss, prog_bar=True, batch_size=1, sync_dist=True)
+            rates = self.lr_schedulers().get_last_lr()  # type: ignore[union-attr]
+            self.log("learning_rate", rates[0])
+
+    def on_validation_epoch_start(self) -> None:
+        """Count anew: nats, errors and number of characters, of words.
+
+        With several processes the first one's buffers are all's.
+        """
+        self._counts = torch.zeros(5, dtype=torch.float64)
+        if self.trainer.world_size > 1:
+            for buffer in self.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """Loss and greedy errors of utterances that are never trained on."""
+        loss, probabilities, frames = self.losses(batch)
+        best = probabilities.argmax(-1)
+        for k, number in enumerate(batch.numbers.tolist()):
+            text = self.vocabulary.decode(best[k, : frames[k]].tolist())
+            pair = self.references[number], text
+            counts = (*count_character_errors(*pair), *count_errors(*pair))
+            self._counts[1:] += torch.tensor(counts)
+        self._counts[0] += float(loss.sum())
+
+    def on_validation_epoch_end(self) -> None:
+        """Figures of all utterances; the loss in nats a character, as in training."""
+        counts = self._counts
+        if self.trainer.world_size > 1:
+            counts = self.trainer.strategy.reduce(counts.to(self.device), reduce_op="sum")
+        nats, character_errors, characters, word_errors, words = counts.tolist()
+        self.log("valid/loss", nats / characters, prog_bar=True, sync_dist=True)
+        self.log("valid/cer", character_errors / characters, prog_bar=True, sync_dist=True)
+        self.log("valid/wer", word_errors / words, prog_bar=True, sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        """Adam, or AdamW where weights decay, over all that is ever trained."""
+        recipe = self.recipe
+        encoder = {id(p) for p in self.model.base_model.parameters()}
+        trained = [p for p in self.parameters() if p.requires_grad]
+        head_rate = recipe.learning_rate * recipe.head_factor
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in trained if id(p) in encoder]},
+            {"params": [p for p in trained if id(p) not in encoder], "lr": head_rate},
+        ]
+        optimizer = torch.optim.AdamW(
+            groups,
+            lr=recipe.learning_rate,
+            betas=(recipe.betas[0], recipe.betas[1]),
+            eps=recipe.eps,
+            weight_decay=recipe.weight_decay,
+        )
+
+        def factor(step: int) -> float:
+            return tri_stage(step, recipe.updates, recipe.stages, recipe.final_scale)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+def _checkpoint(model: Any) -> None:
+    """Compute activations again in the backward pass instead of keeping them."""
+    with warnings.catch_warnings():
+        # The name that all of transformers 5 knows; late ones have another beside it.
+        warnings.filterwarnings("ignore", "`gradient_checkpointing_enable`", FutureWarning)
+        model.gradient_checkpointing_enable({"use_reentrant": False})

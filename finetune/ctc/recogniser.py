@@ -1,0 +1,136 @@
+"""A pretrained encoder with a head for characters: known from its description, then loaded."""
+
+import logging
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import MODEL_FOR_CTC_MAPPING, AutoModelForCTC
+
+from common.config import FinetuneConfig, ModelConfig
+from common.config.finetune import DROPOUTS
+from common.encoder.architecture import Blueprint
+from common.encoder.loading import load_checkpoint, random
+from common.records import StrataError
+from finetune.ctc.linear_head import HEAD, load_linear, survey, tell_unused
+from finetune.ctc.reinit import Reinit
+from finetune.ctc.text import Vocabulary
+
+log = logging.getLogger(__name__)
+
+
+def check_recipe(recipe: FinetuneConfig, blueprint: Blueprint) -> tuple[str, ...]:
+    """Refuse, before any weights are read, what this model cannot do.
+
+    Keys of the recipe that do not apply to it, told in the log.
+    """
+    config, asked = blueprint.config, blueprint.checkpoint.asked
+    if not has_ctc_model(config):
+        unused = survey(recipe, blueprint).unused
+        tell_unused(recipe, unused, blueprint)
+        if recipe.characters == "checkpoint":
+            _check_head(blueprint)
+        return unused
+    if recipe.mask_feature_prob and recipe.mask_feature_length >= config.hidden_size:
+        raise StrataError(
+            f"finetune.mask_feature_length={recipe.mask_feature_length}: {asked} has "
+            f"{config.hidden_size} channels; use fewer, or finetune.mask_feature_prob=0"
+        )
+    return ()
+
+
+def has_ctc_model(config: Any) -> bool:
+    """Whether transformers has a CTC model of this architecture."""
+    return type(config) in MODEL_FOR_CTC_MAPPING
+
+
+def _check_head(blueprint: Blueprint) -> None:
+    try:
+        blueprint.checkpoint.file((HEAD,))
+    except StrataError as error:
+        raise StrataError(
+            f"finetune.characters=checkpoint: {error}Use finetune.characters=text"
+        ) from error
+
+
+def configured(recipe: FinetuneConfig, blueprint: Blueprint, vocabulary: Vocabulary) -> Any:
+    """The model's configuration with the recipe's masks and dropout, and the head's size."""
+    config = type(blueprint.config).from_dict(blueprint.config.to_dict())
+    special = {"<s>": "bos_token_id", "</s>": "eos_token_id"}
+    numbers = {key: n for n, t in enumerate(vocabulary.tokens) if (key := special.get(t))}
+    config.update(
+        {
+            "architectures": None,
+            "vocab_size": len(vocabulary.tokens),
+            "pad_token_id": vocabulary.blank,
+            **numbers,
+            "ctc_zero_infinity": True,
+            "ctc_loss_reduction": "mean",
+            "apply_spec_augment": True,
+            "mask_time_prob": recipe.mask_time_prob,
+            "mask_time_length": recipe.mask_time_length,
+            "mask_feature_prob": recipe.mask_feature_prob,
+            "mask_feature_length": recipe.mask_feature_length,
+            "layerdrop": recipe.layerdrop,
+            **{f"{part}_dropout": getattr(recipe, f"{part}_dropout") for part in DROPOUTS},
+        }
+    )
+    return config
+
+
+def head_places(blueprint: Blueprint) -> int | None:
+    """How many characters the checkpoint's own CTC head has a place for."""
+    return int(blueprint.config.vocab_size) if has_ctc_model(blueprint.config) else None
+
+
+def load(
+    recipe: FinetuneConfig,
+    vocabulary: Vocabulary,
+    model: ModelConfig,
+    blueprint: Blueprint,
+    fresh_head: bool,
+) -> tuple[Any, list[str]]:
+    """The model, and the names of a fresh head's tensors, which are 0.
+
+    Transformers would draw them; but with some draws a small encoder's head takes hundreds of
+    updates, not twenty, to learn the blank, from where letters come.
+    """
+    loaded: Any
+    if not has_ctc_model(blueprint.config):
+        n_tokens = len(vocabulary.tokens)
+        loaded = load_linear(recipe, n_tokens, model, blueprint, fresh_head)
+    elif model.random_init:
+        loaded = _random(configured(recipe, blueprint, vocabulary), model, blueprint)
+    else:
+        loaded = load_checkpoint(
+            AutoModelForCTC, configured(recipe, blueprint, vocabulary), blueprint, fresh_head,
+            ignore_mismatched_sizes=fresh_head,
+        )  # fmt: skip
+    if not fresh_head:
+        return loaded, []
+    fresh = {id(p): nn.init.zeros_(p) for head in heads(loaded) for p in head.parameters()}
+    names = [name for name, p in loaded.named_parameters() if id(p) in fresh]
+    log.info("a new map to characters, from 0: %s", ", ".join(names))
+    return loaded, names
+
+
+def _random(config: Any, model: ModelConfig, blueprint: Blueprint) -> Any:
+    """The encoder as it is drawn for an analysis of it: the head takes none of its numbers."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(model.init_seed)
+        loaded = AutoModelForCTC.from_config(config, dtype=torch.float32)
+    drawn = random(blueprint, model.init_seed).state_dict()
+    # A vector for masked frames is there if the configuration masks any: one may lack it.
+    own = loaded.base_model.state_dict()
+    loaded.base_model.load_state_dict({name: drawn.get(name, own[name]) for name in own})
+    return loaded
+
+
+def heads(model: Any) -> list[nn.Module]:
+    """What stands beside the encoder: the linear map to characters."""
+    return [m for name, m in model.named_children() if name != model.base_model_prefix]
+
+
+def fresh_modules(model: Any, reinit: Reinit) -> list[nn.Module]:
+    """The modules of the encoder that are to be drawn anew."""
+    return [model.base_model.get_submodule(name) for name in reinit.modules]

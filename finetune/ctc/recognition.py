@@ -1,0 +1,229 @@
+"""A trained recogniser in use: from a waveform to text, with times where CTC gives them."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from transformers import AutoModelForSpeechSeq2Seq, AutoTokenizer
+
+from common.config import Config
+from common.encoder.architecture import Blueprint, draw
+from common.encoder.encoder import pick_device
+from common.encoder.feature_extractor import Front
+from common.encoder.frames import FrameGeometry
+from common.encoder.loading import load_checkpoint
+from common.records import SAMPLE_RATE, StrataError, Waveform
+from finetune.ctc.alignment import Probabilities, Span, align, best_path, cut_at_pauses
+from finetune.ctc.decode import Decoder, beam_search
+from finetune.ctc.linear_head import HEAD
+from finetune.ctc.recogniser import has_ctc_model, head_places, load
+from finetune.ctc.text import SPACE, Vocabulary, normalise, read_tokenizer
+
+log = logging.getLogger(__name__)
+
+DECODED_AT_ONCE = 60  # seconds: longer speech is cut in pauses before it is decoded with an n-gram
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word and when it was heard, in seconds; `confidence` the mean of its probabilities."""
+
+    text: str
+    start: float
+    end: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was heard; `words` is None where the decoder gives no times."""
+
+    text: str
+    words: tuple[Word, ...] | None
+
+
+class Recogniser(Protocol):
+    """Hears a waveform (n,) at 16 kHz."""
+
+    def __call__(self, waveform: Waveform) -> Transcript:
+        """Text, as the model writes it."""
+        ...
+
+
+def load_recogniser(config: Config) -> Recogniser:
+    """The recogniser that a checkpoint is; an error where it is none."""
+    blueprint = draw(config.model)
+    asked = blueprint.checkpoint.asked
+    if config.model.random_init:
+        raise StrataError(f"{asked}: model.random_init=true has no recogniser's weights")
+    decoder = config.recognition.decoder
+    ctc = has_ctc_model(blueprint.config) or (blueprint.checkpoint.folder / HEAD).is_file()
+    own = bool(blueprint.config.is_encoder_decoder)
+    if decoder == "own" and not own:
+        raise StrataError(f"recognition.decoder=own: {asked} has no decoder; use ctc")
+    if decoder == "own" or (decoder == "auto" and own and not ctc):
+        return _OwnDecoder.load(config, blueprint)
+    return CtcRecogniser.load(config, blueprint)
+
+
+@dataclass(frozen=True)
+class CtcRecogniser:
+    """A model with a linear map to characters, and what turns its probabilities into words.
+
+    `window`, `overlap` in frames: longer speech is heard in windows, of which the ends are given
+    up to their neighbours.
+    """
+
+    model: Any
+    vocabulary: Vocabulary
+    front: Front
+    geometry: FrameGeometry
+    device: torch.device
+    precision: str
+    window: int
+    overlap: int
+    decoder: Decoder | None
+
+    @classmethod
+    def load(cls, config: Config, blueprint: Blueprint) -> "CtcRecogniser":
+        """Weights and characters of a checkpoint."""
+        own = config.recognition
+        tokenizer = read_tokenizer(blueprint.checkpoint)
+        vocabulary = Vocabulary.of_tokenizer(tokenizer, head_places(blueprint))
+        search = beam_search(own.lm, vocabulary)
+        model, _ = load(config.finetune, vocabulary, config.model, blueprint, fresh_head=False)
+        device = pick_device(config.device)
+        geometry = blueprint.description.layers[-1].geometry
+        per_second = SAMPLE_RATE / geometry.hop
+        seconds = min(own.window_seconds, (blueprint.front.max_samples or np.inf) / SAMPLE_RATE)
+        return cls(
+            model.to(device).eval(), vocabulary, blueprint.front, geometry, device,
+            config.precision, int(seconds * per_second), int(own.overlap_seconds * per_second),
+            None if search is None else search.decoder(own.lm.weights[0], own.lm.word_scores[0]),
+        )  # fmt: skip
+
+    def __call__(self, waveform: Waveform) -> Transcript:
+        """Words by the most likely characters or, with an n-gram, by beam search; their times."""
+        log_p = self.log_probabilities(waveform)
+        blank = self.vocabulary.blank
+        if self.decoder is None:
+            words = list(self._words(best_path(log_p, blank), 0)) if len(log_p) else []
+        else:
+            words = []
+            longest = DECODED_AT_ONCE * SAMPLE_RATE // self.geometry.hop
+            start = 0
+            for end in cut_at_pauses(log_p, blank, longest) if len(log_p) else []:
+                piece = log_p[start:end]
+                tokens = self.vocabulary.encode(self.decoder(piece))
+                words += self._words(align(piece, tokens, blank), start) if tokens else []
+                start = end
+        return Transcript(" ".join(word.text for word in words), tuple(words))
+
+    def _words(self, spans: list[Span], offset: int) -> Iterator[Word]:
+        """Words of the spans' characters; a hop is a frame's length in time."""
+        tokens, hop = self.vocabulary.tokens, self.geometry.hop
+        for is_space, own in groupby(spans, lambda span: tokens[span.token] == SPACE):
+            heard = [span for span in own if len(tokens[span.token]) == 1]
+            if is_space or not heard:
+                continue
+            yield Word(
+                "".join(tokens[span.token] for span in heard),
+                (offset + heard[0].first) * hop / SAMPLE_RATE,
+                (offset + heard[-1].last) * hop / SAMPLE_RATE,
+                float(np.mean([span.confidence for span in heard])),
+            )
+
+    def log_probabilities(self, waveform: Waveform) -> Probabilities:
+        """Of every character (T, V), float32, for all T frames of the waveform (n,)."""
+        hop = self.geometry.hop
+        total = max(0, self.geometry.n_frames(len(waveform)))
+        out = np.zeros((total, len(self.vocabulary.tokens)), np.float32)
+        if total == 0:
+            return out
+        window, step = self.window * hop, self.window - 2 * self.overlap
+        for start in range(0, total, step):
+            heard = self._hear(waveform[start * hop : start * hop + window])
+            given_up = self.overlap if start else 0
+            out[start + given_up : start + len(heard)] = heard[given_up : total - start]
+            if start * hop + window >= len(waveform):
+                break
+        return out
+
+    @torch.inference_mode()
+    def _hear(self, waveform: Waveform) -> Probabilities:
+        inputs = self.front([waveform])
+        values = next(x for key, x in inputs.items() if key != "attention_mask")
+        bf16 = self.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            logits = self.model(values.to(self.device)).logits
+        n_frames = self.geometry.n_frames(len(waveform))
+        scores = torch.log_softmax(logits[0, :n_frames].float(), dim=-1)
+        return np.asarray(scores.cpu().numpy(), np.float32)
+
+
+@dataclass(frozen=True)
+class _OwnDecoder:
+    """An encoder-decoder that writes its text itself, greedily: Whisper and its like."""
+
+    model: Any
+    tokenizer: Any
+    front: Front
+    device: torch.device
+    precision: str
+    window: int
+    options: dict[str, Any]
+
+    @classmethod
+    def load(cls, config: Config, blueprint: Blueprint) -> "_OwnDecoder":
+        """Weights and tokenizer of a checkpoint."""
+        asked = blueprint.checkpoint.asked
+        if config.recognition.lm.path is not None:
+            raise StrataError(
+                "recognition.lm.path: an n-gram goes with CTC; the model's own decoder has learnt "
+                "its words. Leave it out, or use recognition.decoder=ctc"
+            )
+        model = load_checkpoint(
+            AutoModelForSpeechSeq2Seq, blueprint.config, blueprint, fresh_head=False
+        )
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(
+                blueprint.checkpoint.folder, local_files_only=True, trust_remote_code=False
+            )
+        except Exception as error:
+            # transformers raises OSError, ValueError, KeyError, TypeError … for what a file holds.
+            raise StrataError(f"{asked}: it brings no tokenizer ({error})") from error
+        device = pick_device(config.device)
+        seconds = min(
+            config.recognition.window_seconds,
+            (blueprint.front.max_samples or np.inf) / SAMPLE_RATE,
+        )
+        language = config.recognition.language
+        options = {"language": language, "task": "transcribe"} if language is not None else {}
+        return cls(
+            model.to(device).eval(), tokenizer, blueprint.front, device, config.precision,
+            int(seconds * SAMPLE_RATE), options,
+        )  # fmt: skip
+
+    @torch.inference_mode()
+    def __call__(self, waveform: Waveform) -> Transcript:
+        """Text of window after window, one beam."""
+        texts = []
+        for start in range(0, len(waveform), self.window):
+            inputs = self.front([waveform[start : start + self.window]])
+            values = next(x for key, x in inputs.items() if key != "attention_mask")
+            bf16 = self.precision == "bf16"
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                written = self.model.generate(
+                    values.to(self.device), num_beams=1, do_sample=False, **self.options
+                )
+            texts.append(self.tokenizer.decode(written[0], skip_special_tokens=True).strip())
+        return Transcript(" ".join(text for text in texts if text), None)
+
+
+def scored_text(transcript: Transcript) -> str:
+    """A transcript as references are normalised."""
+    return normalise(transcript.text)

@@ -1,0 +1,95 @@
+"""What a fine-tuning found: rows for results.csv, and a table."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from common.config import Config
+from common.records import Corpus
+from common.results.results import Row, git_commit
+from finetune.ctc.scoring import ErrorRate, error_rate
+
+UNITS = {"wer": "word", "cer": "character"}
+
+
+@dataclass(frozen=True)
+class Tested:
+    """Tables by `scoring.score`, greedy and with an n-gram (or None), and how that was set."""
+
+    table: pd.DataFrame
+    with_lm: pd.DataFrame | None
+    chosen: Mapping[str, float]
+
+    def rates(self, seed: int = 0) -> dict[str, ErrorRate]:
+        """Wer and cer, greedy; wer_lm and cer_lm with an n-gram."""
+        tables = {"": self.table} | ({} if self.with_lm is None else {"_lm": self.with_lm})
+        return {
+            f"{metric}{suffix}": error_rate(table, unit, seed)
+            for suffix, table in tables.items()
+            for metric, unit in UNITS.items()
+        }
+
+    @property
+    def hypotheses(self) -> pd.DataFrame:
+        """Every utterance's reference, hypotheses and errors."""
+        if self.with_lm is None:
+            return self.table
+        own = ["hypothesis", "word_errors", "character_errors", "wer", "cer"]
+        return self.table.join(self.with_lm[own].add_suffix("_lm"))
+
+    def describe(self) -> dict[str, object]:
+        """Rates with their intervals, for the metadata."""
+        rates = {name: asdict(rate) for name, rate in self.rates().items()}
+        return {"rates": rates, "n_gram": dict(self.chosen), "utterances": len(self.table)}
+
+
+def score_rows(
+    config: Config, tested: Tested, corpus: Corpus, revision: str, key: str
+) -> list[Row]:
+    """A row for each rate. They are errors: of these alone, lower is better."""
+    commit = git_commit()
+    return [
+        Row(
+            model=config.model.name,
+            dataset=corpus.name,
+            partition=corpus.partition,
+            experiment=config.task,
+            unit="utterance",
+            target="text",
+            metric=name,
+            split="speaker",
+            layer="",
+            layer_index=0,
+            part="",
+            sample=0,
+            trial=None,
+            value=rate.value,
+            n=rate.n,
+            dim=0,
+            seed=config.seed,
+            revision=revision,
+            config_key=key,
+            git_commit=commit,
+            primary=name == "wer",
+            low=rate.low,
+            high=rate.high,
+        )
+        for name, rate in tested.rates().items()
+    ]
+
+
+def print_scores(tested: Tested, title: str) -> None:
+    """Every rate in per cent, with its interval."""
+    table = Table(title=f"{title}: test")
+    for column in ("rate", "%", "95 % interval", "of"):
+        table.add_column(column, justify="left" if column == "rate" else "right", no_wrap=True)
+    rates = tested.rates()
+    for name, rate in rates.items():
+        interval = f"{100 * rate.low:.1f} … {100 * rate.high:.1f}"
+        table.add_row(name, f"{100 * rate.value:.1f}", interval, str(rate.n))
+    console = Console()
+    (console if console.is_terminal else Console(width=100)).print(table)
+    console.print(f"intervals: bootstrap over {rates['wer'].resampled}", soft_wrap=True)

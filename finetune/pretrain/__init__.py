@@ -1,0 +1,1 @@
+"""Pretraining of small models: by contrast, or by masked units."""
