@@ -7,6 +7,12 @@ has further columns of noise, and all are turned at random: no width knows more 
 biased and debiased CKA, and a linear probe (accuracy, chance 1/39), each on the d columns as they
 are and on a random projection to 64; and both CKA of two views of pure noise. Mean and standard
 deviation over repeats.
+
+With three repeats and n = 1,950, from 64 to 1,024 columns: CKA of noise .032 to .344, debiased
+-.000 to -.001; PWCCA .435 to .494; debiased CKA .430 to .252, since noise is a part of the wider
+view; the probe .965 to .321. A random projection to 64 columns loses more than it mends (PWCCA
+.208). So debiasing takes away what chance adds, and nothing here makes levels of views of different
+width comparable.
 """
 
 import sys
