@@ -7,6 +7,7 @@ browsers draw without a script.
 """
 
 import ast
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -17,6 +18,8 @@ from typing import Any, get_type_hints
 
 import yaml
 from latex2mathml.converter import convert
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
 
 from common import config
 from common.config import finetune as finetune_config
@@ -48,6 +51,35 @@ SECTIONS = {
 def on_page_markdown(markdown: str, **_: object) -> str:
     """Fill the marks of a page; called by mkdocs."""
     return filled(markdown)
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add a page for each notebook, as it was executed; called by mkdocs."""
+    for path in sorted((ROOT / "docs").glob("*.ipynb")):
+        files.append(File.generated(config, f"{path.stem}.md", content=page_of(path)))
+    return files
+
+
+def page_of(notebook: Path) -> str:
+    """A notebook as Markdown: its texts, its code, and what the code put out."""
+    parts = []
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+        parts += [_output(output) for output in cell.get("outputs", [])]
+    return "\n\n".join(parts)
+
+
+def _output(output: Mapping[str, Any]) -> str:
+    """What a cell put out: a picture or a table where it has one, else text."""
+    data = output.get("data", {})
+    if "image/png" in data:
+        source = f"data:image/png;base64,{data['image/png'].strip()}"
+        return f'<img alt="What the cell drew" src="{source}">'
+    if "text/html" in data:
+        return re.sub(r"<style.*?</style>", "", "".join(data["text/html"]), flags=re.DOTALL)
+    text = "".join(data.get("text/plain", output.get("text", "")))
+    return f"```text\n{text.rstrip()}\n```"
 
 
 def filled(markdown: str) -> str:
