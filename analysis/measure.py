@@ -12,7 +12,7 @@ from analysis.forward.stream import PassReport
 from analysis.speech import Speech
 from analysis.studies.build import build_studies
 from analysis.studies.provide import provide, unread_of
-from analysis.studies.study import ExperimentError, Job, Scored, Setting, Study
+from analysis.studies.study import Failure, Job, Scored, Setting, Study, failure_of
 from analysis.targets.mel import Mel
 from common.cache.cache import Cache
 from common.config import Config
@@ -41,7 +41,8 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What came of one model. `failures` and `control_failures`: experiment -> why.
+    """What came of one model. `failures` and `control_failures`: experiment -> in which layers it
+    was not scored, and why.
 
     `without_controls`: experiment -> control -> why it cannot have it. `without_intervals`:
     experiment -> why its scores have no 95 % interval. `unread`: experiment -> utterances that it
@@ -70,17 +71,23 @@ def measure(plan: Plan) -> Measured:
     with watch.stage("preparing"):
         revision = revision_of(config.model)
         key = statistics_key(config, speech.own, revision)
-        studies, unfit = build_studies(Setting(config, speech, plan.model.layers, cache, key))
+        setting = Setting(config, speech, plan.model.layers, cache, key)
+        studies, unfit, failures = build_studies(setting)
         left_out = tell_left_out(config, unfit)
     without_intervals = {n: why for s in studies for n, why in s.no_interval.items() if why}
     for name, why in without_intervals.items():
         log.info("%s: no 95 %% intervals: %s", name, why)
     with cache.held([study.entry for study in studies]) as held:
-        passed = provide(config, speech.whole, studies, held, watch)
+        broken: dict[Study, Exception] = {}
+        passed = provide(config, speech.whole, studies, held, watch, broken)
+        for study, error in broken.items():
+            names = study.experiments
+            failures += [failure_of(name, "forward pass", error) for name in names]
+        studies = [study for study in studies if study not in broken]
         control_jobs = [j for s in studies if config.controls for j in s.control_jobs(plan.chosen)]
         with watch.stage("scoring"):
             workers = workers_for(studies)
-            scored, failures = score([j for s in studies for j in s.jobs(plan.chosen)], workers)
+            scored, own_failures = score([j for s in studies for j in s.jobs(plan.chosen)], workers)
             controls, control_failures = score(control_jobs, workers)
         unread = unread_of(studies, speech.whole)
     return Measured(
@@ -91,9 +98,9 @@ def measure(plan: Plan) -> Measured:
             | {"versions": study.entry.key().get("versions"), "statistics": study.entry.notes()}
             for study in studies
         ],
-        scored=scored + [one for one in controls if one.experiment not in failures],
-        failures=failures,
-        control_failures=control_failures,
+        scored=scored + controls,
+        failures=by_experiment(failures + own_failures),
+        control_failures=by_experiment(control_failures),
         left_out=left_out,
         unread=unread,
         without_controls=without_controls(plan, studies),
@@ -163,18 +170,32 @@ def workers_for(studies: Sequence[Study]) -> int:
     return max(1, min(cpu_count() or 1, SCORING_BYTES // max(largest, 1)))
 
 
-def score(jobs: Sequence[Job], workers: int) -> tuple[list[Scored], dict[str, str]]:
-    """Scores of every experiment, and for those that failed the reason.
+def score(jobs: Sequence[Job], workers: int) -> tuple[list[Scored], list[Failure]]:
+    """Scores of every experiment and layer, and those that failed.
 
     Layers are scored side by side on single-threaded BLAS: LAPACK's own threads gain less.
     """
     scored: list[Scored] = []
-    failures: dict[str, str] = {}
+    failures: list[Failure] = []
     with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(job) for job in jobs]
+        futures = [pool.submit(job.run) for job in jobs]
         for future in progress(futures, "scoring", "layers"):
-            try:
-                scored += future.result()
-            except ExperimentError as error:
-                failures.setdefault(error.experiment, str(error))
-    return [one for one in scored if one.experiment not in failures], failures
+            for one in future.result():
+                if isinstance(one, Failure):
+                    failures.append(one)
+                else:
+                    scored.append(one)
+    return scored, failures
+
+
+def by_experiment(failures: Sequence[Failure]) -> dict[str, str]:
+    """Experiment -> in which layers it failed and why, each reason once with all its layers."""
+    layers: dict[str, dict[str, list[str]]] = {}
+    for one in failures:
+        layers.setdefault(one.experiment, {}).setdefault(one.why, [])
+        if one.layer not in layers[one.experiment][one.why]:
+            layers[one.experiment][one.why].append(one.layer)
+    return {
+        name: "; ".join(f"{', '.join(own)}: {why}" for why, own in reasons.items())
+        for name, reasons in layers.items()
+    }

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby, islice
@@ -12,6 +12,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from analysis.forward.consumers import Consumer, Item
+from analysis.forward.heard import HeardOtherwise
 from common.encoder.architecture import Layer
 from common.encoder.encoder import Encoder
 from common.encoder.pair import EncoderPair
@@ -75,12 +76,16 @@ def stream(
     batch_size: int = 1,
     on_error: str = "raise",
     show_progress: bool | None = None,
+    failed: dict[Consumer, Exception] | None = None,
 ) -> PassReport:
     """Run every utterance that a consumer needs through the encoder, once.
 
     Audio that cannot be read is an error when the rest has been heard and kept, or where `on_error`
-    is "skip" left out. Progress in seconds of audio; by default shown only on a terminal.
+    is "skip" left out. Progress in seconds of audio; by default shown only on a terminal. A
+    consumer that raises is left out of the rest, and is in `failed` with its exception; without
+    `failed`, or where none is left, the pass ends with that.
     """
+    consumers = list(consumers)
     report = PassReport(resumed=max((c.heard_before() for c in consumers), default=0))
     kept_at = monotonic()
     wanted = sorted(
@@ -98,7 +103,7 @@ def stream(
     ):
         for items in _windows(corpus, encoder, consumers, wanted, watch, report, batch_size):
             for batch in encoder.batches([len(item.waveform) for item in items]):
-                _forward([items[i] for i in batch], encoder, consumers, watch, report)
+                _forward([items[i] for i in batch], encoder, consumers, watch, report, failed)
                 bar.update(sum(len(items[i].waveform) for i in batch) / SAMPLE_RATE)
                 if monotonic() - kept_at >= KEEP_EVERY:
                     keep(consumers, watch)
@@ -113,10 +118,32 @@ def stream(
             + "; ".join(f"{reason}: {count}" for reason, count in report.dropped.items())
         )
     with watch.stage("storing"):
-        for consumer in consumers:
-            consumer.lose(report.unread.keys())
-            report.drop(consumer.finish())
+        _tell(consumers, failed, lambda consumer: consumer.lose(report.unread.keys()))
+        _tell(consumers, failed, lambda consumer: report.drop(consumer.finish()))
     return report
+
+
+def _tell(
+    consumers: list[Consumer],
+    failed: dict[Consumer, Exception] | None,
+    call: Callable[[Consumer], None],
+) -> None:
+    """Call every consumer; one that raises is left out of what follows.
+
+    A disk that is full, and speech that is not what it was, concern all of them.
+    """
+    for consumer in list(consumers):
+        try:
+            call(consumer)
+        except (HeardOtherwise, OSError):
+            raise
+        except Exception as error:
+            if failed is None:
+                raise
+            failed[consumer] = error
+            consumers.remove(consumer)
+            if not consumers:
+                raise
 
 
 def keep(consumers: Sequence[Consumer], watch: Stopwatch) -> None:
@@ -129,28 +156,26 @@ def keep(consumers: Sequence[Consumer], watch: Stopwatch) -> None:
 def _forward(
     items: Sequence[Item],
     encoder: Hearing,
-    consumers: Sequence[Consumer],
+    consumers: list[Consumer],
     watch: Stopwatch,
     report: PassReport,
+    failed: dict[Consumer, Exception] | None,
 ) -> None:
     """One batch through the encoder; its layers are handed on as they are computed."""
 
     def emit(layer: Layer, hidden: torch.Tensor, lengths: tuple[int, ...]) -> None:
         with watch.stage("collecting"):
             frames = [hidden[b, :n] for b, n in enumerate(lengths)]
-            for consumer in consumers:
-                consumer.add(layer, frames)
+            _tell(consumers, failed, lambda consumer: consumer.add(layer, frames))
 
     with watch.stage("collecting"):
-        for consumer in consumers:
-            consumer.begin(items)
+        _tell(consumers, failed, lambda consumer: consumer.begin(items))
     with watch.stage("forward"):
         only = {name for consumer in consumers for name in consumer.layer_names()}
         if only:
             encoder.run([item.waveform for item in items], emit, only)
     with watch.stage("collecting"):
-        for consumer in consumers:
-            consumer.end()
+        _tell(consumers, failed, lambda consumer: consumer.end())
     report.utterances += len(items)
     report.audio_seconds += sum(len(item.waveform) for item in items) / SAMPLE_RATE
 

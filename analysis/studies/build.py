@@ -8,7 +8,7 @@ from analysis.studies import moments as frame_study
 from analysis.studies import vectors as unit_study
 from analysis.studies.frames import StretchStudy
 from analysis.studies.moments import FrameStudy
-from analysis.studies.study import Setting, Study, metric_of
+from analysis.studies.study import Failure, Setting, Study, failure_of, metric_of
 from analysis.studies.vectors import UnitStudy
 from analysis.targets.layers import SecondModel
 from common.config import AnalysisConfig
@@ -37,14 +37,16 @@ def study_of(analysis: AnalysisConfig) -> type[Study]:
     return UnitStudy
 
 
-def build_studies(setting: Setting) -> tuple[list[Study], dict[str, str]]:
+def build_studies(setting: Setting) -> tuple[list[Study], dict[str, str], list[Failure]]:
     """Draw every sample and find every cache entry, before any weights are read.
 
     Experiments whose statistics are the same share a study. Returns also those that cannot run,
-    with the reason, where `leave_out` allows it; otherwise the first is an error.
+    with the reason, where `leave_out` allows it (otherwise the first is an error), and those in
+    which something else went wrong.
     """
     studies: dict[tuple[type[Study], object], Study] = {}
     left_out: dict[str, str] = {}
+    failures: list[Failure] = []
     for name, analysis in setting.config.experiments.items():
         kind = study_of(analysis)
         try:
@@ -54,6 +56,9 @@ def build_studies(setting: Setting) -> tuple[list[Study], dict[str, str]]:
                 raise
             left_out[name] = str(error)
             continue
+        except Exception as error:  # the other experiments go on
+            failures.append(failure_of(name, "drawing units", error))
+            continue
         key = kind, study.entry.folder
         studies[key] = studies[key].joined(study) if key in studies else study
-    return list(studies.values()), left_out
+    return list(studies.values()), left_out, failures

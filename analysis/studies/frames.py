@@ -18,7 +18,7 @@ from analysis.metrics.base import FrameMetric
 from analysis.metrics.frames import Frames, Stretches, load_frames, stretches_with_frames
 from analysis.sampling import folds as sampling
 from analysis.sampling.stretches import StretchSamples, draw_stretches
-from analysis.studies.study import Job, Scored, Setting, Study, metric_of
+from analysis.studies.study import Failure, Job, Scored, Setting, Study, metric_of
 from analysis.targets import mel as targets
 from analysis.targets.base import label_target
 from common.config import AnalysisConfig
@@ -137,16 +137,18 @@ class StretchStudy(Study):
 
     def jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
         """A job per experiment, sample and layer."""
-        return (partial(self._score, *which) for which in self.each(self._samples(), chosen))
+        for name, sample, layer in self.each(self._samples(), chosen):
+            yield Job((name,), layer.name, partial(self._score, name, sample, layer))
 
     def control_jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
         """Mel in a layer's place, a metric's own baseline, and labels permuted if there are any."""
         for which in self.controls_of(self._samples(), chosen):
-            yield partial(self._score, *which)
+            yield Job((which[0],), which[2].name, partial(self._score, *which))
         for name, count in self._samples().items():
-            if frame_metric(self.experiments[name]).baseline_name and chosen[name]:
+            baseline = frame_metric(self.experiments[name]).baseline_name
+            if baseline and chosen[name]:
                 for sample in range(count):
-                    yield partial(self._baseline, name, sample)
+                    yield Job((name,), baseline, partial(self._baseline, name, sample))
 
     def without_controls(self) -> dict[str, dict[str, str]]:
         """Boundaries have no labels."""
@@ -156,20 +158,21 @@ class StretchStudy(Study):
     def _samples(self) -> dict[str, int]:
         return {name: len(drawn.chosen) for name, drawn in self.drawn.items()}
 
-    def _score(self, name: str, sample: int, layer: Layer, control: str = "") -> list[Scored]:
+    def _score(
+        self, name: str, sample: int, layer: Layer, control: str = ""
+    ) -> list[Scored | Failure]:
         frames = self._frames(name, sample, layer)
         if control == "shuffled_labels":
             frames = frames.shuffled()
-        score = partial(frame_metric(self.experiments[name]).score, frames)
-        scores = self.guarded(name, layer.name, score)
+        scores = frame_metric(self.experiments[name]).score(frames)
         return [Scored(name, layer, sample, len(frames.utterances), "speaker", scores, control)]
 
-    def _baseline(self, name: str, sample: int) -> list[Scored]:
+    def _baseline(self, name: str, sample: int) -> list[Scored | Failure]:
         """A metric's own baseline, which is of no layer."""
         metric = frame_metric(self.experiments[name])
         frames = self._frames(name, sample, self.layers_of(name)[0])
         own = Layer(metric.baseline_name, "baseline", 0, 0, FrameGeometry())
-        scores = self.guarded(name, own.name, partial(metric.baseline, frames))
+        scores = metric.baseline(frames)
         return [Scored(name, own, sample, len(frames.utterances), "speaker", scores, own.name)]
 
     def _frames(self, name: str, sample: int, layer: Layer) -> Frames:

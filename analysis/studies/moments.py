@@ -34,7 +34,16 @@ from analysis.studies.second_model import (
     find_pairs,
 )
 from analysis.studies.shared_views import SharedViews
-from analysis.studies.study import Job, Scored, Setting, Study, metric_of, split_of
+from analysis.studies.study import (
+    Failure,
+    Job,
+    Scored,
+    Setting,
+    Study,
+    failure_of,
+    metric_of,
+    split_of,
+)
 from analysis.targets import mel as targets
 from analysis.targets.base import FrameTarget
 from analysis.targets.layers import SecondModel
@@ -168,7 +177,9 @@ class FrameStudy(Study):
             compared = [cross for own in wanted.values() for _, cross in own]
             shared = SharedViews(Counter((step_of(c.layer), c.view) for c in compared))
             for layer, own in wanted.items():
-                yield partial(self._score, sample, layer, step_of(layer), own, shared)
+                names = tuple(name for name, _ in own)
+                score = partial(self._score, sample, layer, step_of(layer), own, shared)
+                yield Job(names, layer.name, score)
 
     def control_jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
         """Mel frames in the layer's place, on the target's grid."""
@@ -179,7 +190,8 @@ class FrameStudy(Study):
                     target = self.experiments[name].target.name
                     step = pair_step(by_name, (MEL.name, target))
                     own, shared = [(name, Cross(MEL, target))], SharedViews(Counter())
-                    yield partial(self._score, sample, MEL, step, own, shared, "mel")
+                    score = partial(self._score, sample, MEL, step, own, shared, "mel")
+                    yield Job((name,), MEL.name, score)
 
     def _score(
         self,
@@ -189,18 +201,22 @@ class FrameStudy(Study):
         crosses: Sequence[tuple[str, Cross]],
         shared: SharedViews,
         control: str = "",
-    ) -> list[Scored]:
+    ) -> list[Scored | Failure]:
         """`shared` holds the views that many layers are compared with, with their spectra."""
         own, trials = prefix(sample, step), self.samples.trials
         view = load_view(self.entry, own, layer.name, trials)
-        n, scored = sum(part.n for part in view.parts), []
+        n = sum(part.n for part in view.parts)
+        scored: list[Scored | Failure] = []
         for name, cross in crosses:
             load = partial(load_view, self.entry, own, cross.view, trials)
-            with shared.view((step, cross.view), load) as other:
-                folds = load_folds(self.entry, own, view, other, (layer.name, cross.view))
-                metric = moment_metric(self.experiments[name])
-                with_interval = not self.no_interval[name]
-                scores = self.guarded(name, layer.name, partial(metric.score, folds, with_interval))
+            metric = moment_metric(self.experiments[name])
+            try:
+                with shared.view((step, cross.view), load) as other:
+                    folds = load_folds(self.entry, own, view, other, (layer.name, cross.view))
+                    scores = metric.score(folds, not self.no_interval[name])
+            except Exception as error:  # the layer's other experiments go on
+                scored.append(failure_of(name, layer.name, error))
+                continue
             scored += [
                 Scored(name, layer, s, n, self.samples.split, scores, control, cross.label)
                 for s in range(self.samples.members.shape[1])

@@ -23,11 +23,17 @@ TRIES = 5  # passes after which an entry that others keep changing is given up
 
 
 def provide(
-    config: Config, corpus: Corpus, studies: Sequence[Study], held: Held, watch: Stopwatch
+    config: Config,
+    corpus: Corpus,
+    studies: Sequence[Study],
+    held: Held,
+    watch: Stopwatch,
+    failed: dict[Study, Exception],
 ) -> PassReport | None:
     """Run the forward pass if a study lacks statistics; None if the cache had them all.
 
-    When it is over the locks are held as a reader: nobody takes the statistics away.
+    A study whose statistics cannot be computed goes into `failed` with the exception; the others
+    go on. When it is over the locks are held as a reader: nobody takes the statistics away.
     """
     held.read()
     if config.cache != "refresh" and all(is_ready(study) for study in studies):
@@ -41,9 +47,10 @@ def provide(
             if k == 0 and config.cache == "refresh":
                 study.entry.clear()
             review(study, corpus, config.on_error)
-        passed = collect(config, corpus, studies, watch) or passed
+        going_on = [study for study in studies if study not in failed]
+        passed = collect(config, corpus, going_on, watch, failed) or passed
         held.read()
-        if all(study.complete() for study in studies):
+        if all(study.complete() for study in studies if study not in failed):
             return passed
     raise StrataError(
         f"after {TRIES} passes the cache still lacks statistics: does another job delete them? "
@@ -93,7 +100,11 @@ def review(study: Study, corpus: Corpus, on_error: str) -> None:
 
 
 def collect(
-    config: Config, corpus: Corpus, studies: Sequence[Study], watch: Stopwatch
+    config: Config,
+    corpus: Corpus,
+    studies: Sequence[Study],
+    watch: Stopwatch,
+    failed: dict[Study, Exception],
 ) -> PassReport | None:
     """The pass for what the studies' entries lack, whose locks are held alone."""
     encoder: Hearing | None = None
@@ -111,8 +122,16 @@ def collect(
         try:
             with full_disk_told(lacking):
                 consumers: list[Consumer] = [study.consumer(encoder.device) for study in lacking]
-                batch_size, on_error = config.model.batch_size, config.on_error
-                passed = stream(corpus, encoder, consumers, watch, batch_size, on_error)
+                broken: dict[Consumer, Exception] = {}
+                passed = stream(
+                    corpus,
+                    encoder,
+                    consumers,
+                    watch,
+                    config.model.batch_size,
+                    config.on_error,
+                    failed=broken,
+                )
         except HeardOtherwise as otherwise:
             names = [", ".join(s.experiments) for s in lacking if s.entry == otherwise.entry]
             log.warning(
@@ -122,8 +141,11 @@ def collect(
             )
             otherwise.entry.clear()
             continue
-        for study in lacking:
-            study.entry.note(asdict(passed))
+        for study, consumer in zip(lacking, consumers, strict=True):
+            if consumer in broken:
+                failed[study] = broken[consumer]
+            else:
+                study.entry.note(asdict(passed))
         log_dropped(passed.dropped)
         return passed
 

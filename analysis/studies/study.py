@@ -1,5 +1,6 @@
 """A study: experiments that look at the same units, and the cache entry of their statistics."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from common.config import AnalysisConfig, Config
 from common.encoder.architecture import Layer
 from common.metric import Score
 from common.records import Corpus, StrataError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,15 +39,40 @@ class Scored:
     target: str = ""
 
 
-class ExperimentError(StrataError):
-    """An experiment that could not be scored; the others go on."""
+@dataclass(frozen=True)
+class Failure:
+    """A layer of an experiment that could not be scored, and why; all others go on."""
 
-    def __init__(self, experiment: str, layer: str, cause: StrataError) -> None:
-        super().__init__(f"{layer}: {cause}")
-        self.experiment = experiment
+    experiment: str
+    layer: str
+    why: str
 
 
-Job = Callable[[], list[Scored]]
+def failure_of(experiment: str, layer: str, error: Exception) -> Failure:
+    """What an exception did to a layer of an experiment; its traceback goes to the log.
+
+    An error that tells the user what to do needs no traceback.
+    """
+    if isinstance(error, StrataError):
+        return Failure(experiment, layer, str(error))
+    log.error("%s, %s: %s", experiment, layer, error, exc_info=error)
+    return Failure(experiment, layer, f"{type(error).__name__}: {error} (traceback in run.log)")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A piece of scoring that needs no other; of which experiments and layer, should it fail."""
+
+    experiments: tuple[str, ...]
+    layer: str
+    score: Callable[[], list[Scored | Failure]]
+
+    def run(self) -> list[Scored | Failure]:
+        """The scores; a failure where there are none."""
+        try:
+            return self.score()
+        except Exception as error:
+            return [failure_of(name, self.layer, error) for name in self.experiments]
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,13 +210,6 @@ class Study(ABC):
         target = self.experiments[name].target
         by_type = isinstance(target, LabelTarget) and target.by_type
         return "permuted_table" if by_type else "shuffled_labels"
-
-    def guarded(self, name: str, layer: str, score: Callable[[], list[Score]]) -> list[Score]:
-        """The scores; an error says which experiment and layer."""
-        try:
-            return score()
-        except StrataError as error:
-            raise ExperimentError(name, layer, error) from error
 
 
 def metric_of(analysis: AnalysisConfig) -> Metric:

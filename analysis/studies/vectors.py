@@ -38,7 +38,16 @@ from analysis.studies.second_model import (
     find_pairs,
 )
 from analysis.studies.shared_views import PairedRows, SharedViews, pair_folds, view_folds
-from analysis.studies.study import Job, Scored, Setting, Study, metric_of, split_of
+from analysis.studies.study import (
+    Failure,
+    Job,
+    Scored,
+    Setting,
+    Study,
+    failure_of,
+    metric_of,
+    split_of,
+)
 from analysis.targets import mel as targets
 from analysis.targets.base import FrameTarget, LabelTarget, label_target
 from analysis.targets.layers import SecondModel
@@ -228,7 +237,8 @@ class UnitStudy(Study):
                         continue
                     turn = k % max(len(own), 1)
                     others = (*own[turn:], *own[:turn])
-                    yield partial(self._score, name, sample, layer, others, shared)
+                    score = partial(self._score, name, sample, layer, others, shared)
+                    yield Job((name,), layer.name, score)
 
     def control_jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
         """Mel in a layer's place; every layer with labels, or rows of a table, permuted."""
@@ -236,7 +246,8 @@ class UnitStudy(Study):
         for name, sample, layer, control in self.controls_of(samples, chosen):
             others = [(y, label) for _, y, label in self.drawn[name].pairs[:1]]
             shared = SharedViews(Counter())
-            yield partial(self._score, name, sample, layer, others, shared, control)
+            score = partial(self._score, name, sample, layer, others, shared, control)
+            yield Job((name,), layer.name, score)
 
     def without_controls(self) -> dict[str, dict[str, str]]:
         """Two models have neither labels nor mel, frames against frames have no labels."""
@@ -257,7 +268,7 @@ class UnitStudy(Study):
         others: Sequence[tuple[Layer, str]],
         shared: SharedViews,
         control: str = "",
-    ) -> list[Scored]:
+    ) -> list[Scored | Failure]:
         units, split = self.units(name, sample, layer.name), self.drawn[name].samples.split
         if control == "shuffled_labels":
             units = units.shuffled()
@@ -265,15 +276,18 @@ class UnitStudy(Study):
             units = units.with_permuted_types()
         n = len(units.label)
         if not others:
-            scores = self.guarded(name, layer.name, partial(self._scores, name, units))
+            scores = self._scores(name, units)
             return [Scored(name, layer, sample, n, split, scores, control)]
-        scored = {}
+        scored: dict[str, Scored | Failure] = {}
         own = LayerView(units.vectors, units.fold, self.drawn[name].trials)
         for other, label in others:
-            y = self.units(name, sample, other.name).vectors
-            score = partial(self._pair, name, own, other.name, y, units.seed, shared)
-            which = f"{layer.name} against {label or other.name}"
-            scores = self.guarded(name, which, score)
+            try:
+                y = self.units(name, sample, other.name).vectors
+                scores = self._pair(name, own, other.name, y, units.seed, shared)
+            except Exception as error:  # the layer's other pairs go on
+                which = f"{layer.name} against {label or other.name}"
+                scored[other.name] = failure_of(name, which, error)
+                continue
             scored[other.name] = Scored(name, layer, sample, n, split, scores, control, label)
         order = [y.name for _, y, _ in self.drawn[name].pairs]
         return [scored[view] for view in dict.fromkeys(order) if view in scored]

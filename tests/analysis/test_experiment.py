@@ -9,7 +9,13 @@ import pytest
 from PIL import Image
 from running import Finished, execute
 
-from common.results.results import Row, incomparable
+from analysis.forward.consumers import UnitConsumer
+from analysis.metrics.cca import PWCCA
+from analysis.moments import Folds
+from common.encoder.architecture import Layer
+from common.metric import Score
+from common.records import StrataError
+from common.results.results import Row, incomparable, read_results
 
 ISSUE_COLUMNS = {
     *("model", "dataset", "partition", "experiment", "unit", "target", "metric", "split", "layer"),
@@ -191,3 +197,43 @@ def test_untrained_weights_are_said_in_one_line_and_stand_in_the_results(
     caplog.clear()
     execute(tmp_path / "2", *phone)
     assert "random weights" not in caplog.text
+
+
+def test_an_exception_of_any_kind_spares_the_other_layers_and_experiments(
+    common: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    score, calls = PWCCA.score, []
+
+    def once_broken(self: PWCCA, folds: Folds, with_interval: bool = False) -> list[Score]:
+        calls.append(folds)
+        if len(calls) == 2:
+            raise ZeroDivisionError("a planted fault")
+        return score(self, folds, with_interval)
+
+    monkeypatch.setattr(PWCCA, "score", once_broken)
+    overrides = ("experiment=paper", *common, f"paths.cache={tmp_path / 'cache'}")
+    with pytest.raises(StrataError, match=r"was not scored: \w+: ZeroDivisionError: a planted"):
+        execute(tmp_path / "run", *overrides)
+    rows = read_results(tmp_path / "run")
+    whole = execute(tmp_path / "whole", *overrides).rows
+    there = set(zip(rows["experiment"], rows["layer"], strict=True))
+    assert len(set(zip(whole["experiment"], whole["layer"], strict=True)) - there) == 1
+    (record,) = [one for one in caplog.records if one.exc_info]
+    assert "a planted fault" in record.getMessage()
+
+
+def test_statistics_that_cannot_be_collected_spare_the_other_experiments(
+    common: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: UnitConsumer, layer: Layer, frames: object) -> None:
+        raise StrataError(f"layer {layer.name} gives NaN or infinite values: try precision=fp32")
+
+    monkeypatch.setattr(UnitConsumer, "add", broken)
+    overrides = ("experiment=paper", *common, f"paths.cache={tmp_path / 'cache'}")
+    with pytest.raises(StrataError, match="cca_phone was not scored: forward pass: layer C1 gives"):
+        execute(tmp_path / "run", *overrides)
+    rows = read_results(tmp_path / "run")
+    assert set(rows["experiment"]) == {"cca_mel", "cca_intra"}
