@@ -13,6 +13,7 @@ from transformers import AutoModel
 from transformers.utils import logging as transformers_logging
 
 from common.encoder.architecture import Blueprint, encoder_of
+from common.encoder.convolutions import keep_exact
 from common.records import StrataError
 
 # Used in training alone, or after the last block: no layer depends on them.
@@ -68,6 +69,7 @@ def load_checkpoint(
             f"belong to another config.json: delete it and get it again."
         ) from error
     _check_loaded(asked, model, info, fresh_head)
+    keep_exact(model)
     return model
 
 
@@ -100,7 +102,9 @@ def random(blueprint: Blueprint, seed: int) -> Any:
     """The encoder as its architecture initialises it; the global random state stays as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return encoder_of(AutoModel.from_config(blueprint.config, dtype=torch.float32))
+        model = AutoModel.from_config(blueprint.config, dtype=torch.float32)
+    keep_exact(model)
+    return encoder_of(model)
 
 
 def _check_loaded(asked: str, model: Any, info: dict[str, Any], fresh_head: bool) -> None:

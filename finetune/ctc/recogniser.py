@@ -10,6 +10,7 @@ from transformers import MODEL_FOR_CTC_MAPPING, AutoModelForCTC
 from common.config import FinetuneConfig, ModelConfig
 from common.config.finetune import DROPOUTS
 from common.encoder.architecture import Blueprint
+from common.encoder.convolutions import keep_exact
 from common.encoder.loading import load_checkpoint, random
 from common.records import StrataError
 from finetune.ctc.linear_head import HEAD, load_linear, survey, tell_unused
@@ -119,6 +120,7 @@ def _random(config: Any, model: ModelConfig, blueprint: Blueprint) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(model.init_seed)
         loaded = AutoModelForCTC.from_config(config, dtype=torch.float32)
+    keep_exact(loaded)
     drawn = random(blueprint, model.init_seed).state_dict()
     # A vector for masked frames is there if the configuration masks any: one may lack it.
     own = loaded.base_model.state_dict()

@@ -20,6 +20,7 @@ from transformers import (
 
 from common.config import PretrainConfig
 from common.encoder.architecture import Blueprint
+from common.encoder.convolutions import keep_exact
 from common.encoder.loading import quietly
 from common.records import StrataError
 from common.seeding import generator
@@ -236,8 +237,11 @@ def build(blueprint: Blueprint, recipe: PretrainConfig, seed: int) -> Objective:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         if recipe.start is None:
-            return objective(auto.from_config(blueprint.config, **how), recipe, seed)
-        return objective(_started(auto, blueprint, recipe.start, how), recipe, seed)
+            model = auto.from_config(blueprint.config, **how)
+        else:
+            model = _started(auto, blueprint, recipe.start, how)
+        keep_exact(model)
+        return objective(model, recipe, seed)
 
 
 def _started(auto: Any, blueprint: Blueprint, start: str, how: Mapping[str, Any]) -> Any:
