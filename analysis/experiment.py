@@ -115,8 +115,9 @@ def publish(
         return
     title = f"{config.model.name} on {rows['dataset'].iloc[0]} ({rows['partition'].iloc[0]})"
     curves = rows[~rows["experiment"].isin(matrices)]
-    pictures = plot_layers(curves, folder, title) if len(curves) else []
-    pictures += plot_pairs(rows, matrices, folder, title) if matrices else []
+    asks = {name: analysis.asks for name, analysis in config.experiments.items()}
+    pictures = plot_layers(curves, folder, title, asks) if len(curves) else []
+    pictures += plot_pairs(rows, matrices, folder, title, asks) if matrices else []
     for name in matrices:
         print_pairs(rows, name, title, measured.without_intervals.get(name, ""))
     if len(curves) or measured.left_out:

@@ -15,7 +15,17 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis import experiment
-from analysis.plots import draw_controls, least_scale, mark_parts, panels_for, save, widen
+from analysis.plots import (
+    TITLE_PAD,
+    draw_controls,
+    groups_of,
+    least_scale,
+    mark_parts,
+    pages_of,
+    save_pages,
+    thin_ticks,
+    widen,
+)
 from common.config import Config
 from common.records import StrataError
 from common.results import results
@@ -44,7 +54,8 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
     rows = pd.concat(frames)
     rows.to_csv(folder / TABLE, index=False)
     print_growth(rows, config.model.name)
-    for path in (folder / TABLE, *plot_growth(rows, folder, config.model.name)):
+    asks = {name: analysis.asks for name, analysis in config.experiments.items()}
+    for path in (folder / TABLE, *plot_growth(rows, folder, config.model.name, asks)):
         print(path)
 
 
@@ -79,15 +90,22 @@ def print_growth(rows: pd.DataFrame, title: str) -> None:
     (console if console.is_terminal else Console(width=24 + 20 * len(names))).print(table)
 
 
-def plot_growth(rows: pd.DataFrame, folder: Path, title: str) -> list[Path]:
-    """Write growth.png and growth.svg: a panel for each experiment, a curve for each snapshot."""
-    names = list(dict.fromkeys(rows["experiment"]))
-    figure, panels = panels_for(len(names), f"{title}: layer curves as it learns")
-    for axes, name in zip(panels, names, strict=True):
-        draw_panel(axes, name, rows[rows["experiment"] == name])
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, title="step", loc="outside right center", frameon=False)
-    return save(figure, folder / "growth")
+def plot_growth(
+    rows: pd.DataFrame, folder: Path, title: str, asks: Mapping[str, str]
+) -> list[Path]:
+    """Write growth.png and growth.svg: a panel for each experiment, a curve for each snapshot.
+
+    Laid out on pages by what the experiments ask, as in `analysis.plots.plot_layers`.
+    """
+    groups = groups_of(dict.fromkeys(rows["experiment"]), asks)
+    pages = pages_of(groups, f"{title}: layer curves as it learns")
+    for page in pages:
+        for name, (axes, _) in page.panels.items():
+            draw_panel(axes, name, rows[rows["experiment"] == name])
+        handles, labels = axes.get_legend_handles_labels()
+        place = "outside right center"
+        page.figure.legend(handles, labels, title="step", loc=place, frameon=False)
+    return save_pages(pages, folder / "growth")
 
 
 def draw_panel(axes: Axes, name: str, rows: pd.DataFrame) -> None:
@@ -107,9 +125,10 @@ def draw_panel(axes: Axes, name: str, rows: pd.DataFrame) -> None:
             axes.plot(x, part["mean"], color=colour, marker="o", markersize=4, label=label)
             low, high = part["mean"] - part["std"].fillna(0), part["mean"] + part["std"].fillna(0)
             axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.set_title(name, loc="left", fontsize=11)
+    axes.set_title(name, loc="left", fontsize=11, pad=TITLE_PAD)
     axes.set_ylabel(str(rows["metric"].iloc[0]))
     axes.set_xticks(list(positions.values()), list(positions))
+    thin_ticks(axes)
     axes.grid(axis="y", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     mark_parts(axes, positions)

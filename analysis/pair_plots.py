@@ -1,32 +1,39 @@
 """Heat maps of experiments that compare every layer of a model with every layer of another."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from analysis.plots import save
+from analysis.plots import groups_of, pages_of, save_pages
 from common.results.pair_table import pair_matrix
 
 DARK = 0.55  # of the colour scale: above it black is read, below it white
+PANEL = (7.4, 5.8)  # inches
 LEAST = 0.1  # width of a colour scale, lest noise look like a finding
 
 
-def plot_pairs(frame: pd.DataFrame, names: Sequence[str], folder: Path, title: str) -> list[Path]:
+def plot_pairs(
+    frame: pd.DataFrame,
+    names: Sequence[str],
+    folder: Path,
+    title: str,
+    asks: Mapping[str, str] | None = None,
+) -> list[Path]:
     """Write inter.png and inter.svg: a panel for each experiment, its means as colours and numbers.
 
-    Each panel has a scale of its own, from its lowest to its highest value or wider.
+    Each panel has a scale of its own, from its lowest to its highest value or wider. Panels are
+    grouped by `asks` and laid out on pages as in `analysis.plots.plot_layers`.
     """
-    figure = Figure(figsize=(7.4 * len(names), 6.2), layout="constrained")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
-    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        own = frame[frame["experiment"] == name]
-        draw_matrix(axes, name, str(own["metric"].iloc[0]), str(own["model"].iloc[0]), own)
-    return save(figure, folder / "inter")
+    pages = pages_of(groups_of(names, asks or {}), title, PANEL)
+    for page in pages:
+        for name, (axes, _) in page.panels.items():
+            own = frame[frame["experiment"] == name]
+            draw_matrix(axes, name, str(own["metric"].iloc[0]), str(own["model"].iloc[0]), own)
+    return save_pages(pages, folder / "inter")
 
 
 def draw_matrix(axes: Axes, name: str, metric: str, model: str, frame: pd.DataFrame) -> None:

@@ -1,5 +1,7 @@
-"""One picture of a run: a panel for each experiment, a curve over layers in it."""
+"""The pictures of a run: a panel for each experiment, a curve over layers in it."""
 
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
@@ -8,7 +10,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from common.config.analysis import ASKS
 from common.results.results import WITHOUT_LAYERS, summarise
 
 # Okabe & Ito's colours: told apart by colour-blind readers; markers and dashes carry them in grey.
@@ -18,6 +22,20 @@ HIGHEST = 1.005  # where a scale that is widened ends: no metric exceeds 1
 LEAST = 0.1  # how much of a scale is shown at least
 DASHES = ("-", "--", "-.", ":")
 GREY = "0.45"
+COLUMNS = ROWS = 3  # panels of a page
+PANEL_WIDTHS = {1: 6.2, 2: 6.2, 3: 4.6}  # inches, by the number of columns
+PANEL_HEIGHT = 3.1
+TITLE_PAD = 18  # points: between a panel's title and its frame are the names of its parts
+HEADINGS = {
+    "acoustic": "Acoustics",
+    "layers": "Layers against layers",
+    "phonetic": "Phones",
+    "word": "Words",
+    "meaning": "Meaning",
+    "segmentation": "Segmentation",
+    "speaker": "Speakers",
+    "other": "Other",
+}
 CONTROL_DASHES = {
     "mel": "-",
     "comb": "-.",
@@ -27,33 +45,128 @@ CONTROL_DASHES = {
 }
 
 
-def plot_layers(frame: pd.DataFrame, folder: Path, title: str) -> list[Path]:
+def plot_layers(
+    frame: pd.DataFrame, folder: Path, title: str, asks: Mapping[str, str] | None = None
+) -> list[Path]:
     """Write layers.png and layers.svg: mean curves with a band of one standard deviation.
 
     Where there are 95 % intervals over test speakers, each mean has its interval as a bar.
 
     Each experiment has a panel and a scale of its own: their levels differ by more than the
-    differences between layers that one looks for.
+    differences between layers that one looks for. Panels are grouped by `asks`, which says for each
+    experiment what it asks of a layer (one of `ASKS`); what does not fit on one page is in
+    layers_2.png and so on.
     """
     every = summarise(frame[frame["primary"]])
     names = list(dict.fromkeys(every.loc[every["control"] == "", "experiment"]))
-    figure, panels = panels_for(len(names), title)
-    for k, (axes, name) in enumerate(zip(panels, names, strict=True)):
-        draw_panel(axes, k, name, every[every["experiment"] == name])
-    return save(figure, folder / "layers")
+    pages = []
+    for page in pages_of(groups_of(names, asks or {}), title):
+        for name, (axes, group) in page.panels.items():
+            draw_panel(axes, group, name, every[every["experiment"] == name])
+        pages.append(page)
+    return save_pages(pages, folder / "layers")
 
 
-def panels_for(count: int, title: str) -> tuple[Figure, list[Axes]]:
-    """A figure with so many panels, two beside each other."""
-    columns = min(2, count)
-    rows = ceil(count / columns)
-    # An explicit Figure, no pyplot: no display, no global state between the jobs of a multirun.
-    figure = Figure(figsize=(6.2 * columns, 0.4 + 3.1 * rows), layout="constrained")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
-    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes in grid[count:]:
-        axes.set_axis_off()
-    return figure, grid[:count]
+@dataclass(frozen=True)
+class Page:
+    """A figure of at most three rows; `panels`: each experiment's axes and its group's number."""
+
+    figure: Figure
+    panels: Mapping[str, tuple[Axes, int]]
+
+
+def groups_of(names: Iterable[str], asks: Mapping[str, str]) -> dict[str, list[str]]:
+    """Experiments by what they ask, in the order of `ASKS`."""
+    groups: dict[str, list[str]] = {question: [] for question in ASKS}
+    for name in names:
+        groups[asks.get(name, "other")].append(name)
+    return {question: own for question, own in groups.items() if own}
+
+
+def pages_of(
+    groups: Mapping[str, Sequence[str]], title: str, size: tuple[float, float] | None = None
+) -> list[Page]:
+    """A panel for each name, with its group's heading above the group's first one.
+
+    Where there is more than one row, small groups share a row and a group is not torn over two
+    pages unless it fills more than one. `size`: inches of a panel; by default such that a page is
+    as wide as a screen.
+    """
+    count = sum(map(len, groups.values()))
+    columns = min(count, 2 if count <= 4 else COLUMNS)
+    width, height = size or (PANEL_WIDTHS[columns], PANEL_HEIGHT)
+    pages = _pages(_rows(groups, columns))
+    headed = len(groups) > 1
+    made = []
+    for number, rows in enumerate(pages, start=1):
+        inches = (width * columns, 0.4 + (height + 0.2 * headed) * len(rows))
+        # An explicit Figure, no pyplot: no display, no global state between jobs of a multirun.
+        figure = Figure(figsize=inches, layout=ConstrainedLayoutEngine(h_pad=0.1))
+        where = f" ({number} of {len(pages)})" if len(pages) > 1 else ""
+        figure.suptitle(f"{title}{where}", x=0.01, ha="left", fontsize=12)
+        grid = figure.subplots(len(rows), columns, squeeze=False)
+        panels = {}
+        for line, row in zip(grid, rows, strict=True):
+            for axes in line[len(row) :]:
+                axes.set_axis_off()
+            for axes, (question, name) in zip(line, row, strict=False):
+                panels[name] = axes, list(groups).index(question)
+                if headed and name == groups[question][0]:
+                    _head(axes, HEADINGS[question])
+        made.append(Page(figure, panels))
+    return made
+
+
+def _rows(groups: Mapping[str, Sequence[str]], columns: int) -> list[list[tuple[str, str]]]:
+    """(group, name) row by row: a group shares the row of the one before it if it fits whole."""
+    rows: list[list[tuple[str, str]]] = []
+    for question, names in groups.items():
+        left = [(question, name) for name in names]
+        if rows and len(rows[-1]) + len(left) <= columns:
+            rows[-1] += left
+        else:
+            rows += [left[k : k + columns] for k in range(0, len(left), columns)]
+    return rows
+
+
+def _pages(rows: Sequence[list[tuple[str, str]]]) -> list[list[list[tuple[str, str]]]]:
+    """At most three rows each; a new page rather than a group on two, if it fits on one."""
+    together: list[list[list[tuple[str, str]]]] = []  # rows that one group goes through
+    for row in rows:
+        if together and together[-1][-1][-1][0] == row[0][0]:
+            together[-1].append(row)
+        else:
+            together.append([row])
+    pages: list[list[list[tuple[str, str]]]] = []
+    for block in together:
+        if pages and len(pages[-1]) + len(block) <= ROWS:
+            pages[-1] += block
+        else:
+            pages += [block[k : k + ROWS] for k in range(0, len(block), ROWS)]
+    return pages
+
+
+def _head(axes: Axes, heading: str) -> None:
+    """A group's heading, above the title of its first panel."""
+    axes.annotate(
+        heading,
+        (0, 1),
+        xytext=(0, 37),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize=12,
+        fontweight="bold",
+        color="0.25",
+    )
+
+
+def save_pages(pages: Sequence[Page], stem: Path) -> list[Path]:
+    """Write STEM.png, STEM_2.png, … and the same as SVG; their paths, page by page."""
+    return [
+        path
+        for number, page in enumerate(pages, start=1)
+        for path in save(page.figure, stem if number == 1 else Path(f"{stem}_{number}"))
+    ]
 
 
 def save(figure: Figure, stem: Path, dpi: int = 150) -> list[Path]:
@@ -66,7 +179,10 @@ def save(figure: Figure, stem: Path, dpi: int = 150) -> list[Path]:
 
 
 def draw_panel(axes: Axes, k: int, name: str, summary: pd.DataFrame) -> None:
-    """An experiment's curve, with a line for each part: the CNN is not joined to the blocks."""
+    """An experiment's curve, with a line for each part: the CNN is not joined to the blocks.
+
+    Colour, marker and dash are the `k`th ones.
+    """
     summary = summary.sort_values(["part", "layer_index"])
     curve = summary[summary["control"] == ""]
     positions = {layer: x for x, layer in enumerate(curve["layer"])}
@@ -78,9 +194,10 @@ def draw_panel(axes: Axes, k: int, name: str, summary: pd.DataFrame) -> None:
         axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.22, linewidth=0)
         if part["low"].notna().any():
             axes.vlines(x, part["low"], part["high"], color=colour, linewidth=1.2)
-    axes.set_title(name, loc="left", fontsize=11)
+    axes.set_title(name, loc="left", fontsize=11, pad=TITLE_PAD)
     axes.set_ylabel(str(curve["metric"].iloc[0]))
     axes.set_xticks(list(positions.values()), list(positions))
+    thin_ticks(axes)
     axes.grid(axis="y", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     mark_parts(axes, positions)
@@ -128,6 +245,14 @@ def widen(axes: Axes, least: float) -> None:
     if missing > 0:
         top = min(top + missing / 2, max(top, HIGHEST))
         axes.set_ylim(top - least, top)
+
+
+def thin_ticks(axes: Axes, most: int = 16) -> None:
+    """Leave labels away where a panel has no room for all."""
+    labels = axes.get_xticklabels()
+    step = ceil(len(labels) / most)
+    for k, label in enumerate(labels):
+        label.set_visible(k % step == 0)
 
 
 def mark_parts(axes: Axes, positions: dict[str, int], fontsize: float = 9) -> None:

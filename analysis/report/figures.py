@@ -23,6 +23,7 @@ from analysis.plots import (
     least_scale,
     mark_parts,
     save,
+    thin_ticks,
     widen,
 )
 from analysis.report.content import styles
@@ -123,7 +124,7 @@ def draw_curves(axes: Axes, panel: pd.DataFrame, styled: Mapping[str, Style]) ->
                 label=None if number else str(series),
             )
     axes.set_xticks(list(positions.values()), list(positions))
-    thin_ticks(axes, positions)
+    thin_ticks(axes)
     axes.grid(axis="y", color="0.9", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     mark_parts(axes, positions, fontsize=7)
@@ -180,13 +181,6 @@ def draw_band(
     axes.fill_between(x, mean - std, mean + std, color=colour, alpha=alpha, linewidth=0)
     if rows["low"].notna().any():
         axes.vlines(x, rows["low"], rows["high"], color=colour, linewidth=0.8)
-
-
-def thin_ticks(axes: Axes, positions: Mapping[str, int], most: int = 16) -> None:
-    """Leave labels away where a column has no room for all."""
-    step = ceil(len(positions) / most)
-    for k, label in enumerate(axes.get_xticklabels()):
-        label.set_visible(k % step == 0)
 
 
 def add_legend(figure: Figure, axes: Axes) -> None:
@@ -249,7 +243,7 @@ def matrix_figure(matrix: Matrix) -> Figure:
     others = [str(target).rpartition(":")[2] for target in matrix.values.columns]
     axes.set_xticks(range(columns), others)
     axes.set_yticks(range(rows), list(matrix.values.index))
-    thin_ticks(axes, dict(zip(others, range(columns), strict=True)))
+    thin_ticks(axes)
     axes.set_xlabel(matrix.other)
     axes.set_ylabel(matrix.model)
     axes.set_title(f"{matrix.experiment}, {matrix.dataset} ({matrix.partition})", loc="left")

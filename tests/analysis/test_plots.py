@@ -74,6 +74,65 @@ def titles(figure: Figure) -> list[str]:
     return [axes.get_title("left") for axes in figure.axes if axes.axison]
 
 
+FULL = {
+    "cca_mel": "acoustic",
+    "cca_intra": "layers",
+    **dict.fromkeys(("cca_phone", "probe_phone", "mi_phone", "mi_phone_frame"), "phonetic"),
+    **dict.fromkeys(("cca_word", "cca_agwe", "mi_word", "probe_word", "abx", "dtw"), "word"),
+    **dict.fromkeys(("cca_glove", "cca_syntactic", "spoken_sts", "similarity"), "meaning"),
+    "phone_segmentation": "segmentation",
+    "word_segmentation": "segmentation",
+}
+
+
+def rows_of(figure: Figure) -> list[list[str]]:
+    """Titles of the panels, row by row."""
+    found: dict[int, list[str]] = {}
+    for axes in figure.axes:
+        spec = axes.get_subplotspec()
+        assert spec is not None
+        if axes.axison:
+            found.setdefault(spec.rowspan.start, []).append(axes.get_title("left"))
+    return list(found.values())
+
+
+def test_panels_are_grouped_by_what_they_ask_three_rows_to_a_page(
+    tmp_path: Path, figures: list[Figure]
+) -> None:
+    names = list(FULL)[::-1]  # in an order that is not the groups'
+    paths = plot_layers(scores(names), tmp_path, "toy on speech", FULL)
+    assert [path.stem for path in paths[::2]] == ["layers", "layers_2", "layers_3"]
+    pages = [rows_of(figure) for figure in figures[::2]]  # each is saved twice
+    assert sorted(name for page in pages for row in page for name in row) == sorted(FULL)
+    for page in pages:
+        assert len(page) <= 3
+        assert max(map(len, page)) <= 3
+    at = {name: k for k, page in enumerate(pages) for row in page for name in row}
+    for question in set(FULL.values()):
+        assert len({at[name] for name in FULL if FULL[name] == question}) == 1  # on one page
+    heads = [[t.get_text() for axes in f.axes for t in axes.texts if t.get_fontweight() == "bold"]
+             for f in figures[::2]]  # fmt: skip
+    assert heads == [["Acoustics", "Layers against layers", "Phones"], ["Words"],
+                     ["Meaning", "Segmentation"]]  # fmt: skip
+    for path in paths[::2]:
+        tall, wide, _ = imread(path).shape
+        assert tall < wide
+
+
+def test_the_parts_names_do_not_run_into_titles_and_headings(
+    tmp_path: Path, figures: list[Figure]
+) -> None:
+    names = list(FULL)[2:12]
+    plot_layers(scores(names), tmp_path, "toy on speech", FULL)
+    figures[0].draw_without_rendering()
+    boxes = []
+    for axes in figures[0].axes:
+        texts = [*axes.texts, *([axes._left_title] if axes.axison else [])]  # type: ignore[attr-defined]
+        boxes += [text.get_window_extent() for text in texts]
+    assert len(boxes) > 10
+    assert not any(one.overlaps(other) for k, one in enumerate(boxes) for other in boxes[k + 1 :])
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 def test_every_experiment_has_a_panel(n: int, tmp_path: Path, figures: list[Figure]) -> None:
     names = ["cca_mel", "cca_intra", "cca_phone", "cca_word"][:n]
