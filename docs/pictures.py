@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from analysis.plots import plot_layers
-from common.results import read_results
+from common.results.results import read_results
 
 FOLDER = Path(__file__).resolve().parent / "images" / "experiments"
 
@@ -24,8 +24,8 @@ def main(run: Path) -> None:
     for name, own in rows.groupby("experiment"):
         title = f"{own['model'].iloc[0]} on {own['dataset'].iloc[0]}"
         with TemporaryDirectory() as scratch:
-            picture, _ = plot_layers(own, Path(scratch), title)
-            (FOLDER / f"{name}.png").write_bytes(picture.read_bytes())
+            plot_layers(own, Path(scratch), title)
+            (FOLDER / f"{name}.png").write_bytes((Path(scratch) / "layers.png").read_bytes())
         print(FOLDER / f"{name}.png")
 
 

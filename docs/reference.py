@@ -77,7 +77,8 @@ def _output(output: Mapping[str, Any]) -> str:
         source = f"data:image/png;base64,{data['image/png'].strip()}"
         return f'<img alt="What the cell drew" src="{source}">'
     if "text/html" in data:
-        return re.sub(r"<style.*?</style>", "", "".join(data["text/html"]), flags=re.DOTALL)
+        html = re.sub(r"<style.*?</style>", "", "".join(data["text/html"]), flags=re.DOTALL)
+        return re.sub(r"<table[^>]*>", "<table>", html)  # in the theme's own style
     text = "".join(data.get("text/plain", output.get("text", "")))
     return f"```text\n{text.rstrip()}\n```"
 

@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import json
 import re
 import shutil
 from importlib import import_module
@@ -45,7 +46,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         (folder / name).mkdir(parents=True)
     for name in (
-        *("data/glove/glove.840B.300d.zip", "data/agwe/AGWE.zip", "PAIRS.csv", "4-gram.arpa"),
+        *("data/glove/glove.840B.300d.zip", "data/glove/glove.6B.50d.txt", "data/agwe/AGWE.zip"),
+        *("PAIRS.csv", "4-gram.arpa"),
         *("qvec/oracles/semcor_noun_verb.supersenses.en", "qvec/oracles/ptb.pos_tags"),
     ):
         (folder / name).touch()
@@ -86,6 +88,20 @@ def test_every_mark_is_filled_from_the_code(page: Path) -> None:
     text = filled(page.read_text(encoding="utf-8"))
     assert not MARK.search(text)
     assert "<!-- generate" not in text
+
+
+def test_the_notebook_composes_and_imports_what_there_is() -> None:
+    cells = json.loads((ROOT / "docs" / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    assert all(cell["outputs"] for cell in cells if "plt" in "".join(cell["source"]))
+    tree = ast.parse(code)
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    (run,) = [call for call in calls if getattr(call.func, "id", "") == "analyse"]
+    assert resolved(*(ast.literal_eval(argument) for argument in run.args)).task == "analysis"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            module = import_module(str(node.module))
+            assert all(hasattr(module, alias.name) for alias in node.names)
 
 
 def test_an_unknown_mark_is_an_error() -> None:
