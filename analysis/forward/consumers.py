@@ -263,7 +263,8 @@ class FrameConsumer(EntryConsumer):
             masks = [rows[name].isfinite().all(1) for name, t in used.items() if t.masked]
             valued = self._valued[step] = torch.stack(masks).all(0) if masks else None
             if valued is not None:
-                self._masked += int((~valued).sum())
+                if step == min(self.grids):  # each frame of 10 ms, or of the only grid, once
+                    self._masked += int((~valued).sum())
                 groups = groups[valued.numpy()]
             collector.begin(groups)
             for name, own_rows in rows.items():
@@ -469,14 +470,27 @@ class UnitConsumer(EntryConsumer):
             hidden = to_grid(frames[i], layer.geometry)
             spans = self._spans(rows, len(hidden), on_grid)
             if spans:
-                vectors = pool(hidden, list(spans.values()), self.pooling)
+                vectors = self._pooled(layer, hidden, list(spans.values()))
                 valued = self._valued(layer, vectors)
                 rows_of_units = [row for row, there in zip(spans, valued, strict=True) if there]
                 self.collector.add(layer.name, rows_of_units, vectors[valued])
 
+    def _pooled(
+        self, layer: Layer, hidden: torch.Tensor, spans: list[tuple[int, int]]
+    ) -> torch.Tensor:
+        """Vectors (u, d); a frame without a value concerns no unit but those that hold it."""
+        if not self._is_masked(layer):
+            return pool(hidden, spans, self.pooling)
+        return torch.cat(
+            [pool(hidden[first:last], [(0, last - first)], self.pooling) for first, last in spans]
+        )
+
+    def _is_masked(self, layer: Layer) -> bool:
+        return layer.name in self.targets and self.targets[layer.name].masked
+
     def _valued(self, layer: Layer, vectors: torch.Tensor) -> list[bool]:
         """Which vectors (u, d) have a value; those of a layer all must, or the collector raises."""
-        if layer.name not in self.targets or not self.targets[layer.name].masked:
+        if not self._is_masked(layer):
             return [True] * len(vectors)
         valued: list[bool] = vectors.isfinite().all(1).tolist()
         self._masked += valued.count(False)

@@ -1,6 +1,7 @@
 """The fundamental frequency of each frame, by Praat's autocorrelation."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -39,6 +40,12 @@ class FundamentalFrequency(FrameTarget):
                 f"Hz, the floor below the ceiling, both up to {SAMPLE_RATE // 2}"
             )
 
+    def missing(self, key: str) -> str:  # noqa: ARG002
+        """The package, where it is not installed."""
+        if find_spec("parselmouth") is None:
+            return "needs Praat: pip install 'strata[f0]', or praat-parselmouth"
+        return ""
+
     @property
     def name(self) -> str:
         """Its short name."""
@@ -46,10 +53,10 @@ class FundamentalFrequency(FrameTarget):
 
     def frames(self, waveform: Waveform) -> "torch.Tensor":
         """Rows (1 + n // 160, 1) of a waveform (n,); NaN where nothing is voiced."""
+        import parselmouth
         import torch
 
-        parselmouth = praat()
-        values = np.full((1 + len(waveform) // HOP, 1), np.nan)
+        values = np.full((1 + len(waveform) // HOP, 1), np.nan, dtype=np.float32)
         if len(waveform) >= 3 * SAMPLE_RATE / self.floor + HOP:
             sound = parselmouth.Sound(waveform.astype(np.float64), SAMPLE_RATE)
             pitch = sound.to_pitch_ac(HOP / SAMPLE_RATE, self.floor, pitch_ceiling=self.ceiling)
@@ -58,14 +65,3 @@ class FundamentalFrequency(FrameTarget):
             voiced = (found > 0) & (rows < len(values))
             values[rows[voiced], 0] = np.log(found[voiced])
         return torch.from_numpy(values)
-
-
-def praat():  # type: ignore[no-untyped-def]  # the package has no types
-    """The package parselmouth."""
-    try:
-        import parselmouth
-    except ImportError as error:
-        raise StrataError(
-            f"the target f0 needs Praat ({error}): pip install 'strata[f0]', or praat-parselmouth"
-        ) from error
-    return parselmouth

@@ -279,6 +279,7 @@ TARGET_KEYS = {
     "layer": ("a layer", "cca_intra"),
     "path": ("what a file says", "cca_glove"),
     "pairs": ("a second model", "cca_inter"),
+    "attribute": ("what is known of an utterance", "probe_gender"),
 }
 
 

@@ -50,6 +50,7 @@ class TargetOverrides:
     layer: str | None = None
     path: str | None = None
     pairs: str | None = None
+    attribute: str | None = None
 
 
 @dataclass(kw_only=True)

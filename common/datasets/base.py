@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import final
 
 from common.datasets import files
+from common.datasets.attributes import with_attributes
 from common.datasets.faults import Faults, OnError
 from common.records import Corpus, StrataError
 
@@ -16,6 +17,7 @@ class Dataset(ABC):
     `partition` is the corpus's own part ("dev_clean"). `only_speakers` keeps the utterances of
     these speakers, `without_speakers` leaves those of others out. `limit` keeps that many
     utterances, evenly spaced over the listing so that speakers stay mixed (a debugging aid).
+    `attributes`: a table of what else is known of speakers or utterances, as their gender.
     What is left out is counted as dropped.
     """
 
@@ -23,6 +25,7 @@ class Dataset(ABC):
     limit: int | None = None
     only_speakers: list[str] | None = None
     without_speakers: list[str] | None = None
+    attributes: str | None = None
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
@@ -45,14 +48,17 @@ class Dataset(ABC):
         """
         faults = Faults()
         if self.only_speakers is None and self.without_speakers is None:
-            return self._settled(self._list(faults), faults, on_error)
+            return self._attributed(self._settled(self._list(faults), faults, on_error))
         # The limit is for what the choice of speakers leaves: list all, choose, then thin.
         corpus = self._settled(replace(self, limit=None)._list(faults), faults, on_error)
         self._check_speakers(corpus)
         chosen = corpus.without_speakers(self.without_speakers or ())
         if self.only_speakers is not None:
             chosen = chosen.only_speakers(self.only_speakers)
-        return chosen.thinned(self.limit)
+        return self._attributed(chosen.thinned(self.limit))
+
+    def _attributed(self, corpus: Corpus) -> Corpus:
+        return with_attributes(corpus, self.attributes) if self.attributes else corpus
 
     @staticmethod
     def _settled(corpus: Corpus, faults: Faults, on_error: OnError) -> Corpus:

@@ -169,7 +169,8 @@ def _utterance(path: Path, dropped: Counter[str]) -> Utterance:
     speaker = path.parent.name.casefold()
     text = re.sub(r"^\d+\s+\d+\s+", "", decode(_beside(path, "txt")).strip())
     id = f"{speaker}_{path.stem.split('.')[0].casefold()}"
-    return Utterance(id, speaker, text, n_samples, tiers, partial(audio.read, path))
+    attributes = {"gender": speaker[:1], "dialect": path.parent.parent.name.casefold()}
+    return Utterance(id, speaker, text, n_samples, tiers, partial(audio.read, path), attributes)
 
 
 def _beside(path: Path, suffix: str) -> Path:
