@@ -269,8 +269,8 @@ def crossed_folds(
         return first, second, third
 
     whole = moments_of(x, y)
-    views = (FoldedView((one,), trials) for one in (whole.x, whole.y))
-    return CrossedFolds(*views, (whole.xy,), tuple(rows(t) for t in range(trials)))
+    x_view, y_view = FoldedView((whole.x,), trials), FoldedView((whole.y,), trials)
+    return CrossedFolds(x_view, y_view, (whole.xy,), tuple(rows(t) for t in range(trials)))
 
 
 def fold_views(

@@ -72,8 +72,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         chosen = choose_layers(config, description.layers)
         key = measure.statistics_key(config, speech.own, revision_of(config.model))
         cache = Cache(Path(scratch))
-        studies, _ = build_studies(Setting(config, speech, description.layers, cache, key))
-        collect(config, speech.whole, studies, watch)
+        studies, *_ = build_studies(Setting(config, speech, description.layers, cache, key))
+        collect(config, speech.whole, studies, watch, {})
         with watch.stage("scoring"):
             jobs = [job for study in studies for job in study.jobs(chosen)]
             scored, failures = measure.score(jobs, measure.workers_for(studies))

@@ -225,8 +225,8 @@ def measured_populations(layer: str, copies: int, overrides: list[str]) -> Itera
         cache = Cache(cache_root(config) if config.cache != "off" else Path(scratch))
         speech, layers = read_speech(config), describe(config.model).layers
         key = statistics_key(config, speech.own, revision_of(config.model))
-        studies, _ = build_studies(Setting(config, speech, layers, cache, key))
-        collect(config, speech.whole, studies, Stopwatch())
+        studies, *_ = build_studies(Setting(config, speech, layers, cache, key))
+        collect(config, speech.whole, studies, Stopwatch(), {})
         (own,) = (one for one in layers if one.name == layer)
         for study in studies:
             for name, analysis in study.experiments.items():

@@ -33,6 +33,7 @@ from analysis.studies.build import build_studies
 from analysis.studies.provide import collect
 from analysis.studies.study import Setting
 from analysis.studies.vectors import UnitStudy
+from analysis.targets.base import LabelTarget
 from benchmarks.coverage import ALIKE, DIFFER, MOSTLY
 from common.cache.cache import Cache, cache_root
 from common.config import register, resolve
@@ -86,19 +87,22 @@ def study_of(overrides: list[str]) -> tuple[UnitStudy, str]:
     speech, layers = read_speech(config), describe(config.model).layers
     cache = Cache(cache_root(config))
     key = statistics_key(config, speech.own, revision_of(config.model))
-    (study,), _ = build_studies(Setting(config, speech, layers, cache, key))
+    (study,), *_ = build_studies(Setting(config, speech, layers, cache, key))
     if not isinstance(study, UnitStudy):
         raise TypeError("give an experiment of phones or words")
-    collect(config, speech.whole, [study], Stopwatch())
+    collect(config, speech.whole, [study], Stopwatch(), {})
     return study, next(iter(study.experiments))
 
 
 def main() -> None:
     study, name = study_of(sys.argv[1:])
+    own = study.drawn[name].target
+    if not isinstance(own, LabelTarget):
+        raise TypeError("give an experiment that compares with labels")
     print(f"{name:10} shift  slope  own")
     for layer in study.layers_of(name):
         units = study.units(name, 0, layer.name)
-        target = study.drawn[name].target.view(units.label, units.labels)
+        target = own.view(units.label, units.labels)
         x = units.vectors.astype(np.float64)
         told = effects(x, np.asarray(target, np.float64), units.fold, units.speaker)
         print(f"{layer.name:10} {told[0]:.3f}  {told[1]:.3f}  {told[2]:+.4f}", flush=True)

@@ -68,7 +68,7 @@ def scores(
     target = np.eye(LABELS)[label]
     fold = rng.permutation(np.arange(n) % 10)
     narrow = layer @ np.linalg.qr(rng.normal(size=(d, COMMON)))[0]
-    found = {}
+    found: dict[str, float] = {}
     for name, view in (("", layer), (f" in {COMMON}", narrow)):
         found |= {f"{key}{name}": value_of(own, view, target, fold) for key, own in metrics.items()}
         fit = fold < 8

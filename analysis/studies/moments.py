@@ -94,7 +94,8 @@ class FrameStudy(Study):
         """Draw utterances; their frames' folds are part of the entry's key."""
         setting.refuse_partitions(name, analysis)
         target, layers = analysis.target, setting.layers
-        kind, more, other = KIND, {}, None
+        more: dict[str, object] = {}
+        kind, other = KIND, None
         crosses = [Cross(layer, target.name) for layer in layers if layer.part in analysis.parts]
         if isinstance(target, SecondModel):
             kind, other = KIND_OF_TWO, find_other(setting.config)
@@ -226,7 +227,7 @@ class FrameStudy(Study):
 
     def describe(self) -> dict[str, object]:
         """Utterances of each sample; of a second model also the layers without a partner."""
-        own = {"experiments": list(self.experiments)}
+        own: dict[str, object] = {"experiments": list(self.experiments)}
         if self.other is not None:
             own = describe_pairs(self.experiments, self.layers, self.other)
         return own | {

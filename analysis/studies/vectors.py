@@ -116,7 +116,8 @@ class UnitStudy(Study):
         run, seed, target = config.sampling, config.seed, analysis.target
         if not isinstance(analysis.metric, UnitMetric):
             setting.refuse_partitions(name, analysis)
-        kind, versions, other, pairs = KIND, VERSIONS, None, ()
+        pairs: tuple[tuple[Layer, Layer, str], ...] = ()
+        kind, versions, other = KIND, VERSIONS, None
         if isinstance(target, SecondModel):
             kind, versions, other = KIND_OF_TWO, VERSIONS_OF_TWO, find_other(config)
             found = find_pairs(setting, name, analysis, other)

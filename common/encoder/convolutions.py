@@ -18,8 +18,7 @@ def keep_exact(model: nn.Module) -> None:
     model, and any model whose groups are wide, computes in bfloat16 as it did.
     """
     for module in model.modules():
-        narrow = isinstance(module, nn.Conv1d) and module.in_channels < CHANNELS * module.groups
-        if narrow and module.groups > 1:
+        if isinstance(module, nn.Conv1d) and 1 < module.groups > module.in_channels / CHANNELS:
             module.forward = partial(_exactly, module.forward)  # type: ignore[method-assign]
 
 
