@@ -47,7 +47,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).mkdir(parents=True)
     for name in (
         *("data/glove/glove.840B.300d.zip", "data/glove/glove.6B.50d.txt", "data/agwe/AGWE.zip"),
-        *("PAIRS.csv", "4-gram.arpa"),
+        *("PAIRS.csv", "SPEAKERS.tsv", "4-gram.arpa"),
         *("qvec/oracles/semcor_noun_verb.supersenses.en", "qvec/oracles/ptb.pos_tags"),
     ):
         (folder / name).touch()
