@@ -9,7 +9,7 @@ from os import cpu_count
 from threadpoolctl import threadpool_limits
 
 from analysis.forward.stream import PassReport
-from analysis.speech import Speech
+from analysis.sampling.speech import Speech
 from analysis.studies.build import build_studies
 from analysis.studies.provide import provide, unread_of
 from analysis.studies.study import Failure, Job, Scored, Setting, Study, failure_of

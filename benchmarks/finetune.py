@@ -40,11 +40,17 @@ def main() -> None:
     given = [int(argument) for argument in sys.argv[1:]]
     updates, seconds = [*given, *DEFAULTS[len(given) :]]
     recipe = FinetuneConfig(
-        freeze_updates=0, updates=updates, learning_rate=1e-4, batch_seconds=seconds,
+        freeze_updates=0,
+        updates=updates,
+        learning_rate=1e-4,
+        batch_seconds=seconds,
         max_seconds=min(30, seconds),
-        mask_time_prob=0.3, mask_feature_prob=0.2, mask_feature_length=16, layerdrop=0.0,
+        mask_time_prob=0.3,
+        mask_feature_prob=0.2,
+        mask_feature_length=16,
+        layerdrop=0.0,
         valid_every=updates,
-    )  # fmt: skip
+    )
     blueprint = draw(MODEL)
     with TemporaryDirectory() as folder:
         batches, vocabulary = prepare(recipe, blueprint, Path(folder))
@@ -70,7 +76,7 @@ def prepare(
     vocabulary = Vocabulary.of_text(texts)
     recordings = record(corpus.utterances, corpus.fingerprint, folder / "speech")
     spelt = tuple(tuple(vocabulary.encode(text)) for text in texts)
-    clips = Clips(recordings, spelt, blueprint.front)
+    clips = Clips(recordings, spelt, blueprint.feature_extractor)
     return list(Updates(clips, tuple(range(len(texts))), recipe, 0, 0, recipe.updates)), vocabulary
 
 
@@ -81,10 +87,15 @@ def recogniser(recipe: FinetuneConfig, blueprint: Blueprint, vocabulary: Vocabul
 
 def lightning(module: Recogniser, batches: Sequence[Batch], folder: Path) -> float:
     trainer = pl.Trainer(
-        accelerator="cpu", max_steps=len(batches), max_epochs=-1, logger=False,
-        enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+        accelerator="cpu",
+        max_steps=len(batches),
+        max_epochs=-1,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
         default_root_dir=folder,
-    )  # fmt: skip
+    )
     loader = DataLoader[Batch](batches, batch_size=None)  # type: ignore[arg-type]
     start = perf_counter()
     with quiet():
@@ -114,10 +125,18 @@ def hugging_face(
     module: Recogniser, recipe: FinetuneConfig, batches: Sequence[Batch], folder: Path
 ) -> float:
     arguments = TrainingArguments(
-        str(folder / "transformers"), max_steps=len(batches), per_device_train_batch_size=1,
-        learning_rate=recipe.learning_rate, adam_beta2=0.98, max_grad_norm=0.0, use_cpu=True,
-        save_strategy="no", report_to=[], disable_tqdm=True, logging_steps=50,
-    )  # fmt: skip
+        str(folder / "transformers"),
+        max_steps=len(batches),
+        per_device_train_batch_size=1,
+        learning_rate=recipe.learning_rate,
+        adam_beta2=0.98,
+        max_grad_norm=0.0,
+        use_cpu=True,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        logging_steps=50,
+    )
     trainer = Trainer(
         module.model, arguments, train_dataset=Labelled(batches), data_collator=lambda x: x[0]
     )

@@ -52,8 +52,8 @@ def in_own_process(options: argparse.Namespace, samples: int) -> dict[str, Any]:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     from analysis import measure
-    from analysis.layer_choice import choose_layers
-    from analysis.speech import read_speech
+    from analysis.experiment import choose_layers
+    from analysis.sampling.speech import read_speech
     from analysis.studies.build import build_studies
     from analysis.studies.provide import collect
     from analysis.studies.study import Setting

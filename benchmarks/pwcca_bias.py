@@ -209,7 +209,7 @@ def measured_populations(layer: str, copies: int, overrides: list[str]) -> Itera
     from analysis.forward.collectors import load_folds, load_view
     from analysis.forward.consumers import prefix, step_of
     from analysis.measure import statistics_key
-    from analysis.speech import read_speech
+    from analysis.sampling.speech import read_speech
     from analysis.studies.build import build_studies
     from analysis.studies.moments import FrameStudy
     from analysis.studies.provide import collect

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from analysis.measure import statistics_key
 from analysis.metrics.cca import PWCCA, held_out_correlations
 from analysis.moments import fold_views
-from analysis.speech import read_speech
+from analysis.sampling.speech import read_speech
 from analysis.studies.build import build_studies
 from analysis.studies.provide import collect
 from analysis.studies.study import Setting

@@ -10,8 +10,11 @@ from pathlib import Path
 
 from common.records import StrataError
 
-FULL = {errno.ENOSPC: "no space left on the disk", errno.EDQUOT: "the disk quota is used up",
-        errno.EFBIG: "larger than files may be here"}  # fmt: skip
+FULL = {
+    errno.ENOSPC: "no space left on the disk",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "larger than files may be here",
+}
 
 
 @contextmanager

@@ -170,8 +170,10 @@ def read_checkpoint(path: Path) -> Mapping[str, Any] | None:
         # Damaged files raise pickle's, zipfile's or torch's own classes.
         log.warning(
             "%s (%d bytes) is damaged and is not used: %s",
-            path, path.stat().st_size, str(error).splitlines()[0] if str(error) else repr(error),
-        )  # fmt: skip
+            path,
+            path.stat().st_size,
+            str(error).splitlines()[0] if str(error) else repr(error),
+        )
         return None
     return dict(held)
 

@@ -66,7 +66,7 @@ def test_every_metric_is_for_the_analyses_of_its_family(
     config = resolved(f"experiment={taker}", f"metric={name}", *more)
     assert config.experiments[taker].metric.name == name
     alone = "cca_phone" if family != families["cca_phone"] else "word_segmentation"
-    with pytest.raises(StrataError, match=f"metric={name}: a {family} metric"):
+    with pytest.raises(StrataError, match=f"metric={name}: it is a {family} metric"):
         resolved(f"experiment={alone}", f"metric={name}")
 
 

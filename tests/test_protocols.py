@@ -32,9 +32,7 @@ def test_published_sets_every_switch_of_the_paper_and_no_other_metric() -> None:
     assert (config.split, config.by_type, config.sampling.tested_folds) == ("frame", False, 3)
     held_out = metrics(resolved("experiment=full", LIBRISPEECH))
     for name, metric in metrics(config).items():
-        assert metric == (
-            "pwcca_published" if held_out[name] == "pwcca" else held_out[name]
-        ), name  # fmt: skip
+        assert metric == ("pwcca_published" if held_out[name] == "pwcca" else held_out[name]), name
     fitted = {n for n, own in config.experiments.items() if own.fit_partition == "train_clean_100"}
     assert fitted == {"mi_phone", "mi_phone_frame", "mi_word"}
 

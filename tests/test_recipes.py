@@ -26,9 +26,13 @@ def test_recipes_are_fairseqs_and_bring_their_own_speech(name: str, tmp_path: Pa
     config = resolved("experiment=ctc", f"finetune={name}", *more)
     own = config.finetune
     assert RECIPES[name] == (
-        own.learning_rate, own.updates, own.mask_time_prob, own.mask_feature_prob, own.layerdrop,
+        own.learning_rate,
+        own.updates,
+        own.mask_time_prob,
+        own.mask_feature_prob,
+        own.layerdrop,
         own.freeze_updates,
-    )  # fmt: skip
+    )
     assert (own.batch_seconds, own.activation_dropout) == (1600, 0.1)
     assert own.freeze_exclude_reinit is True
     assert (own.mask_time_length, own.mask_feature_length, own.eps) == (10, 64, 1e-8)

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from analysis.forward.consumers import Consumer
 from analysis.forward.heard import HEARD, HeardOtherwise, read_heard
 from analysis.forward.stream import Hearing, PassReport, UnreadableError, stream
-from analysis.speech import log_dropped
+from analysis.sampling.speech import log_dropped
 from analysis.studies.study import Study
 from common.cache.cache import FULL, Held
 from common.config import Config

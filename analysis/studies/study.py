@@ -10,7 +10,7 @@ import torch
 
 from analysis.forward.consumers import MEL, Consumer
 from analysis.metrics.base import Metric
-from analysis.speech import Speech
+from analysis.sampling.speech import Speech
 from analysis.targets.base import LabelTarget
 from common.cache.cache import Cache, Entry
 from common.config import AnalysisConfig, Config

@@ -27,8 +27,8 @@ from analysis.metrics.units import Units
 from analysis.moments import FoldedView, crossed_folds, fold_views
 from analysis.sampling import folds as sampling
 from analysis.sampling.single_frames import draw_single_frames
+from analysis.sampling.speech import Part
 from analysis.sampling.units import UnitSamples, check_folds, draw_units, hold_out_types
-from analysis.speech import Part
 from analysis.studies.moments import NO_LABELS, moment_metric
 from analysis.studies.second_model import (
     NO_CONTROLS,

@@ -69,9 +69,17 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 ASKED = re.compile(r"^asks: (\w+)", re.MULTILINE)
 
 TASKS = (
-    "analysis", "cache", "pretrain", "growth", "ctc", "evaluate", "transcribe", "report",
-    "dashboard", "steps",
-)  # fmt: skip
+    "analysis",
+    "cache",
+    "pretrain",
+    "growth",
+    "ctc",
+    "evaluate",
+    "transcribe",
+    "report",
+    "dashboard",
+    "steps",
+)
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16"]
@@ -340,11 +348,16 @@ def _with_metric(
     """
     takers = [name for name, own in experiments.items() if _takes(own, metric)]
     if experiments and not takers:
+        (name, own), *_ = experiments.items()
         families = dict.fromkeys(own.metric.family for own in experiments.values())
-        raise StrataError(
-            f"metric={metric.name}: a {metric.family} metric, and {', '.join(experiments)} take "
-            f"{' and '.join(families)} metrics only"
-        )
+        if metric.family in families:
+            why = f"it takes no {own.unit} units with the target {own.target.name} ({name})"
+        else:
+            why = (
+                f"it is a {metric.family} metric, and {', '.join(experiments)} "
+                f"{'takes' if len(experiments) == 1 else 'take'} {' and '.join(families)} metrics"
+            )
+        raise StrataError(f"metric={metric.name}: {why}")
     others = [name for name in experiments if name not in takers]
     if others:
         log.info("metric=%s is not for %s: they keep their own", metric.name, ", ".join(others))

@@ -183,8 +183,10 @@ class TextGrid(Dataset):
             log.warning(
                 "%d of %d files lie directly in %s, so their speaker is unknown and a split by "
                 "speaker impossible: dataset.speaker=prefix takes it from the file name",
-                unknown, len(utterances), self.audio_root,
-            )  # fmt: skip
+                unknown,
+                len(utterances),
+                self.audio_root,
+            )
 
     def _no_tier(self, n_pairs: int, unfit: Counter[tuple[str, ...]]) -> StrataError:
         names, times = unfit.most_common(1)[0]

@@ -11,9 +11,9 @@ from transformers import AutoConfig, AutoModel
 
 from common.config import ModelConfig
 from common.encoder.checkpoint import Checkpoint, locate
-from common.encoder.feature_extractor import Front, read_front
+from common.encoder.feature_extractor import FeatureExtractor, read_feature_extractor
 from common.encoder.frames import FrameGeometry
-from common.encoder.hooks import Part, Tap, find_taps, norm_taps, tapped
+from common.encoder.hooks import LayerHook, Part, find_hooks, hooked, norm_hooks
 from common.records import SAMPLE_RATE, StrataError
 
 Shapes = Mapping[str, torch.Size]
@@ -53,8 +53,8 @@ class Blueprint:
 
     checkpoint: Checkpoint
     config: Any = field(repr=False)
-    front: Front
-    taps: tuple[Tap, ...]
+    feature_extractor: FeatureExtractor
+    layer_hooks: tuple[LayerHook, ...]
     description: ModelDescription
 
 
@@ -67,7 +67,7 @@ def draw(config: ModelConfig) -> Blueprint:
     """Build a model on the meta device, send a second through it and see what comes out where."""
     checkpoint = locate(config)
     model_config = _read_config(checkpoint)
-    front = read_front(checkpoint)
+    feature_extractor = read_feature_extractor(checkpoint)
     try:
         # Constructors draw numbers even for the meta device.
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
@@ -75,8 +75,8 @@ def draw(config: ModelConfig) -> Blueprint:
         encoder = encoder_of(model).eval()
         if encoder.main_input_name not in ("input_values", "input_features"):
             raise StrataError(f"its input is {encoder.main_input_name}")
-        taps = find_taps(encoder)
-        shapes, order = _trace(encoder, taps, front)
+        layer_hooks = find_hooks(encoder)
+        shapes, order = _trace(encoder, layer_hooks, feature_extractor)
     except Exception as error:
         # Whatever a foreign architecture trips over, the user needs to know which one it was.
         raise StrataError(
@@ -84,18 +84,21 @@ def draw(config: ModelConfig) -> Blueprint:
             f"Strata can find ({error}). It takes models of the wav2vec 2.0 family, w2v-BERT and "
             f"Whisper."
         ) from error
-    layers = _measure(encoder, taps, shapes, front, checkpoint)
+    layers = _measure(encoder, layer_hooks, shapes, feature_extractor, checkpoint)
     if config.final_norm:
-        taps = (*taps[:-1], _after_final_norm(encoder, taps[-1], order, checkpoint))
+        layer_hooks = (
+            *layer_hooks[:-1],
+            _after_final_norm(encoder, layer_hooks[-1], order, checkpoint),
+        )
     description = ModelDescription(
         architecture=model_config.model_type,
         layers=layers,
         n_parameters=sum(p.numel() for p in encoder.parameters()),
         min_samples=max(layer.geometry.min_samples for layer in layers),
-        max_samples=front.max_samples,
-        hears_spectrum=front.geometry != FrameGeometry(),
+        max_samples=feature_extractor.max_samples,
+        hears_spectrum=feature_extractor.geometry != FrameGeometry(),
     )
-    return Blueprint(checkpoint, model_config, front, taps, description)
+    return Blueprint(checkpoint, model_config, feature_extractor, layer_hooks, description)
 
 
 def encoder_of(model: Any) -> Any:
@@ -119,45 +122,49 @@ def _read_config(checkpoint: Checkpoint) -> Any:
 
 
 def _trace(
-    encoder: nn.Module, taps: Sequence[Tap], front: Front
+    encoder: nn.Module, layer_hooks: Sequence[LayerHook], feature_extractor: FeatureExtractor
 ) -> tuple[dict[str, torch.Size], list[str]]:
     """Shape of each layer for a second of audio, and the modules in the order they were called."""
-    inputs = front([np.zeros(SAMPLE_RATE, np.float32)])
+    inputs = feature_extractor([np.zeros(SAMPLE_RATE, np.float32)])
     shapes: dict[str, torch.Size] = {}
     order: list[str] = []
 
-    def note(tap: Tap, hidden: torch.Tensor) -> None:
-        shapes[tap.name] = hidden.shape
+    def note(hook: LayerHook, hidden: torch.Tensor) -> None:
+        shapes[hook.name] = hidden.shape
 
-    def call(tap: Tap, _: torch.Tensor) -> None:
-        order.append(tap.module)
+    def call(hook: LayerHook, _: torch.Tensor) -> None:
+        order.append(hook.module)
 
     with (
         torch.inference_mode(),
-        tapped(encoder, [*norm_taps(encoder, taps[-1]), taps[-1]], call),
-        tapped(encoder, taps, note),
+        hooked(encoder, [*norm_hooks(encoder, layer_hooks[-1]), layer_hooks[-1]], call),
+        hooked(encoder, layer_hooks, note),
     ):
         encoder(**{key: x.to("meta") for key, x in inputs.items()})
     return shapes, order
 
 
 def _measure(
-    encoder: nn.Module, taps: Sequence[Tap], shapes: Shapes, front: Front, checkpoint: Checkpoint
+    encoder: nn.Module,
+    layer_hooks: Sequence[LayerHook],
+    shapes: Shapes,
+    feature_extractor: FeatureExtractor,
+    checkpoint: Checkpoint,
 ) -> tuple[Layer, ...]:
     """Layers with the geometry that the convolutions on the way to them make."""
-    geometry = front.geometry
+    geometry = feature_extractor.geometry
     layers = []
-    for tap in taps:
-        _, n_frames, dim = shapes[tap.name]
-        if tap.part == "cnn":
-            geometry = _convolved(geometry, encoder.get_submodule(tap.convolution))
-        elif tap.index == 0:
+    for hook in layer_hooks:
+        _, n_frames, dim = shapes[hook.name]
+        if hook.part == "cnn":
+            geometry = _convolved(geometry, encoder.get_submodule(hook.convolution))
+        elif hook.index == 0:
             geometry = _pooled(geometry, n_frames)
-        layers.append(Layer(tap.name, tap.part, tap.index, dim, geometry))
-        expected = geometry.n_frames(front.max_samples or SAMPLE_RATE)
+        layers.append(Layer(hook.name, hook.part, hook.index, dim, geometry))
+        expected = geometry.n_frames(feature_extractor.max_samples or SAMPLE_RATE)
         if n_frames != expected:
             raise StrataError(
-                f"{checkpoint.asked}: layer {tap.name} has {n_frames} frames a second where its "
+                f"{checkpoint.asked}: layer {hook.name} has {n_frames} frames a second where its "
                 f"convolutions should give {expected}. Strata cannot align such a model."
             )
     return tuple(layers)
@@ -178,13 +185,13 @@ def _pooled(geometry: FrameGeometry, n_frames: int) -> FrameGeometry:
 
 
 def _after_final_norm(
-    encoder: nn.Module, last: Tap, order: Sequence[str], checkpoint: Checkpoint
-) -> Tap:
-    """The last layer's tap, moved behind the layer norm that is computed after the blocks."""
+    encoder: nn.Module, last: LayerHook, order: Sequence[str], checkpoint: Checkpoint
+) -> LayerHook:
+    """The last layer's hook, moved behind the layer norm that is computed after the blocks."""
     after = order[order.index(last.module) + 1 :]
-    for tap in norm_taps(encoder, last):
-        if tap.module in after:
-            return replace(last, module=tap.module)
+    for hook in norm_hooks(encoder, last):
+        if hook.module in after:
+            return replace(last, module=hook.module)
     raise StrataError(
         f"{checkpoint.asked}: model.final_norm=true, but this model has no layer norm after its "
         f"last block ({last.name}): its blocks end with their own. Use model.final_norm=false."

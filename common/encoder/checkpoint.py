@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from common.config import ModelConfig
@@ -130,7 +131,14 @@ def _digest(paths: Sequence[Path]) -> str:
     """First 16 hex digits of the SHA-256 of the files' names and contents."""
     total = hashlib.sha256()
     for path in paths:
-        with path.open("rb") as file:
-            contents = hashlib.file_digest(file, "sha256").hexdigest()
+        status = path.stat()
+        contents = _contents(path, status.st_size, status.st_mtime_ns)
         total.update(f"{path.name}\0{contents}\n".encode())
     return total.hexdigest()[:16]
+
+
+@lru_cache(maxsize=64)
+def _contents(path: Path, size: int, changed: int) -> str:  # noqa: ARG001
+    """SHA-256 of a file; kept, because a run asks for its model's more than once."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,7 +14,7 @@ import torch
 from common.config import ModelConfig
 from common.encoder.architecture import Blueprint, Layer, ModelDescription, describe, draw
 from common.encoder.checkpoint import revision_of
-from common.encoder.hooks import Tap, tapped
+from common.encoder.hooks import LayerHook, hooked
 from common.encoder.loading import pretrained, random
 from common.encoder.positions import added_positions
 from common.records import SAMPLE_RATE, StrataError, Waveform
@@ -64,8 +64,8 @@ class Encoder:
         self.max_samples = description.max_samples
         self.revision = revision
         self.device = device
-        self._front = blueprint.front
-        self._taps = blueprint.taps
+        self._feature_extractor = blueprint.feature_extractor
+        self._layer_hooks = blueprint.layer_hooks
         self._dtype = DTYPES[precision]
         self._batch_size = batch_size
 
@@ -80,8 +80,8 @@ class Encoder:
         be written to. `only` names the layers wanted.
         """
         self._check(waveforms, only)
-        taps = [tap for tap in self._taps if only is None or tap.name in only]
-        self._forward(waveforms, emit, taps, self._dtype)
+        layer_hooks = [hook for hook in self._layer_hooks if only is None or hook.name in only]
+        self._forward(waveforms, emit, layer_hooks, self._dtype)
 
     def batches(self, lengths: Sequence[int]) -> list[list[int]]:
         """Indices of the utterances of each batch, for waveforms of these lengths in samples.
@@ -124,27 +124,31 @@ class Encoder:
         def keep(layer: Layer, hidden: torch.Tensor, n_frames: tuple[int, ...]) -> None:
             frames[layer.name] = [h[:n].clone() for h, n in zip(hidden, n_frames, strict=True)]
 
-        self._forward(waveforms, keep, self._taps, torch.float32)
+        self._forward(waveforms, keep, self._layer_hooks, torch.float32)
         return frames
 
     def _forward(
-        self, waveforms: Sequence[Waveform], emit: Emit, taps: Sequence[Tap], dtype: torch.dtype
+        self,
+        waveforms: Sequence[Waveform],
+        emit: Emit,
+        layer_hooks: Sequence[LayerHook],
+        dtype: torch.dtype,
     ) -> None:
         lengths = [len(w) for w in waveforms]
         layers = {layer.name: layer for layer in self.layers}
-        positions = self._positions if any(tap.name == "T0" for tap in taps) else None
+        positions = self._positions if any(hook.name == "T0" for hook in layer_hooks) else None
 
-        def hand_on(tap: Tap, hidden: torch.Tensor) -> None:
-            layer = layers[tap.name]
-            if tap.name == "T0" and positions is not None:
+        def hand_on(hook: LayerHook, hidden: torch.Tensor) -> None:
+            layer = layers[hook.name]
+            if hook.name == "T0" and positions is not None:
                 hidden = hidden - positions
             emit(layer, *self._valid(layer, hidden, lengths))
 
-        inputs = {key: x.to(self.device) for key, x in self._front(waveforms).items()}
+        inputs = {key: x.to(self.device) for key, x in self._feature_extractor(waveforms).items()}
         autocast = torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
         # By default cudnn rounds the inputs of float32 convolutions to 10 bits.
         exact = torch.backends.cudnn.flags(torch.backends.cudnn.enabled, allow_tf32=False)
-        hooks = tapped(self.model, taps, hand_on)
+        hooks = hooked(self.model, layer_hooks, hand_on)
         self.model.eval()
         with torch.inference_mode(), autocast, exact, hooks, _patience():
             self.model(**inputs, output_hidden_states=False, output_attentions=False)
@@ -152,10 +156,13 @@ class Encoder:
     @cached_property
     def _positions(self) -> torch.Tensor | None:
         """Absolute positions (T, D) that are part of T0; None where there are none."""
-        entrance = next(tap for tap in self._taps if tap.name == "T0")
+        entrance = next(hook for hook in self._layer_hooks if hook.name == "T0")
         n_samples = self.max_samples or PROBE_SAMPLES
         first, second = (
-            {key: x.to(self.device) for key, x in self._front([_noise(n_samples, seed)]).items()}
+            {
+                key: x.to(self.device)
+                for key, x in self._feature_extractor([_noise(n_samples, seed)]).items()
+            }
             for seed in (0, 1)
         )
         positions = added_positions(self.model.eval(), entrance, first, second)

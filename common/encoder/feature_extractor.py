@@ -18,7 +18,7 @@ from common.records import SAMPLE_RATE, StrataError, Waveform
 
 
 @dataclass(frozen=True, slots=True)
-class Front:
+class FeatureExtractor:
     """How a feature extractor turns waveforms into the model's input.
 
     `geometry` is that of the frames it yields (single samples, if it only normalises);
@@ -44,7 +44,7 @@ class Front:
         return {key: x for key, x in inputs.items() if masked or key != "attention_mask"}
 
 
-def read_front(checkpoint: Checkpoint) -> Front:
+def read_feature_extractor(checkpoint: Checkpoint) -> FeatureExtractor:
     """The feature extractor of a checkpoint. Whether it normalises differs: its file decides."""
     try:
         extractor = AutoFeatureExtractor.from_pretrained(
@@ -62,7 +62,7 @@ def read_front(checkpoint: Checkpoint) -> Front:
             f"{checkpoint.asked}: the model hears {extractor.sampling_rate} Hz, all audio here is "
             f"{SAMPLE_RATE} Hz. Use a model trained on 16 kHz speech."
         )
-    return Front(extractor, geometry, max_samples)
+    return FeatureExtractor(extractor, geometry, max_samples)
 
 
 def _frames_of(extractor: Any, checkpoint: Checkpoint) -> tuple[FrameGeometry, int | None]:

@@ -1,4 +1,4 @@
-"""Where a model's layers come out of its modules, found by structure and tapped by hooks."""
+"""Where a model's layers come out of its modules, found by structure and read by hooks."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -34,7 +34,7 @@ def activated(hidden: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Tap:
+class LayerHook:
     """A layer's module, the side on which it comes out, and how that is read as (B, T, D).
 
     `convolution`: the module that holds a convolutional layer's own convolution.
@@ -50,51 +50,53 @@ class Tap:
 
 
 @contextmanager
-def tapped(
-    encoder: nn.Module, taps: Sequence[Tap], hand_on: Callable[[Tap, torch.Tensor], None]
+def hooked(
+    encoder: nn.Module,
+    layer_hooks: Sequence[LayerHook],
+    hand_on: Callable[[LayerHook, torch.Tensor], None],
 ) -> Iterator[None]:
-    """While open, each tap's layer (B, T, D) goes to `hand_on` as soon as it is computed."""
+    """While open, each hook's layer (B, T, D) goes to `hand_on` as soon as it is computed."""
 
-    def before(tap: Tap, _: nn.Module, args: Any, kwargs: Any) -> None:
-        hand_on(tap, tap.read(args[0] if args else kwargs["hidden_states"]))
+    def before(hook: LayerHook, _: nn.Module, args: Any, kwargs: Any) -> None:
+        hand_on(hook, hook.read(args[0] if args else kwargs["hidden_states"]))
 
-    def after(tap: Tap, _: nn.Module, __: Any, output: Any) -> None:
-        hand_on(tap, tap.read(output[0] if isinstance(output, tuple) else output))
+    def after(hook: LayerHook, _: nn.Module, __: Any, output: Any) -> None:
+        hand_on(hook, hook.read(output[0] if isinstance(output, tuple) else output))
 
     with ExitStack() as hooks:
-        for tap in taps:
-            module = encoder.get_submodule(tap.module)
-            if tap.side == "input":
-                handle = module.register_forward_pre_hook(partial(before, tap), with_kwargs=True)
+        for hook in layer_hooks:
+            module = encoder.get_submodule(hook.module)
+            if hook.side == "input":
+                handle = module.register_forward_pre_hook(partial(before, hook), with_kwargs=True)
             else:
-                handle = module.register_forward_hook(partial(after, tap))
+                handle = module.register_forward_hook(partial(after, hook))
             hooks.callback(handle.remove)
         yield
 
 
-def find_taps(encoder: nn.Module) -> tuple[Tap, ...]:
+def find_hooks(encoder: nn.Module) -> tuple[LayerHook, ...]:
     """Taps of all layers in the order of computation: C1, …, T0, T1, …"""
     blocks = _blocks(encoder)
     convolutions = [
-        Tap(f"C{i}", "cnn", i, module, side, read, convolution)
+        LayerHook(f"C{i}", "cnn", i, module, side, read, convolution)
         for i, (convolution, module, side, read) in enumerate(
             _convolutions(encoder, blocks), start=1
         )
     ]
-    entrance = Tap("T0", "transformer", 0, f"{blocks}.0", "input", as_it_is)
+    entrance = LayerHook("T0", "transformer", 0, f"{blocks}.0", "input", as_it_is)
     depth = len(list(encoder.get_submodule(blocks).children()))
     rest = [
-        Tap(f"T{i}", "transformer", i, f"{blocks}.{i - 1}", "output", as_it_is)
+        LayerHook(f"T{i}", "transformer", i, f"{blocks}.{i - 1}", "output", as_it_is)
         for i in range(1, depth + 1)
     ]
     return (*convolutions, entrance, *rest)
 
 
-def norm_taps(encoder: nn.Module, last: Tap) -> list[Tap]:
+def norm_hooks(encoder: nn.Module, last: LayerHook) -> list[LayerHook]:
     """Layer norms beside the blocks: what becomes of the last layer, if they come after it."""
     owner = _owner(last.module.rpartition(".")[0])
     return [
-        Tap(last.name, last.part, last.index, owner + name, "output", as_it_is)
+        LayerHook(last.name, last.part, last.index, owner + name, "output", as_it_is)
         for name, module in encoder.get_submodule(owner.rstrip(".")).named_children()
         if isinstance(module, nn.LayerNorm)
     ]
@@ -110,7 +112,7 @@ def _blocks(encoder: nn.Module) -> str:
 
 
 def _convolutions(encoder: nn.Module, blocks: str) -> list[tuple[str, str, Side, Read]]:
-    """Convolutional layers before the blocks, as (own module, tapped one, side, how to read it).
+    """Convolutional layers before the blocks, as (own module, hooked one, side, how to read it).
 
     They are a list of modules with activation, or bare ones. What follows a bare one in the
     encoder's own code differs (Whisper's GELU; Moonshine's tanh and group norm): its layer is what

@@ -22,8 +22,11 @@ NO_LAYER_NEEDS = ("masked_spec_embed", "adapter.", "intermediate_ffn.")
 OLD_NORMS = {r"^(.*norm[^.]*)\.gamma$": r"\1.weight", r"^(.*norm[^.]*)\.beta$": r"\1.bias"}
 # What a weight may be written in, by its name in safetensors; counters and buffers may be else.
 REAL = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-}  # fmt: skip
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+}
 WEIGHTS = ("weight", "bias", "weight_g", "weight_v", "original0", "original1")
 LIST_ITEM = re.compile(r"(.*layers\.\d+)\.")
 

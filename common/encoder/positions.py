@@ -6,7 +6,7 @@ from contextlib import suppress
 import torch
 from torch import nn
 
-from common.encoder.hooks import Tap, tapped
+from common.encoder.hooks import LayerHook, hooked
 
 # Of the embeddings' size. Rounding stays below 1e-5; what depends on the audio differs by 1e-1 up.
 SAME = 1e-3
@@ -15,7 +15,7 @@ Inputs = Mapping[str, torch.Tensor]
 
 
 def added_positions(
-    encoder: nn.Module, entrance: Tap, first: Inputs, second: Inputs
+    encoder: nn.Module, entrance: LayerHook, first: Inputs, second: Inputs
 ) -> torch.Tensor | None:
     """Embeddings (T, D) that a model adds to T0 at `entrance` whatever it hears; None without any.
 
@@ -42,7 +42,9 @@ def added_positions(
     return total
 
 
-def _tables(encoder: nn.Module, entrance: Tap, n_frames: int, dim: int) -> Iterator[torch.Tensor]:
+def _tables(
+    encoder: nn.Module, entrance: LayerHook, n_frames: int, dim: int
+) -> Iterator[torch.Tensor]:
     """Weights and buffers (P, dim) outside the blocks with a row for every frame."""
     blocks = entrance.module.rpartition(".")[0] + "."
     for name, tensor in (*encoder.named_parameters(), *encoder.named_buffers()):
@@ -53,15 +55,15 @@ def _tables(encoder: nn.Module, entrance: Tap, n_frames: int, dim: int) -> Itera
             yield tensor.data
 
 
-def _entering(encoder: nn.Module, entrance: Tap, inputs: Inputs) -> torch.Tensor:
+def _entering(encoder: nn.Module, entrance: LayerHook, inputs: Inputs) -> torch.Tensor:
     """T0 (B, T, D) of a batch; the blocks are not run."""
     found: list[torch.Tensor] = []
 
-    def stop(_: Tap, hidden: torch.Tensor) -> None:
+    def stop(_: LayerHook, hidden: torch.Tensor) -> None:
         found.append(hidden.float().clone())
         raise _Reached
 
-    with suppress(_Reached), torch.no_grad(), tapped(encoder, [entrance], stop):
+    with suppress(_Reached), torch.no_grad(), hooked(encoder, [entrance], stop):
         encoder(**inputs)
     return found[0]
 

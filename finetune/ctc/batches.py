@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import IterableDataset
 
 from common.config import FinetuneConfig
-from common.encoder.feature_extractor import Front
+from common.encoder.feature_extractor import FeatureExtractor
 from common.records import SAMPLE_RATE
 from common.seeding import generator
 from finetune.ctc.recordings import Recordings
@@ -48,23 +48,23 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Clips:
-    """Utterances as a model takes them: waveforms through its front, text as numbers."""
+    """Utterances as a model takes them: its feature extractor's waveforms, text as numbers."""
 
     recordings: Recordings
     characters: tuple[tuple[int, ...], ...]
-    front: Front
+    feature_extractor: FeatureExtractor
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Samples (u,) that every utterance takes in a batch."""
         lengths = np.array(self.recordings.lengths, dtype=np.int64)
-        fixed = self.front.max_samples
+        fixed = self.feature_extractor.max_samples
         return lengths if fixed is None else np.full_like(lengths, fixed)
 
     def batch(self, numbers: Sequence[int], weights: Sequence[float]) -> Batch:
         """Some utterances, padded to the longest."""
         waveforms = self.recordings.read(numbers)
-        inputs = self.front(waveforms)
+        inputs = self.feature_extractor(waveforms)
         spelt = [self.characters[k] for k in numbers]
         characters = torch.zeros(len(spelt), max(map(len, spelt)), dtype=torch.int64)
         for row, own in zip(characters, spelt, strict=True):

@@ -166,9 +166,14 @@ def _part(
     part = Part(name, corpus, tuple(kept), {k: n for k, n in dropped.items() if n})
     log.info(
         "%s: %s (%s), %d utterances, %.1f min, %d speakers; left out: %s",
-        name, corpus.name, corpus.partition, len(kept), part.seconds / 60,
-        len({u.speaker for u in kept}), dict(part.dropped) or "nothing",
-    )  # fmt: skip
+        name,
+        corpus.name,
+        corpus.partition,
+        len(kept),
+        part.seconds / 60,
+        len({u.speaker for u in kept}),
+        dict(part.dropped) or "nothing",
+    )
     return part
 
 

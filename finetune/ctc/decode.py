@@ -202,8 +202,13 @@ def read_lexicon(recipe: LanguageModelConfig) -> list[str]:
             f"{len(words)} there. Train the n-gram on text of that form"
         )
     if len(kept) < len(words):
-        log.warning("%s: %d of %d words cannot be recognised: they are not upper-case letters, "
-                    "digits and '", path, len(words) - len(kept), len(words))  # fmt: skip
+        log.warning(
+            "%s: %d of %d words cannot be recognised: they are not upper-case letters, "
+            "digits and '",
+            path,
+            len(words) - len(kept),
+            len(words),
+        )
     return kept
 
 
@@ -227,8 +232,11 @@ def beam_search(recipe: LanguageModelConfig, vocabulary: Vocabulary) -> BeamSear
     words = read_lexicon(recipe)
     spelt = tuple(word for word in words if not vocabulary.lacking([word]))
     if len(spelt) < len(words):
-        log.warning("n-gram: %d of %d words have characters that the model cannot write",
-                    len(words) - len(spelt), len(words))  # fmt: skip
+        log.warning(
+            "n-gram: %d of %d words have characters that the model cannot write",
+            len(words) - len(spelt),
+            len(words),
+        )
     if not spelt:
         raise StrataError(
             f"finetune.lm.path={recipe.path}: none of its {len(words)} words, such as "

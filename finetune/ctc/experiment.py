@@ -96,9 +96,15 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
     with watch.stage("preparing"):
         speech = read_speech(config, blueprint, folder)
         plan = Plan(
-            config, blueprint, reinit, speech.vocabulary, speech.tokenizer is None,
-            tuple(speech.parts["valid"].part.texts), folder, raw,
-        )  # fmt: skip
+            config,
+            blueprint,
+            reinit,
+            speech.vocabulary,
+            speech.tokenizer is None,
+            tuple(speech.parts["valid"].part.texts),
+            folder,
+            raw,
+        )
         module, drawn = plan.build()
     with watch.stage("training"):
         own = speech.parts["train"]
@@ -180,7 +186,7 @@ def prepare(
     # In validation and test a short utterance costs errors, if it has a frame at all.
     needed = frames_needed if part.name == "train" else (lambda _: 1)
     frames = [geometry.n_frames(n) for n in recordings.lengths]
-    longest = geometry.n_frames(blueprint.front.max_samples or max(recordings.lengths))
+    longest = geometry.n_frames(blueprint.feature_extractor.max_samples or max(recordings.lengths))
     pairs = zip(frames, part.texts, strict=True)
     numbers = [k for k, (n, text) in enumerate(pairs) if needed(text) <= n <= longest]
     lost = len(frames) - len(numbers)
@@ -190,7 +196,9 @@ def prepare(
         raise StrataError(f"finetune.{part.name}: none of {len(frames)} utterances can be read")
     characters = tuple(tuple(vocabulary.encode(text)) for text in part.texts)
     dropped = {"unreadable or of a wrong length": lost} if lost else {}
-    return Prepared(part, Clips(recordings, characters, blueprint.front), tuple(numbers), dropped)
+    return Prepared(
+        part, Clips(recordings, characters, blueprint.feature_extractor), tuple(numbers), dropped
+    )
 
 
 def heldout(
@@ -199,9 +207,13 @@ def heldout(
     """Batches in which every utterance has the frames that it has alone."""
     device = pick_device(config.device)
     encoder = Encoder(
-        module.model.base_model.to(device), blueprint, "fine-tuned", device, config.precision,
+        module.model.base_model.to(device),
+        blueprint,
+        "fine-tuned",
+        device,
+        config.precision,
         config.model.batch_size,
-    )  # fmt: skip
+    )
     lengths = [prepared.clips.recordings.lengths[k] for k in prepared.numbers]
     batches = encoder.batches(lengths)
     return Heldout(

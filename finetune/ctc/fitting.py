@@ -76,8 +76,10 @@ def train(
     if done >= min(recipe.valid_every, recipe.updates) and read_checkpoint(folder / BEST) is None:
         log.warning(
             "%s is missing or damaged, and which weights were the best is not known without: "
-            "training anew instead of going on from update %d", folder / BEST, done,
-        )  # fmt: skip
+            "training anew instead of going on from update %d",
+            folder / BEST,
+            done,
+        )
         begun, done = None, 0
     if done:
         log.info("going on from update %d of %s", done, begun)

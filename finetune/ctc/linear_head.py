@@ -72,7 +72,7 @@ def survey(recipe: FinetuneConfig, blueprint: Blueprint) -> Survey:
     if not any(name.endswith("masked_spec_embed") for name, _ in encoder.named_parameters()):
         unused += [key for key in MASKS if key.endswith("_prob") and getattr(recipe, key)]
     try:
-        inputs = blueprint.front([np.zeros(SAMPLE_RATE, np.float32)])
+        inputs = blueprint.feature_extractor([np.zeros(SAMPLE_RATE, np.float32)])
         with torch.inference_mode():
             hidden = encoder(**{key: x.to("meta") for key, x in inputs.items()}).last_hidden_state
         _, n_frames, dim = hidden.shape
@@ -80,7 +80,7 @@ def survey(recipe: FinetuneConfig, blueprint: Blueprint) -> Survey:
         # Whatever a foreign architecture trips over, the user needs to know which one it was.
         raise StrataError(f"{_refused(asked, kind)}, nor a last hidden state ({error})") from error
     expected = blueprint.description.layers[-1].geometry.n_frames(
-        blueprint.front.max_samples or SAMPLE_RATE
+        blueprint.feature_extractor.max_samples or SAMPLE_RATE
     )
     if n_frames != expected:
         raise StrataError(
@@ -129,8 +129,10 @@ class LinearHead(nn.Module):
         self.config = known.config
         self._prefix = known.prefix
         self._geometry = blueprint.description.layers[-1].geometry
-        self._convolutions = [tap.convolution for tap in blueprint.taps if tap.part == "cnn"]
-        self._fixed = blueprint.front.max_samples is not None
+        self._convolutions = [
+            hook.convolution for hook in blueprint.layer_hooks if hook.part == "cnn"
+        ]
+        self._fixed = blueprint.feature_extractor.max_samples is not None
 
     @property
     def base_model(self) -> Any:
@@ -207,9 +209,11 @@ def tell_unused(recipe: FinetuneConfig, keys: Sequence[str], blueprint: Blueprin
         blueprint.config.model_type,
         f". It has no place for {given}: they do not apply" if keys else "",
     )
-    fixed = blueprint.front.max_samples
+    fixed = blueprint.feature_extractor.max_samples
     if fixed is not None:
         log.warning(
             "it always hears %.0f s: so much of finetune.batch_seconds=%s each utterance takes, "
-            "and longer ones are left out", fixed / SAMPLE_RATE, recipe.batch_seconds,
-        )  # fmt: skip
+            "and longer ones are left out",
+            fixed / SAMPLE_RATE,
+            recipe.batch_seconds,
+        )

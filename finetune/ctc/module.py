@@ -44,7 +44,7 @@ class Recogniser(pl.LightningModule):
         self.recipe = recipe
         self.references = references  # of the validation speech, by number
         self.seed = seed
-        if any(tap.part == "cnn" for tap in blueprint.taps):  # w2v-BERT has none
+        if any(hook.part == "cnn" for hook in blueprint.layer_hooks):  # w2v-BERT has none
             model.freeze_feature_encoder()
         if recipe.gradient_checkpointing:
             _checkpoint(model)
@@ -74,9 +74,14 @@ class Recogniser(pl.LightningModule):
         """
         probabilities, frames = self.log_probabilities(batch)
         loss = ctc_loss(
-            probabilities.transpose(0, 1), batch.characters, frames, batch.sizes,
-            blank=self.vocabulary.blank, reduction="none", zero_infinity=True,
-        )  # fmt: skip
+            probabilities.transpose(0, 1),
+            batch.characters,
+            frames,
+            batch.sizes,
+            blank=self.vocabulary.blank,
+            reduction="none",
+            zero_infinity=True,
+        )
         return loss, probabilities, frames
 
     def on_train_batch_start(self, *_: object) -> None:

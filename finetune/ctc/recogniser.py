@@ -104,9 +104,12 @@ def load(
         loaded = _random(configured(recipe, blueprint, vocabulary), model, blueprint)
     else:
         loaded = load_checkpoint(
-            AutoModelForCTC, configured(recipe, blueprint, vocabulary), blueprint, fresh_head,
+            AutoModelForCTC,
+            configured(recipe, blueprint, vocabulary),
+            blueprint,
+            fresh_head,
             ignore_mismatched_sizes=fresh_head,
-        )  # fmt: skip
+        )
     if not fresh_head:
         return loaded, []
     fresh = {id(p): nn.init.zeros_(p) for head in heads(loaded) for p in head.parameters()}

@@ -13,7 +13,7 @@ from transformers import AutoModelForSpeechSeq2Seq, AutoTokenizer
 from common.config import Config
 from common.encoder.architecture import Blueprint, draw
 from common.encoder.encoder import pick_device
-from common.encoder.feature_extractor import Front
+from common.encoder.feature_extractor import FeatureExtractor
 from common.encoder.frames import FrameGeometry
 from common.encoder.loading import load_checkpoint
 from common.records import SAMPLE_RATE, StrataError, Waveform
@@ -80,7 +80,7 @@ class CtcRecogniser:
 
     model: Any
     vocabulary: Vocabulary
-    front: Front
+    feature_extractor: FeatureExtractor
     geometry: FrameGeometry
     device: torch.device
     precision: str
@@ -99,12 +99,20 @@ class CtcRecogniser:
         device = pick_device(config.device)
         geometry = blueprint.description.layers[-1].geometry
         per_second = SAMPLE_RATE / geometry.hop
-        seconds = min(own.window_seconds, (blueprint.front.max_samples or np.inf) / SAMPLE_RATE)
+        seconds = min(
+            own.window_seconds, (blueprint.feature_extractor.max_samples or np.inf) / SAMPLE_RATE
+        )
         return cls(
-            model.to(device).eval(), vocabulary, blueprint.front, geometry, device,
-            config.precision, int(seconds * per_second), int(own.overlap_seconds * per_second),
+            model.to(device).eval(),
+            vocabulary,
+            blueprint.feature_extractor,
+            geometry,
+            device,
+            config.precision,
+            int(seconds * per_second),
+            int(own.overlap_seconds * per_second),
             None if search is None else search.decoder(own.lm.weights[0], own.lm.word_scores[0]),
-        )  # fmt: skip
+        )
 
     def __call__(self, waveform: Waveform) -> Transcript:
         """Words by the most likely characters or, with an n-gram, by beam search; their times."""
@@ -155,7 +163,7 @@ class CtcRecogniser:
 
     @torch.inference_mode()
     def _hear(self, waveform: Waveform) -> Probabilities:
-        inputs = self.front([waveform])
+        inputs = self.feature_extractor([waveform])
         values = next(x for key, x in inputs.items() if key != "attention_mask")
         bf16 = self.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
@@ -171,7 +179,7 @@ class _OwnDecoder:
 
     model: Any
     tokenizer: Any
-    front: Front
+    feature_extractor: FeatureExtractor
     device: torch.device
     precision: str
     window: int
@@ -199,21 +207,26 @@ class _OwnDecoder:
         device = pick_device(config.device)
         seconds = min(
             config.recognition.window_seconds,
-            (blueprint.front.max_samples or np.inf) / SAMPLE_RATE,
+            (blueprint.feature_extractor.max_samples or np.inf) / SAMPLE_RATE,
         )
         language = config.recognition.language
         options = {"language": language, "task": "transcribe"} if language is not None else {}
         return cls(
-            model.to(device).eval(), tokenizer, blueprint.front, device, config.precision,
-            int(seconds * SAMPLE_RATE), options,
-        )  # fmt: skip
+            model.to(device).eval(),
+            tokenizer,
+            blueprint.feature_extractor,
+            device,
+            config.precision,
+            int(seconds * SAMPLE_RATE),
+            options,
+        )
 
     @torch.inference_mode()
     def __call__(self, waveform: Waveform) -> Transcript:
         """Text of window after window, one beam."""
         texts = []
         for start in range(0, len(waveform), self.window):
-            inputs = self.front([waveform[start : start + self.window]])
+            inputs = self.feature_extractor([waveform[start : start + self.window]])
             values = next(x for key, x in inputs.items() if key != "attention_mask")
             bf16 = self.precision == "bf16"
             with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):

@@ -25,7 +25,9 @@ class Reinit:
 
 def plan_reinit(recipe: FinetuneConfig, model: ModelConfig, blueprint: Blueprint) -> Reinit:
     """Blocks that a recipe means, known from the model's description: no weights are read."""
-    blocks = {t.name: t.module for t in blueprint.taps if t.part == "transformer" and t.index > 0}
+    blocks = {
+        t.name: t.module for t in blueprint.layer_hooks if t.part == "transformer" and t.index > 0
+    }
     depth = len(blocks)
     if recipe.reinit_top > depth:
         raise StrataError(
@@ -50,7 +52,7 @@ def plan_reinit(recipe: FinetuneConfig, model: ModelConfig, blueprint: Blueprint
 def _final_norm(model: ModelConfig) -> str:
     """Name of the layer norm that is computed after the blocks."""
     try:
-        return draw(replace(model, final_norm=True)).taps[-1].module
+        return draw(replace(model, final_norm=True)).layer_hooks[-1].module
     except StrataError as error:
         raise StrataError(f"finetune.reinit_include_final_norm=true: {error}") from error
 

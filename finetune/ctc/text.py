@@ -120,9 +120,13 @@ class Vocabulary:
         numbers = {token: number for number, token in enumerate(self.tokens)}
         file.write_text(json.dumps(numbers, ensure_ascii=False), encoding="utf-8")
         return Wav2Vec2CTCTokenizer(
-            str(file), unk_token=UNKNOWN, pad_token=BLANK, bos_token=START, eos_token=END,
+            str(file),
+            unk_token=UNKNOWN,
+            pad_token=BLANK,
+            bos_token=START,
+            eos_token=END,
             word_delimiter_token=SPACE,
-        )  # fmt: skip
+        )
 
 
 def read_tokenizer(checkpoint: Checkpoint) -> Any:

@@ -75,11 +75,21 @@ def textgrid(words: tuple[Word, ...], seconds: float) -> str:
     if seconds > end or not intervals:
         intervals.append((end, seconds, ""))
     lines = [
-        'File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0",
-        f"xmax = {seconds:.6f}", "tiers? <exists>", "size = 1", "item []:", "    item [1]:",
-        '        class = "IntervalTier"', '        name = "words"', "        xmin = 0",
-        f"        xmax = {seconds:.6f}", f"        intervals: size = {len(intervals)}",
-    ]  # fmt: skip
+        'File type = "ooTextFile"',
+        'Object class = "TextGrid"',
+        "",
+        "xmin = 0",
+        f"xmax = {seconds:.6f}",
+        "tiers? <exists>",
+        "size = 1",
+        "item []:",
+        "    item [1]:",
+        '        class = "IntervalTier"',
+        '        name = "words"',
+        "        xmin = 0",
+        f"        xmax = {seconds:.6f}",
+        f"        intervals: size = {len(intervals)}",
+    ]
     for number, (start, stop, label) in enumerate(intervals, start=1):
         quoted = label.replace('"', '""')
         lines += [

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import IterableDataset
 
 from common.config import PretrainConfig
-from common.encoder.feature_extractor import Front
+from common.encoder.feature_extractor import FeatureExtractor
 from common.records import SAMPLE_RATE
 from common.seeding import generator
 from finetune.pretrain.masking import draw_negatives, span_mask
@@ -53,7 +53,7 @@ class Crops(IterableDataset[Batch]):
 
     speech: Speech
     recipe: PretrainConfig
-    front: Front
+    feature_extractor: FeatureExtractor
     negatives: int
     seed: int
     first: int
@@ -86,7 +86,7 @@ class Crops(IterableDataset[Batch]):
         )
         shape = (len(chosen), n_frames)
         return Batch(
-            waveforms=self.front(crops)["input_values"],
+            waveforms=self.feature_extractor(crops)["input_values"],
             mask=torch.from_numpy(mask),
             negatives=torch.from_numpy(draw_negatives(mask, self.negatives, rng)),
             units=torch.from_numpy(speech.units[rows].astype(np.int64)).view(shape),

@@ -149,7 +149,9 @@ def train(
         log.info("going on from step %d of %s", done, begun)
     learn, hold_out = divide(speech, recipe, config.seed)
     negatives = blueprint.config.num_negatives if isinstance(module, Contrastive) else 1
-    crops = Crops(learn, recipe, blueprint.front, negatives, config.seed, done, recipe.steps)
+    crops = Crops(
+        learn, recipe, blueprint.feature_extractor, negatives, config.seed, done, recipe.steps
+    )
     held = replace(crops, speech=hold_out, seed=config.seed + 1, first=0, last=VALID_BATCHES)
     length = Length(
         steps=recipe.steps,

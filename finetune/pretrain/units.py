@@ -30,9 +30,14 @@ def cluster(features: NDArray[np.floating], k: int, seed: int) -> MiniBatchKMean
         )
     rows = generator(seed, "k-means").permutation(n)[:FITTED]
     means = MiniBatchKMeans(
-        k, init="k-means++", batch_size=10_000, n_init=5, max_no_improvement=100,
-        reassignment_ratio=0.0, random_state=seed,
-    )  # fmt: skip
+        k,
+        init="k-means++",
+        batch_size=10_000,
+        n_init=5,
+        max_no_improvement=100,
+        reassignment_ratio=0.0,
+        random_state=seed,
+    )
     return means.fit(features[np.sort(rows)].astype(np.float32))
 
 

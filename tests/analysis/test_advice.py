@@ -64,16 +64,20 @@ def test_random_weights_are_no_model_to_advise_on() -> None:
 
 
 def test_every_sentence_is_one() -> None:
-    told = advise(pd.concat([
-        frame(
-            FALLING,
-            rows("cca_mel", (1.0, 0.8, 0.5, 0.4, 0.6, 0.7), target="mel"),
-            rows("cca_word", UP_AND_DOWN, target="word"),
-            rows("cca_word", [0.9], control="mel", target="word"),
-            rows("cca_glove", UP_AND_DOWN, target="embedding:glove"),
-        ),
-        ctc({0: (0.5, 0.4), 2: (0.6, 0.6)}),
-    ]))  # fmt: skip
+    told = advise(
+        pd.concat(
+            [
+                frame(
+                    FALLING,
+                    rows("cca_mel", (1.0, 0.8, 0.5, 0.4, 0.6, 0.7), target="mel"),
+                    rows("cca_word", UP_AND_DOWN, target="word"),
+                    rows("cca_word", [0.9], control="mel", target="word"),
+                    rows("cca_glove", UP_AND_DOWN, target="embedding:glove"),
+                ),
+                ctc({0: (0.5, 0.4), 2: (0.6, 0.6)}),
+            ]
+        )
+    )
     assert {one.topic for one in told} >= {"acoustic content", "semantic content", "word content"}
     for one in told:
         for text in (one.claim, one.numbers, one.caveat):

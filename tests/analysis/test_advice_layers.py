@@ -52,12 +52,17 @@ def test_a_layer_that_does_not_beat_a_control_knows_no_more_than_it(control: str
 
 
 def test_mel_is_not_compared_where_the_views_are_weighed_on_different_sides() -> None:
-    told = of("word content", advise(frame(
-        rows("cca_word", UP_AND_DOWN, target="word"),
-        rows("cca_word", [0.9], control="mel", target="word"),
-        rows("probe_word", UP_AND_DOWN, metric="probe", target="word"),
-        rows("probe_word", [0.9], control="mel", metric="probe", target="word"),
-    )))  # fmt: skip
+    told = of(
+        "word content",
+        advise(
+            frame(
+                rows("cca_word", UP_AND_DOWN, target="word"),
+                rows("cca_word", [0.9], control="mel", target="word"),
+                rows("probe_word", UP_AND_DOWN, metric="probe", target="word"),
+                rows("probe_word", [0.9], control="mel", metric="probe", target="word"),
+            )
+        ),
+    )
     assert "Not held against mel: cca_word" in told.caveat
     assert "highest at T2 by cca_word" in told.claim
     assert "by probe_word its best layer, T2, is not shown to know more than the mel" in told.claim

@@ -8,10 +8,12 @@ from analysis.report.advice.advise import advise
 
 
 def test_no_reason_to_re_initialise_where_either_kind_of_content_is_kept() -> None:
-    told = advise(frame(
-        rows("cca_phone", (0.3, 0.4, 0.5, 0.505, 0.5, 0.5)),
-        rows("cca_word", UP_AND_DOWN, target="word"),
-    ))  # fmt: skip
+    told = advise(
+        frame(
+            rows("cca_phone", (0.3, 0.4, 0.5, 0.505, 0.5, 0.5)),
+            rows("cca_word", UP_AND_DOWN, target="word"),
+        )
+    )
     assert "gives no reason to re-initialise any block of m" in of("re-initialisation", told).claim
     assert "cannot be told apart from the best by cca_phone." in of("re-initialisation", told).claim
 

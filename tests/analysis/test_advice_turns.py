@@ -28,10 +28,12 @@ def test_no_turn_is_told_where_there_is_none(experiment: str, shape: Levels) -> 
 
 
 def test_content_that_falls_at_the_top_and_the_blocks_that_follow_from_it() -> None:
-    told = advise(frame(
-        rows("cca_phone", (0.3, 0.4, 0.5, 0.5, 0.5, 0.4)),
-        rows("cca_word", UP_AND_DOWN, target="word"),
-    ))  # fmt: skip
+    told = advise(
+        frame(
+            rows("cca_phone", (0.3, 0.4, 0.5, 0.5, 0.5, 0.4)),
+            rows("cca_word", UP_AND_DOWN, target="word"),
+        )
+    )
     turns = [one.claim for one in told if one.topic == "where content turns back"]
     assert "T5 is below T2 by cca_word (so is every layer from T4 up)" in turns[1]
     suggested = of("re-initialisation", told)

@@ -44,10 +44,12 @@ def test_the_interval_of_cca_leaves_out_each_test_fold_in_turn(metric: PWCCA | M
     rows = []
     for t, fit in enumerate(fits):
         fitted = (fold != t) & (fold != (t + 1) % FOLDS)
-        rows.append((
-            (x[fold == t] - x[fitted].mean(0)) @ fit.projection.a.T,
-            (y[fold == t] - y[fitted].mean(0)) @ fit.projection.b.T,
-        ))  # fmt: skip
+        rows.append(
+            (
+                (x[fold == t] - x[fitted].mean(0)) @ fit.projection.a.T,
+                (y[fold == t] - y[fitted].mean(0)) @ fit.projection.b.T,
+            )
+        )
 
     def score(kept: list[int]) -> float:
         r = sum((p * q).sum(0) for p, q in (rows[t] for t in kept)) / np.sqrt(

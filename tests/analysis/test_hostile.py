@@ -12,11 +12,11 @@ import pytest
 from running import composed
 from units import planted
 
-from analysis.layer_choice import choose_layers
+from analysis.experiment import choose_layers
 from analysis.metrics.base import UnitMetric
 from analysis.metrics.spoken_sts import SentenceSimilarity
 from analysis.metrics.word_discrimination import PooledDiscrimination
-from analysis.speech import Speech
+from analysis.sampling.speech import Speech
 from analysis.studies.build import build_studies
 from analysis.studies.study import Setting
 from common.cache.cache import Cache
@@ -126,9 +126,10 @@ def test_no_phone_tier(experiment: str, folder: Path) -> None:
 def test_one_label_alone(experiment: str, folder: Path) -> None:
     corpus = corpus_of(["apples apples"] * 24)
     phones = tuple(Interval(i * SECOND, (i + 1) * SECOND, "ah") for i in range(3))
-    corpus = replace(corpus, utterances=tuple(
-        replace(u, tiers={**u.tiers, "phone": phones}) for u in corpus.utterances
-    ))  # fmt: skip
+    corpus = replace(
+        corpus,
+        utterances=tuple(replace(u, tiers={**u.tiers, "phone": phones}) for u in corpus.utterances),
+    )
     with pytest.raises(StrataError, match=r"1 .*label\(s\) occur .* comparison needs two|none of"):
         prepare(experiment, corpus, folder)
 
@@ -145,9 +146,17 @@ def test_one_speaker_and_one_sentence_alone(folder: Path) -> None:
 
 @pytest.mark.parametrize("experiment", [*FROM_PHONES, *FROM_WORDS])
 def test_a_label_with_one_instance_is_counted_or_drawn(experiment: str, folder: Path) -> None:
-    rare = Utterance("u999", "s0", "", 2 * SECOND, {
-        "word": (Interval(0, SECOND, "oranges"),), "phone": (Interval(0, 640, "zh"),),
-    }, silent)  # fmt: skip
+    rare = Utterance(
+        "u999",
+        "s0",
+        "",
+        2 * SECOND,
+        {
+            "word": (Interval(0, SECOND, "oranges"),),
+            "phone": (Interval(0, 640, "zh"),),
+        },
+        silent,
+    )
     corpus = usable()
     corpus = replace(corpus, utterances=(*corpus.utterances, rare))
     texts = {"table": f"{TABLE}\noranges 1 2 3", "pairs": f"{PAIRS}oranges,apples,6\n"}
@@ -199,9 +208,10 @@ def test_a_table_that_shares_no_sentence(folder: Path) -> None:
 def test_fewer_units_than_two_clusters_need(experiment: str, folder: Path) -> None:
     corpus = corpus_of(["apples pears"] * 6)
     two = (Interval(0, 320, "a"), Interval(320, 640, "b"))
-    corpus = replace(corpus, utterances=tuple(
-        replace(u, tiers={**u.tiers, "phone": two}) for u in corpus.utterances
-    ))  # fmt: skip
+    corpus = replace(
+        corpus,
+        utterances=tuple(replace(u, tiers={**u.tiers, "phone": two}) for u in corpus.utterances),
+    )
     with pytest.raises(StrataError, match=r"\d+ units to fit on are too few for \d+ clusters"):
         prepare(experiment, corpus, folder)
 

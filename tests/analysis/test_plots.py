@@ -110,10 +110,15 @@ def test_panels_are_grouped_by_what_they_ask_three_rows_to_a_page(
     at = {name: k for k, page in enumerate(pages) for row in page for name in row}
     for question in set(FULL.values()):
         assert len({at[name] for name in FULL if FULL[name] == question}) == 1  # on one page
-    heads = [[t.get_text() for axes in f.axes for t in axes.texts if t.get_fontweight() == "bold"]
-             for f in figures[::2]]  # fmt: skip
-    assert heads == [["Acoustics", "Layers against layers", "Phones"], ["Words"],
-                     ["Meaning", "Segmentation"]]  # fmt: skip
+    heads = [
+        [t.get_text() for axes in f.axes for t in axes.texts if t.get_fontweight() == "bold"]
+        for f in figures[::2]
+    ]
+    assert heads == [
+        ["Acoustics", "Layers against layers", "Phones"],
+        ["Words"],
+        ["Meaning", "Segmentation"],
+    ]
     for path in paths[::2]:
         tall, wide, _ = imread(path).shape
         assert tall < wide

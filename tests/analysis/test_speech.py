@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from analysis.speech import Speech, read_speech
+from analysis.sampling.speech import Speech, read_speech
 from analysis.targets.labels import Word
 from common.config import AnalysisConfig, Config
 from common.datasets.base import Dataset

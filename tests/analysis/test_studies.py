@@ -8,7 +8,7 @@ from running import composed
 
 from analysis.sampling import folds as sampling
 from analysis.sampling import units as unit_sampling
-from analysis.speech import Speech
+from analysis.sampling.speech import Speech
 from analysis.studies.build import build_studies
 from analysis.studies.study import Setting
 from common.cache.cache import Cache

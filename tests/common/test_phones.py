@@ -150,10 +150,14 @@ def test_stress_is_a_target(small: tuple[str, ...], tmp_path: Path) -> None:
         write_textgrid(folder / f"u{k}.TextGrid", phones=rows)
     speech = [f"dataset.audio_root={tmp_path / 'speech'}", "dataset=textgrid"]
     run = execute(
-        tmp_path / "run", "experiment=cca_phone", *small, *speech, "metric=cka",
+        tmp_path / "run",
+        "experiment=cca_phone",
+        *small,
+        *speech,
+        "metric=cka",
         "experiments.cca_phone.target._target_=analysis.targets.labels.Stress",
         f"paths.cache={tmp_path / 'cache'}",
-    )  # fmt: skip
+    )
     assert set(run.rows["target"]) == {"stress"}
     (study,) = run.metadata["studies"]
     assert "phone by stress" in str(study)

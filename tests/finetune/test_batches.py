@@ -26,7 +26,9 @@ def test_speech_that_is_scored_is_heard_as_if_alone(
     torch.nn.init.normal_(module.model.lm_head.weight, std=0.1)
     config = resolve(composed((*SMALL, f"model.checkpoint={model}", "model.batch_size=3")))
     part = Part("valid", synthetic(), (), {})
-    own = Prepared(part, clips(tmp_path, vocabulary, TEXTS, blueprint.front), (0, 1, 3, 4), {})
+    own = Prepared(
+        part, clips(tmp_path, vocabulary, TEXTS, blueprint.feature_extractor), (0, 1, 3, 4), {}
+    )
     sizes = [len(batch) for batch in heldout(config, module, own, blueprint).batches]
     assert sizes == ([3, 1] if padded else [1, 1, 1, 1])
     found = probabilities(config, module, own, blueprint)
@@ -47,7 +49,9 @@ def test_activations_that_are_computed_again_give_the_same_gradients(tmp_path: P
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             torch.nn.init.normal_(module.model.lm_head.weight, std=0.1)
-        batch = clips(tmp_path, vocabulary, TEXTS, blueprint.front).batch(range(5), [1.0] * 5)
+        batch = clips(tmp_path, vocabulary, TEXTS, blueprint.feature_extractor).batch(
+            range(5), [1.0] * 5
+        )
         counted: list[int] = []
         block = module.model.base_model.encoder.layers[1].attention
         block.register_forward_hook(lambda *_, counted=counted: counted.append(1))

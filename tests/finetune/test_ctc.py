@@ -47,13 +47,13 @@ def finetune(folder: Path, model: Path, *overrides: str) -> Finished:
         return execute(folder, *SMALL, f"model.checkpoint={model}", *overrides)
 
 
-def clips(folder: Path, vocabulary: Vocabulary, texts: list[str], front: Any) -> Clips:
+def clips(folder: Path, vocabulary: Vocabulary, texts: list[str], feature_extractor: Any) -> Clips:
     lengths = [16_000 - 900 * k for k in range(len(texts))]
     pcm = np.concatenate([noise(n, k) for k, n in enumerate(lengths)]) * 2**15
     path = folder / "pcm"
     path.write_bytes(pcm.astype(np.int16).tobytes())
     spelt = tuple(tuple(vocabulary.encode(text)) for text in texts)
-    return Clips(Recordings(path, tuple(lengths)), spelt, front)
+    return Clips(Recordings(path, tuple(lengths)), spelt, feature_extractor)
 
 
 def module_of(model: Path, texts: list[str], **keys: Any) -> tuple[Recogniser, Any, Vocabulary]:
@@ -82,7 +82,7 @@ def test_the_loss_of_a_padded_batch_is_a_sum_over_alignments(
     """Six and four frames; three tokens matter, the rest get no probability."""
     texts = ["AAA", "A"]
     module, blueprint, vocabulary = module_of(models["wav2vec2_lv60"], texts)
-    own = clips(tmp_path, vocabulary, texts, blueprint.front)
+    own = clips(tmp_path, vocabulary, texts, blueprint.feature_extractor)
     own = replace(own, recordings=replace(own.recordings, lengths=(2000, 1400)))
     batch = own.batch([0, 1], [1.0, 1.0])
     assert batch.mask is not None
@@ -123,7 +123,7 @@ def test_an_update_weighs_its_characters_alike_however_it_is_cut(
 ) -> None:
     texts = ["AB", "A", "BBA", "B A B", "AB"]
     module, blueprint, vocabulary = module_of(models["wav2vec2_lv60"], texts)
-    own = clips(tmp_path, vocabulary, texts, blueprint.front)
+    own = clips(tmp_path, vocabulary, texts, blueprint.feature_extractor)
     module.eval()
     totals = []
     for accumulate in (1, 2, 4, 7):
@@ -181,7 +181,7 @@ def test_ten_utterances_are_learnt_by_heart(models: dict[str, Path], tmp_path: P
     (tmp_path / "pcm").write_bytes(np.int16(2**15 * np.concatenate(audio)).tobytes())
     spelt = tuple(tuple(vocabulary.encode(text)) for text in texts)
     recordings = Recordings(tmp_path / "pcm", tuple(map(len, audio)))
-    own = Clips(recordings, spelt, blueprint.front)
+    own = Clips(recordings, spelt, blueprint.feature_extractor)
     batch = own.batch(range(10), [1 / sum(map(len, texts))] * 10)
     made = module.configure_optimizers()
     optimizer, schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
@@ -222,10 +222,15 @@ def test_a_run_writes_a_recogniser_that_transformers_reads(
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", API_KEY)
     done = finetune(
-        tmp_path, models["wav2vec2_base"], "finetune.reinit_top=2", "finetune.accumulate=2",
-        "finetune.freeze_updates=6", "finetune.gradient_checkpointing=true",
-        "tracking=wandb", "tracking.mode=offline",
-    )  # fmt: skip
+        tmp_path,
+        models["wav2vec2_base"],
+        "finetune.reinit_top=2",
+        "finetune.accumulate=2",
+        "finetune.freeze_updates=6",
+        "finetune.gradient_checkpointing=true",
+        "tracking=wandb",
+        "tracking.mode=offline",
+    )
     printed = capsys.readouterr().out
     for wanted in ("wer", "hypotheses.csv", "results.csv", "curves.png", "model"):
         assert wanted in printed
@@ -273,13 +278,23 @@ def test_layers_are_scored_before_and_after_and_against_each_other(
 ) -> None:
     """The encoder stands still but for the blocks that are drawn anew: those alone may differ."""
     done = command(
-        "-m", "experiment=ctc_then_analyse", *SMALL[1:], "finetune.reinit_top=0,2",
-        "finetune.freeze_updates=99", f"model.checkpoint={models['wav2vec2_base']}", "cache=off",
-        "layers.indices=[C7,T0,T1,T2,T3]", "experiments.cca_inter.parts=[cnn,transformer]",
-        "sampling.utterances=8", "~experiments.cca_intra", "~experiments.cca_phone",
-        "~experiments.cca_word", "finetune.updates=2", "finetune.valid_every=2",
+        "-m",
+        "experiment=ctc_then_analyse",
+        *SMALL[1:],
+        "finetune.reinit_top=0,2",
+        "finetune.freeze_updates=99",
+        f"model.checkpoint={models['wav2vec2_base']}",
+        "cache=off",
+        "layers.indices=[C7,T0,T1,T2,T3]",
+        "experiments.cca_inter.parts=[cnn,transformer]",
+        "sampling.utterances=8",
+        "~experiments.cca_intra",
+        "~experiments.cca_phone",
+        "~experiments.cca_word",
+        "finetune.updates=2",
+        "finetune.valid_every=2",
         f"hydra.sweep.dir={tmp_path}",
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     for job, changed in (("0", set()), ("1", {"T2", "T3"})):
         before, after = (Finished(tmp_path / job / name) for name in ("before", "after"))

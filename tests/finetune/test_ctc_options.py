@@ -74,10 +74,15 @@ def test_a_recogniser_goes_on_in_bf16_until_it_gets_no_better(
 
     monkeypatch.setattr(Recogniser, "log_probabilities", watched)
     done = finetune(
-        tmp_path, first.folder / "model", "finetune.characters=checkpoint", "precision=bf16",
-        "finetune.learning_rate=1e-8", "finetune.patience=2", "finetune.valid_every=1",
+        tmp_path,
+        first.folder / "model",
+        "finetune.characters=checkpoint",
+        "precision=bf16",
+        "finetune.learning_rate=1e-8",
+        "finetune.patience=2",
+        "finetune.valid_every=1",
         "finetune.freeze_updates=0",
-    )  # fmt: skip
+    )
     assert set(types) == {torch.bfloat16}
     assert done.metadata["characters"] == first.metadata["characters"]
     assert done.metadata["reinit"]["head"] == []
@@ -101,11 +106,17 @@ def test_an_n_gram_adds_rates_and_hypotheses_of_its_own(first: Finished, tmp_pat
     arpa = ARPA.format(n=len(entries), lines=lines, word=words[0])
     (tmp_path / "words.arpa").write_text(arpa)
     done = finetune(
-        tmp_path / "run", first.folder / "model", "finetune.characters=checkpoint",
-        "finetune.updates=1", "finetune.valid_every=1", "finetune.learning_rate=1e-8",
-        f"finetune.lm.path={tmp_path / 'words.arpa'}", "finetune.lm.weights=[0.5,1]",
-        "finetune.lm.word_scores=[-3,0]", "finetune.lm.beam=20",
-    )  # fmt: skip
+        tmp_path / "run",
+        first.folder / "model",
+        "finetune.characters=checkpoint",
+        "finetune.updates=1",
+        "finetune.valid_every=1",
+        "finetune.learning_rate=1e-8",
+        f"finetune.lm.path={tmp_path / 'words.arpa'}",
+        "finetune.lm.weights=[0.5,1]",
+        "finetune.lm.word_scores=[-3,0]",
+        "finetune.lm.beam=20",
+    )
     rows = done.rows.set_index("metric")["value"]
     assert set(rows.index) == {"wer", "cer", "wer_lm", "cer_lm"}
     chosen = done.metadata["test"]["n_gram"]
@@ -140,11 +151,17 @@ def test_a_compiled_model_is_heard_and_the_plain_one_kept(
 
 def test_the_model_gets_every_rate_of_masks_and_dropout(model: Path) -> None:
     rates = {
-        "mask_time_prob": 0.65, "mask_time_length": 7, "mask_feature_prob": 0.25,
-        "mask_feature_length": 9, "layerdrop": 0.15, "activation_dropout": 0.11,
-        "attention_dropout": 0.12, "hidden_dropout": 0.13, "feat_proj_dropout": 0.14,
+        "mask_time_prob": 0.65,
+        "mask_time_length": 7,
+        "mask_feature_prob": 0.25,
+        "mask_feature_length": 9,
+        "layerdrop": 0.15,
+        "activation_dropout": 0.11,
+        "attention_dropout": 0.12,
+        "hidden_dropout": 0.13,
+        "feat_proj_dropout": 0.14,
         "final_dropout": 0.16,
-    }  # fmt: skip
+    }
     config = module_of(model, ["A"], **rates)[0].model.config
     assert {key: getattr(config, key) for key in rates} == rates
     assert config.apply_spec_augment

@@ -45,9 +45,16 @@ class Fixed(Dataset):
 
 def config(**parts: Any) -> Config:
     recipe = FinetuneConfig(
-        freeze_updates=0, updates=1, learning_rate=1e-3, batch_seconds=60, mask_time_prob=0.1,
-        mask_feature_prob=0.0, layerdrop=0.0, valid_every=1, **parts,
-    )  # fmt: skip
+        freeze_updates=0,
+        updates=1,
+        learning_rate=1e-3,
+        batch_seconds=60,
+        mask_time_prob=0.1,
+        mask_feature_prob=0.0,
+        layerdrop=0.0,
+        valid_every=1,
+        **parts,
+    )
     return Config(name="ctc", task="ctc", dataset=Fixed(), finetune=recipe)
 
 
@@ -64,8 +71,12 @@ def test_no_speaker_is_in_two_parts_and_all_that_is_dropped_is_counted() -> None
     for part in parts.values():
         assert len(part.utterances) + sum(part.dropped.values()) == 204
     if "s0" in speakers["train"]:
-        for reason in ("no words in its text", "longer than finetune.max_seconds",
-                       "fewer frames than characters", "too short for a frame"):  # fmt: skip
+        for reason in (
+            "no words in its text",
+            "longer than finetune.max_seconds",
+            "fewer frames than characters",
+            "too short for a frame",
+        ):
             assert parts["train"].dropped[reason] == 1
 
 

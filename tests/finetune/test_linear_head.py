@@ -76,11 +76,18 @@ def test_whisper_is_fine_tuned_kept_and_read_again(
     whisper: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     done = finetune(
-        tmp_path, whisper, "finetune.reinit_top=1", "finetune.layerdrop=0.1",
-        "finetune.hidden_dropout=0.1", "finetune.feat_proj_dropout=0.1", "finetune.updates=2",
-        "finetune.valid_every=2", "finetune.freeze_updates=2", "finetune.final_dropout=0.1",
+        tmp_path,
+        whisper,
+        "finetune.reinit_top=1",
+        "finetune.layerdrop=0.1",
+        "finetune.hidden_dropout=0.1",
+        "finetune.feat_proj_dropout=0.1",
+        "finetune.updates=2",
+        "finetune.valid_every=2",
+        "finetune.freeze_updates=2",
+        "finetune.final_dropout=0.1",
         "finetune.gradient_checkpointing=true",
-    )  # fmt: skip
+    )
     unused = ["feat_proj_dropout", "mask_time_prob", "mask_feature_prob"]
     assert done.metadata["does_not_apply"] == [f"finetune.{key}" for key in unused]
     told = "no place for finetune.feat_proj_dropout=0.1, finetune.mask_time_prob=0.1, finetune.mask"
@@ -99,7 +106,7 @@ def test_whisper_is_fine_tuned_kept_and_read_again(
     assert list(vocabulary.tokens) == done.metadata["characters"]
     model = loaded(folder, vocabulary, fresh=False)
     waveform = noise(33_333)
-    inputs = draw(configured(folder)).front([waveform])["input_features"]
+    inputs = draw(configured(folder)).feature_extractor([waveform])["input_features"]
     with torch.inference_mode():
         logits = model(inputs).logits[0, :105]  # 209 mel frames, every second one
     told = read_as_told(folder, waveform)
@@ -157,7 +164,7 @@ def test_a_whisper_learns_utterances_by_heart(whisper: Path, caplog: Any) -> Non
         torch.nn.init.normal_(model.lm_head.weight)  # from zero it takes five times as long
         waveforms = [sung(text).astype(np.float32) for text in ("AB", "BA")]
         targets = torch.tensor([vocabulary.encode(text) for text in ("AB", "BA")])
-        inputs = blueprint.front(waveforms)["input_features"]
+        inputs = blueprint.feature_extractor(waveforms)["input_features"]
         frames = blueprint.description.layers[-1].geometry.n_frames(len(waveforms[0]))
         optimizer = torch.optim.Adam(model.parameters(), 1e-2)
         sizes = torch.full((2,), frames), torch.full((2,), 2)

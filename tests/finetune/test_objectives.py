@@ -18,7 +18,9 @@ def crops_of(folder: Path, name: str, **keys: object) -> tuple[Objective, Crops]
     speech = prepared(blueprint, folder)
     own = recipe(**keys)
     negatives = getattr(blueprint.config, "num_negatives", 1)
-    crops = Crops(speech, own, blueprint.front, negatives, seed=0, first=0, last=own.steps)
+    crops = Crops(
+        speech, own, blueprint.feature_extractor, negatives, seed=0, first=0, last=own.steps
+    )
     return build(blueprint, own, seed=0), crops
 
 
@@ -80,7 +82,7 @@ def test_the_loss_of_masked_units_is_a_mean_over_masked_frames(name: str, tmp_pa
     speech = crops.speech
     units = np.random.default_rng(0).integers(0, 10, len(speech.units)).astype(np.int32)
     batch = Crops(
-        speech.with_units(units), crops.recipe, crops.front, 1, seed=0, first=0, last=1
+        speech.with_units(units), crops.recipe, crops.feature_extractor, 1, seed=0, first=0, last=1
     ).batch(0)
     module.eval()
     with torch.no_grad(), one_thread():
@@ -118,7 +120,7 @@ def test_the_acoustic_loss_sees_what_the_convolutions_give_before_the_mask(tmp_p
 def test_a_batch_is_a_function_of_its_number_and_lies_where_it_says(tmp_path: Path) -> None:
     _, crops = crops_of(tmp_path, "hubert_base")
     numbered = crops.speech.with_units(np.arange(len(crops.speech.units), dtype=np.int32))
-    crops = Crops(numbered, crops.recipe, crops.front, 5, seed=0, first=2, last=4)
+    crops = Crops(numbered, crops.recipe, crops.feature_extractor, 5, seed=0, first=2, last=4)
     again = list(crops)
     assert len(again) == len(crops) == 2
     for number, other in zip((2, 3), again, strict=True):
@@ -166,7 +168,9 @@ def test_a_batch_can_be_learnt_by_heart(name: str, tmp_path: Path) -> None:
     blueprint = draw(ModelConfig(name=name, checkpoint=f"assets/{name}", random_init=True))
     speech = prepared(blueprint, tmp_path)
     units = np.random.default_rng(0).integers(0, 10, len(speech.units)).astype(np.int32)
-    crops = Crops(speech.with_units(units), recipe(), blueprint.front, 20, seed=0, first=0, last=1)
+    crops = Crops(
+        speech.with_units(units), recipe(), blueprint.feature_extractor, 20, seed=0, first=0, last=1
+    )
     module = build(blueprint, crops.recipe, seed=0)
     optimizer = torch.optim.AdamW(module.parameters(), 1e-3)
     batch = crops.batch(0)

@@ -126,9 +126,10 @@ def test_what_a_teacher_lacks_is_told_before_any_audio_is_read(
     for layer, told in (("T9", "the teacher has C1"), ("C3", "has a frame every")):
         with pytest.raises(StrataError, match=told):
             pretrain(
-                tmp_path, *models["hubert_base"],
+                tmp_path,
+                *models["hubert_base"],
                 *(f"pretrain.teacher={checkpoint}", f"pretrain.teacher_layer={layer}"),
-            )  # fmt: skip
+            )
 
 
 def test_a_mix_leaves_speakers_out_everywhere_and_counts_them(

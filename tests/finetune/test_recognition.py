@@ -38,13 +38,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     root = tmp_path_factory.mktemp("recogniser")
     module, blueprint, vocabulary = module_of(
-        save("wav2vec2_lv60", root / "start"), TEXTS,
-        learning_rate=1e-2, updates=200, activation_dropout=0.0,
-    )  # fmt: skip
+        save("wav2vec2_lv60", root / "start"),
+        TEXTS,
+        learning_rate=1e-2,
+        updates=200,
+        activation_dropout=0.0,
+    )
     audio = [sung(text) for text in TEXTS]
     (root / "pcm").write_bytes(np.int16(2**15 * np.concatenate(audio)).tobytes())
     spelt = tuple(tuple(vocabulary.encode(text)) for text in TEXTS)
-    clips = Clips(Recordings(root / "pcm", tuple(map(len, audio))), spelt, blueprint.front)
+    clips = Clips(
+        Recordings(root / "pcm", tuple(map(len, audio))), spelt, blueprint.feature_extractor
+    )
     batch = clips.batch(range(10), [1 / sum(map(len, TEXTS))] * 10)
     made = module.configure_optimizers()
     module.train()
@@ -250,10 +255,10 @@ def test_errors_of_words_are_what_was_heard_for_them() -> None:
 
 def test_transformers_reads_what_is_scored(folder: Path) -> None:
     model = AutoModelForCTC.from_pretrained(folder).eval()
-    front = draw(configured(folder)).front
+    feature_extractor = draw(configured(folder)).feature_extractor
     waveform = sung("CAB").astype(np.float32)
     with torch.inference_mode():
-        logits = model(front([waveform])["input_values"]).logits[0]
+        logits = model(feature_extractor([waveform])["input_values"]).logits[0]
     recogniser = load_recogniser(_config(folder))
     assert isinstance(recogniser, CtcRecogniser)
     own = recogniser.log_probabilities(waveform)

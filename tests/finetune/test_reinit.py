@@ -14,9 +14,15 @@ from finetune.ctc.recogniser import fresh_modules
 from finetune.ctc.reinit import plan_reinit, reinitialise
 
 RECIPE: dict[str, Any] = {
-    "freeze_updates": 0, "updates": 4, "learning_rate": 1e-3, "batch_seconds": 30,
-    "mask_time_prob": 0.0, "mask_feature_prob": 0.0, "layerdrop": 0.0, "valid_every": 2,
-}  # fmt: skip
+    "freeze_updates": 0,
+    "updates": 4,
+    "learning_rate": 1e-3,
+    "batch_seconds": 30,
+    "mask_time_prob": 0.0,
+    "mask_feature_prob": 0.0,
+    "layerdrop": 0.0,
+    "valid_every": 2,
+}
 NAMES = ["wav2vec2_base", "wav2vec2_lv60", "hubert_base", "wavlm_base", "wavlm_large", "data2vec"]
 
 
