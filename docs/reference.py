@@ -302,6 +302,19 @@ def groups() -> str:
     return table(["group", "options"], rows)
 
 
+def modules(package: str) -> str:
+    """A row for each part of a package: its folders, then its files, with what each says it is."""
+    folder = ROOT / package
+    names = [path.parent.name for path in sorted(folder.glob("*/__init__.py"))]
+    names += [path.stem for path in sorted(folder.glob("*.py")) if path.stem != "__init__"]
+    rows = []
+    for name in names:
+        first = docstring(f"{package}.{name}").split("\n\n")[0]
+        shown_name = f"{name}/" if (folder / name).is_dir() else f"{name}.py"
+        rows.append([f"`{shown_name}`", first])
+    return table([package, "what it is"], rows)
+
+
 def docstring(name: str) -> str:
     """The docstring of a module, class or function, found without importing it."""
     return escaped(cleandoc(_documented(name)))
@@ -373,7 +386,7 @@ KINDS: Mapping[str, Callable[..., str]] = {
     function.__name__: function
     for function in (
         *(experiments, other_experiments, protocol, models, datasets, metrics, recipes, groups),
-        *(protocols, targets),
+        *(protocols, targets, modules),
         *(docstring, configuration, keys_of),
     )
 }
