@@ -24,7 +24,7 @@ _COMMON = {
     "j": ("y",),
     "tS": ("ch",),
     "w#": ("w",),
-    # The hook of "city" and the glottal stop of "button" are t, as in CMUdict.
+    # The tap of "city" and the glottal stop of "button" are t, as in CMUdict.
     "t2": ("t",),
     "t#": ("t",),
     "?": ("t",),

@@ -46,7 +46,7 @@ orange banana lemon cherry peach plum pear grape melon potato tomato carrot onio
 egg loaf:loaves sandwich cake pie biscuit pudding sausage pancake sweet flower rose lily tulip
 daisy leaf:leaves branch root seed bush vine stone rock pebble brick log plank pole post fence gate
 wall roof shelf:shelves drawer cupboard desk bench sofa bed cradle stool oven stove kettle fridge
-heater fan pipe hook sink bath wire cable battery switch lever handle spring needle thread ribbon
+heater fan pipe tap sink bath wire cable battery switch lever handle spring needle thread ribbon
 zip cushion vase jar jug tray napkin feather shell bone skull tooth:teeth wing tail nest egg cage
 leash saddle hook net anchor sail oar paddle raft canoe rocket satellite telescope microscope
 thermometer compass calendar diary dictionary alphabet keyboard screen printer
