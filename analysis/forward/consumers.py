@@ -1,4 +1,4 @@
-"""Who listens to the forward pass: moments of frames, vectors of pooled units."""
+"""What collects statistics in the forward pass: moments of frames, vectors of pooled units."""
 
 import json
 from abc import ABC, abstractmethod
@@ -56,7 +56,7 @@ class Item:
 
 
 class Consumer(ABC):
-    """Somebody who wants the layers of some utterances."""
+    """Receives the frames of each layer, for the utterances that it asks for."""
 
     @abstractmethod
     def utterances(self) -> Iterable[int]:
@@ -64,7 +64,7 @@ class Consumer(ABC):
 
     @abstractmethod
     def layer_names(self) -> Collection[str]:
-        """Layers it needs; the model does not run if nobody needs any."""
+        """Layers it needs; the model does not run where no consumer needs any."""
 
     @abstractmethod
     def order(self, utterance: int) -> tuple[int, ...]:
@@ -133,7 +133,7 @@ class EntryConsumer(Consumer):
         return [u for u in self.wanted() if u not in self.hearing.digests]
 
     def unheard(self, items: Sequence[Item]) -> list[tuple[int, Item]]:
-        """The items that it needs and has not heard, with their places; now it hears them."""
+        """The items that it needs and has not collected yet, with their places in the batch."""
         wanted = self.wanted()
         own = [
             (i, item)

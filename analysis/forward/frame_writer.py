@@ -1,4 +1,4 @@
-"""Who writes frames to disk as the forward pass hands them on."""
+"""Writes the frames of whole segments to disk as the forward pass hands them on."""
 
 from collections.abc import Collection, Mapping, Sequence
 

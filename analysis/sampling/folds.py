@@ -22,7 +22,7 @@ Index = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class FrameSamples:
-    """Which utterances lend their frames to which sample, and how their frames are folded.
+    """Utterances drawn for each sample, and the folds of their frames.
 
     members (n_utterances, samples) bool. `utterance_folds` (n_utterances,) unless each frame has
     a fold of its own (`split: frame`). `split` says how the folds were cut.
@@ -59,7 +59,7 @@ class FrameSamples:
         return int(np.flatnonzero(same)[0])
 
     def digest(self) -> str:
-        """Hash of who lends frames to which sample, and of their folds."""
+        """Hash of the utterances of each sample, and of their folds."""
         folds = () if self.utterance_folds is None else (self.utterance_folds,)
         return digest_of(self.members, *folds)
 

@@ -1,4 +1,4 @@
-"""Which stretches of speech lend their frames to which sample: whole utterances, or units."""
+"""Segments whose frames are kept, drawn for each sample: whole utterances, or units."""
 
 from dataclasses import dataclass, field
 

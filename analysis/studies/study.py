@@ -141,7 +141,7 @@ class Study(ABC):
 
     @abstractmethod
     def consumer(self, device: torch.device) -> Consumer:
-        """Who computes what the cache lacks."""
+        """Computes, in a forward pass, what the cache lacks."""
 
     @abstractmethod
     def jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:

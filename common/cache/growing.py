@@ -1,4 +1,4 @@
-"""An array on disk that grows row by row, for when nobody knows how many rows will come."""
+"""An array on disk that grows row by row, where the number of rows is not known beforehand."""
 
 import os
 from pathlib import Path
