@@ -12,6 +12,7 @@ from analysis.forward.consumers import step_of
 from analysis.measure import Measured, Plan, measure, measure_untrained
 from analysis.pair_plots import plot_pairs
 from analysis.plots import plot_layers
+from analysis.report.advice.advise import advise, lines_of
 from analysis.sampling.speech import read_speech
 from analysis.targets.layers import AnotherLayer
 from common.cache.cache import open_cache
@@ -123,6 +124,8 @@ def publish(
     if len(curves) or measured.left_out:
         without = {n: why for n, why in measured.without_intervals.items() if n not in matrices}
         print_table(curves, title, measured.left_out, without)
+    for line in lines_of(advise(curves)):
+        print(line)
     for path in (*paths, *pictures):
         print(path)
     tracked = log_results(config.tracking, run_name(config), raw, rows, metadata, folder, pictures)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analysis.report.advice.paired import hold_against
+from analysis.report.advice.curve import hold_against
 
 STUDIES = 4_000
 RHO = (0.3, 0.4)

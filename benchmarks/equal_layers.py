@@ -4,7 +4,7 @@
 
 Each study does what Strata does, small: some speakers, ten folds, three samples of the units, a
 linear fit for every trial and layer, the correlation on the test fold; then every layer is held
-against the best one (`analysis.advice.paired`). All layers hold the signal equally well, but
+against the best one (`analysis.advice.curve`). All layers hold the signal equally well, but
 speakers respond to each layer in their own way, by chance. A study counts where any layer is told
 apart. Beside it is what the same test said of folds that cut through speakers, with each trial of
 each sample as a draw of its own. A share of n studies has a standard error of about
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analysis.report.advice.paired import LEVEL, hold_against, holm
+from analysis.report.advice.curve import LEVEL, hold_against, holm
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]

@@ -1,14 +1,15 @@
 """The task `report`: gather runs, write the page, the figures and the table, and show them."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich.table import Table
 
-from analysis.report.advice.advise import advise
+from analysis.report.advice.advise import advise, lines_of
+from analysis.report.advice.wording import Advice
 from analysis.report.content import page_content
 from analysis.report.figures import plot_report
 from analysis.report.gather import Gathered, gather
@@ -41,7 +42,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:  # noqa: 
         )
     gathered.frame.to_csv(folder / TIDY, index=False)
     figures = plot_report(gathered.frame, folder / "figures")
-    print_report(gathered, title)
+    print_report(gathered, title, advice)
     for path in (page, folder / TIDY, *figures):
         print(path)
 
@@ -57,8 +58,8 @@ def title_of(gathered: Gathered) -> str:
     return ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts)
 
 
-def print_report(gathered: Gathered, title: str) -> None:
-    """The best layer of every curve, the error rates, and how much was left out."""
+def print_report(gathered: Gathered, title: str, advice: Sequence[Advice]) -> None:
+    """The best layer of every curve, the error rates, the advice, and how much was left out."""
     scores, _, errors = split_frame(gathered.frame)
     best = best_layers(curves_of(scores))
     console = console_for(150)
@@ -67,6 +68,8 @@ def print_report(gathered: Gathered, title: str) -> None:
     means = errors_of(errors)
     if len(means):
         console.print(_error_table(means))
+    for line in lines_of(advice):
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
     for one in gathered.left_out:
         line = f"left out {one.what} of {one.run}: {one.why}"
         console.print(line, soft_wrap=True, markup=False, highlight=False)

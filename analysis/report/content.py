@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.plots import COLOURS, MARKERS
+from analysis.report.advice.advise import summary
 from analysis.report.advice.wording import Advice
 from analysis.report.gather import Gathered
 from analysis.report.run_folders import Run
@@ -42,7 +43,8 @@ def page_content(gathered: Gathered, advice: Sequence[Advice]) -> dict[str, Any]
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": git_commit(),
         "rows": len(gathered.frame),
-        "advice": [asdict(one) for one in advice],
+        "advice": [describe_advice(one) for one in advice],
+        "summaries": summaries(advice),
         "series": styles(series_of(gathered.frame, curves)),
         "curves": table(curves, CURVE),
         "matrices": [describe_matrix(one) for one in matrices_of(pairs)],
@@ -53,6 +55,24 @@ def page_content(gathered: Gathered, advice: Sequence[Advice]) -> dict[str, Any]
         "duplicates": dict(gathered.duplicates),
         "notes": list(gathered.notes),
     }
+
+
+def describe_advice(advice: Advice) -> dict[str, object]:
+    """A piece of advice with the means of its small curves to seven figures."""
+    figures = [
+        asdict(one) | {"means": [plain(mean) for mean in one.means]} for one in advice.figures
+    ]
+    return asdict(advice) | {"figures": figures}
+
+
+def summaries(advice: Sequence[Advice]) -> list[dict[str, str]]:
+    """What the measures of each model and dataset agree on; none where they do not."""
+    found = []
+    for model, dataset in dict.fromkeys((one.model, one.dataset) for one in advice):
+        text = summary(one for one in advice if (one.model, one.dataset) == (model, dataset))
+        if text:
+            found.append({"model": model, "dataset": dataset, "text": text})
+    return found
 
 
 def styles(series: Sequence[str]) -> list[dict[str, object]]:

@@ -68,6 +68,20 @@ def frame(*parts: list[Row]) -> pd.DataFrame:
     )
 
 
+def caveats(advice: Advice) -> str:
+    """Every caveat with the measures that it is of."""
+    return " ".join(f"{', '.join(one.measures)}: {one.text}" for one in advice.caveats)
+
+
+def figures(advice: Advice) -> str:
+    """The table of its figures as text."""
+    lines = (
+        f"{one.measure} {'; '.join(f'{name}: {cell}' for name, cell in one.cells.items())}"
+        for one in advice.figures
+    )
+    return " | ".join(lines)
+
+
 def of(topic: str, advice: list[Advice]) -> Advice:
     (found,) = (one for one in advice if one.topic == topic)
     return found

@@ -1,9 +1,10 @@
 """Which rows the advice takes for one curve, what it leaves out, and its sentences."""
 
 import pandas as pd
-from advice_rows import FALLING, UP_AND_DOWN, ctc, frame, of, rows
+from advice_rows import FALLING, UP_AND_DOWN, caveats, ctc, figures, frame, of, rows
 
-from analysis.report.advice.advise import advise
+from analysis.report.advice.advise import advise, lines_of, summary
+from analysis.report.advice.wording import HEADLINE
 from common.results.results import to_frame
 
 
@@ -15,16 +16,18 @@ def test_samples_that_are_the_same_data_count_once() -> None:
     same = pd.concat([*(once.assign(sample=k) for k in range(3)), other])
     own = of("word content", advise(same))
     assert own.claim == (
-        "Too little was scored to say where word content of m on corpus (all) is highest: "
-        "word_discrimination (no folds of speakers, 6 needed)."
+        "Too little was scored to name a best layer: word_discrimination (no folds of speakers, 6 "
+        "needed)."
     )
-    assert "2 draws scored to the last digit as another one did" in own.caveat
-    assert "nothing tells differences from noise" in own.caveat
+    assert "2 scores are to the last digit those of another sample" in caveats(own)
+    assert "nothing tells differences from noise" in caveats(own)
 
 
 def test_one_layer_and_no_rows() -> None:
     told = advise(frame(rows("cca_phone", [0.5])))
-    assert "at T0 by cca_phone (the only layer scored)" in of("phonetic content", told).claim
+    assert (
+        "cca_phone is highest at T0 (the only layer scored)" in of("phonetic content", told).claim
+    )
     assert advise(frame()) == []
     assert advise(to_frame([])) == []
 
@@ -32,15 +35,16 @@ def test_one_layer_and_no_rows() -> None:
 def test_missing_scores_are_counted() -> None:
     table = frame(rows("cca_phone", UP_AND_DOWN))
     lost = table[~((table["layer"] == "T1") & (table["sample"] == 0))]
-    assert "cca_phone: 10 draws lack a layer" in of("phonetic content", advise(lost)).caveat
+    assert "cca_phone: 10 scores lack a layer" in caveats(of("phonetic content", advise(lost)))
 
 
 def test_a_run_on_other_data_under_the_same_name_is_left_out_and_told() -> None:
     first, second = frame(FALLING), frame(rows("cca_phone", UP_AND_DOWN[::-1], n=900))
     both = pd.concat([first, second.assign(run="second")])
-    assert "cca_phone: left out second" in of("phonetic content", advise(both)).caveat
+    assert "cca_phone: Left out second" in caveats(of("phonetic content", advise(both)))
     parts = [first[first["layer"] != "T5"], second[second["layer"] == "T5"].assign(run="second")]
-    assert "cca_phone: left out second" in of("phonetic content", advise(pd.concat(parts))).caveat
+    mixed = of("phonetic content", advise(pd.concat(parts)))
+    assert "cca_phone: Left out second" in caveats(mixed)
     again = pd.concat([first, first.assign(run="again")])
     assert of("phonetic content", advise(again)) == of("phonetic content", advise(first))
 
@@ -80,8 +84,59 @@ def test_every_sentence_is_one() -> None:
     )
     assert {one.topic for one in told} >= {"acoustic content", "semantic content", "word content"}
     for one in told:
-        for text in (one.claim, one.numbers, one.caveat):
+        for text in (one.claim, *(caveat.text for caveat in one.caveats)):
             assert text.endswith(".")
             assert ".." not in text
+        for text in (one.headline, one.claim, caveats(one), figures(one)):
+            assert text
             assert "nan" not in text
             assert "  " not in text
+        assert len(one.headline.split()) <= HEADLINE
+        assert not one.headline.endswith(".")
+
+
+def test_the_summary_names_what_measures_agree_on() -> None:
+    words = rows("cca_word", (0.3, 0.3, 0.3, 0.3, 0.5, 0.3), target="word")
+    told = advise(frame(rows("cca_phone", (0.3, 0.3, 0.3, 0.5, 0.3, 0.3)), words))
+    assert summary(told) == "Phones peak at T3, words at T4"
+    other = rows("probe_word", (0.3, 0.5, 0.3, 0.3, 0.3, 0.3), metric="probe", target="word")
+    told = advise(frame(rows("cca_phone", UP_AND_DOWN), words, other))
+    assert summary(told) == "Phones peak at T2 or T3"
+    headline = of("word content", told).headline
+    assert headline == "Words peak at T4 by cca_word, at T1 by probe_word"
+    assert summary(advise(frame())) == ""
+
+
+def test_a_headline_gives_the_range_where_the_measures_places_do_not_fit() -> None:
+    level = {"metric": "probe", "target": "word"}
+    told = advise(
+        frame(
+            rows("cca_word", (0.3, 0.5, 0.3, 0.3, 0.3, 0.3), target="word"),
+            rows("probe_word", (0.3, 0.3, 0.5, 0.3, 0.3, 0.3), **level),
+            rows("mi_word", (0.3, 0.3, 0.3, 0.3, 0.5, 0.3), **level),
+        )
+    )
+    headline = of("word content", told).headline
+    assert headline == "Words peak between T1 and T4, depending on the measure"
+    flat = advise(frame(rows("cca_word", [0.5] * 6, target="word")))
+    assert of("word content", flat).headline == "Words: no layer stands out"
+    assert summary(flat) == ""
+
+
+def test_a_run_ends_with_a_line_for_each_conclusion_and_says_why_there_is_none() -> None:
+    few = rows("mi_phone", UP_AND_DOWN, (3, None), metric="mutual_information")
+    lines = lines_of(advise(frame(few, rows("cca_word", UP_AND_DOWN, target="word"))))
+    assert lines[0] == "Words peak at T2 or T3."
+    assert lines[1] == (
+        "Words peak at T2 or T3. cca_word is highest at T2 (not told apart from it: T3)."
+    )
+    (phones,) = (line for line in lines if "mi_phone" in line)
+    assert phones == (
+        "Phonetic content: Too little was scored to name a best layer: mi_phone (no folds of "
+        "speakers, 6 needed)."
+    )
+    both = pd.concat([frame(FALLING), frame(rows("cca_phone", UP_AND_DOWN, model="other"))])
+    assert {line.partition(":")[0] for line in lines_of(advise(both))} == {
+        "m on corpus (all)",
+        "other on corpus (all)",
+    }

@@ -1,11 +1,9 @@
 """What is said of a topic's best layer, of those like it, and of the controls beside it."""
 
-from dataclasses import asdict
-
 import numpy as np
 import pandas as pd
 import pytest
-from advice_rows import UP_AND_DOWN, frame, of, rows
+from advice_rows import UP_AND_DOWN, caveats, figures, frame, of, rows
 
 from analysis.report.advice.advise import advise
 from analysis.report.advice.curve import curves_of
@@ -20,16 +18,20 @@ def test_the_best_layer_and_those_like_it_and_those_below_controls_included() ->
         )
     )
     own = of("phonetic content", told)
-    assert own.claim == (
-        "Phonetic content of m on corpus (all) is highest at T2 by cca_phone "
-        "(T3 cannot be told apart from it)."
-    )
-    assert "10 paired scores" in own.numbers
-    assert "lower T0" in own.numbers
-    assert "the mel filterbank 0.1" in own.numbers
-    assert "random weights T" in own.numbers
-    assert "does not mean equal" in own.caveat
-    assert "no controls" not in own.caveat
+    assert own.headline == "Phones peak at T2 or T3"
+    assert own.claim == "cca_phone is highest at T2 (not told apart from it: T3)."
+    assert (own.model, own.dataset) == ("m", "corpus (all)")
+    (table,) = own.figures
+    assert table.measure == "cca_phone (pwcca, 10 paired scores a layer)"
+    assert table.cells["best"].startswith("T2 0.5")
+    assert table.cells["not told apart"].startswith("T3 0.")
+    assert table.cells["lower"].startswith("T0 0.3")
+    assert "the mel filterbank 0.1" in table.cells["controls"]
+    assert "random weights T" in table.cells["controls"]
+    assert (table.best, table.alike) == (2, (3,))
+    np.testing.assert_allclose(table.means, UP_AND_DOWN, atol=0.03)
+    assert "does not mean equal" in caveats(own)
+    assert "No controls" not in caveats(own)
 
 
 def test_noise_that_the_layers_of_a_draw_share_does_not_hide_a_difference() -> None:
@@ -44,9 +46,10 @@ def test_a_layer_that_does_not_beat_a_control_knows_no_more_than_it(control: str
     level = [0.5] if control == "mel" else [0.5] * 6
     told = advise(frame(rows("cca_phone", UP_AND_DOWN), rows("cca_phone", level, control=control)))
     said = of("phonetic content", told)
-    assert said.claim.startswith("No layer of m is shown to hold phonetic content on corpus (all)")
+    assert said.headline == "Phones: no layer is shown to beat its controls"
     words = {"mel": "the mel filterbank"}.get(control, control.replace("_", " "))
-    assert f"not shown to know more than {words}." in said.claim
+    assert said.claim == f"By cca_phone no layer is shown to know more than {words}."
+    assert said.peak == ""
     assert not any(one.topic == "where content turns back" for one in told)
     assert of("re-initialisation", told).claim.startswith("corpus (all) gives no suggestion for m")
 
@@ -63,9 +66,11 @@ def test_mel_is_not_compared_where_the_views_are_weighed_on_different_sides() ->
             )
         ),
     )
-    assert "Not held against mel: cca_word" in told.caveat
-    assert "highest at T2 by cca_word" in told.claim
-    assert "by probe_word its best layer, T2, is not shown to know more than the mel" in told.claim
+    assert "cca_word: Not held against mel" in caveats(told)
+    assert told.headline == "Words peak at T2 or T3 by cca_word"
+    assert "cca_word is highest at T2" in told.claim
+    assert "; by probe_word no layer is shown to know more than the mel" in told.claim
+    assert told.peak == ""
 
 
 @pytest.mark.parametrize(("side", "comparable"), [("layer", False), ("target", True)])
@@ -79,10 +84,10 @@ def test_where_the_results_say_which_side_weighs_they_are_believed(
     mel = table["control"] == "mel"
     told = advise(table.assign(weighted=np.where(mel, side, "target")))
     own = of("word content", told)
-    assert ("Not held against mel" in own.caveat) != comparable
-    assert ("the mel filterbank 0.1" in own.numbers) == comparable
+    assert ("Not held against mel" in caveats(own)) != comparable
+    assert ("the mel filterbank 0.1" in figures(own)) == comparable
     mixed = advise(table.assign(weighted=np.where(table["layer"] == "T0", "layer", "target")))
-    assert "T0 left out, since CCA weighs" in of("word content", mixed).caveat
+    assert "T0 left out, since CCA weighs" in caveats(of("word content", mixed))
 
 
 def test_one_score_a_layer() -> None:
@@ -95,10 +100,10 @@ def test_one_score_a_layer() -> None:
     own = of("phonetic content", told)
     assert "cca_phone (1 fold of speakers, 6 needed)" in own.claim
     assert "T2" not in own.claim
-    assert "nothing tells differences from noise" in own.caveat
-    assert "no controls" in own.caveat
-    assert "nan" not in " ".join(asdict(own).values())
-    assert "6 needed" in of("re-initialisation", told).numbers
+    assert "nothing tells differences from noise" in caveats(own)
+    assert "No controls" in caveats(own)
+    assert "nan" not in f"{own} {figures(own)}"
+    assert "6 needed" in figures(of("re-initialisation", told))
     assert not any(one.topic == "where content turns back" for one in told)
 
 
@@ -108,19 +113,22 @@ def test_below_six_folds_of_speakers_nothing_is_asserted() -> None:
     few = rows("mi_phone", levels, (3, None), noise=0.03, metric="mutual_information")
     told = advise(frame(few, rows("cca_intra", levels[::-1], (3, None), target="T0")))
     own = of("phonetic content", told)
+    assert own.headline == "Phones: too little was scored to name a layer"
     assert own.claim == (
-        "Too little was scored to say where phonetic content of m on corpus (all) is highest: "
-        "mi_phone (no folds of speakers, 6 needed)."
+        "Too little was scored to name a best layer: mi_phone (no folds of speakers, 6 needed)."
     )
-    assert "nothing is said of the layers' order" in own.caveat
-    assert "told apart" not in " ".join(asdict(own).values())
-    assert "p =" not in own.numbers
-    assert "6 needed" in of("re-initialisation", told).numbers
+    assert "nothing is said of the layers' order" in caveats(own)
+    assert "told apart" not in f"{own.headline} {own.claim} {figures(own)}"
+    assert own.figures[0].best == -1
+    assert own.figures[0].alike == ()
+    assert "p =" not in figures(own)
+    assert "6 needed" in figures(of("re-initialisation", told))
     assert not any(one.topic == "where content turns back" for one in told)
     both = advise(frame(few, rows("cca_phone", UP_AND_DOWN)))
-    claim = of("phonetic content", both).claim
-    assert "is highest at T2 by cca_phone (T3 cannot be told apart from it); too little" in claim
-    assert claim.endswith("too little was scored for mi_phone (no folds of speakers, 6 needed).")
+    own = of("phonetic content", both)
+    assert own.claim == "cca_phone is highest at T2 (not told apart from it: T3)."
+    assert "mi_phone: Not scored on 6 folds of speakers or more" in caveats(own)
+    assert "best: not named: no folds of speakers, 6 needed" in figures(own)
     some = of("phonetic content", advise(frame(rows("cca_phone", UP_AND_DOWN, (3, 5)))))
     assert "cca_phone (5 folds of speakers, 6 needed)" in some.claim
 
@@ -129,10 +137,10 @@ def test_below_six_folds_of_speakers_nothing_is_asserted() -> None:
 def test_few_pairs_of_words_name_no_best_layer(pairs: int, said: bool) -> None:
     table = frame(rows("word_similarity", UP_AND_DOWN, metric="word_similarity"))
     own = of("semantic content", advise(table.assign(pairs=pairs)))
-    assert ("highest at T2 by word_similarity" in own.claim) == said
+    assert ("word_similarity is highest at T2" in own.claim) == said
     assert ("word_similarity (38 pairs, 150 needed)" in own.claim) != said
-    assert ("with so few pairs another choice" in own.caveat) != said
-    assert f"10 paired scores a layer of {pairs} pairs" in own.numbers
+    assert ("With so few pairs another choice" in caveats(own)) != said
+    assert f"10 paired scores a layer of {pairs} pairs" in figures(own)
 
 
 @pytest.mark.parametrize("split", ["frame", "utterance", "type"])
@@ -140,7 +148,7 @@ def test_folds_that_do_not_keep_speakers_apart_give_no_advice_and_that_is_said(s
     (told,) = advise(frame(rows("cca_phone", UP_AND_DOWN)).assign(split=split))
     assert told.topic == "no advice"
     assert f"cca_phone (split={split})" in told.claim
-    assert "protocol=held_out" in told.caveat
+    assert "protocol=held_out" in caveats(told)
 
 
 def test_samples_and_seeds_add_no_speakers() -> None:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from advice_rows import FALLING, UP_AND_DOWN, Levels, ctc, frame, of, rows
+from advice_rows import FALLING, UP_AND_DOWN, Levels, caveats, ctc, figures, frame, of, rows
 
 from analysis.report.advice.advise import advise
 
@@ -56,8 +56,8 @@ def test_how_the_suggestion_did_is_told_plainly(wer: dict[int, Levels], words: s
     tried = of("re-initialisation, tried", told)
     assert words in tried.claim
     assert tried.claim.startswith("m, fine-tuned on 10m of corpus and tested on corpus: ")
-    assert "picked on the scores" in tried.caveat
-    assert ("With one seed" in tried.caveat) == (len(next(iter(wer.values()))) == 1)
+    assert "picked on the scores" in caveats(tried)
+    assert ("With one seed" in caveats(tried)) == (len(next(iter(wer.values()))) == 1)
 
 
 def test_a_suggestion_of_none_is_held_against_the_sweep_too() -> None:
@@ -65,16 +65,22 @@ def test_a_suggestion_of_none_is_held_against_the_sweep_too() -> None:
     sweep = ctc({0: (0.5, 0.51, 0.49), 1: (0.4, 0.41, 0.392)})
     told = of("re-initialisation, tried", advise(pd.concat([frame(flat), sweep])))
     assert "N = 0, did worse than N = 1, the sweep's best." in told.claim
-    assert "N = 0: WER 50.0 % (49.0 to 51.0 over 3 seeds)" in told.numbers
-    assert "N = 0 less N = 1: +9.9 points, lower in 0 of 3 paired seeds (p < 0.001)" in told.numbers
+    assert told.headline == "Re-initialising no blocks did worse than 1 block"
+    (table,) = told.figures
+    assert table.cells == {
+        "N = 0": "WER 50.0 % (49.0 to 51.0 over 3 seeds)",
+        "N = 1": "WER 40.1 % (39.2 to 41.0 over 3 seeds)",
+        "N = 0 less N = 1": "+9.9 points, lower in 0 of 3 paired seeds (p < 0.001)",
+    }
+    assert (table.layers, table.best) == (("N = 0", "N = 1"), 1)
 
 
 def test_a_sweep_that_learnt_nothing_is_not_compared() -> None:
     for lowest, silent in ((0.95, False), (0.5, True)):
         sweep = ctc({0: (lowest, lowest), 2: (0.99, 0.99)})
         tried = of("re-initialisation, tried", advise(pd.concat([frame(FALLING), sweep])))
-        assert ("do not compare" not in tried.caveat) == silent
-        assert "N = 2: WER 99.0 %" in tried.numbers
+        assert ("do not compare" not in caveats(tried)) == silent
+        assert "N = 2: WER 99.0 %" in figures(tried)
 
 
 def test_where_hardly_a_word_is_right_characters_tell() -> None:
@@ -82,17 +88,17 @@ def test_where_hardly_a_word_is_right_characters_tell() -> None:
     sweep = pd.concat([ctc(words), ctc(characters).assign(metric="cer")])
     tried = of("re-initialisation, tried", advise(pd.concat([frame(FALLING), sweep])))
     assert "N = 2, did no better than re-initialising nothing" in tried.claim
-    assert "N = 0: CER 74.5 % (74.0 to 75.0 over 2 seeds)" in tried.numbers
-    assert "WER" not in tried.numbers
-    assert "by characters, since hardly a word is right: the lowest WER is 97.0 %" in tried.caveat
+    assert "N = 0: CER 74.5 % (74.0 to 75.0 over 2 seeds)" in figures(tried)
+    assert "WER" not in figures(tried)
+    assert "by characters, since hardly a word is right: the lowest WER is 97.0 %" in caveats(tried)
     sweep = pd.concat([ctc({0: (0.5,), 2: (0.6,)}), ctc(characters).assign(metric="cer")])
-    assert "WER 50.0 %" in of("re-initialisation, tried", advise(sweep)).numbers
+    assert "WER 50.0 %" in figures(of("re-initialisation, tried", advise(sweep)))
 
 
 def test_a_sweep_of_other_weights_or_without_an_analysis() -> None:
     wer = {0: (0.5, 0.5), 1: (0.4, 0.4)}
     other = advise(pd.concat([frame(FALLING), ctc(wer, revision="r2")]))
-    assert "different revisions" in of("re-initialisation, tried", other).caveat
+    assert "different revisions" in caveats(of("re-initialisation, tried", other))
     renamed = frame(FALLING).assign(model="m [500 utterances]")  # the same weights
     same = of("re-initialisation, tried", advise(pd.concat([renamed, ctc(wer)])))
     assert "N = 2, was not tried" in same.claim

@@ -12,6 +12,7 @@ from running import Finished, execute
 from analysis.forward.consumers import UnitConsumer
 from analysis.metrics.cca import PWCCA
 from analysis.moments import Folds
+from analysis.report.advice.advise import advise, lines_of
 from common.encoder.architecture import Layer
 from common.metric import Score
 from common.records import StrataError
@@ -97,12 +98,20 @@ def test_the_pictures_show_something(paper: Finished) -> None:
 
 
 def test_a_second_run_reads_no_audio_and_gives_the_same_numbers(
-    paper: Finished, common: tuple[str, ...], cache: str, tmp_path: Path
+    paper: Finished,
+    common: tuple[str, ...],
+    cache: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     again = execute(tmp_path, "experiment=paper", *common, cache)
     assert paper.passed
     assert not again.passed
     pd.testing.assert_frame_equal(again.rows, paper.rows)
+    _, _, end = capsys.readouterr().out.partition("mean ± standard deviation")
+    lines = lines_of(advise(again.rows))
+    assert len(lines) > 1
+    assert all(f"\n{line}\n" in end for line in lines)  # after the table
 
 
 @pytest.mark.parametrize(

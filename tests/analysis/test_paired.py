@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from analysis.report.advice.paired import FEW_DRAWS, corrected_p, hold_against, holm
+from analysis.report.advice.curve import MIN_FOLDS, corrected_p, hold_against, holm
 from benchmarks.equal_layers import CASES, Speakers, told_apart, told_apart_by_draws
 
 CASES_HELD = ("no speaker effects", "speakers differ much", "… and there are 10 of them")
@@ -63,7 +63,7 @@ def test_holm_by_hand() -> None:
 
 def test_with_few_draws_every_pair_counts() -> None:
     rng = np.random.default_rng(0)
-    scores = rng.normal(size=(FEW_DRAWS, 4))
+    scores = rng.normal(size=(MIN_FOLDS, 4))
     many, few = hold_against(scores, 0), hold_against(scores[:-1], 0)
     k = int(np.nanargmin(many.p))
     assert many.p[k] == pytest.approx(min(1, 3 * corrected_p(scores[:, [k]] - scores[:, [0]])[0]))

@@ -129,6 +129,22 @@ def test_a_hostile_name_is_text(page: Browser) -> None:
     assert HOSTILE in texts(page, "#filter-model .choice span")
 
 
+def test_advice_folds_its_figures_away_and_has_one_place_for_caveats(page: Browser) -> None:
+    cards = count(page, "#advice article")
+    assert count(page, "#advice article .headline") == cards
+    assert count(page, "#advice article .claim") == cards
+    assert count(page, "#advice details[open]") == 0
+    assert count(page, "#advice article details table") > 0
+    assert count(page, "#advice .spark polyline") > 0
+    assert "T2 0.504" in ask(page, "document.querySelector('#advice .spark').ariaLabel")
+    assert count(page, "#advice .caveats") == 1
+    caveats = texts(page, "#advice .caveats li")
+    assert len(set(caveats)) == len(caveats)
+    assert any("cca_phone" in text and "cca_word" in text for text in caveats)  # said once
+    page.execute_script("document.querySelectorAll('#advice details').forEach(e => e.open = true)")
+    assert ask(page, "document.documentElement.scrollWidth") <= 1280
+
+
 def test_filters_act_on_curves_table_advice_and_runs(page: Browser) -> None:
     rows, marks = count(page, "#table tbody tr"), count(page, "#curves .mark-symbol path")
     runs = count(page, "#runs details.run")

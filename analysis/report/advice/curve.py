@@ -1,27 +1,25 @@
-"""One model's scores over its transformer layers in one experiment, draw by draw."""
+"""A model's scores over its layers, and which of them can be told apart."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import scipy.stats
+from numpy.typing import NDArray
 
-from analysis.report.advice.paired import (
-    FEW_DRAWS,
-    LEVEL,
-    Against,
-    Array,
-    corrected_p,
-    hold_against,
-    holm,
-)
 from common.config.analysis import BY_SPEAKER
 from common.results.results import CONTROLS, WITHOUT_LAYERS, rankable, summarise
 
+Array = NDArray[np.float64]
+
+LEVEL = 0.05  # of significance
+LEAST_FOLDS = 5  # with fewer there is no test
+MIN_FOLDS = 6  # with fewer no layer is called the best, and every pair of layers is a comparison
 # A layer whose rank correlation is better by 0.1 comes out ahead in 98 % of studies with as many
 # pairs, in 85 % with 38 (benchmarks/advice_power.py). Samples share the pairs: no test sees this.
-FEW_PAIRS = 150
+MIN_PAIRS = 150
 SAME_SCORE = 1e-3  # machines differ by less
 DRAW = ["seed", "sample", "trial"]
 # One study: what may lie on one curve.
@@ -29,6 +27,88 @@ STUDY = ["model", "revision", "dataset", "partition", "experiment", "metric", "s
 # Their scores depend on which view has fewer columns, and mel has 80.
 BY_COLUMNS = ("pwcca", "pwcca_published", "mean_cca", "svcca")
 FEWER_THAN_MEL = ("phone",)  # one-hot targets that always have: 39 phones
+
+
+@dataclass(frozen=True)
+class Against:
+    """Every layer held against one of them, over the same folds of speakers.
+
+    `differences` (l,): mean of layer minus anchor. `p` (l,): two-sided, corrected for the number of
+    layers; NaN where there is nothing to test (the anchor itself, or fewer than five folds).
+    """
+
+    anchor: int
+    differences: Array
+    p: Array
+
+    @property
+    def told_apart(self) -> NDArray[np.bool_]:
+        """(l,): layers whose difference is beyond the noise."""
+        return self.p < LEVEL
+
+    @property
+    def tested(self) -> bool:
+        """Whether any layer could be held against the anchor."""
+        return bool(np.isfinite(self.p).any())
+
+
+def corrected_p(differences: Array, seeds: Sequence[int] | None = None) -> Array:
+    """Two-sided p of a mean difference of 0, for each column of (folds, k) -> (k,).
+
+    Each line is a fold that was tested on speakers of its own: differences that speakers bring are
+    then part of what varies between lines. The corrected resampled t-test of Nadeau & Bengio
+    (2003), "Inference for the Generalization Error", Machine Learning 52, section 5, as Bouckaert &
+    Frank (2004) apply it to repeated cross-validation: trials share most of their training folds,
+    so the variance of the mean is taken as (1 / folds + test / train) times that of a fold, with
+    folds - 1 degrees of freedom; of n folds one is tested on and n - 2 are fitted on. `seeds`
+    (folds,): other cuts of the same speakers, which add no speakers: the variance is that within a
+    seed, and folds are counted for one. NaN for fewer than five folds.
+    """
+    lines, k = differences.shape
+    _, cut, sizes = np.unique(
+        np.zeros(lines) if seeds is None else seeds, return_inverse=True, return_counts=True
+    )
+    if not lines or sizes.min() < LEAST_FOLDS:
+        return np.full(k, np.nan)
+    folds = int(sizes.min())
+    means = np.stack([differences[cut == c].mean(0) for c in range(len(sizes))])
+    variance = ((differences - means[cut]) ** 2).sum(0) / (lines - len(sizes))
+    mean = differences.mean(0)
+    error = np.sqrt((1 / folds + 1 / (folds - 2)) * variance)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.abs(mean) / error
+    t = np.where(error > 0, t, np.where(np.abs(mean) > 0, np.inf, 0.0))
+    return np.asarray(2 * scipy.stats.t.sf(t, folds - 1))
+
+
+def holm(p: Array, comparisons: int | None = None) -> Array:
+    """Holm's (1979) step-down correction of (k,) p values, out of `comparisons` (k if None)."""
+    order = np.argsort(p)
+    left = (comparisons or len(p)) - np.arange(len(p))
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * left), 1.0)
+    return corrected
+
+
+def hold_against(scores: Array, anchor: int, seeds: Sequence[int] | None = None) -> Against:
+    """Every layer of (folds, l) held against the layer `anchor`, Holm-corrected over the layers.
+
+    The anchor is mostly chosen by the same scores (the best layer, the lowest), which favours
+    differences. With six folds or more the corrected test has room for that: where all layers are
+    equal, one or more is called different in at most about 5 % of studies, speakers that respond to
+    each layer in their own way included (benchmarks/equal_layers.py). With fewer folds it has not,
+    so all l (l - 1) / 2 pairs count. `seeds` as in `corrected_p`.
+    """
+    _, n = scores.shape
+    differences = scores - scores[:, [anchor]]
+    others = np.arange(n) != anchor
+    p = np.full(n, np.nan)
+    raw = corrected_p(differences[:, others], seeds)
+    if np.isfinite(raw).any():
+        folds = len(scores) // len(set(seeds)) if seeds is not None else len(scores)
+        comparisons = n - 1 if folds >= MIN_FOLDS else n * (n - 1) // 2
+        p[others] = holm(raw, comparisons)
+    return Against(anchor, differences.mean(0), p)
 
 
 @dataclass(frozen=True)
@@ -88,27 +168,27 @@ class Curve:
         return whole.groupby(level=["seed", "trial"]).mean()
 
     @cached_property
-    def draws(self) -> pd.DataFrame:
+    def paired(self) -> pd.DataFrame:
         """The lines that layers are held against each other in."""
         return self.by_fold(self.table)
 
     @cached_property
     def scores(self) -> Array:
         """(draws, l): their scores."""
-        return self.draws.to_numpy(dtype=np.float64)
+        return self.paired.to_numpy(dtype=np.float64)
 
     @property
-    def alike_draws(self) -> int:
+    def repeats(self) -> int:
         """Draws that gave the very scores of another."""
         whole = self.table.dropna()
         return len(whole) - len(whole.drop_duplicates())
 
     def against(self, anchor: int) -> Against:
         """Every layer held against one of them; untested without folds of speakers."""
-        if not self.by_speaker or self.draws.empty:
+        if not self.by_speaker or self.paired.empty:
             means = self.means - self.means[anchor]
             return Against(anchor, means, np.full(len(self.layers), np.nan))
-        seeds = self.draws.index.get_level_values("seed")
+        seeds = self.paired.index.get_level_values("seed")
         return hold_against(self.scores, anchor, list(seeds))
 
     @cached_property
@@ -129,36 +209,36 @@ class Curve:
     @property
     def folds(self) -> int:
         """How many folds of speakers each layer was scored on; 0 if none keeps them apart."""
-        if not self.by_speaker or self.draws.empty:
+        if not self.by_speaker or self.paired.empty:
             return 0
-        return len(self.scores) // self.draws.index.get_level_values("seed").nunique()
+        return len(self.scores) // self.paired.index.get_level_values("seed").nunique()
 
     @property
     def too_few(self) -> str:
         """Why nothing is said of the order of several layers; "" where something is.
 
-        With fewer than `FEW_DRAWS` folds of speakers a layer that is better by twice the deviation
+        With fewer than `MIN_FOLDS` folds of speakers a layer that is better by twice the deviation
         of a difference is hardly ever found (benchmarks/advice_power.py), and without such folds
         there is no test: neither which layer is best nor that layers are alike can be said then.
         """
         if len(self.layers) < 2:
             return ""
-        if self.pairs is not None and self.pairs < FEW_PAIRS:
-            return f"{self.pairs} pairs, {FEW_PAIRS} needed"
-        if self.folds < FEW_DRAWS:
+        if self.pairs is not None and self.pairs < MIN_PAIRS:
+            return f"{self.pairs} pairs, {MIN_PAIRS} needed"
+        if self.folds < MIN_FOLDS:
             folds = "fold" if self.folds == 1 else "folds"
-            return f"{self.folds or 'no'} {folds} of speakers, {FEW_DRAWS} needed"
+            return f"{self.folds or 'no'} {folds} of speakers, {MIN_FOLDS} needed"
         return ""
 
     @property
     def alike(self) -> list[int]:
         """Positions of the layers that cannot be told apart from the best one, without it."""
-        told = self.against_best.told_apart
-        return [k for k in range(len(self.layers)) if k != self.best and not told[k]]
+        told_apart = self.against_best.told_apart
+        return [k for k in range(len(self.layers)) if k != self.best and not told_apart[k]]
 
     @property
     def mel_comparable(self) -> bool:
-        """Whether mel and a layer are weighed by the same side (see README: controls).
+        """Whether mel and a layer are weighed by the same side (docs/metrics.md).
 
         Where the results do not say by which, it is known of targets that are narrower than mel.
         """
@@ -175,7 +255,7 @@ class Curve:
     @cached_property
     def compared(self) -> list[Control]:
         """The controls that the best layer can be held against, over the draws both have."""
-        own = (self.draws if len(self.draws) else self.table).iloc[:, self.best]
+        own = (self.paired if len(self.paired) else self.table).iloc[:, self.best]
         found = []
         for name, table in self.controls.items():
             if name == "mel" and not self.mel_comparable:
@@ -200,6 +280,12 @@ class Curve:
     def unbeaten(self) -> list[Control]:
         """The controls that the best layer is not shown to score above."""
         return [control for control in self.compared if not control.beaten]
+
+    @property
+    def fallen_top(self) -> int:
+        """How many layers, from the top down without a gap, are told apart from the best one."""
+        told_apart = self.against_best.told_apart[::-1]
+        return int(np.argmin(told_apart)) if not told_apart.all() else len(told_apart)
 
 
 def curves_of(frame: pd.DataFrame) -> Iterator[tuple[dict[str, str], Curve]]:

@@ -1,5 +1,6 @@
 """Advice on how many top blocks to re-initialise for recognition, and how that did."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -7,17 +8,18 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from analysis.report.advice.curve import Curve
-from analysis.report.advice.layers import TOPICS
-from analysis.report.advice.paired import LEVEL
-from analysis.report.advice.turns import fallen_top
+from analysis.report.advice.curve import LEVEL, Curve
 from analysis.report.advice.wording import (
+    TOPICS,
     Advice,
+    Caveat,
+    Figures,
+    caveats,
+    drawn,
     layer_numbers,
     listed,
     mean_and_deviation,
     p_value,
-    sentences,
 )
 
 TOPIC = "re-initialisation"
@@ -61,29 +63,36 @@ def suggest(
     ]
     if not used:
         return _no_suggestion(model, dataset, [c for own in measured.values() for c in own])
-    blocks = min(fallen_top(c) for c in used)
+    blocks = min(c.fallen_top for c in used)
     missing = [topic for topic, own in measured.items() if not any(map(_usable, own))]
-    said = _suggested(model, dataset, blocks, used)
-    numbers = " ".join(_top_numbers(c) for c in used)
-    advice = Advice(TOPIC, model, said, numbers, sentences(_caveats(blocks, used, missing)))
+    which = "block" if blocks == 1 else f"{blocks} blocks"
+    advice = Advice(
+        topic=TOPIC,
+        model=model,
+        dataset=dataset,
+        headline=f"Re-initialise the top {which}" if blocks else "Re-initialise no block",
+        claim=_suggested(model, dataset, blocks, used),
+        figures=tuple(_top_figures(c) for c in used),
+        caveats=_caveats(blocks, used, missing),
+    )
     return Suggestion(model, dataset, revision, blocks, advice)
 
 
-def _caveats(blocks: int, used: Sequence[Curve], missing: Sequence[str]) -> list[str]:
+def _caveats(blocks: int, used: Sequence[Curve], missing: Sequence[str]) -> tuple[Caveat, ...]:
     """What a suggestion does not say; `missing`: topics without a usable measure."""
-    caveats = [
+    texts = [
         "A rule of thumb: it counts drops that are beyond the noise, however small, so more data "
         "may raise it; try the neighbours too"
     ]
     without = [c.experiment for c in used if not c.controls]
     if without:
-        caveats.append(f"No controls beside {listed(without)}: run with controls=true")
+        texts.append(f"No controls beside {listed(without)}: run with controls=true")
     if missing:
         names = listed([c.experiment for c in used])
-        caveats.append(f"It rests on {names} alone: no usable measure of {listed(missing)}")
+        texts.append(f"It rests on {names} alone: no usable measure of {listed(missing)}")
     if blocks >= len(used[0].layers) - 1:
-        caveats.append("These are all its blocks: nothing but the convolutions would be kept")
-    return caveats
+        texts.append("These are all its blocks: nothing but the convolutions would be kept")
+    return caveats(texts)
 
 
 def _usable(curve: Curve) -> bool:
@@ -99,7 +108,7 @@ def _usable(curve: Curve) -> bool:
 def _suggested(model: str, dataset: str, blocks: int, used: Sequence[Curve]) -> str:
     if not blocks:
         top = used[0].layers[-1]
-        kept = [c for c in used if not fallen_top(c)]
+        kept = [c for c in used if not c.fallen_top]
         best = [c.experiment for c in kept if c.best == len(c.layers) - 1]
         alike = [c.experiment for c in kept if c.best < len(c.layers) - 1]
         said = [f"is the best by {listed(best)}"] if best else []
@@ -116,32 +125,36 @@ def _suggested(model: str, dataset: str, blocks: int, used: Sequence[Curve]) -> 
     )
 
 
-def _top_numbers(curve: Curve) -> str:
-    count = fallen_top(curve)
-    positions = range(max(len(curve.layers) - count - 1, 0), len(curve.layers))
-    told = layer_numbers(curve, [k for k in positions if k != curve.best])
-    best = f"{curve.layers[curve.best]} {mean_and_deviation(curve, curve.best)}"
-    return (
-        f"{curve.experiment}: best {best}; top layers against it: {told or 'it is the top layer'}."
-    )
+def _top_figures(curve: Curve) -> Figures:
+    """The best layer, and those from the last one kept to the top."""
+    first = max(len(curve.layers) - curve.fallen_top - 1, 0)
+    others = [k for k in range(first, len(curve.layers)) if k != curve.best]
+    cells = {"best": f"{curve.layers[curve.best]} {mean_and_deviation(curve, curve.best)}"}
+    cells["top layers"] = layer_numbers(curve, others) or "the best is the top layer"
+    return drawn(curve, curve.metric, cells)
 
 
 def _no_suggestion(model: str, dataset: str, curves: Sequence[Curve]) -> Advice:
-    reasons = []
+    reasons = {}
     for c in curves:
         if c.unbeaten:
-            reasons.append(f"{c.experiment}: no layer is shown to know more than its controls")
+            reasons[c.experiment] = "no layer is shown to know more than its controls"
         elif len(c.layers) < 2:
-            reasons.append(f"{c.experiment}: one layer was scored")
+            reasons[c.experiment] = "one layer was scored"
+        elif c.too_few:
+            reasons[c.experiment] = c.too_few
         else:
-            reasons.append(f"{c.experiment}: {c.too_few}")
+            reasons[c.experiment] = "CCA weighs its layers by different views"
     return Advice(
         topic=TOPIC,
         model=model,
+        dataset=dataset,
+        headline="No suggestion of what to re-initialise",
         claim=f"{dataset} gives no suggestion for {model}: no measure of phones or words can tell "
         "its layers apart.",
-        numbers=sentences(reasons),
-        caveat="No suggestion is not the suggestion to re-initialise none.",
+        figures=tuple(Figures(measure, {"why not": why}) for measure, why in reasons.items()),
+        caveats=caveats(["No suggestion is not the suggestion to re-initialise none"]),
+        says_something=False,
     )
 
 
@@ -177,25 +190,37 @@ def _trial(
     best = int(rates.mean().idxmin())
     speech = " of ".join(filter(None, (subset, train_dataset))) or "its training speech"
     where = f"{model}, fine-tuned on {speech} and tested on {dataset}"
-    numbers = [f"N = {n}: {rate} {_rate(rates[n])}" for n in rates.columns]
-    caveats = ["The sweep's best N is picked on the scores that are told here, which flatters it"]
+    cells = {f"N = {n}": f"{rate} {_rate(rates[n])}" for n in rates.columns}
+    texts = ["The sweep's best N is picked on the scores that are told here, which flatters it"]
     if suggestion is None:
         claim = f"{where}: N = {best} is best; there is no suggestion to hold it against."
+        headline = f"Re-initialising {_blocks(best)} was best"
     else:
-        claim, test = _verdict(where, rate, rates, suggestion, best)
-        numbers += test
-        caveats += _revision_caveat(sweep, suggestion)
+        claim, headline, tests = _verdict(where, rate, rates, suggestion, best)
+        cells |= tests
+        texts += _revision_caveat(sweep, suggestion)
     if rates.mean().min() > NOTHING_LEARNT:
-        caveats.insert(0, "With errors this many, little was learnt by any: do not compare")
+        texts.insert(0, "With errors this many, little was learnt by any: do not compare")
     elif rate == "CER" and words is not None:
         lowest = f"the lowest WER is {100 * words.min(axis=None):.1f} %"
-        caveats.insert(0, f"Told by characters, since hardly a word is right: {lowest}")
+        texts.insert(0, f"Told by characters, since hardly a word is right: {lowest}")
     seeds = int(rates.notna().sum().min())
     if seeds < 2:
-        caveats.append("With one seed, nothing says how much another seed would change")
+        texts.append("With one seed, nothing says how much another seed would change")
     elif seeds < 5:
-        caveats.append(f"{seeds} seeds show large differences only")
-    return Advice(TRIED, model, claim, sentences(numbers), sentences(caveats))
+        texts.append(f"{seeds} seeds show large differences only")
+    figures = Figures(
+        measure=f"{rate}, lower is better",
+        cells=cells,
+        layers=tuple(f"N = {n}" for n in rates.columns),
+        means=tuple(map(float, rates.mean())),
+        best=list(rates.columns).index(best),
+    )
+    return Advice(TRIED, model, where, headline, claim, (figures,), caveats(texts))
+
+
+def _blocks(n: int) -> str:
+    return f"{n or 'no'} block{'' if n == 1 else 's'}"
 
 
 def _by_seed(rows: pd.DataFrame) -> pd.DataFrame:
@@ -207,23 +232,35 @@ def _by_seed(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _verdict(
     where: str, rate: str, rates: pd.DataFrame, suggestion: Suggestion, best: int
-) -> tuple[str, list[str]]:
-    """The claim, and the paired tests that it stands on."""
+) -> tuple[str, str, dict[str, str]]:
+    """The claim, the headline, and the paired tests that they stand on."""
     n = suggestion.blocks
     told = f"{where}: the suggestion from {suggestion.dataset}, N = {n},"
-    tests = [_paired(rates, n, other) for other in dict.fromkeys((0, best)) if other != n]
-    lines = [test.said for test in tests if test]
+    pairs = {other: _paired(rates, n, other) for other in dict.fromkeys((0, best)) if other != n}
+    tests = {f"N = {n} less N = {other}": pair.said for other, pair in pairs.items() if pair}
+    blocks = f"Re-initialising {_blocks(n)}"
     if n not in rates:
-        return f"{told} was not tried; of what was, N = {best} is best.", lines
+        headline = f"{blocks}, as suggested, was not tried"
+        return f"{told} was not tried; of what was, N = {best} is best.", headline, tests
     if 0 not in rates:
-        return f"{told} cannot be judged, since N = 0 was not run; N = {best} is best.", lines
+        headline = f"{blocks}, as suggested, cannot be judged"
+        claim = f"{told} cannot be judged, since N = 0 was not run; N = {best} is best."
+        return claim, headline, tests
+    if n == 0 and best == 0:
+        return f"{told} had the lowest {rate} of the sweep.", f"{blocks} was best", tests
     if n == 0:
-        if best == 0:
-            return f"{told} had the lowest {rate} of the sweep.", lines
-        return f"{told} did {_compare(rate, rates, 0, best)} N = {best}, the sweep's best.", lines
-    claim = f"{told} did {_compare(rate, rates, n, 0)} re-initialising nothing"
+        how = _compare(rate, rates, 0, best)
+        headline = f"{blocks} did {_short(how)} {_blocks(best)}"
+        return f"{told} did {how} N = {best}, the sweep's best.", headline, tests
+    how = _compare(rate, rates, n, 0)
     rest = "it is the sweep's best" if n == best else f"the sweep's best is N = {best}"
-    return f"{claim}; {rest}.", lines
+    headline = f"{blocks} did {_short(how)} re-initialising none"
+    return f"{told} did {how} re-initialising nothing; {rest}.", headline, tests
+
+
+def _short(comparison: str) -> str:
+    """Without what is in brackets."""
+    return re.sub(r" \(.*\)", "", comparison)
 
 
 @dataclass(frozen=True)
@@ -247,7 +284,7 @@ def _paired(rates: pd.DataFrame, n: int, other: int) -> Paired | None:
     if len(differences) > 1 and np.ptp(differences) > 0:
         p = float(scipy.stats.ttest_1samp(differences, 0).pvalue)
     fewer = int((differences < 0).sum())
-    told = f"N = {n} less N = {other}: {100 * mean:+.1f} points, lower in {fewer} of "
+    told = f"{100 * mean:+.1f} points, lower in {fewer} of "
     seeds = f"{len(differences)} paired seed" + ("s" if len(differences) > 1 else "")
     return Paired(mean, p, f"{told}{seeds} ({p_value(p)})")
 

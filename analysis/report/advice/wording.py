@@ -1,29 +1,27 @@
-"""How the advice says numbers, layers and lists."""
+"""A piece of advice, and how it says numbers, layers, lists and caveats."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
-from analysis.report.advice.curve import FEW_PAIRS, Control, Curve
-from analysis.report.advice.paired import FEW_DRAWS
+from analysis.report.advice.curve import MIN_FOLDS, MIN_PAIRS, Control, Curve
 
-
-@dataclass(frozen=True)
-class Advice:
-    """A conclusion in words.
-
-    `topic`: what it is about. `claim`: one plain sentence. `numbers`: the figures it stands on.
-    `caveat`: what it does not say.
-    """
-
-    topic: str
-    model: str
-    claim: str
-    numbers: str
-    caveat: str
-
-
+# What the experiments of a kind of content are, the most telling one first.
+TOPICS: Mapping[str, tuple[str, ...]] = {
+    "acoustic content": ("cca_mel",),
+    "phonetic content": ("cca_phone", "probe_phone", "mi_phone"),
+    "word content": ("cca_word", "probe_word", "mi_word", "word_discrimination"),
+    "semantic content": ("cca_glove", "cca_semantic", "word_similarity", "spoken_sts"),
+}
+# How a headline calls it, with the verbs' ending.
+NOUNS = {
+    "acoustic content": ("acoustics", ""),
+    "phonetic content": ("phones", ""),
+    "word content": ("words", ""),
+    "semantic content": ("meaning", "s"),
+}
 CONTROL_WORDS = {
     "mel": "the mel filterbank",
     "comb": "boundaries at equal distances",
@@ -31,6 +29,52 @@ CONTROL_WORDS = {
     "shuffled_labels": "shuffled labels",
     "permuted_table": "a permuted table",
 }
+HEADLINE = 12  # words at most
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The figures of one measure: `cells` by their names, and a curve to draw small.
+
+    `layers` and `means` are the curve; `best` is the position of its marked layer (-1: none is),
+    `alike` are those of the layers that cannot be told apart from it.
+    """
+
+    measure: str
+    cells: Mapping[str, str]
+    layers: tuple[str, ...] = ()
+    means: tuple[float, ...] = ()
+    best: int = -1
+    alike: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Caveat:
+    """What a piece of advice does not say; `measures`: which of its measures, () for all of it."""
+
+    text: str
+    measures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A conclusion in words.
+
+    `topic`: what it is about. `headline`: a dozen words at most. `claim`: one plain sentence.
+    `figures`: what it stands on. `caveats`: what it does not say. `says_something`: whether the
+    scores supported a conclusion; if not, `claim` says why. `peak`: where the content is highest,
+    in words that follow "peak"; "" unless the measures agree.
+    """
+
+    topic: str
+    model: str
+    dataset: str
+    headline: str
+    claim: str
+    figures: tuple[Figures, ...] = ()
+    caveats: tuple[Caveat, ...] = ()
+    says_something: bool = True
+    peak: str = ""
 
 
 def listed(words: Sequence[str], last: str = "and") -> str:
@@ -40,7 +84,7 @@ def listed(words: Sequence[str], last: str = "and") -> str:
     return f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
-def layers_of(curve: Curve, positions: Sequence[int]) -> str:
+def layers_of(curve: Curve, positions: Sequence[int], last: str = "and") -> str:
     """T0, T2 to T5: neighbours are joined."""
     runs: list[list[int]] = []
     for k in positions:
@@ -52,7 +96,12 @@ def layers_of(curve: Curve, positions: Sequence[int]) -> str:
     for run in runs:
         names = [curve.layers[k] for k in run]
         words += [f"{names[0]} to {names[-1]}"] if len(run) > 2 else names
-    return listed(words)
+    return listed(words, last)
+
+
+def capitalised(text: str) -> str:
+    """With a capital letter first; the rest as it is."""
+    return text[:1].upper() + text[1:]
 
 
 def number(value: float) -> str:
@@ -68,7 +117,7 @@ def p_value(p: float) -> str:
 
 
 def mean_and_deviation(curve: Curve, k: int) -> str:
-    """0.271 ± 0.007, or the mean alone where there is one draw."""
+    """0.271 ± 0.007, or the mean alone where there is one score."""
     scores = curve.scores[:, k]
     if len(scores) < 2:
         return number(curve.means[k])
@@ -76,29 +125,53 @@ def mean_and_deviation(curve: Curve, k: int) -> str:
 
 
 def layer_numbers(curve: Curve, positions: Sequence[int]) -> str:
-    """T1 0.268 (p = 0.412), T2 …: each held against the best layer."""
-    p = curve.against_best.p
+    """T1 0.268, T2 0.264 (p = 0.412), T3 …: each held against the best layer, p said once."""
+    by_p = groupby(positions, lambda k: p_value(curve.against_best.p[k]))
     return ", ".join(
-        f"{curve.layers[k]} {number(curve.means[k])} ({p_value(p[k])})" for k in positions
+        f"{', '.join(f'{curve.layers[k]} {number(curve.means[k])}' for k in alike)} ({p})"
+        for p, alike in by_p
     )
 
 
-def curve_numbers(curve: Curve) -> str:
+def curve_figures(curve: Curve) -> Figures:
     """What one experiment found: best layer, those like it, those below, controls."""
-    told = [k for k in range(len(curve.layers)) if curve.against_best.told_apart[k]]
-    draws = len(curve.scores)
-    parts = [f"{curve.layers[curve.best]} {mean_and_deviation(curve, curve.best)}"]
-    if not curve.too_few:
-        parts += [f"not told apart {layer_numbers(curve, curve.alike)}"] if curve.alike else []
-        parts += [f"lower {layer_numbers(curve, told)}"] if told else []
+    cells = {}
+    if curve.too_few:
+        cells["best"] = f"not named: {curve.too_few}"
+        cells["scores"] = ", ".join(
+            f"{layer} {number(mean)}" for layer, mean in zip(curve.layers, curve.means, strict=True)
+        )
     else:
-        others = [k for k in range(len(curve.layers)) if k != curve.best]
-        parts += [", ".join(f"{curve.layers[k]} {number(curve.means[k])}" for k in others)]
-    parts += [control_numbers(control) for control in curve.compared]
-    kind = "score" if draws == 1 else "paired scores"
+        cells["best"] = f"{curve.layers[curve.best]} {mean_and_deviation(curve, curve.best)}"
+        lower = np.flatnonzero(curve.against_best.told_apart)
+        if curve.alike:
+            cells["not told apart"] = layer_numbers(curve, curve.alike)
+        if len(lower):
+            cells["lower"] = layer_numbers(curve, list(lower))
+    if curve.compared:
+        cells["controls"] = "; ".join(map(control_numbers, curve.compared))
+    return drawn(curve, f"{curve.metric}, {_count(curve)}", cells)
+
+
+def drawn(curve: Curve, of: str, cells: Mapping[str, str]) -> Figures:
+    """Figures with the small curve; layers are marked only where something may be said of them."""
+    named = not curve.too_few
+    return Figures(
+        measure=f"{curve.experiment} ({of})",
+        cells=cells,
+        layers=curve.layers,
+        means=tuple(map(float, curve.means)),
+        best=curve.best if named else -1,
+        alike=tuple(curve.alike) if named else (),
+    )
+
+
+def _count(curve: Curve) -> str:
+    """10 paired scores a layer, of 200 pairs."""
+    scores = len(curve.scores)
+    kind = "score" if scores == 1 else "paired scores"
     pairs = "" if curve.pairs is None else f" of {curve.pairs} pairs"
-    said = "; ".join(part for part in parts if part)
-    return f"{curve.experiment} ({curve.metric}, {draws} {kind} a layer{pairs}): {said}."
+    return f"{scores} {kind} a layer{pairs}"
 
 
 def control_numbers(control: Control) -> str:
@@ -107,75 +180,77 @@ def control_numbers(control: Control) -> str:
     return f"{CONTROL_WORDS[control.name]}{layer} {number(control.mean)} ({p_value(control.p)})"
 
 
-def common_caveats(curves: Sequence[Curve]) -> list[str]:
+def curve_caveats(curves: Sequence[Curve]) -> list[Caveat]:
     """What holds for any claim about these curves."""
-    said = []
-    few = [c.experiment for c in curves if c.folds < FEW_DRAWS and len(c.layers) > 1]
-    if few:
-        said.append(
-            f"{listed(few)}: not scored on {FEW_DRAWS} folds of speakers or more, so nothing tells "
-            "differences from noise and nothing is said of the layers' order; CCA and probes have "
-            "such folds with protocol=held_out and enough speakers"
-        )
-    scarce = [c.experiment for c in curves if c.pairs is not None and c.pairs < FEW_PAIRS]
-    if scarce:
-        said.append(
-            f"{listed(scarce)}: with so few pairs another choice of them would often give another "
-            "order, and every sample has the same ones; more speech has more of the words"
-        )
-    if any(c.alike and not c.too_few for c in curves):
-        said.append("“Not told apart” does not mean equal: more samples may tell")
-    said += [
-        f"{c.experiment}: {c.alike_draws} draws scored to the last digit as another one did, so "
-        "they are the same data and count once"
-        for c in curves
-        if c.alike_draws
-    ]
-    lost = {c.experiment: len(c.table) - len(c.table.dropna()) for c in curves}
-    said += [
-        f"{name}: {count} draws lack a layer and were left out"
-        for name, count in lost.items()
-        if count
-    ]
-    said += [
-        f"{c.experiment}: left out {listed(c.left_out)}, which has the same seed and name but "
-        "other data or settings"
-        for c in curves
-        if c.left_out
-    ]
-    return said
+    few = [c.experiment for c in curves if c.folds < MIN_FOLDS and len(c.layers) > 1]
+    scarce = [c.experiment for c in curves if c.pairs is not None and c.pairs < MIN_PAIRS]
+    alike = [c.experiment for c in curves if c.alike and not c.too_few]
+    caveats = _of(
+        few,
+        f"Not scored on {MIN_FOLDS} folds of speakers or more, so nothing tells differences from "
+        "noise and nothing is said of the layers' order; CCA and probes have such folds with "
+        "protocol=held_out and enough speakers",
+    )
+    caveats += _of(
+        scarce,
+        "With so few pairs another choice of them would often give another order, and every sample "
+        "has the same ones; more speech has more of the words",
+    )
+    caveats += _of(alike, "“Not told apart” does not mean equal: more samples may tell")
+    for curve in curves:
+        measure = [curve.experiment]
+        lost = len(curve.table) - len(curve.table.dropna())
+        if curve.repeats:
+            caveats += _of(
+                measure,
+                f"{curve.repeats} scores are to the last digit those of another sample, so they "
+                "are the same data and count once",
+            )
+        if lost:
+            caveats += _of(measure, f"{lost} scores lack a layer and were left out")
+        if curve.left_out:
+            caveats += _of(
+                measure,
+                f"Left out {listed(curve.left_out)}, which has the same seed and name but other "
+                "data or settings",
+            )
+    return caveats
 
 
-def control_caveats(curves: Sequence[Curve]) -> list[str]:
+def control_caveats(curves: Sequence[Curve]) -> list[Caveat]:
     """Which controls are missing, and which cannot be compared and why."""
-    said = []
-    if any(c.target == "mel" and not c.controls for c in curves):
-        said.append(
-            "cca_mel: no random weights to hold it against; controls=true adds them, but not for a "
-            "model that hears a mel spectrum itself, where they are no floor"
-        )
-    without = [c.experiment for c in curves if not c.controls and c.target != "mel"]
-    if without:
-        said.append(
-            f"{listed(without)}: no controls, so it is not known whether a layer knows more than "
-            "random weights do; run with controls=true"
-        )
-    said += [
-        f"{c.experiment}: {listed(c.otherwise_weighed)} left out, since CCA weighs these layers by "
-        "another view than the others and the scores cannot be compared"
-        for c in curves
-        if not c.layers_comparable
-    ]
+    mel = [c.experiment for c in curves if c.target == "mel" and not c.controls]
+    without = [c.experiment for c in curves if c.target != "mel" and not c.controls]
     unlike = [c.experiment for c in curves if "mel" in c.controls and not c.mel_comparable]
-    if unlike:
-        said.append(
-            f"Not held against mel: {listed(unlike)}. CCA weighs by the view with fewer columns, "
-            "mel has 80, and with 80 target columns or more mel and layers are weighed by "
-            "different sides"
-        )
-    return said
+    caveats = _of(
+        mel,
+        "No random weights to hold it against; controls=true adds them, but not for a model that "
+        "hears a mel spectrum itself, where they are no floor",
+    )
+    caveats += _of(
+        without,
+        "No controls, so it is not known whether a layer knows more than random weights do; run "
+        "with controls=true",
+    )
+    for curve in curves:
+        if not curve.layers_comparable:
+            caveats += _of(
+                [curve.experiment],
+                f"{listed(curve.otherwise_weighed)} left out, since CCA weighs these layers by "
+                "another view than the others and the scores cannot be compared",
+            )
+    return caveats + _of(
+        unlike,
+        "Not held against mel: CCA weighs by the view with fewer columns, mel has 80, and with 80 "
+        "target columns or more mel and layers are weighed by different sides",
+    )
 
 
-def sentences(parts: Sequence[str]) -> str:
-    """Each part a sentence."""
-    return " ".join(part if part.endswith(".") else f"{part}." for part in parts)
+def _of(measures: Sequence[str], text: str) -> list[Caveat]:
+    """The caveat, if any measure has it."""
+    return [Caveat(f"{text}.", tuple(measures))] if measures else []
+
+
+def caveats(texts: Sequence[str]) -> tuple[Caveat, ...]:
+    """Caveats of a whole piece of advice, each a sentence."""
+    return tuple(Caveat(text if text.endswith(".") else f"{text}.") for text in texts)

@@ -1,24 +1,11 @@
 // Filters, switches, and the first drawing.
 "use strict";
 
-const SVG = "http://www.w3.org/2000/svg";
-
 /** A short line as a chart has it, with its marker: the legend. */
 function sample(colour, dash, shape) {
-  const own = document.createElementNS(SVG, "svg");
-  const attributes = { width: 30, height: 12, viewBox: "-15 -6 30 12", "aria-hidden": "true" };
-  for (const [key, value] of Object.entries(attributes)) own.setAttribute(key, value);
-  const line = document.createElementNS(SVG, "path");
-  line.setAttribute("d", "M-15,0H15");
-  line.setAttribute("stroke", colour);
-  line.setAttribute("stroke-width", "1.8");
-  line.setAttribute("stroke-dasharray", dash.join(" "));
-  own.append(line);
-  if (shape === null) return own;
-  const mark = document.createElementNS(SVG, "path");
-  mark.setAttribute("d", SHAPE_PATHS[shape]);
-  mark.setAttribute("fill", colour);
-  own.append(mark);
+  const own = svg("svg", { width: 30, height: 12, viewBox: "-15 -6 30 12", "aria-hidden": "true" });
+  own.append(svg("path", { d: "M-15,0H15", stroke: colour, "stroke-width": "1.8", "stroke-dasharray": dash.join(" ") }));
+  if (shape !== null) own.append(svg("path", { d: SHAPE_PATHS[shape], fill: colour }));
   return own;
 }
 

@@ -170,7 +170,7 @@ function sortBy(name) {
 
 function drawAdvice() {
   if (!DATA.advice.length) return section("advice");
-  const own = section("advice", "In short", "What the scores say, with the figures it stands on and what it does not say.");
+  const own = section("advice", "In short", "What the scores say; the figures behind it are under each sentence.");
   const models = [...new Set(DATA.advice.map((one) => one.model))];
   const left = models.filter((model) => !STYLES.has(model) || state.chosen.model.has(model));
   if (!left.length) return nothing(own, "advice");
@@ -181,18 +181,64 @@ function drawAdvice() {
       onclick: () => { state.adviceModel = name; drawAdvice(); },
     }))));
   }
-  own.append(element("div", { class: "advice" }, ...DATA.advice.filter((one) => one.model === model).map((one) =>
-    element("article", { class: "card" },
-      element("p", { class: "topic", text: one.topic }), element("p", { class: "claim", text: one.claim }),
-      numbersOf(one)))));
+  const chosen = DATA.advice.filter((one) => one.model === model);
+  const several = new Set(chosen.map((one) => one.dataset)).size > 1;
+  for (const one of DATA.summaries.filter((summary) => summary.model === model)) {
+    own.append(element("p", { class: "summary", text: several ? `${one.dataset}: ${one.text}` : one.text }));
+  }
+  own.append(element("div", { class: "advice" }, ...chosen.map((one) =>
+    element("article", { class: `card${one.says_something ? "" : " nothing"}` },
+      element("p", { class: "topic", text: several ? `${one.topic} · ${one.dataset}` : one.topic }),
+      element("h3", { class: "headline", text: one.headline }),
+      element("p", { class: "claim", text: one.claim }), ...figuresOf(one)))));
+  own.append(...caveatsOf(chosen));
 }
 
-/** The figures of an advice and what it does not say; on a phone folded away at first. */
-function numbersOf(one) {
-  const own = element("details", {}, element("summary", { class: "quiet", text: "figures and caveat" }),
-    element("p", { class: "numbers", text: one.numbers }), element("p", { class: "caveat", text: one.caveat }));
-  own.open = !isNarrow();
+/** The figures of a piece of advice in a fold: a table with a small curve for each measure. */
+function figuresOf(one) {
+  if (!one.figures.length) return [];
+  const rows = one.figures.flatMap((figures) => [
+    element("tr", { class: "measure" }, element("th", { colspan: "2", scope: "rowgroup" },
+      element("span", { text: figures.measure }), ...(figures.layers.length > 1 ? [sparkLine(figures)] : []))),
+    ...Object.entries(figures.cells).map(([name, text]) => element("tr", {},
+      element("th", { scope: "row", text: name }), element("td", { text }))),
+  ]);
+  return [element("details", {}, element("summary", { class: "quiet", text: "figures" }),
+    element("table", { class: "figures" }, element("tbody", {}, ...rows)))];
+}
+
+/** A curve as wide as a word or two: the best layer full, those like it open, the rest small. */
+function sparkLine(figures) {
+  const [width, height, edge] = [150, 36, 5];
+  const [low, high] = [Math.min(...figures.means), Math.max(...figures.means)];
+  const at = figures.means.map((mean, k) => [
+    edge + (k * (width - 2 * edge)) / (figures.means.length - 1),
+    height - edge - ((mean - low) / (high - low || 1)) * (height - 2 * edge),
+  ]);
+  const values = figures.layers.map((layer, k) => `${layer} ${number(figures.means[k])}`).join(", ");
+  const own = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, class: "spark", role: "img", "aria-label": values });
+  const title = svg("title", {});
+  title.textContent = values;
+  own.append(title, svg("polyline", { points: at.map((point) => point.map((x) => x.toFixed(1)).join(",")).join(" ") }));
+  at.forEach(([x, y], k) => {
+    const kind = k === figures.best ? "best" : figures.alike.includes(k) ? "alike" : "other";
+    own.append(svg("circle", { cx: x.toFixed(1), cy: y.toFixed(1), r: kind === "other" ? 1.6 : 3.2, class: kind }));
+  });
   return own;
+}
+
+/** What a model's advice does not say, in one place; what several measures share is told once. */
+function caveatsOf(advice) {
+  const measures = new Map();
+  for (const caveat of advice.flatMap((one) => one.caveats.map((own) => ({ ...own, topic: one.topic })))) {
+    if (!measures.has(caveat.text)) measures.set(caveat.text, new Set());
+    for (const name of caveat.measures.length ? caveat.measures : [caveat.topic]) measures.get(caveat.text).add(name);
+  }
+  if (!measures.size) return [];
+  const lines = [...measures].map(([text, names]) => element("li", {},
+    element("strong", { text: `${[...names].join(", ")}: ` }), text));
+  return [element("details", { class: "card caveats" },
+    element("summary", { text: `What this does not say (${measures.size})` }), element("ul", { class: "plain" }, ...lines))];
 }
 
 function drawRuns() {

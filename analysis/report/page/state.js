@@ -97,6 +97,15 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+const SVG = "http://www.w3.org/2000/svg";
+
+/** An element of a drawing with attributes. */
+function svg(tag, attributes) {
+  const made = document.createElementNS(SVG, tag);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
 function number(value, digits = 3) {
   return value === null || value === undefined ? "" : value.toFixed(digits);
 }
