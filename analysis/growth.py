@@ -103,8 +103,7 @@ def plot_growth(
         for name, (axes, _) in page.panels.items():
             draw_panel(axes, name, rows[rows["experiment"] == name])
         handles, labels = axes.get_legend_handles_labels()
-        place = "outside right center"
-        page.figure.legend(handles, labels, title="step", loc=place, frameon=False)
+        page.figure.legend(handles, labels, title="step", loc="outside right center", frameon=False)
     return save_pages(pages, folder / "growth")
 
 
