@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from analysis.sampling.folds import FrameSamples, draw_frames
-from analysis.sampling.units import UnitSamples, draw_units
+from analysis.sampling.segments import UnitSamples, draw_units
 from analysis.targets.labels import Phone
 from common.config import AnalysisConfig, SamplingConfig, UnitSampling
 from common.records import Corpus, Interval, Utterance, Waveform

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import final
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from analysis.forward.collectors import (
 from analysis.forward.heard import Hearing
 from analysis.forward.pooling import grid_geometry, grid_rows, grid_step, pool, to_grid
 from analysis.sampling.folds import FrameSamples
-from analysis.sampling.units import UnitSamples
+from analysis.sampling.segments import UnitSamples
 from analysis.targets.base import FrameTarget
 from analysis.targets.mel import HOP, WINDOW, Mel, mel_frames
 from common.cache.cache import Entry
@@ -535,3 +536,61 @@ class UnitConsumer(EntryConsumer):
             f"{name}: clipped to the utterance's frames": len(self._clipped),
             f"{name}: beyond the utterance's frames": len(self._empty),
         } | ({f"{name}: without a value of the target": self._masked} if self._masked else {})
+
+
+NOBODY = -1  # the number of an utterance that a consumer does not know
+
+
+@final
+class Placed(Consumer):
+    """Hands on to a consumer the utterances at `places`, under the numbers that it knows.
+
+    places (n_utterances,): number in the run's speech of each utterance of the consumer's corpus.
+    """
+
+    def __init__(self, consumer: Consumer, places: Sequence[int]) -> None:
+        self.consumer = consumer
+        self.places = places
+        self.numbers = {place: number for number, place in enumerate(places)}
+
+    def utterances(self) -> Iterable[int]:
+        """Those that the consumer asks for."""
+        return [self.places[number] for number in self.consumer.utterances()]
+
+    def layer_names(self) -> Collection[str]:
+        """Those that the consumer asks for."""
+        return self.consumer.layer_names()
+
+    def order(self, utterance: int) -> tuple[int, ...]:
+        """The consumer's own."""
+        return self.consumer.order(self.numbers.get(utterance, NOBODY))
+
+    def begin(self, items: Sequence[Item]) -> None:
+        """Number them as the consumer does."""
+        self.consumer.begin(
+            [Item(self.numbers.get(item.index, NOBODY), item.waveform) for item in items]
+        )
+
+    def add(self, layer: Layer, frames: Sequence[torch.Tensor]) -> None:
+        """Hand on."""
+        self.consumer.add(layer, frames)
+
+    def end(self) -> None:
+        """Hand on."""
+        self.consumer.end()
+
+    def finish(self) -> Mapping[str, int]:
+        """Hand on."""
+        return self.consumer.finish()
+
+    def keep(self) -> None:
+        """Hand on."""
+        self.consumer.keep()
+
+    def lose(self, utterances: Collection[int]) -> None:
+        """Hand on those that it knows."""
+        self.consumer.lose([self.numbers[u] for u in utterances if u in self.numbers])
+
+    def heard_before(self) -> int:
+        """The consumer's own."""
+        return self.consumer.heard_before()

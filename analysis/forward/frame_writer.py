@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from analysis.forward.collectors import State
 from analysis.forward.consumers import MEL, EntryConsumer, Item
 from analysis.forward.pooling import grid_geometry, to_grid
-from analysis.metrics.frames import Stretches
+from analysis.sampling.segments import Stretches
 from analysis.targets.mel import MEL_BINS, mel
 from common.cache.cache import Entry
 from common.cache.growing import GrowingArray

@@ -253,8 +253,13 @@ def interval(
     high. benchmarks/coverage.py simulates how often it covers.
     """
     sums = [_second_moments(*one) for one in zip(fits, trained, tested, strict=True)]
-    xy, xx, yy = (np.array(column) for column in zip(*sums, strict=True))
-    weights = np.array([fit.weights for fit in fits])
+    # A label that a trial's training folds lack makes one pair less there.
+    k = max(len(fit.weights) for fit in fits)
+    xy, xx, yy = (
+        np.array([np.pad(own, (0, k - len(own))) for own in column])
+        for column in zip(*sums, strict=True)
+    )
+    weights = np.array([np.pad(fit.weights, (0, k - len(fit.weights))) for fit in fits])
     training = np.array([fit.training for fit in fits])
 
     def score(kept: Array) -> float:

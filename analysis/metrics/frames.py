@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.sampling.segments import Stretches
 from common.cache.cache import Entry
 from common.encoder.frames import FrameGeometry
 from common.records import Interval, Utterance
@@ -59,37 +60,6 @@ class Frames:
         parts = [self.of(k) for k in range(first, last + 1)]
         skipped = start - self.offsets[first]
         return np.concatenate(parts)[skipped : skipped + end - start]
-
-
-@dataclass(frozen=True, eq=False)
-class Stretches:
-    """What to keep: s stretches in the order of the corpus, the same for every layer.
-
-    utterance (s,): index in the corpus; start, end (s,): samples, or None for whole utterances.
-    """
-
-    utterance: Index
-    start: Index | None = None
-    end: Index | None = None
-
-    def of(self, utterance: int) -> range:
-        """Numbers of an utterance's stretches."""
-        first, last = np.searchsorted(self.utterance, [utterance, utterance + 1])
-        return range(int(first), int(last))
-
-    def span(self, stretch: int, n_frames: int, geometry: FrameGeometry) -> tuple[int, int]:
-        """Half-open frames of a stretch, clipped to the utterance's."""
-        if self.start is None or self.end is None:
-            return 0, n_frames
-        first, last = geometry.span(int(self.start[stretch]), int(self.end[stretch]))
-        return min(first, n_frames), min(last, n_frames)
-
-    def reaches_beyond(self, stretch: int, n_frames: int, geometry: FrameGeometry) -> bool:
-        """Whether a stretch begins within the utterance's frames and ends after them."""
-        if self.start is None or self.end is None:
-            return False
-        first, last = geometry.span(int(self.start[stretch]), int(self.end[stretch]))
-        return first < n_frames < last
 
 
 def stretches_with_frames(entry: Entry, layers: Iterable[str]) -> NDArray[np.bool_]:

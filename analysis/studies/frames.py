@@ -15,9 +15,9 @@ from analysis.forward.frame_writer import FrameWriter
 from analysis.forward.pooling import grid_geometry
 from analysis.metrics import frames as frames_store
 from analysis.metrics.base import FrameMetric
-from analysis.metrics.frames import Frames, Stretches, load_frames, stretches_with_frames
+from analysis.metrics.frames import Frames, load_frames, stretches_with_frames
 from analysis.sampling import folds as sampling
-from analysis.sampling.stretches import StretchSamples, draw_stretches
+from analysis.sampling.segments import Stretches, StretchSamples, draw_stretches
 from analysis.studies.study import Failure, Job, Scored, Setting, Study, metric_of
 from analysis.targets import mel as targets
 from analysis.targets.base import label_target

@@ -15,20 +15,25 @@ from analysis.forward.collectors import valid_rows
 from analysis.forward.consumers import (
     MEL,
     Consumer,
+    Placed,
     UnitConsumer,
     step_of,
     target_layer,
     vector_bytes,
 )
-from analysis.forward.placed import Placed
 from analysis.metrics.base import MomentMetric, Score, UnitMetric, ViewMetric
 from analysis.metrics.intervals import no_fold_interval
 from analysis.metrics.units import Units
 from analysis.moments import FoldedView, crossed_folds, fold_views
 from analysis.sampling import folds as sampling
-from analysis.sampling.single_frames import draw_single_frames
+from analysis.sampling.segments import (
+    UnitSamples,
+    check_folds,
+    draw_single_frames,
+    draw_units,
+    hold_out_types,
+)
 from analysis.sampling.speech import Part
-from analysis.sampling.units import UnitSamples, check_folds, draw_units, hold_out_types
 from analysis.studies.moments import NO_LABELS, moment_metric
 from analysis.studies.second_model import (
     NO_CONTROLS,

@@ -14,7 +14,7 @@ from analysis.forward.collectors import Pair, load_folds, load_view
 from analysis.forward.consumers import FrameConsumer, UnitConsumer
 from analysis.forward.stream import PassReport, stream
 from analysis.sampling.folds import FrameSamples, draw_frames
-from analysis.sampling.units import UnitSamples, draw_units
+from analysis.sampling.segments import UnitSamples, draw_units
 from common.cache.cache import Entry
 from common.config import SamplingConfig, UnitSampling
 from common.encoder.encoder import Encoder, Layer

@@ -166,3 +166,15 @@ def test_weighing_the_wider_target_could_put_a_view_above_one_that_holds_it() ->
         weights = projection_weights(directions.b, train.y.scatter)
         scores.append(weights @ held_out_correlations(directions, test))
     assert scores[0] > 2 * scores[1]
+
+
+def test_an_interval_bears_a_label_that_some_training_folds_lack() -> None:
+    rng = np.random.default_rng(4)
+    fold = np.repeat(np.arange(10), 30)
+    label = rng.integers(11, size=300)
+    label[(fold == 3) | (fold == 4)] = np.where(rng.random(60) < 0.3, 11, label[:60])
+    x = np.eye(12)[label] @ rng.standard_normal((12, 20)) + rng.standard_normal((300, 20))
+    y = np.eye(12)[label]
+    scores = PWCCA(ridges=((1e-10, 1e-10),)).score(fold_views(x, y, fold, 10), True)
+    assert len(scores) == 10
+    assert scores[0].low < np.mean([score.value for score in scores]) < scores[0].high

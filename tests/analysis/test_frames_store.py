@@ -11,7 +11,8 @@ from analysis.forward.consumers import Item
 from analysis.forward.frame_writer import FrameWriter
 from analysis.forward.pooling import grid_geometry, to_grid
 from analysis.forward.stream import stream
-from analysis.metrics.frames import Frames, Stretches, load_frames
+from analysis.metrics.frames import Frames, load_frames
+from analysis.sampling.segments import Stretches
 from common.cache.cache import Entry
 from common.cache.growing import GrowingArray
 from common.encoder.architecture import Layer

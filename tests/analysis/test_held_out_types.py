@@ -10,7 +10,7 @@ from units import planted
 
 from analysis.metrics.cca import PWCCA
 from analysis.moments import crossed_folds, fold_views, moments_of
-from analysis.sampling.units import LEAST_CELL, UnitSamples, draw_units, hold_out_types
+from analysis.sampling.segments import LEAST_CELL, UnitSamples, draw_units, hold_out_types
 from common.config import SamplingConfig
 from common.config.analysis import SPEAKERS_AND_TYPES
 from common.records import Corpus, StrataError

@@ -84,7 +84,7 @@ def prepare(
     config, layers = configured(experiment, *files(experiment, folder, **texts), *more)
     choose_layers(config, layers)
     speech = Speech({"all": corpus}, {"all": np.arange(len(corpus.utterances))}, corpus)
-    studies, left_out = build_studies(Setting(config, speech, layers, Cache(folder / "c"), {}))
+    studies, left_out, _ = build_studies(Setting(config, speech, layers, Cache(folder / "c"), {}))
     assert left_out == {}
     return [study.describe() for study in studies]
 

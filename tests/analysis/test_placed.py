@@ -5,8 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import models
 import torch
 
-from analysis.forward.consumers import Consumer, Item
-from analysis.forward.placed import Placed
+from analysis.forward.consumers import Consumer, Item, Placed
 from common.encoder.architecture import Layer
 
 

@@ -6,7 +6,7 @@ import pytest
 from analysis.metrics.word_discrimination import WarpedDiscrimination
 from analysis.metrics.word_segmentation import Segmentation
 from analysis.sampling.folds import draw_frames
-from analysis.sampling.stretches import draw_stretches
+from analysis.sampling.segments import draw_stretches
 from analysis.targets.labels import Word
 from common.config import AnalysisConfig, SamplingConfig, UnitSampling
 from common.records import Corpus, Interval, StrataError, Utterance

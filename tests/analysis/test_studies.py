@@ -7,7 +7,7 @@ import pytest
 from running import composed
 
 from analysis.sampling import folds as sampling
-from analysis.sampling import units as unit_sampling
+from analysis.sampling import segments as unit_sampling
 from analysis.sampling.speech import Speech
 from analysis.studies.build import build_studies
 from analysis.studies.study import Setting
@@ -35,7 +35,7 @@ def folders(corpus: Corpus, root: Path) -> set[Path]:
     config = resolve(composed(OVERRIDES))
     layers = describe(config.model).layers
     speech = Speech({"all": corpus}, {"all": np.arange(len(corpus.utterances))}, corpus)
-    studies, left_out = build_studies(Setting(config, speech, layers, Cache(root), {}))
+    studies, left_out, _ = build_studies(Setting(config, speech, layers, Cache(root), {}))
     assert left_out == {}
     return {study.entry.folder for study in studies}
 

@@ -10,7 +10,7 @@ from drawn import corpus, corpus_of, units_of, utterance
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from analysis.sampling.units import UnitSamples, check_folds, draw_units
+from analysis.sampling.segments import UnitSamples, check_folds, draw_units
 from analysis.targets.labels import Attribute, Word
 from common.config import AnalysisConfig, SamplingConfig, UnitSampling
 from common.records import Corpus, Interval, StrataError, Utterance

@@ -10,7 +10,7 @@ import pytest
 
 from analysis.metrics.cka import LinearCKA
 from analysis.metrics.units import Units
-from analysis.sampling.units import UnitSamples, draw_units
+from analysis.sampling.segments import UnitSamples, draw_units
 from analysis.targets.base import STRETCH, LabelTarget, stretches
 from analysis.targets.labels import Attribute, Phone, Word
 from analysis.targets.sentence_pairs import SentencePairs

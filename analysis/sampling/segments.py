@@ -1,24 +1,34 @@
-"""Draw labelled units before the forward pass, from the alignments, with a seed."""
+"""Segments drawn before the forward pass, with a seed: phones, words, frames, whole utterances."""
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.sampling.folds import blocks, digest_of, group_keys, grouped_folds, resolved_split
+from analysis.sampling.folds import (
+    FrameSamples,
+    blocks,
+    digest_of,
+    draw_frames,
+    group_keys,
+    grouped_folds,
+    resolved_split,
+)
 from analysis.targets.base import STRETCH, LabelTarget, label_target
 from common.config import AnalysisConfig, SamplingConfig, UnitSampling
 from common.config.analysis import SPEAKERS_AND_TYPES
+from common.encoder.frames import FrameGeometry
 from common.records import SAMPLE_RATE, Corpus, Interval, StrataError
-from common.seeding import generator
+from common.seeding import generator, hashed_folds
 from common.target import FromFile
 
 log = logging.getLogger(__name__)
 
 Index = NDArray[np.int64]
+
 LEAST_CELL = 30  # units that a trial is tested on where folds are crossed
 
 
@@ -312,3 +322,161 @@ def check_folds(name: str, folds: Index, run: SamplingConfig) -> None:
             f"{int(counts.sum())} {name} units over {run.folds} folds leave {fewest} in one of "
             "them: use more speech, more instances, or fewer sampling.folds and trials"
         )
+
+
+def draw_single_frames(
+    corpus: Corpus,
+    sampling: UnitSampling,
+    run: SamplingConfig,
+    split: str,
+    seed: int,
+    geometries: Sequence[FrameGeometry],
+) -> UnitSamples:
+    """Draw `sampling.frames` frames of the utterances that `draw_frames` draws for each sample.
+
+    A frame can be drawn where all of `geometries`, which have one hop, have it. Its fold is the
+    one that it has when all frames are taken.
+    """
+    drawn = draw_frames(corpus, sampling, run, split, seed)
+    lengths = [utterance.n_samples for utterance in corpus.utterances]
+    counts = np.array([min(g.n_frames(n) for g in geometries) for n in lengths], dtype=np.int64)
+    samples = [
+        draw_rows(counts, members, sampling.frames, generator(seed, "single frames", sample))
+        for sample, members in enumerate(drawn.members.T)
+    ]
+    kept = np.unique(np.concatenate(samples))
+    utterance, frame = place(counts, kept)
+    own = folds_of(drawn, utterance, frame, counts)
+    hop = geometries[0].hop
+    left_out = int(counts[drawn.members.any(1)].sum()) - len(kept)
+    return UnitSamples(
+        unit="frame",
+        name="frame",
+        split=drawn.split,
+        labels=("frame",),
+        utterance=utterance,
+        start=geometries[0].centre(0) - hop // 2 + frame * hop,
+        end=geometries[0].centre(0) - hop // 2 + (frame + 1) * hop,
+        label=np.zeros(len(kept), dtype=np.int64),
+        folds=np.stack([np.where(np.isin(kept, rows), own, -1) for rows in samples]),
+        dropped={f"frame: beyond the {sampling.frames} of a sample": left_out},
+    )
+
+
+def draw_rows(
+    counts: Index, members: NDArray[np.bool_], wanted: int | None, rng: np.random.Generator
+) -> Index:
+    """Numbers, through the corpus, of frames of the utterances `members` (u,); counts (u,)."""
+    there = np.flatnonzero(np.repeat(members, counts))
+    return rng.choice(there, min(wanted or len(there), len(there)), replace=False)
+
+
+def place(counts: Index, rows: Index) -> tuple[Index, Index]:
+    """Utterance and frame in it of frames that are numbered through the corpus."""
+    ends = np.cumsum(counts)
+    utterance = np.searchsorted(ends, rows, side="right")
+    return utterance, rows - (ends - counts)[utterance]
+
+
+def folds_of(drawn: FrameSamples, utterance: Index, frame: Index, counts: Index) -> Index:
+    """Fold (n,) of each frame."""
+    if drawn.utterance_folds is not None:
+        return drawn.utterance_folds[utterance]
+    folds = np.zeros(len(frame), dtype=np.int64)
+    for u in np.unique(utterance):
+        own = utterance == u
+        hashed = hashed_folds(drawn.seed, drawn.ids[u], int(counts[u]), drawn.folds)
+        folds[own] = hashed[frame[own]]
+    return folds
+
+
+@dataclass(frozen=True, eq=False)
+class Stretches:
+    """What to keep: s stretches in the order of the corpus, the same for every layer.
+
+    utterance (s,): index in the corpus; start, end (s,): samples, or None for whole utterances.
+    """
+
+    utterance: Index
+    start: Index | None = None
+    end: Index | None = None
+
+    def of(self, utterance: int) -> range:
+        """Numbers of an utterance's stretches."""
+        first, last = np.searchsorted(self.utterance, [utterance, utterance + 1])
+        return range(int(first), int(last))
+
+    def span(self, stretch: int, n_frames: int, geometry: FrameGeometry) -> tuple[int, int]:
+        """Half-open frames of a stretch, clipped to the utterance's."""
+        if self.start is None or self.end is None:
+            return 0, n_frames
+        first, last = geometry.span(int(self.start[stretch]), int(self.end[stretch]))
+        return min(first, n_frames), min(last, n_frames)
+
+    def reaches_beyond(self, stretch: int, n_frames: int, geometry: FrameGeometry) -> bool:
+        """Whether a stretch begins within the utterance's frames and ends after them."""
+        if self.start is None or self.end is None:
+            return False
+        first, last = geometry.span(int(self.start[stretch]), int(self.end[stretch]))
+        return first < n_frames < last
+
+
+@dataclass(frozen=True, eq=False)
+class StretchSamples:
+    """The stretches of any sample, in the order of the corpus, and which of them each one chose.
+
+    chosen: for each sample the numbers (c,) of its stretches; `intervals` one for each stretch, or
+    none where they are whole utterances. `dropped` counts by reason.
+    """
+
+    stretches: Stretches
+    chosen: tuple[Index, ...]
+    intervals: tuple[Interval, ...] = ()
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def digest(self) -> str:
+        """Hash of the stretches: frames of others, or in another order, are not these."""
+        own = self.stretches
+        times = () if own.start is None or own.end is None else (own.start, own.end)
+        return digest_of(own.utterance, *times)
+
+
+def draw_stretches(
+    corpus: Corpus, analysis: AnalysisConfig, run: SamplingConfig, seed: int
+) -> StretchSamples:
+    """Whole utterances with the target's tier for the unit `frame`, else labelled units."""
+    if analysis.unit == "frame":
+        return draw_utterances(corpus, analysis, run, seed)
+    drawn = draw_units(corpus, analysis, run, "frame", seed)
+    columns = zip(drawn.start, drawn.end, drawn.label, strict=True)
+    return StretchSamples(
+        Stretches(drawn.utterance, drawn.start, drawn.end),
+        tuple(np.flatnonzero(folds >= 0) for folds in drawn.folds),
+        tuple(Interval(int(s), int(e), drawn.labels[code]) for s, e, code in columns),
+        drawn.dropped,
+    )
+
+
+def draw_utterances(
+    corpus: Corpus, analysis: AnalysisConfig, run: SamplingConfig, seed: int
+) -> StretchSamples:
+    """Draw `sampling.utterances` of the utterances whose tier has units, for each sample.
+
+    In the order in which frames of all utterances are drawn: where all have the tier, a forward
+    pass serves both.
+    """
+    tier = label_target(analysis).labelled_by("frame")
+    with_tier = np.array([bool(u.tiers.get(tier)) for u in corpus.utterances])
+    if not with_tier.any():
+        raise StrataError(
+            f"dataset {corpus.name} ({corpus.partition}) has no {tier} tier: it has "
+            f"{', '.join(corpus.tiers) or 'none'}; choose an experiment on those"
+        )
+    order = generator(seed, "frames", corpus.fingerprint).permutation(len(with_tier))
+    order = order[with_tier[order]]
+    wanted = min(len(order), analysis.sampling.utterances or len(order))
+    samples = blocks(order, wanted, run.samples)
+    utterance = np.unique(np.concatenate(samples))
+    chosen = tuple(np.searchsorted(utterance, np.sort(sample)) for sample in samples)
+    lost = {f"{tier}: utterance without such units": int((~with_tier).sum())}
+    return StretchSamples(Stretches(utterance), chosen, dropped=lost)
