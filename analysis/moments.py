@@ -193,6 +193,12 @@ class FoldedView:
         return tuple(merge_views(without(self.parts, t)) for t in range(self.trials))
 
     @cached_property
+    def halves(self) -> tuple[ViewMoments, ViewMoments]:
+        """The folds that the first half of the trials is tested on, and those of the second."""
+        middle = self.trials // 2
+        return merge_views(self.parts[:middle]), merge_views(self.parts[middle : self.trials])
+
+    @cached_property
     def merged(self) -> ViewMoments:
         """All rows of the sample."""
         return merge_views(self.parts)
@@ -231,17 +237,45 @@ class Folds:
         xy = merge_cross(without(self.x.parts, t), without(self.y.parts, t), without(self.xy, t))
         return Moments(self.x.training[t], self.y.training[t], xy), dev, test
 
+    def halves(self) -> tuple[Moments, Moments]:
+        """The folds that the first half of the trials is tested on, and those of the second."""
+        middle, end = self.trials // 2, self.trials
+        first, second = (
+            merge_cross(self.x.parts[own], self.y.parts[own], self.xy[own])
+            for own in (slice(middle), slice(middle, end))
+        )
+        (x, other_x), (y, other_y) = self.x.halves, self.y.halves
+        return Moments(x, y, first), Moments(other_x, other_y, second)
+
     def merged(self) -> Moments:
         """All rows of the sample."""
         xy = merge_cross(self.x.parts, self.y.parts, self.xy)
         return Moments(self.x.merged, self.y.merged, xy)
 
 
+def rows_of_trial(
+    cuts: Sequence[NDArray[np.int64]], trial: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which rows (n,) a trial trains on, chooses on and is tested on; `cuts`: folds (n,) each."""
+    tests = [cut == trial for cut in cuts]
+    devs = [cut == dev_fold(trial, number_of(cut)) for cut in cuts]
+    train = ~np.logical_or.reduce([*tests, *devs])
+    return train, np.logical_and.reduce(devs), np.logical_and.reduce(tests)
+
+
 @dataclass(frozen=True, eq=False)
 class CrossedFolds(Folds):
-    """A pair of views cut in two ways at once; `cells` are (train, dev, test) of each trial."""
+    """A pair of views cut in two ways at once; `cells` are (train, dev, test) of each trial.
+
+    `parted`: rows that lie, in both ways, in folds of the first half of the trials, and the second.
+    """
 
     cells: tuple[tuple[Moments, Moments, Moments], ...]
+    parted: tuple[Moments, Moments]
+
+    def halves(self) -> tuple[Moments, Moments]:
+        """Neither cut has a fold in both."""
+        return self.parted
 
     def trial(self, t: int) -> tuple[Moments, Moments, Moments]:
         """(train, dev, test) of trial t: neither cut has a fold in two of them."""
@@ -260,17 +294,20 @@ def crossed_folds(
     cut, and trains on those that lie in neither fold of any cut. It leaves the others out.
     """
 
-    def rows(trial: int) -> tuple[Moments, Moments, Moments]:
-        tests = [cut == trial for cut in cuts]
-        devs = [cut == dev_fold(trial, number_of(cut)) for cut in cuts]
-        train = ~np.logical_or.reduce([*tests, *devs])
-        dev, test = np.logical_and.reduce(devs), np.logical_and.reduce(tests)
-        first, second, third = (moments_of(x[own], y[own]) for own in (train, dev, test))
-        return first, second, third
+    def moments(trial: int) -> tuple[Moments, Moments, Moments]:
+        train, dev, test = (moments_of(x[own], y[own]) for own in rows_of_trial(cuts, trial))
+        return train, dev, test
 
     whole = moments_of(x, y)
     x_view, y_view = FoldedView((whole.x,), trials), FoldedView((whole.y,), trials)
-    return CrossedFolds(x_view, y_view, (whole.xy,), tuple(rows(t) for t in range(trials)))
+    middle = trials // 2
+    inside = (
+        np.logical_and.reduce([(low <= cut) & (cut < high) for cut in cuts])
+        for low, high in ((0, middle), (middle, trials))
+    )
+    first, second = (moments_of(x[own], y[own]) for own in inside)
+    cells = tuple(moments(t) for t in range(trials))
+    return CrossedFolds(x_view, y_view, (whole.xy,), cells, (first, second))
 
 
 def fold_views(

@@ -25,6 +25,9 @@ class Agreement(UnitMetric):
         if n < self.at_least:
             raise StrataError(f"{n} units, {self.at_least} are needed")
 
+    def no_interval(self, units: Units) -> str:  # noqa: ARG002
+        return ""
+
     def score(self, units: Units) -> list[Score]:
         n, d = units.vectors.shape
         x = units.vectors.astype(np.float64)

@@ -39,6 +39,11 @@ class Units:
     type_fold: Index | None = None
     seconds: NDArray[np.float64] | None = None
 
+    @property
+    def cuts(self) -> tuple[Index, ...]:
+        """The folds (n,) of each way in which the units are cut."""
+        return (self.fold,) if self.type_fold is None else (self.fold, self.type_fold)
+
     def tested(self, rows: Index) -> tuple[Index, int]:
         """Speaker (n,) of some rows as 0, 1, …, and how many of these are known by name."""
         present, codes = np.unique(self.speaker[rows], return_inverse=True)

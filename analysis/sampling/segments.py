@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 Index = NDArray[np.int64]
 
 LEAST_CELL = 30  # units that a trial is tested on where folds are crossed
+LEAST_TYPES = 3  # word types that a trial is tested on: all correlations of two are 1 or -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,32 +174,54 @@ def hold_out_types(drawn: UnitSamples, run: SamplingConfig, seed: int) -> UnitSa
     With folds of speakers, trial t is tested on the words of fold t's types by fold t's speakers
     alone, and trains on other words of other speakers: what is tested is new in both ways, and
     trials share neither. That leaves a hundredth of the units to each of ten trials; where that is
-    less than `LEAST_CELL`, or folds do not keep speakers apart, types alone are kept apart, and
-    there is no interval over speakers.
+    less than `LEAST_CELL`, or fewer than `LEAST_TYPES` types, or folds do not keep speakers apart,
+    types alone are kept apart, and there is no interval over speakers. Folds have equally many
+    types, up to one, and of the frequent ones too. StrataError where that leaves a fold too few.
     """
-    if len(drawn.labels) < run.folds:
+    tested = range(min(run.folds, run.tested_folds + 1))
+    types = len(drawn.labels)
+    if types < LEAST_TYPES * run.folds:
+        most = types // LEAST_TYPES
+        fewer = f"at most sampling.folds={most}, " if most >= 3 else ""
         raise StrataError(
-            f"{run.folds} folds are to keep word types apart but there are {len(drawn.labels)} "
-            f"{drawn.name} types: use at most sampling.folds={len(drawn.labels)}, more speech, a "
-            "lower sampling.min_instances, or by_type=false (types then lie in training and test)"
+            f"{run.folds} folds are to keep word types apart, {LEAST_TYPES} or more in each, but "
+            f"there are {types} {drawn.name} types: use {fewer}more speech, a lower "
+            "sampling.min_instances, or by_type=false (types then lie in training and test, and a "
+            "layer scores for knowing which word it is)"
         )
     rng = generator(seed, "folds", drawn.name, "type")
-    types = [drawn.labels[code] for code in drawn.label]
-    own = grouped_folds(types, run.folds, "type", rng)
+    own = dealt_types(drawn.label, types, run.folds, rng)[drawn.label]
     if drawn.split == "speaker":
-        fewest = min(
-            int(np.count_nonzero((folds == f) & (own == f)))
-            for folds in drawn.folds
-            for f in range(min(run.folds, run.tested_folds + 1))
-        )
-        if fewest >= LEAST_CELL:
+        cells = [(row == f) & (own == f) for row in drawn.folds for f in tested]
+        units = min(int(np.count_nonzero(cell)) for cell in cells)
+        fewest = min(len(np.unique(drawn.label[cell])) for cell in cells)
+        if units >= LEAST_CELL and fewest >= LEAST_TYPES:
             return replace(drawn, type_folds=own, split=SPEAKERS_AND_TYPES)
         log.warning(
             "%s: folds keep word types apart, not speakers (split=type): of new types by new "
-            "speakers a trial would be tested on %d units, %d are needed",
-            *(drawn.name, fewest, LEAST_CELL),
+            "speakers a trial would be tested on %d units of %d types, %d units of %d types are "
+            "needed",
+            *(drawn.name, units, fewest, LEAST_CELL, LEAST_TYPES),
         )
-    return replace(drawn, folds=np.where(drawn.folds >= 0, own, -1), split="type")
+    folds = np.where(drawn.folds >= 0, own, -1)
+    fewest = min(len(np.unique(drawn.label[row == f])) for row in folds for f in tested)
+    if fewest < LEAST_TYPES:
+        raise StrataError(
+            f"{run.folds} folds keep {types} {drawn.name} types apart, but a sample draws units of "
+            f"{fewest} in one of them, {LEAST_TYPES} are needed: use more speech, more "
+            "sampling.instances, or fewer sampling.folds"
+        )
+    return replace(drawn, folds=folds, split="type")
+
+
+def dealt_types(label: Index, types: int, folds: int, rng: np.random.Generator) -> Index:
+    """Fold (types,) of each type, dealt out by how often it occurs: there and back again."""
+    counts, order = np.bincount(label, minlength=types), rng.permutation(types)
+    order = order[np.argsort(-counts[order], kind="stable")]
+    there = np.arange(folds)
+    fold = np.empty(types, dtype=np.int64)
+    fold[order] = np.resize(np.concatenate([there, there[::-1]]), types)
+    return fold
 
 
 def unit_table(

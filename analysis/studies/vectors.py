@@ -24,7 +24,7 @@ from analysis.forward.consumers import (
 from analysis.metrics.base import MomentMetric, Score, UnitMetric, ViewMetric
 from analysis.metrics.intervals import no_fold_interval
 from analysis.metrics.units import Units
-from analysis.moments import FoldedView, crossed_folds, fold_views
+from analysis.moments import FoldedView, crossed_folds, fold_views, rows_of_trial, view_moments
 from analysis.sampling import folds as sampling
 from analysis.sampling.segments import (
     UnitSamples,
@@ -174,6 +174,7 @@ class UnitStudy(Study):
                 without.append(metric.no_interval(units))
             elif isinstance(metric, MomentMetric):
                 check_folds(samples.name, folds, setting.config.sampling)
+                self._check_target(name, sample)
         if isinstance(metric, MomentMetric):
             trials = self.drawn[name].trials
             tested = known_speakers_tested(samples, self.drawn[name].part.corpus, trials)
@@ -183,6 +184,18 @@ class UnitStudy(Study):
         if metric.held_out and samples.split not in BY_SPEAKER:
             without.insert(0, no_fold_interval(samples.split, 0, 0))
         return next(filter(None, without), "")
+
+    def _check_target(self, name: str, sample: int) -> None:
+        """`check_target` of a sample, and of its control, where labels are the target."""
+        target = self.drawn[name].target
+        if not metric_of(self.experiments[name]).held_out or self.other is not None:
+            return
+        if isinstance(target, LabelTarget):
+            rows = np.flatnonzero(self.drawn[name].samples.folds[sample] >= 0)
+            units = self._units(name, sample, rows, np.zeros((len(rows), 0), np.float32))
+            check_target(self.drawn[name].samples.name, units, target)
+            if self.controls:
+                check_target(self.drawn[name].samples.name, self._controlled(name, units), target)
 
     def joined(self, other: Self) -> Self:
         """Both have drawn the same rows, under labels of their own."""
@@ -276,10 +289,8 @@ class UnitStudy(Study):
         control: str = "",
     ) -> list[Scored | Failure]:
         units, split = self.units(name, sample, layer.name), self.drawn[name].samples.split
-        if control == "shuffled_labels":
-            units = units.shuffled()
-        if control == "permuted_table":
-            units = units.with_permuted_types()
+        if control == self.label_control(name):
+            units = self._controlled(name, units)
         n = len(units.label)
         if not others:
             scores = self._scores(name, units)
@@ -297,6 +308,12 @@ class UnitStudy(Study):
             scored[other.name] = Scored(name, layer, sample, n, split, scores, control, label)
         order = [y.name for _, y, _ in self.drawn[name].pairs]
         return [scored[view] for view in dict.fromkeys(order) if view in scored]
+
+    def _controlled(self, name: str, units: Units) -> Units:
+        """Units under the control that breaks their relation to what they are compared with."""
+        if self.label_control(name) == "permuted_table":
+            return units.with_permuted_types()
+        return units.shuffled()
 
     def job_bytes(self) -> int:
         """A sample's vectors in float32 and in float64, and of pairs the moments by group."""
@@ -325,8 +342,7 @@ class UnitStudy(Study):
             if units.type_fold is None:
                 folds = fold_views(units.vectors, target, units.fold, drawn.trials)
             else:
-                cuts = (units.fold, units.type_fold)
-                folds = crossed_folds(units.vectors, target, cuts, drawn.trials)
+                folds = crossed_folds(units.vectors, target, units.cuts, drawn.trials)
             return metric.score(folds, not self.no_interval[name])
         raise TypeError(f"{metric.name} scores neither units nor views")
 
@@ -458,6 +474,41 @@ def draw(
     if target.by_type and config.by_type:
         samples = hold_out_types(samples, run, seed)
     return samples, target
+
+
+def check_target(name: str, units: Units, target: LabelTarget) -> None:
+    """Raise if correlations with what the labels say would be undefined in some trial.
+
+    They are where all units of its training, dev or test fold have the same target, and where what
+    tells those of the test fold apart never occurs in training.
+    """
+    _, first, code = np.unique(units.label, return_index=True, return_inverse=True)
+    view = np.asarray(target.view(units.label, units.labels)[first], np.float64)
+    remedy = "use more speech, more sampling.instances, or fewer sampling.folds"
+    for trial in range(units.trials):
+        rows = rows_of_trial(units.cuts, trial)
+        train, dev, test = (np.unique(code[own]) for own in rows)
+        for what, own in (("training", train), ("dev", dev), ("test", test)):
+            if not (view[own] != view[own[:1]]).any():
+                raise StrataError(
+                    f"trial {trial}: the target is the same for all {name} units of its {what} "
+                    f"fold, of {len(own)} label(s): a correlation with it is undefined; {remedy}"
+                )
+        if target.by_type:
+            directions = view_moments(view[train]).spectrum.vectors
+            apart = view[test] - view[test].mean(0)
+            if np.linalg.norm(apart @ directions) <= 1e-6 * np.linalg.norm(apart):
+                raise StrataError(
+                    f"trial {trial}: what tells the {len(test)} {name} types of its test fold "
+                    f"apart is the same for all {len(train)} that it is fitted on, as in a table "
+                    "with a column for each word: use another table, or by_type=false (types then "
+                    "lie in training and test)"
+                )
+        elif not np.isin(test, train).any():
+            raise StrataError(
+                f"trial {trial}: none of the {len(test)} {name} labels of its test fold is among "
+                f"the {len(train)} that it is fitted on; {remedy}"
+            )
 
 
 def known_speakers_tested(samples: UnitSamples, corpus: Corpus, trials: int) -> int:

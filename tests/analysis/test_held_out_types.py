@@ -102,12 +102,42 @@ def test_where_too_little_is_left_types_alone_are_kept_apart_and_the_log_says_so
 ) -> None:
     few = hold_out_types(drawn(types=100, times=1), RUN, 0)
     assert few.split == "type"
-    assert "would be tested on 20 units, 30 are needed" in caplog.text
+    assert "20 units of 10 types, 30 units of 3 types are needed" in caplog.text
     for f in range(RUN.folds):
         inside = few.folds[0] == f
         assert not set(few.label[inside]) & set(few.label[~inside])
-    with pytest.raises(StrataError, match=r"there are 9 phone types.*by_type=false"):
-        hold_out_types(drawn(types=9), RUN, 0)
+
+
+@pytest.mark.parametrize(("types", "fewer"), [(29, r"sampling\.folds=9, "), (8, "")])
+def test_too_few_types_for_the_folds_are_refused_with_the_number_that_would_do(
+    types: int, fewer: str
+) -> None:
+    with pytest.raises(StrataError, match=rf"there are {types} phone types: use .*{fewer}more sp"):
+        hold_out_types(drawn(types=types), RUN, 0)
+
+
+def test_frequent_types_do_not_fill_a_fold_alone() -> None:
+    """Ten words are said 20 times and twenty once: every fold has one of those and two of these."""
+    often, once = [f"p{code}" for code in range(10)], [f"q{code}" for code in range(20)]
+    spoken = [utterance(u, often, f"s{u}") for u in range(20)]
+    few = draw_units(
+        corpus_of([*spoken, utterance(20, once, "s0")]), analysis(), RUN, "utterance", 0
+    )
+    held_out = hold_out_types(few, RUN, 0)
+    for f in range(RUN.folds):
+        labels = {few.labels[code] for code in few.label[held_out.folds[0] == f]}
+        assert len(labels) == 3
+        assert len(labels & set(often)) == 1
+
+
+def test_a_fold_without_types_enough_among_the_units_drawn_is_refused() -> None:
+    run = SamplingConfig(samples=2, instances=1)  # a sample draws one of two of each of 30 types
+    lone = [utterance(u, [f"p{code:02}" for code in range(30)], f"s{u}") for u in range(2)]
+    samples = hold_out_types(draw_units(corpus_of(lone), analysis(), run, "frame", 0), run, 0)
+    gone = samples.label < 29
+    dropped = replace(samples, folds=np.where(gone, samples.folds, -1))
+    with pytest.raises(StrataError, match=r"units of 2 in one of them, 3 are needed"):
+        hold_out_types(dropped, run, 0)
 
 
 def test_a_permuted_table_moves_all_units_of_a_type_together() -> None:

@@ -1,12 +1,16 @@
 """Experiments on pooled units: what they share, whatever their metrics consume."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from running import composed, execute
+from units import planted
 
+from analysis.studies.vectors import check_target
+from analysis.targets.labels import Phone
 from common.config import resolve
 from common.records import StrataError
 
@@ -85,7 +89,9 @@ def test_a_metric_of_another_kind_is_refused_for_the_experiment() -> None:
 def test_words_against_a_table_of_vectors(common: tuple[str, ...], tmp_path: Path) -> None:
     words = words_of(common)
     table = write_table(tmp_path / "table.txt", [*words[::2], "zyzzyva"])
-    run = execute(tmp_path / "run", "experiment=cca_glove", *common, f"target.path={table}")
+    more = [f"target.path={table}", "sampling.min_instances=1"]
+    run = execute(tmp_path / "run", "experiment=cca_glove", *common, *more)
+    assert set(run.rows["split"]) == {"type"}
     assert run.curve("cca_glove").keys() == {"T0", "T1", "T2", "T3"}
     assert set(run.rows["target"]) == {"embedding:table.txt"}
     (study,) = run.metadata["studies"]
@@ -99,6 +105,7 @@ def test_a_table_with_all_the_words_draws_what_the_words_themselves_draw(
 ) -> None:
     """Equal rows are one entry, so they come from one pass, together or one after the other."""
     table = write_table(tmp_path / "table.txt", words_of(common))
+    common = (*common, "sampling.min_instances=2")
     word = execute(tmp_path / "word", "experiment=cca_word", *common)
     glove = execute(tmp_path / "glove", "experiment=cca_glove", *common, f"target.path={table}")
     assert not glove.passed
@@ -119,12 +126,15 @@ def test_a_one_hot_table_gives_what_one_hot_words_give(
 ) -> None:
     words = words_of(common)
     np.savez(tmp_path / "table.npz", words=words, vectors=np.eye(len(words)))
-    target = f"target.path={tmp_path / 'table.npz'}"
+    glove = ["experiment=cca_glove", f"target.path={tmp_path / 'table.npz'}"]
     for metric in ("metric=cka", "metric=pwcca"):
         word = execute(tmp_path / "word", "experiment=cca_word", *common, metric)
-        table = execute(tmp_path / "table", "experiment=cca_glove", *common, metric, target)
-        # 45 units in 32 dimensions under a ridge of 1e-10: rounding shows.
+        table = execute(tmp_path / "table", *glove, *common, metric, "by_type=false")
+        # Few units in 32 dimensions under a ridge of 1e-10: rounding shows.
         np.testing.assert_allclose(table.rows["value"], word.rows["value"], atol=1e-5)
+    # A word that was not fitted on has a column that never occurred.
+    with pytest.raises(StrataError, match=r"the same for all \d+ .*by_type=false"):
+        execute(tmp_path / "apart", *glove, *common, "sampling.min_instances=2", "cache=off")
 
 
 def test_a_table_without_a_word_of_the_corpus_is_an_error_before_the_pass(
@@ -150,6 +160,23 @@ def test_one_label_alone_is_an_error_before_the_pass(
     more = ["experiments.cca_phone.sampling.labels=1", "cache=off"]
     with pytest.raises(StrataError, match=r"1 phone label.*a comparison needs two"):
         execute(tmp_path, "experiment=cca_phone", *common, *more)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.repeat(np.arange(4), 3), r"trial 0: the target is the same .* dev fold, of 1 label"),
+        (np.tile([0, 1, 2, 3], 3), ""),
+        (np.arange(12), r"trial 0: none of the 3 phone labels .* among the 6"),
+    ],
+    ids=["a label fills a fold", "even", "no label comes twice"],
+)
+def test_trials_whose_correlations_would_be_undefined_are_known_from_the_labels(
+    labels: np.ndarray, message: str
+) -> None:
+    units = planted(n=12, labels=12, label=labels, fold=np.repeat(np.arange(4), 3))
+    with pytest.raises(StrataError, match=message) if message else nullcontext():
+        check_target("phone", units, Phone())
 
 
 # Two partitions: here the folders of two speakers
