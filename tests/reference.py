@@ -38,6 +38,15 @@ def held_out(x: Array, y: Array, a: Array, b: Array) -> Array:
     return np.array([np.corrcoef(p[:, i], q[:, i])[0, 1] for i in range(p.shape[1])])
 
 
+def added(p: Array, q: Array, train: NDArray[np.bool_], test: NDArray[np.bool_]) -> Array:
+    """Sum (k,) of centred products of the rows of both, less that of the training rows alone."""
+
+    def products(rows: NDArray[np.bool_]) -> Array:
+        return ((p[rows] - p[rows].mean(0)) * (q[rows] - q[rows].mean(0))).sum(0)
+
+    return products(train | test) - products(train)
+
+
 def gram_schmidt(columns: Array) -> Array:
     """Orthonormal columns (n, k), each after those before it."""
     out: list[Array] = []
@@ -69,21 +78,24 @@ def score(
     """One trial of pwcca, mean_cca or svcca; fold t is test, the next one dev, all others train.
 
     The geometric mean of what the training folds and the test fold give, twice the latter at most.
+    The test fold's part of a product is what it adds to that of the training rows.
     """
     dev, test = fold == (trial + 1) % (fold.max() + 1), fold == trial
     train = ~(dev | test)
     share = variance if metric == "svcca" else 1.0
     a, b = directions(x[train], y[train], ridges, cutoff, share)
 
-    def value(fold: NDArray[np.bool_]) -> float:
-        correlations = held_out(x[fold], y[fold], a, b)
+    p, q = x @ a, y @ b
+    xy, xx, yy = (added(*pair, train, test) for pair in ((p, q), (p, p), (q, q)))
+
+    def value(correlations: Array) -> float:
         if metric != "pwcca":
             return float(correlations.mean())
         live_x, live_y = (int((v[train].std(0) > 0).sum()) for v in (x, y))
         alpha = weights(x[train], a) if live_x <= live_y else weights(y[train], b)
         return float(alpha @ correlations)
 
-    fitted, tested = value(train), value(test)
+    fitted, tested = value(held_out(x[train], y[train], a, b)), value(xy / np.sqrt(xx * yy))
     return 2 * tested if 4 * tested < fitted else float(np.sqrt(fitted * tested))
 
 

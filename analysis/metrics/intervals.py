@@ -135,23 +135,30 @@ def limits(values: Array, centre: float, speakers: int, scale: Scale) -> Limits:
     return around(centre, spread, speakers, scale)
 
 
-def around(centre: float, spread: float, groups: int, scale: Scale) -> Limits:
-    """Student's limits, with one degree of freedom less than there are speakers, or folds."""
+def around(centre: float, spread: float, groups: int, scale: Scale = CORRELATION) -> Limits:
+    """Student's limits, with one degree of freedom less than there are speakers, or folds.
+
+    `centre` and `spread` are on the scale.
+    """
     t = scipy.stats.t.ppf((1 + LEVEL) / 2, groups - 1)
     low, high = scale.back(centre + np.array([-1, 1]) * t * spread)
     return float(low), float(high)
 
 
-def fold_jackknife(own: float, without: Sequence[float], scale: Scale = CORRELATION) -> Limits:
-    """A 95 % interval from the scores `without` each test fold in turn.
-
-    Of folds that keep speakers apart, with the fits held fixed: Student's limits with one degree of
-    freedom less than there are folds (Efron & Tibshirani 1993, section 11.5, for groups; Bayle et
-    al. 2020, Cross-validation Confidence Intervals for Test Error, for why folds whose fits share
-    training data may be taken for independent here). It needs no more than moments of folds.
-    """
+def jackknife_variance(without: Sequence[float], scale: Scale = CORRELATION) -> float:
+    """Variance on the scale of a score, from those `without` each group in turn."""
     values = scale.to(np.asarray(without))
-    spread = np.sqrt((len(without) - 1) * values.var())
+    return float((len(without) - 1) * values.var())
+
+
+def fold_jackknife(own: float, without: Sequence[float], scale: Scale = CORRELATION) -> Limits:
+    """A 95 % interval from the scores `without` each group (a fold, a speaker), fits held fixed.
+
+    Student's limits with one degree of freedom less than there are groups (Efron & Tibshirani 1993,
+    section 11.5). Where the groups have been heard by each other's fits, as test folds of a
+    cross-validation are, they are too narrow: see `analysis.metrics.cca.interval`.
+    """
+    spread = np.sqrt(jackknife_variance(without, scale))
     return around(float(scale.to(np.asarray(own))), float(spread), len(without), scale)
 
 

@@ -1,23 +1,21 @@
 """Intervals over speakers: what resampling means, when there is none, and what they cover."""
 
-from itertools import islice
-
 import numpy as np
 import pytest
+import reference
 import scipy.stats
 from numpy.typing import NDArray
 
-from analysis.metrics.cca import PWCCA, MeanCCA, interval
+from analysis.metrics.cca import PWCCA, Fit, MeanCCA, about
 from analysis.metrics.intervals import (
     LEAST_FOLDS,
     SHARE,
     bootstrap,
-    fold_jackknife,
     half_samples,
     jackknife,
     no_fold_interval,
 )
-from analysis.moments import fold_views
+from analysis.moments import fold_views, moments_of
 from benchmarks.coverage import CASES, coverage, simulate
 
 Array = NDArray[np.float64]
@@ -36,32 +34,36 @@ def related(seed: int = 0, n: int = 480) -> Views:
 
 @pytest.mark.parametrize("metric", [PWCCA(RIDGES), MeanCCA(RIDGES)], ids=lambda m: m.name)
 def test_the_interval_of_cca_leaves_out_each_test_fold_in_turn(metric: PWCCA | MeanCCA) -> None:
-    """The oracle projects the rows, about the means of the rows that each trial was fitted on."""
+    """The oracle projects the rows, and takes what a fold adds to those that were fitted on."""
     x, y, fold = related()
-    trials = [fold_views(x, y, fold, FOLDS).trial(t) for t in range(FOLDS)]
-    fits = [metric.fit(train) for train, _, _ in trials]
-    found = interval(fits, [one[0] for one in trials], [one[2] for one in trials])
-    rows = []
-    for t, fit in enumerate(fits):
+    folds = fold_views(x, y, fold, FOLDS)
+    trials = [folds.trial(t) for t in range(FOLDS)]
+
+    def sums(fit: Fit, t: int, fitted: NDArray[np.bool_]) -> Array:
+        p, q = x @ fit.projection.a.T, y @ fit.projection.b.T
+        return np.array(
+            [reference.added(*pair, fitted, fold == t) for pair in ((p, q), (p, p), (q, q))]
+        )
+
+    def score(kept: list[tuple[Fit, Array]]) -> float:
+        xy, xx, yy = np.sum([own for _, own in kept], axis=0)
+        held_out = np.mean([fit.weights for fit, _ in kept], axis=0) @ (xy / np.sqrt(xx * yy))
+        return float(np.sqrt(np.mean([fit.training for fit, _ in kept]) * held_out))
+
+    whole = []
+    for t, (train, _, _) in enumerate(trials):
         fitted = (fold != t) & (fold != (t + 1) % FOLDS)
-        rows.append(
-            (
-                (x[fold == t] - x[fitted].mean(0)) @ fit.projection.a.T,
-                (y[fold == t] - y[fitted].mean(0)) @ fit.projection.b.T,
-            )
-        )
-
-    def score(kept: list[int]) -> float:
-        r = sum((p * q).sum(0) for p, q in (rows[t] for t in kept)) / np.sqrt(
-            sum((rows[t][0] ** 2).sum(0) for t in kept)
-            * sum((rows[t][1] ** 2).sum(0) for t in kept)
-        )
-        held_out = np.mean([fits[t].weights for t in kept], axis=0) @ r
-        return float(np.sqrt(np.mean([fits[t].training for t in kept]) * held_out))
-
-    every = list(range(FOLDS))
-    without = [score([t for t in every if t != k]) for k in every]
-    assert found == pytest.approx(fold_jackknife(score(every), without), abs=1e-9)
+        whole.append((fit := metric.fit(train), sums(fit, t, fitted)))
+    variance = 0.0
+    for own in ([0, 1, 2], [3, 4, 5, 6]):
+        fitted = ~np.isin(fold, own)
+        fit = metric.fit(moments_of(x[fitted], y[fitted]))
+        half = [(fit, sums(fit, t, fitted)) for t in own]
+        without = np.arctanh([score(half[:k] + half[k + 1 :]) for k in range(len(own))])
+        variance += (len(own) - 1) * without.var() * (len(own) / FOLDS) ** 2
+    expected = scipy.stats.t.interval(0.95, FOLDS - 2, np.arctanh(score(whole)), np.sqrt(variance))
+    found = metric.score(folds, with_interval=True)[0]
+    assert (found.low, found.high) == pytest.approx(np.tanh(expected), abs=1e-9)
 
 
 def test_every_trial_of_a_sample_carries_the_interval_of_its_mean() -> None:
@@ -175,22 +177,35 @@ def test_only_enough_folds_that_keep_enough_speakers_apart_give_intervals(
     assert (said in why) if said else not why
 
 
-def covered(name: str, n: int) -> tuple[float, float, float]:
-    """Coverage of ours and of Student's limits, and the latter's share that is too high."""
+def covered(name: str, n: int, way: str) -> tuple[float, float, float]:
+    """Coverage of one way's limits, their share that is too high, and the mean score's bias."""
     case = next(c for c in CASES if c.name == name and c.speakers == 40 and c.folds == 10)
-    truth, ours, student = map(np.array, zip(*islice(simulate(case, n), n), strict=True))
-    return coverage(truth, ours)[0], *coverage(truth, student)[:2]
+    truth, score, *limits = np.array([found[way] for found in simulate(case, n)]).T
+    held, too_high, _ = coverage(truth, np.array(limits).T)
+    return held, too_high, float((score - truth).mean())
 
 
-def test_nineteen_of_twenty_intervals_hold_the_populations_score() -> None:
+@pytest.mark.parametrize("name", ["as phones", "as words"])
+def test_nineteen_of_twenty_intervals_hold_the_populations_score(name: str) -> None:
     """Bounds that an interval with 95 % passes in 99.9 % of simulations of this size."""
     n = 150
     low, high = scipy.stats.binom.ppf([0.0005, 0.9995], n, 0.95) / n
-    assert low <= covered("speakers differ", n)[0] <= high
+    assert low <= covered(name, n, "strata")[0] <= high
 
 
-def test_folds_centred_by_their_own_few_speakers_fail_where_the_layer_is_mostly_speaker() -> None:
-    ours, student, too_high = covered("layer mostly speaker", 60)
+def test_folds_centred_by_their_own_few_speakers_score_too_high() -> None:
+    ours, _, bias = covered("layer mostly speaker", 60, "strata")
+    student, too_high, before = covered("layer mostly speaker", 60, "Student")
     assert ours > 0.85
     assert student < 0.6
     assert too_high > 0.4
+    assert before > 0.012 > 0.007 > abs(bias)
+
+
+def test_what_a_fold_adds_to_its_training_folds_makes_them_up() -> None:
+    x, y, fold = related()
+    train, _, test = fold_views(x, y, fold, FOLDS).trial(0)
+    whole, one = train + test, about(test, train)
+    np.testing.assert_allclose(one.x.scatter + train.x.scatter, whole.x.scatter)
+    np.testing.assert_allclose(one.xy + train.xy, whole.xy)
+    assert one.n == test.n
