@@ -12,12 +12,12 @@ for each number of rows n the mean error of every estimator and its standard dev
   decomposition), so that 150,000 rows cost as little as 2,000.
 - one-hot labels: equally frequent; their means are drawn once from a Gaussian with the covariance
   between the measured labels' means, less what the sampling of those means adds to it.
-- `--copies c` widens a layer c times: copy j has the same covariance at 10^-j of the variance. Each
-  copy of a layer is related to the same copy of T0, by 0.9^j of the measured cross-covariance; to
-  mel, only the first.
-- No two correlations of a population are equal: among such pairs any rotation is as canonical as
-  another, and the weights are not defined. Hence the 0.9^j, and the labels' means differ a little
-  in the directions where no difference was measured: of each less than of the one before.
+- `--wider f` makes a layer f times as wide, and T0 beside it: variances along principal axes and
+  canonical correlations are interpolated, and how much of each canonical direction lies along each
+  principal axis is as measured, with random signs. As in real layers no two correlations are equal:
+  among such pairs any rotation is as canonical as another, and the weights are not defined. For
+  the same reason labels' means differ a little in the directions where no difference was measured:
+  of each less than of the one before.
 - `unrelated`: the layer against Gaussian columns that have nothing to do with it; exactly 0.
 
 Eight tenths of the rows train, one is dev and one test, as in a trial of an experiment.
@@ -41,6 +41,7 @@ sys.path.insert(0, str(ROOT))
 from analysis.metrics.cca import (  # noqa: E402
     PWCCA,
     Projection,
+    about,
     held_out_correlations,
     whiten,
 )
@@ -166,22 +167,74 @@ def exact_score(population: Population) -> float:
     return METRIC.fit(population.whole()).training
 
 
-def widened(covariance: Array, dx: int, copies: int, target_too: bool) -> tuple[Array, int]:
-    """Joint covariance of a layer that is `copies` times as wide; see the module."""
-    x, y = covariance[:dx, :dx], covariance[dx:, dx:]
-    cross = covariance[:dx, dx:]
-    scale = 10.0 ** -np.arange(copies)
-    wide_x = np.kron(np.diag(scale), x)
-    if target_too:
-        kept = scale * 0.9 ** np.arange(copies)
-        wide_y, wide_cross = np.kron(np.diag(scale), y), np.kron(np.diag(kept), cross)
-    else:
-        wide_y, wide_cross = y, np.vstack([cross] + [np.zeros_like(cross)] * (copies - 1))
-    return np.block([[wide_x, wide_cross], [wide_cross.T, wide_y]]), dx * copies
+def stretched(values: Array, times: int) -> Array:
+    """Positive values (n,) in their order, interpolated to `times` as many, on a log scale."""
+    n = len(values)
+    places = np.linspace(0, n - 1, n * times)
+    found: Array = np.exp(np.interp(places, np.arange(n), np.log(values)))
+    return found
+
+
+def spread_out(columns: Array, rows: int, times: int, rng: np.random.Generator) -> Array:
+    """Orthonormal columns (n * rows, k * times) like those given (n, k), in energy.
+
+    Each entry stands for a block of entries with its energy and random signs and sizes; the columns
+    are then made orthonormal by the nearest such matrix.
+    """
+    if rows == times == 1:
+        return columns
+    drawn = rng.normal(size=(columns.shape[0] * rows, columns.shape[1] * times))
+    u, _, vt = np.linalg.svd(np.kron(np.abs(columns), np.ones((rows, times))) * drawn, False)
+    found: Array = u @ vt
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Axes:
+    """Principal axes (d, d) of a view in columns, and the variances (d,) along them."""
+
+    vectors: Array
+    variances: Array
+
+    @classmethod
+    def of(cls, covariance: Array) -> "Axes":
+        """By decreasing variance; at least 1e-10 of the largest."""
+        values, vectors = np.linalg.eigh(covariance)
+        return cls(vectors[:, ::-1], np.maximum(values[::-1], 1e-10 * values[-1]))
+
+    def wider(self, times: int, rng: np.random.Generator) -> "Axes":
+        """Of a view that is so many times as wide."""
+        vectors = spread_out(self.vectors, times, times, rng)
+        return Axes(vectors, stretched(self.variances, times))
+
+    @property
+    def root(self) -> Array:
+        """R (d, d) with R R' = covariance: from whitened to plain columns."""
+        return self.vectors * np.sqrt(self.variances)
+
+    @property
+    def whitener(self) -> Array:
+        """From plain rows of the covariance to whitened ones: R^-1."""
+        return self.vectors.T / np.sqrt(self.variances)[:, None]
+
+
+def widened(covariance: Array, dx: int, times: int, target_too: bool) -> tuple[Array, int]:
+    """Joint covariance of a layer `times` as wide, beside a target as it is or as much wider."""
+    rng = np.random.default_rng(0)
+    x, y = Axes.of(covariance[:dx, :dx]), Axes.of(covariance[dx:, dx:])
+    cross = x.whitener @ covariance[:dx, dx:] @ y.whitener.T
+    u, correlations, vt = np.linalg.svd(cross, full_matrices=False)
+    more = times if target_too else 1
+    x, y = x.wider(times, rng), y.wider(more, rng)
+    correlations = stretched(np.clip(correlations, 1e-6, 1 - 1e-9), more)
+    cross = spread_out(u, times, more, rng) * correlations @ spread_out(vt.T, more, more, rng).T
+    joint = x.root @ cross @ y.root.T
+    wide_x, wide_y = x.root @ x.root.T, y.root @ y.root.T
+    return np.block([[wide_x, joint], [joint.T, wide_y]]), dx * times
 
 
 def labelled_population(
-    name: str, vectors: Array, label: NDArray[np.int64], classes: int, copies: int
+    name: str, vectors: Array, label: NDArray[np.int64], classes: int, times: int
 ) -> Labelled:
     """Labels whose means differ as those of the vectors (n, d) with these labels (n,) do."""
     n, d = vectors.shape
@@ -192,19 +245,22 @@ def labelled_population(
     rest = vectors - means[codes]
     within = rest.T @ rest / (n - len(counts))
     between = np.cov(means.T) - within * (1 / counts).mean()
-    ratios, axes = scipy.linalg.eigh(between, within)  # axes' within axes = 1
-    ratios, axes = ratios[::-1], axes[:, ::-1]
+    own, rng = Axes.of(within), np.random.default_rng(0)
+    ratios, u = np.linalg.eigh(own.whitener @ between @ own.whitener.T)
+    ratios, u = ratios[::-1].copy(), u[:, ::-1]
     measured = int(np.count_nonzero(ratios > 0.01))
     ratios[measured:] = ratios[measured - 1] * 0.98 ** np.arange(1, d - measured + 1)
-    root = within @ axes * np.sqrt(ratios)
-    scale = 10.0 ** -np.arange(copies)
-    root = np.kron(np.diag(np.sqrt(scale * 0.9 ** np.arange(copies))), root)
-    within = np.kron(np.diag(scale), within)
-    drawn = np.random.default_rng(0).normal(size=(classes, d * copies)) @ root.T
-    return Labelled(name, drawn, within)
+    own, u, ratios = (
+        own.wider(times, rng),
+        spread_out(u, times, times, rng),
+        stretched(ratios, times),
+    )
+    root = own.root @ (u * np.sqrt(ratios))
+    drawn = rng.normal(size=(classes, d * times)) @ root.T
+    return Labelled(name, drawn, own.root @ own.root.T)
 
 
-def measured_populations(layer: str, copies: int, overrides: list[str]) -> Iterator[Population]:
+def measured_populations(layer: str, times: int, overrides: list[str]) -> Iterator[Population]:
     """A layer against T0, mel, 39 and 500 labels, and against nothing."""
     from analysis.forward.collectors import load_folds, load_view
     from analysis.forward.consumers import prefix, step_of
@@ -239,7 +295,7 @@ def measured_populations(layer: str, copies: int, overrides: list[str]) -> Itera
                     m = load_folds(study.entry, place, view, other, (layer, target)).merged()
                     joint = np.block([[m.x.scatter, m.xy], [m.xy.T, m.y.scatter]]) / m.n
                     dx, _ = m.xy.shape
-                    wide, dx = widened(joint, dx, copies, target_too=target != "mel")
+                    wide, dx = widened(joint, dx, times, target_too=target != "mel")
                     yield Gaussian(f"{layer} | {target}", wide, dx)
                     if target == "mel":
                         apart = scipy.linalg.block_diag(wide[:dx, :dx], wide[dx:, dx:])
@@ -249,7 +305,7 @@ def measured_populations(layer: str, copies: int, overrides: list[str]) -> Itera
                     classes = CLASSES[name == "cca_word"]
                     title = f"{layer} | {classes} {analysis.unit}s"
                     vectors = np.asarray(units.vectors, np.float64)
-                    yield labelled_population(title, vectors, units.label, classes, copies)
+                    yield labelled_population(title, vectors, units.label, classes, times)
 
 
 def configure(overrides: list[str]) -> Config:
@@ -373,7 +429,8 @@ def errors(
     found: dict[str, list[float]] = {}
     for repeat in range(repeats):
         rng = np.random.default_rng((n, repeat))
-        trial = Trial(*(population.draw(round(n * share), rng) for share in SHARES))
+        train, dev, test = (population.draw(round(n * share), rng) for share in SHARES)
+        trial = Trial(train, dev, about(test, train))
         for name, value in scores_of(trial).items():
             found.setdefault(name, []).append(value - exact)
     return exact, {name: np.array(values) for name, values in found.items()}
@@ -399,13 +456,13 @@ def table(populations: Iterable[Population], rows: Iterable[int], repeats: int) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--layer", default="T6")
-    parser.add_argument("--copies", type=int, default=1)
+    parser.add_argument("--wider", type=int, default=1, help="times as wide as measured")
     parser.add_argument("--rows", type=int, nargs="+", default=ROWS)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", default="", help="populations whose name contains this")
     parser.add_argument("overrides", nargs="*", help="model, dataset and others, after --")
     options = parser.parse_args()
-    populations = measured_populations(options.layer, options.copies, options.overrides)
+    populations = measured_populations(options.layer, options.wider, options.overrides)
     print("mean error ± standard deviation, in thousandths")
     chosen = (one for one in populations if options.only in one.name)
     table(chosen, options.rows, options.repeats)

@@ -174,12 +174,28 @@ def test_draws_have_the_population_s_moments(population: Gaussian | Labelled) ->
         np.testing.assert_allclose(own / n, expected / whole.n, rtol=0, atol=0.02 * scale)
 
 
-def test_copies_of_a_layer_keep_the_relation_of_each() -> None:
+def test_a_widened_layer_has_correlations_between_those_of_the_measured_one() -> None:
     population = layer_like()
-    joint, dx = widened(population.covariance, D, 2, target_too=True)
-    wide = Gaussian("two", joint, dx)
-    assert 0.9 * exact_score(population) < exact_score(wide) < exact_score(population)
-    assert np.linalg.eigvalsh(joint)[0] > 0
+    same, _ = widened(population.covariance, D, 1, target_too=True)
+    np.testing.assert_allclose(same, population.covariance, atol=1e-8)
+    joint, dx = widened(population.covariance, D, 3, target_too=True)
+    wide = Gaussian("three", joint, dx)
+    assert exact_score(wide) == pytest.approx(exact_score(population), rel=0.2)
+    ours, theirs = (spectrum(one.covariance, one.dx) for one in (population, wide))
+    np.testing.assert_allclose(theirs[[0, -1]], ours[[0, -1]], rtol=1e-4)
+    assert np.median(theirs) == pytest.approx(np.median(ours), rel=0.05)
+    assert np.diff(theirs).max() < 0
+    beside_mel, dx = widened(population.covariance, D, 3, target_too=False)
+    assert (beside_mel.shape, dx) == ((4 * D, 4 * D), 3 * D)
+    assert np.linalg.eigvalsh(beside_mel)[0] > 0
+
+
+def spectrum(joint: Array, dx: int) -> Array:
+    """Canonical correlations."""
+    x, y = (np.linalg.cholesky(own) for own in (joint[:dx, :dx], joint[dx:, dx:]))
+    return np.linalg.svd(
+        np.linalg.solve(y, np.linalg.solve(x, joint[:dx, dx:]).T), compute_uv=False
+    )
 
 
 def test_every_estimator_gives_a_number() -> None:
