@@ -91,8 +91,8 @@ def labels_of(runs: Sequence[Run]) -> dict[tuple[str, str], str]:
     for name, own in tags.items():
         counts = Counter(own.values())
         for revision, tag in own.items():
-            told = tag if counts[tag] == 1 else f"{tag} {short_revision(revision)}"
-            names[name, revision] = name if len(own) == 1 else f"{name} ({told})"
+            which = tag if counts[tag] == 1 else f"{tag} {short_revision(revision)}"
+            names[name, revision] = name if len(own) == 1 else f"{name} ({which})"
     return names
 
 
@@ -139,8 +139,8 @@ def tidy(run: Run, names: Mapping[tuple[str, str], str]) -> pd.DataFrame:
 
 def reinitialised(run: Run) -> list[str] | None:
     """Blocks that a training drew anew; None where the run does not say."""
-    told = run.metadata.get("reinit")
-    layers = told.get("layers") if isinstance(told, dict) else None
+    drawn_anew = run.metadata.get("reinit")
+    layers = drawn_anew.get("layers") if isinstance(drawn_anew, dict) else None
     return [str(layer) for layer in layers] if isinstance(layers, list) else None
 
 
@@ -154,7 +154,7 @@ def depths(runs: Sequence[Run], frame: pd.DataFrame) -> pd.Series:
 
 def blocks_of(runs: Sequence[Run], frame: pd.DataFrame) -> dict[str, int]:
     """Number of blocks by model: as runs say, else the last block of runs that scored it."""
-    told: dict[str, int] = {}
+    blocks_of: dict[str, int] = {}
     for run in runs:
         own = frame[(frame["run"] == run.name) & (frame["part"] == "transformer")]
         model = run.metadata.get("model")
@@ -166,8 +166,8 @@ def blocks_of(runs: Sequence[Run], frame: pd.DataFrame) -> dict[str, int]:
         for name, rows in own.groupby("model"):
             last = int(rows["layer_index"].max())
             if blocks or whole:
-                told[str(name)] = max(told.get(str(name), 0), int(blocks or last))
-    return told
+                blocks_of[str(name)] = max(blocks_of.get(str(name), 0), int(blocks or last))
+    return blocks_of
 
 
 def keep(frame: pd.DataFrame, config: ReportConfig, plain: pd.Series) -> pd.DataFrame:
@@ -219,7 +219,7 @@ def comparable(
         for figures in figures_of(by_name[name], rows, model):
             groups.setdefault(figures.group, []).append((figures, rows.index))
     apart: dict[tuple[str, ...], list[str]] = {}
-    told: dict[str, dict[str, set[str]]] = {}  # run -> what is different about it
+    differing_values: dict[str, dict[str, set[str]]] = {}  # run -> what is different about it
     for group, members in groups.items():
         differing = differences(figures for figures, _ in members)
         if differing and not mix:
@@ -231,8 +231,10 @@ def comparable(
             for key in differing:
                 value = figures.protocol.get(key)
                 if value is not None and key != "metric":  # metrics have panels of their own
-                    told.setdefault(figures.run.name, {}).setdefault(key, set()).add(value)
-    suffixes = {name: f" [{difference(own)}]" for name, own in told.items()}
+                    differing_values.setdefault(figures.run.name, {}).setdefault(key, set()).add(
+                        value
+                    )
+    suffixes = {name: f" [{difference(own)}]" for name, own in differing_values.items()}
     frame["model"] = [
         f"{model}{suffixes.get(name, '')}"
         for model, name in zip(frame["model"], frame["run"], strict=True)
@@ -245,9 +247,9 @@ def comparable(
     return frame, notes
 
 
-def difference(told: Mapping[str, set[str]], length: int = 60) -> str:
+def difference(differing_values: Mapping[str, set[str]], length: int = 60) -> str:
     """What is different about a run, in short; what is cut off leaves a hash of the whole."""
-    values = {key: "/".join(sorted(own)) for key, own in told.items()}
+    values = {key: "/".join(sorted(own)) for key, own in differing_values.items()}
     words = ", ".join(
         value if key.startswith("speech of") else f"{key.rpartition('.')[2]} {value}"
         for key, value in values.items()

@@ -60,9 +60,9 @@ def analysis_protocol(run: Run, rows: Any) -> dict[str, str]:
     """Of an experiment: from its rows what they say, the rest from the run's configuration."""
     name = str(rows["experiment"].iloc[0])
     main = rows[rows["primary"]]
-    told = {key: rows[key].unique() for key in ("unit", "split", "seed")}
-    told["metric"] = (main if len(main) else rows)["metric"].unique()
-    protocol = {key: ", ".join(sorted(map(str, values))) for key, values in told.items()}
+    settings = {key: rows[key].unique() for key in ("unit", "split", "seed")}
+    settings["metric"] = (main if len(main) else rows)["metric"].unique()
+    protocol = {key: ", ".join(sorted(map(str, values))) for key, values in settings.items()}
     experiments = run.config.get("experiments")
     analysis = experiments.get(name) if isinstance(experiments, dict) else None
     if isinstance(analysis, dict):
@@ -78,22 +78,22 @@ def _configured(
     run_sampling = config.get("sampling") or {}
     own_sampling = analysis.get("sampling") or {}
     keys = ("samples", "folds", "trials")
-    told: dict[str, Any] = {f"sampling.{key}": run_sampling.get(key) for key in keys}
+    settings: dict[str, Any] = {f"sampling.{key}": run_sampling.get(key) for key in keys}
     for key in LIMITS:
         own, over = own_sampling.get(key), run_sampling.get(key)
-        told[f"sampling.{key}"] = over if own is not None and over is not None else own
+        settings[f"sampling.{key}"] = over if own is not None and over is not None else own
     plain = {k: v for k, v in analysis.items() if k not in NOT_IN_ANALYSIS}
-    told |= {f"experiments.{name}.{key}": value for key, value in plain.items()}
+    settings |= {f"experiments.{name}.{key}": value for key, value in plain.items()}
     target = _laid_over(analysis.get("target") or {}, config.get("target") or {})
     for key, value in target.items():
         if key != "obtain":
-            told[f"target.{key}"] = Path(value).name if key == "path" and value else value
+            settings[f"target.{key}"] = Path(value).name if key == "path" and value else value
     metric = _metric(analysis.get("metric") or {}, config.get("metric") or {})
-    told |= {f"metric.{key}": value for key, value in metric.items() if key != "_target_"}
-    told["precision"] = config.get("precision")
+    settings |= {f"metric.{key}": value for key, value in metric.items() if key != "_target_"}
+    settings["precision"] = config.get("precision")
     if str(analysis.get("metric")).find("mutual_information") >= 0:
-        told["clusterer"] = config.get("clusterer")
-    return {key: plain_text(value) for key, value in told.items()}
+        settings["clusterer"] = config.get("clusterer")
+    return {key: plain_text(value) for key, value in settings.items()}
 
 
 def _laid_over(own: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,12 +135,12 @@ def test_protocol(run: Run) -> dict[str, str]:
     """What a recogniser was tested on."""
     part = _part(run, "test")
     corpus = part.get("corpus")
-    told = {"test utterances": part.get("utterances"), "test minutes": part.get("minutes")}
+    settings = {"test utterances": part.get("utterances"), "test minutes": part.get("minutes")}
     if isinstance(part.get("speakers"), list):
-        told["test speakers"] = " ".join(sorted(part["speakers"]))
+        settings["test speakers"] = " ".join(sorted(part["speakers"]))
     if isinstance(corpus, dict):
-        told["test corpus"] = _speech(corpus)
-    return {key: plain_text(value) for key, value in told.items()}
+        settings["test corpus"] = _speech(corpus)
+    return {key: plain_text(value) for key, value in settings.items()}
 
 
 test_protocol.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test
@@ -150,11 +150,14 @@ def recipe_protocol(run: Run) -> dict[str, str]:
     """How a recogniser was trained, and on which speech."""
     recipe = run.config.get("finetune")
     kept = recipe.items() if isinstance(recipe, dict) else ()
-    told = {f"finetune.{key}": value for key, value in kept if key not in NOT_IN_RECIPE}
+    settings = {f"finetune.{key}": value for key, value in kept if key not in NOT_IN_RECIPE}
     part = _part(run, "train")
-    told |= {"training utterances": part.get("utterances"), "training minutes": part.get("minutes")}
-    told["precision"] = run.config.get("precision")
-    return {key: plain_text(value) for key, value in told.items()}
+    settings |= {
+        "training utterances": part.get("utterances"),
+        "training minutes": part.get("minutes"),
+    }
+    settings["precision"] = run.config.get("precision")
+    return {key: plain_text(value) for key, value in settings.items()}
 
 
 def train_subset(run: Run) -> str:

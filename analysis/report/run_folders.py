@@ -115,9 +115,9 @@ def _nothing(patterns: Sequence[str], folders: Sequence[Path], left_out: Sequenc
             f"report.runs={where}: no run there (searched from {Path.cwd()} for folders with "
             f"{RESULTS} or .hydra); {first}, or name the folder that holds your runs"
         )
-    told = "; ".join(f"{one.run}: {one.why}" for one in left_out[:5])
+    reasons = "; ".join(f"{one.run}: {one.why}" for one in left_out[:5])
     more = f"; and {len(left_out) - 5} more" if len(left_out) > 5 else ""
-    what = f": {told}{more}" if told else ", and none of a task that gives scores"
+    what = f": {reasons}{more}" if reasons else ", and none of a task that gives scores"
     return f"report.runs={where}: {len(folders)} folders of runs, none to report{what}; {first}"
 
 
@@ -195,17 +195,17 @@ def _read_metadata(path: Path) -> Mapping[str, Any]:
 
 def left_out_of(run: Run) -> list[LeftOut]:
     """Experiments of a run without rows, or without all the speech, and what it says of that."""
-    told: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for key in ("left_out", "not_scored"):
         own = run.metadata.get(key)
-        told |= {str(k): str(v) for k, v in own.items()} if isinstance(own, dict) else {}
+        reasons |= {str(k): str(v) for k, v in own.items()} if isinstance(own, dict) else {}
     scored = set(run.frame["experiment"])
     configured = run.config.get("experiments")
     for name in configured if isinstance(configured, dict) else ():
         if name not in scored and scored != {"ctc"}:  # a training scores none of them
-            told.setdefault(str(name), "the run has no row of it and does not say why")
+            reasons.setdefault(str(name), "the run has no row of it and does not say why")
     unread = run.metadata.get("not_complete")
-    return [LeftOut(run.name, what, why) for what, why in told.items() if what not in scored] + [
+    return [LeftOut(run.name, what, why) for what, why in reasons.items() if what not in scored] + [
         LeftOut(run.name, f"{len(ids)} utterances of {name}", "NOT COMPLETE: could not be read")
         for name, ids in (unread.items() if isinstance(unread, dict) else ())
     ]

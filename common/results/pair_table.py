@@ -37,21 +37,21 @@ def print_pairs(frame: pd.DataFrame, name: str, title: str, no_interval: str = "
     whole = f"{name}: {title}, against {', '.join(prefixes)}"
     print_columns(console, whole, layers, columns, len(layers))
     unlike = ", among those weighed like most" if len(alike) < len(summary) else ""
-    told = [f"mean over samples and trials; * the layer most alike{unlike}"]
+    notes = [f"mean over samples and trials; * the layer most alike{unlike}"]
     highest = alike.nlargest(1, "mean").iloc[0]
     if not np.isnan(highest["low"]):
-        told.append(
+        notes.append(
             f"95 % interval over test speakers, the fit held fixed, of {highest['layer']} with "
             f"{highest['target']}: {interval_cell(highest)}"
         )
     elif no_interval:
-        told.append(f"no 95 % interval: {no_interval}")
+        notes.append(f"no 95 % interval: {no_interval}")
     for control, part in own[own["control"] != ""].groupby("control", sort=False):
         top = summarise(part[part["primary"]]).nlargest(1, "mean").iloc[0]
-        told.append(
+        notes.append(
             f"{str(control).replace('_', ' ')}: at most {top['mean']:.3f}, {top['layer']} with "
             f"{top['target']}"
         )
-    told += directions(own).values()
-    for line in told:
+    notes += directions(own).values()
+    for line in notes:
         console.print(line, soft_wrap=True, markup=False, highlight=False)

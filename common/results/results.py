@@ -175,14 +175,14 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
 
 def incomparable(frame: pd.DataFrame) -> dict[str, str]:
     """Experiments whose layers, or mel, are weighed on different sides, and which are which."""
-    told = {}
+    reasons = {}
     rows = frame[frame["primary"] & (frame["weighted"] != "")]
     for name, own in rows.groupby("experiment", sort=False):
         who = own["layer"].groupby(own["weighted"], sort=False).unique()
         if len(who) > 1:
             sides = (f"{_span(layers)} by the {side}'s columns" for side, layers in who.items())
-            told[str(name)] = f"weighed {', '.join(sides)}: not comparable"
-    return told
+            reasons[str(name)] = f"weighed {', '.join(sides)}: not comparable"
+    return reasons
 
 
 def unlike_widths(frame: pd.DataFrame) -> dict[str, str]:
@@ -191,7 +191,7 @@ def unlike_widths(frame: pd.DataFrame) -> dict[str, str]:
     Between models, or between a model and mel; layers of one model are comparable
     (benchmarks/width.py).
     """
-    told = {}
+    reasons = {}
     rows = frame[frame["primary"] & frame["metric"].isin(BY_WIDTH)]
     rows = rows[(rows["part"] == "transformer") | (rows["control"] == "mel")]
     for name, own in rows.groupby("experiment", sort=False):
@@ -199,23 +199,23 @@ def unlike_widths(frame: pd.DataFrame) -> dict[str, str]:
         widths = own["dim"].groupby(who, sort=False).max()
         if widths.nunique() > 1:
             columns = ", ".join(f"{key} {width}" for key, width in widths.items())
-            told[str(name)] = (
+            reasons[str(name)] = (
                 f"views of different width ({columns} columns), on which the level of "
                 f"{own['metric'].iloc[0]} depends"
             )
-    return told
+    return reasons
 
 
 def directions(frame: pd.DataFrame) -> dict[str, str]:
     """Experiments of layers against layers, and which of the two weighs: PWCCA is asymmetric."""
-    told = {}
+    reasons = {}
     between = frame["target"].map(lambda target: bool(LAYER.search(str(target))))
     rows = frame[frame["primary"] & between & (frame["weighted"] != "")]
     for name, own in rows.groupby("experiment", sort=False):
         sides = {"layer": "the layer's", "target": f"{own['target'].iloc[0]}'s"}
         used = " or ".join(sides[side] for side in dict.fromkeys(own["weighted"]))
-        told[str(name)] = f"weighed by {used} columns; the other way round gives other scores"
-    return told
+        reasons[str(name)] = f"weighed by {used} columns; the other way round gives other scores"
+    return reasons
 
 
 def _span(layers: Sequence[str]) -> str:

@@ -92,8 +92,8 @@ def _print_figures(frame: pd.DataFrame, title: str) -> None:
     if bounds:
         why = "95 % interval of the best layer over test speakers, the fit held fixed"
         _print_line(console, f"{why}: {', '.join(bounds)}")
-    for told in (incomparable(frame), directions(frame), unlike_widths(frame)):
-        for name, why in told.items():
+    for reasons in (incomparable(frame), directions(frame), unlike_widths(frame)):
+        for name, why in reasons.items():
             _print_line(console, f"{name}: {why}")
 
 

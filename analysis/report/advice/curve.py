@@ -242,9 +242,9 @@ class Curve:
 
         Where the results do not say by which, it is known of targets that are narrower than mel.
         """
-        told = self.sides.get("mel", ""), self.sides[self.layers[self.best]]
-        if all(told):
-            return told[0] == told[1]
+        sides = self.sides.get("mel", ""), self.sides[self.layers[self.best]]
+        if all(sides):
+            return sides[0] == sides[1]
         return self.metric not in BY_COLUMNS or self.target in FEWER_THAN_MEL
 
     @property

@@ -235,27 +235,27 @@ def _verdict(
 ) -> tuple[str, str, dict[str, str]]:
     """The claim, the headline, and the paired tests that they stand on."""
     n = suggestion.blocks
-    told = f"{where}: the suggestion from {suggestion.dataset}, N = {n},"
+    which = f"{where}: the suggestion from {suggestion.dataset}, N = {n},"
     pairs = {other: _paired(rates, n, other) for other in dict.fromkeys((0, best)) if other != n}
     tests = {f"N = {n} less N = {other}": pair.said for other, pair in pairs.items() if pair}
     blocks = f"Re-initialising {_blocks(n)}"
     if n not in rates:
         headline = f"{blocks}, as suggested, was not tried"
-        return f"{told} was not tried; of what was, N = {best} is best.", headline, tests
+        return f"{which} was not tried; of what was, N = {best} is best.", headline, tests
     if 0 not in rates:
         headline = f"{blocks}, as suggested, cannot be judged"
-        claim = f"{told} cannot be judged, since N = 0 was not run; N = {best} is best."
+        claim = f"{which} cannot be judged, since N = 0 was not run; N = {best} is best."
         return claim, headline, tests
     if n == 0 and best == 0:
-        return f"{told} had the lowest {rate} of the sweep.", f"{blocks} was best", tests
+        return f"{which} had the lowest {rate} of the sweep.", f"{blocks} was best", tests
     if n == 0:
         how = _compare(rate, rates, 0, best)
         headline = f"{blocks} did {_short(how)} {_blocks(best)}"
-        return f"{told} did {how} N = {best}, the sweep's best.", headline, tests
+        return f"{which} did {how} N = {best}, the sweep's best.", headline, tests
     how = _compare(rate, rates, n, 0)
     rest = "it is the sweep's best" if n == best else f"the sweep's best is N = {best}"
     headline = f"{blocks} did {_short(how)} re-initialising none"
-    return f"{told} did {how} re-initialising nothing; {rest}.", headline, tests
+    return f"{which} did {how} re-initialising nothing; {rest}.", headline, tests
 
 
 def _short(comparison: str) -> str:
@@ -284,9 +284,9 @@ def _paired(rates: pd.DataFrame, n: int, other: int) -> Paired | None:
     if len(differences) > 1 and np.ptp(differences) > 0:
         p = float(scipy.stats.ttest_1samp(differences, 0).pvalue)
     fewer = int((differences < 0).sum())
-    told = f"{100 * mean:+.1f} points, lower in {fewer} of "
+    change = f"{100 * mean:+.1f} points, lower in {fewer} of "
     seeds = f"{len(differences)} paired seed" + ("s" if len(differences) > 1 else "")
-    return Paired(mean, p, f"{told}{seeds} ({p_value(p)})")
+    return Paired(mean, p, f"{change}{seeds} ({p_value(p)})")
 
 
 def _compare(rate: str, rates: pd.DataFrame, n: int, other: int) -> str:
