@@ -82,7 +82,7 @@ def test_a_metric_says_before_the_pass_what_it_cannot_score(
 
 def test_a_metric_of_another_kind_is_refused_for_the_experiment() -> None:
     more = ["experiment=cca_phone", *AGREEMENT, "metric=cka"]
-    with pytest.raises(StrataError, match=r"metric=cka: a similarity .*cca_phone take agreement"):
+    with pytest.raises(StrataError, match=r"metric=cka: .*similarity.*cca_phone takes agreement"):
         resolve(composed(tuple(more)))
 
 
