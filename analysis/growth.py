@@ -29,6 +29,7 @@ from analysis.plots import (
 from common.config import Config
 from common.records import StrataError
 from common.results import results
+from common.tables import csv_of
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
         experiment.run(replace(config, model=model, controls=controls), own, raw)
         frames.append(results.read_results(own).assign(step=step))
     rows = pd.concat(frames)
-    rows.to_csv(folder / TABLE, index=False)
+    (folder / TABLE).write_text(csv_of(rows), encoding="utf-8")
     print_growth(rows, config.model.name)
     asks = {name: analysis.asks for name, analysis in config.experiments.items()}
     for path in (folder / TABLE, *plot_growth(rows, folder, config.model.name, asks)):

@@ -17,6 +17,7 @@ from analysis.report.page import LIMIT, render, require_library
 from analysis.report.tables import best_layers, curves_of, errors_of, split_frame
 from common.config import Config
 from common.results.score_table import console_for, interval_cell
+from common.tables import csv_of
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:  # noqa: 
             page,
             size / 1e6,
         )
-    gathered.frame.to_csv(folder / TIDY, index=False)
+    (folder / TIDY).write_text(csv_of(gathered.frame), encoding="utf-8")
     figures = plot_report(gathered.frame, folder / "figures")
     print_report(gathered, title, advice)
     for path in (page, folder / TIDY, *figures):

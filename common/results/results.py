@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from common.tables import csv_of, without_apostrophes
 from common.timing import Stopwatch, peak_memory_bytes
 
 Figure = float | list[float] | None  # what a sweeper makes as large, or as small, as it can
@@ -111,7 +112,7 @@ def to_frame(rows: Sequence[Row]) -> pd.DataFrame:
 def read_results(folder: Path) -> pd.DataFrame:
     """The rows of a finished run; columns that an older run lacks have their defaults."""
     words = dict.fromkeys(("control", "layer", "part", "weighted"), "str")
-    frame = pd.read_csv(folder / RESULTS, dtype=WHOLE | words)
+    frame = without_apostrophes(pd.read_csv(folder / RESULTS, dtype=WHOLE | words))
     for column, default in LATER_COLUMNS.items():
         if column not in frame:
             frame[column] = default
@@ -141,7 +142,7 @@ def write_results(folder: Path, frame: pd.DataFrame, metadata: Mapping[str, obje
     """results.csv and metadata.json, whole or not at all."""
     paths = [folder / RESULTS, folder / METADATA]
     text = json.dumps(metadata, indent=1, default=_plain)
-    for path, content in zip(paths, (frame.to_csv(index=False), text), strict=True):
+    for path, content in zip(paths, (csv_of(frame), text), strict=True):
         partial = path.with_name(f".{path.name}.part")
         partial.write_text(content, encoding="utf-8")
         partial.replace(path)

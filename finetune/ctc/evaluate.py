@@ -16,6 +16,7 @@ from common.encoder.checkpoint import revision_of
 from common.progress import progress
 from common.records import Corpus, StrataError, Utterance
 from common.results import results
+from common.tables import csv_of
 from common.timing import Stopwatch
 from common.writing import write_text
 from finetune.ctc.experiment import HYPOTHESES
@@ -77,7 +78,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
         (BY_WORD, errors_by_word(table)),
         (BY_SPEAKER, errors_by_speaker(table)),
     ):
-        write_text(folder / name, frame.to_csv(index=False))
+        write_text(folder / name, csv_of(frame))
     print_scores(tested, f"{config.model.name} on {corpus.name} ({corpus.partition})")
     if dropped:
         print("left out: " + ", ".join(f"{n} {reason}" for reason, n in dropped.items()))

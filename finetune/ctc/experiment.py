@@ -17,6 +17,7 @@ from common.encoder.encoder import Encoder, pick_device
 from common.progress import progress
 from common.records import Corpus, StrataError
 from common.results import results
+from common.tables import csv_of
 from common.timing import Stopwatch
 from common.writing import write_text
 from finetune.ctc.batches import Clips, Heldout
@@ -112,7 +113,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
         trainer, best_update, best = train(plan, module, own.clips, own.numbers, held)
     with watch.stage("testing"):
         tested = test(config, module, speech.parts, blueprint, speech.search)
-        write_text(folder / HYPOTHESES, tested.hypotheses.to_csv(index=False))
+        write_text(folder / HYPOTHESES, csv_of(tested.hypotheses))
     exported = export_recogniser(module, speech, blueprint, folder)
     revision = revision_of(config.model, blueprint.checkpoint)
     key = results.config_key(raw, own=("finetune",))

@@ -10,6 +10,7 @@ import pandas as pd
 from common.config import Config
 from common.records import SAMPLE_RATE, Corpus, StrataError
 from common.results import results
+from common.tables import csv_of
 from common.timing import Stopwatch
 from common.writing import write_text
 from finetune.ctc.evaluate import hear
@@ -30,7 +31,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
         heard = hear(recogniser, list(corpus.utterances), config.on_error)
     pairs = list(zip(heard.utterances, heard.transcripts, strict=True))
     table = pd.DataFrame([{"id": u.id, "speaker": u.speaker, "text": t.text} for u, t in pairs])
-    write_text(folder / TRANSCRIPTS, table.to_csv(index=False))
+    write_text(folder / TRANSCRIPTS, csv_of(table))
     paths = [folder / TRANSCRIPTS]
     timed = [(u, t.words) for u, t in pairs if t.words is not None]
     if timed:
