@@ -60,13 +60,14 @@ def test_every_metric_is_for_the_analyses_of_its_family(
     name: str, families: dict[str, str], tmp_path: Path
 ) -> None:
     whole = {"metric": OmegaConf.load(CONF / f"metric/{name}.yaml"), "clusterer": "minibatch"}
-    family = instantiate(OmegaConf.create(whole).metric).family
+    metric = instantiate(OmegaConf.create(whole).metric)
+    family = metric.family
     taker = next(analysis for analysis, own in families.items() if own == family)
     more = lacking({"experiment": taker}, tmp_path)
     config = resolved(f"experiment={taker}", f"metric={name}", *more)
-    assert config.experiments[taker].metric.name == name
+    assert config.experiments[taker].metric == metric
     alone = "cca_phone" if family != families["cca_phone"] else "word_segmentation"
-    with pytest.raises(StrataError, match=f"metric={name}: it is a {family} metric"):
+    with pytest.raises(StrataError, match=f"metric={metric.name}: it is a {family} metric"):
         resolved(f"experiment={alone}", f"metric={name}")
 
 
@@ -152,7 +153,10 @@ def test_full_is_every_analysis_with_controls_and_leaves_out_what_lacks_a_file(
 def test_defaults_of_sampling_are_the_papers() -> None:
     config = resolved("experiment=paper")
     drawn = {name: vars(member.sampling) for name, member in config.experiments.items()}
-    assert (config.sampling.samples, config.sampling.folds, config.sampling.trials) == (3, 10, 3)
+    published = resolved("experiment=paper", "protocol=published")
+    for run, trials, tested in ((config, None, 10), (published, 3, 3)):
+        own = run.sampling
+        assert (own.samples, own.folds, own.trials, own.tested_folds) == (3, 10, trials, tested)
     assert drawn["cca_mel"]["utterances"] == drawn["cca_intra"]["utterances"] == 500
     assert (drawn["cca_phone"]["labels"], drawn["cca_phone"]["instances"]) == (39, 200)
     assert (drawn["cca_word"]["labels"], drawn["cca_word"]["instances"]) == (500, 15)
