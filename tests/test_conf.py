@@ -65,7 +65,7 @@ def test_every_metric_is_for_the_analyses_of_its_family(
     taker = next(analysis for analysis, own in families.items() if own == family)
     more = lacking({"experiment": taker}, tmp_path)
     config = resolved(f"experiment={taker}", f"metric={name}", *more)
-    assert config.experiments[taker].metric == metric
+    assert config.experiments[taker].metric.name == metric.name
     alone = "cca_phone" if family != families["cca_phone"] else "word_segmentation"
     with pytest.raises(StrataError, match=f"metric={metric.name}: it is a {family} metric"):
         resolved(f"experiment={alone}", f"metric={name}")

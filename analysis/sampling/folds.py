@@ -146,11 +146,12 @@ def group_keys(utterances: Sequence[Utterance], split: str) -> list[str]:
     """What must not be torn apart by a fold: the utterance or its speaker."""
     if split == "utterance":
         return [u.id for u in utterances]
-    unknown = [u.id for u in utterances if not u.speaker]
+    unknown = list(dict.fromkeys(u.id for u in utterances if not u.speaker))
     if unknown:
+        total = len({u.id for u in utterances})
         raise StrataError(
-            f"split=speaker: {len(unknown)} of {len(utterances)} utterances have no speaker (the "
-            f"first is {unknown[0]}): a folder of audio for each speaker names them, or use "
+            f"split=speaker: {len(unknown)} of {total} utterances have no speaker (the first is "
+            f"{unknown[0]}): a folder of audio for each speaker names them, or use "
             "split=utterance (experiments.NAME.split=utterance where one has its own)"
         )
     return [u.speaker for u in utterances]

@@ -81,8 +81,8 @@ def test_the_cache_is_listed_and_deleted_only_when_asked(
 # Runs run.py as the command line does, up to an utterance, writing down how far it is after each.
 KILLED = """
 import os, runpy, signal, sys
-from analysis import stream
-from analysis.{module} import {consumer} as Consumer
+from analysis.forward import stream
+from analysis.forward.{module} import {consumer} as Consumer
 stream.KEEP_EVERY = {every}
 ends = iter(range(100))
 Consumer.end = lambda self, end=Consumer.end: (

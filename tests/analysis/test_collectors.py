@@ -14,6 +14,7 @@ from analysis.forward import collectors
 from analysis.forward.collectors import (
     MomentCollector,
     Pair,
+    Sums,
     VectorCollector,
     load_folds,
     load_view,
@@ -70,6 +71,12 @@ def collector_of(groups: int = 3) -> MomentCollector:
     return MomentCollector(DIMS, PAIRS, groups, CPU)
 
 
+def store(collector: MomentCollector, entry: Entry, sums: Sums, prefix: str) -> None:
+    """As a consumer does when all has been heard."""
+    for name in collector.store(entry, sums, prefix):
+        entry.publish(name)
+
+
 def assert_moments(
     entry: Entry, prefix: str, views: Views, groups: Groups, n_groups: int = 3, rtol: float = 1e-9
 ) -> None:
@@ -112,7 +119,7 @@ def test_any_chopping_and_any_block_give_the_moments_of_all_rows(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(collectors, "BLOCK", block)
         collector = feed(collector_of(), views, groups, lengths)
-    collector.store(entry, collector.take(), "any")
+    store(collector, entry, collector.take(), "any")
     assert_moments(entry, "any", views, groups)
 
 
@@ -141,14 +148,14 @@ def test_a_group_with_more_rows_than_a_block_makes_the_buffers_grow(
     n = sum(lengths)
     views, groups = rows_of(n), np.random.default_rng(0).integers(0, 3, n)
     collector = feed(collector_of(), views, groups, lengths)
-    collector.store(entry, collector.take(), "grown")
+    store(collector, entry, collector.take(), "grown")
     assert_moments(entry, "grown", views, groups)
 
 
 def test_utterances_that_lie_in_one_group_and_groups_that_stay_empty(entry: Entry) -> None:
     views, groups = rows_of(90), np.repeat([2, 0, 2], 30)
     collector = feed(collector_of(4), views, groups, [30] * 3)
-    collector.store(entry, collector.take(), "gaps")
+    store(collector, entry, collector.take(), "gaps")
     assert_moments(entry, "gaps", views, groups, 4)
     empty = load_view(entry, "gaps", "T0", 2).parts[1]
     assert empty.n == 0
@@ -159,7 +166,7 @@ def test_utterances_that_lie_in_one_group_and_groups_that_stay_empty(entry: Entr
 def test_an_utterance_without_rows_changes_nothing_even_as_the_first(entry: Entry) -> None:
     views, groups = rows_of(50), np.arange(50) % 3
     collector = feed(collector_of(), views, groups, [0, 20, 0, 30])
-    collector.store(entry, collector.take(), "none")
+    store(collector, entry, collector.take(), "none")
     assert_moments(entry, "none", views, groups)
 
 
@@ -167,7 +174,7 @@ def test_means_that_dwarf_the_deviations_cost_no_digits(entry: Entry) -> None:
     # Raw second sums would be 3e11 here, and 1e-16 of them as large as the 1e-9 asked for.
     views, groups = rows_of(3000, mean=1e4), np.arange(3000) % 3
     collector = feed(collector_of(), views, groups, [300] * 10)
-    collector.store(entry, collector.take(), "large")
+    store(collector, entry, collector.take(), "large")
     assert_moments(entry, "large", views, groups, rtol=1e-11)
 
 
@@ -180,22 +187,22 @@ def test_taking_starts_again_and_continuing_goes_on(entry: Entry) -> None:
         feed(collector, part, groups[100 * k : 100 * k + 100], [60, 40])
         taken.append(collector.take())
     for k, sums in enumerate(taken):
-        collector.store(entry, sums, f"part{k}")
+        store(collector, entry, sums, f"part{k}")
         assert_moments(entry, f"part{k}", parts[k], groups[100 * k : 100 * k + 100])
 
     collector.continue_from(taken[0].copy())
     feed(collector, parts[2], groups[200:], [100])
     both = {view: torch.cat([parts[0][view], parts[2][view]]) for view in views}
-    collector.store(entry, collector.take(), "continued")
+    store(collector, entry, collector.take(), "continued")
     assert_moments(entry, "continued", both, np.concatenate([groups[:100], groups[200:]]))
 
     before = taken[1].copy()
     total = taken[0].copy()
     total.add(taken[1])
     total.add(taken[2])
-    collector.store(entry, total, "total")
+    store(collector, entry, total, "total")
     assert_moments(entry, "total", views, groups)
-    collector.store(entry, taken[1], "again")  # adding it left it as it was
+    store(collector, entry, taken[1], "again")  # adding it left it as it was
     np.testing.assert_array_equal(taken[1].counts, before.counts)
     assert_moments(entry, "again", parts[1], groups[100:200])
 
@@ -213,14 +220,14 @@ def test_rows_belong_to_the_collector_once_they_are_added(entry: Entry) -> None:
     collector = feed(collector_of(), views, groups, [40])
     for rows in views.values():
         rows.zero_()  # the model goes on with its frames
-    collector.store(entry, collector.take(), "copied")
+    store(collector, entry, collector.take(), "copied")
     assert_moments(entry, "copied", kept, groups)
 
 
 def test_a_layer_against_itself_needs_no_cross_scatter(entry: Entry) -> None:
     views, groups = rows_of(60), np.arange(60) % 3
     collector = feed(collector_of(), views, groups, [60])
-    collector.store(entry, collector.take(), "self")
+    store(collector, entry, collector.take(), "self")
     view = load_view(entry, "self", "T0", 1)
     folds = load_folds(entry, "self", view, view, ("T0", "T0"))
     assert folds.x is folds.y

@@ -84,8 +84,10 @@ def prepare(
     config, layers = configured(experiment, *files(experiment, folder, **texts), *more)
     choose_layers(config, layers)
     speech = Speech({"all": corpus}, {"all": np.arange(len(corpus.utterances))}, corpus)
-    studies, left_out, _ = build_studies(Setting(config, speech, layers, Cache(folder / "c"), {}))
-    assert left_out == {}
+    studies, left_out, failures = build_studies(
+        Setting(config, speech, layers, Cache(folder / "c"), {})
+    )
+    assert (left_out, failures) == ({}, [])
     return [study.describe() for study in studies]
 
 
@@ -245,10 +247,16 @@ def test_speakers_who_are_not_known(experiment: str, folder: Path) -> None:
 def test_pairs_of_nameless_speakers_have_no_figure_across_speakers() -> None:
     units = planted(n=40, labels=3, speakers=4, noise=3.0)
     metric = PooledDiscrimination()
-    assert len(metric.score(units)) == 3
-    (alone,) = metric.score(replace(units, speakers=("", "b", "c", "d")))
-    assert alone.value == metric.score(units)[0].value
-    assert "0 by different speakers" in alone.detail["pairs"]
+    whole = metric.score(units)
+    nameless = metric.score(replace(units, speakers=("", "b", "c", "d")))
+    assert [score.metric for score in nameless] == ["", "average_precision"]  # and uncentred
+    assert [score.value for score in nameless] == [whole[0].value, whole[3].value]
+    assert {s.metric for s in whole} - {s.metric for s in nameless} == {
+        f"{own}_{across}"
+        for own in ("average_precision_centred", "average_precision")
+        for across in ("swdp", "across_speakers")
+    }
+    assert "0 by different speakers" in nameless[0].detail["pairs"]
 
 
 @pytest.mark.parametrize("metric", [PooledDiscrimination(), SentenceSimilarity()])

@@ -44,6 +44,7 @@ def test_one_corrupt_file_that_may_be_skipped_is_counted_and_the_run_goes_on(
     (bad,) = unreadable(speech, tmp_path / "speech", 1)
     overrides = [*small, *textgrids(tmp_path / "speech")]
     overrides += [f"paths.cache={tmp_path / 'cache'}", "dataset.limit=null", "on_error=skip"]
+    overrides += ["sampling.utterances=36"]  # all there are
     first = execute(tmp_path / "1", "experiment=cca_mel", *overrides)
     assert first.metadata["forward_pass"]["dropped"]["utterance: audio could not be read"] == 1
     assert bad.stem in caplog.text

@@ -122,7 +122,8 @@ def test_a_batch_is_a_function_of_its_number_and_lies_where_it_says(tmp_path: Pa
     numbered = crops.speech.with_units(np.arange(len(crops.speech.units), dtype=np.int32))
     crops = Crops(numbered, crops.recipe, crops.feature_extractor, 5, seed=0, first=2, last=4)
     again = list(crops)
-    assert len(again) == len(crops) == 2
+    assert len(again) == 2
+    assert len(crops) == 4  # Lightning's progress counts those before the first as done
     for number, other in zip((2, 3), again, strict=True):
         batch = crops.batch(number)
         for field in vars(batch):
