@@ -30,7 +30,9 @@ WORDS_ALONE = ("cca_word", "mi_word", "probe_word", "word_discrimination")
 FROM_WORDS = (*WORDS_ALONE, *FROM_TABLES, "word_discrimination_dtw", "word_similarity")
 OTHERS = ("word_segmentation", "phone_segmentation", "probe_speaker", "cca_mel", "cca_intra")
 SECOND = 16_000
-TABLE = "\n".join(f"{word} {k} {k % 3} 1.5" for k, word in enumerate(("apples", "pears", "grapes")))
+# Nine, so that three folds can keep types of words apart.
+FRUIT = ("apples", "pears", "grapes", "plums", "lemons", "melons", "peaches", "mangos", "quinces")
+TABLE = "\n".join(f"{word} {k} {k % 3} 1.5" for k, word in enumerate(FRUIT))
 PAIRS = "word1,word2,similarity\napples,pears,7\napples,grapes,5\npears,grapes,6\n"
 SENTENCES = "text_a,text_b,score\none apple,two pears,3\none apple,red grapes,1\nx,y,2\n"
 
@@ -102,7 +104,8 @@ def files(experiment: str, folder: Path, table: str = TABLE, pairs: str = PAIRS)
 
 
 def usable() -> Corpus:
-    return corpus_of(["apples pears grapes apples pears grapes"] * 72)
+    thirds = [" ".join(FRUIT[k : k + 3] * 2) for k in (0, 3, 6)]
+    return corpus_of([thirds[k % 3] for k in range(72)], speakers=10)
 
 
 @pytest.mark.parametrize("experiment", [*FROM_PHONES, *FROM_WORDS, *OTHERS])
@@ -197,7 +200,7 @@ def test_labels_of_one_instance_each(experiment: str, folder: Path) -> None:
 @pytest.mark.parametrize("experiment", [*FROM_TABLES, "word_similarity"])
 def test_a_table_that_shares_no_word(experiment: str, folder: Path) -> None:
     texts = {"table": "chat 1 2\nchien 3 4\n", "pairs": "word1,word2,similarity\nchat,chien,3\n"}
-    with pytest.raises(StrataError, match=r"shares no word with the 3|none of the 3 word"):
+    with pytest.raises(StrataError, match=r"shares no word with the 9|none of the 9 word"):
         prepare(experiment, usable(), folder, **texts)
 
 

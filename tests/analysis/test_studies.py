@@ -7,7 +7,7 @@ import pytest
 from running import composed
 
 from analysis.sampling import folds as sampling
-from analysis.sampling import units as unit_sampling
+from analysis.sampling import segments
 from analysis.sampling.speech import Speech
 from analysis.studies.build import build_studies
 from analysis.studies.study import Setting
@@ -50,7 +50,7 @@ def test_another_draw_under_the_same_configuration_never_finds_the_old_entries(
 ) -> None:
     before = folders(corpus, tmp_path)
     drawn = sampling.generator
-    for module in (sampling, unit_sampling):
+    for module in (sampling, segments):
         monkeypatch.setattr(module, "generator", lambda *names: drawn(*names, "changed"))
     # Every utterance of so small a corpus lends its frames, but folds of speakers are drawn too.
     after = folders(corpus, tmp_path)
