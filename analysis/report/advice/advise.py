@@ -261,7 +261,7 @@ def _where(curve: Curve) -> str:
     if not curve.alike:
         return f"{at} (told apart from every other layer)"
     if len(curve.alike) == len(curve.layers) - 1:
-        return f"{at} (no other layer can be told apart from it)"
+        return f"{at} (though every other layer may be as high)"
     return f"{at} (not told apart from it: {layers_of(curve, curve.alike)})"
 
 
