@@ -41,7 +41,7 @@ def print_pairs(frame: pd.DataFrame, name: str, title: str, no_interval: str = "
     highest = alike.nlargest(1, "mean").iloc[0]
     if not np.isnan(highest["low"]):
         notes.append(
-            f"95 % interval over test speakers, the fit held fixed, of {highest['layer']} with "
+            f"95 % interval over test speakers, of {highest['layer']} with "
             f"{highest['target']}: {interval_cell(highest)}"
         )
     elif no_interval:

@@ -90,7 +90,7 @@ def _print_figures(frame: pd.DataFrame, title: str) -> None:
         if not np.isnan(row.low)
     ]
     if bounds:
-        why = "95 % interval of the best layer over test speakers, the fit held fixed"
+        why = "95 % interval of the best layer over test speakers"
         _print_line(console, f"{why}: {', '.join(bounds)}")
     for reasons in (incomparable(frame), directions(frame), unlike_widths(frame)):
         for name, why in reasons.items():
