@@ -103,7 +103,8 @@ def test_another_metric_has_its_own_panels(tmp_path: Path) -> None:
 def test_without_a_login_it_says_so_and_leaves_the_specification(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wandb.teardown()  # what other tests of this process set up
+    wandb.teardown()  # what other tests of this process set up; Lightning even sets the mode
+    monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")

@@ -94,4 +94,4 @@ def test_leaving_the_input_is_told_by_layers_other_than_it(second: float, told: 
     frame = to_frame(rows).assign(run="run", reinit_top=pd.NA)
     frame["value"] += np.where(frame["layer"] == "T0", 0, 0.002 * rng.normal(size=len(frame)))
     turns = [one for one in advise(frame) if one.topic == "where content turns back"]
-    assert [one.numbers.split(": ")[1].split()[0] for one in turns] == ["T1"] * told
+    assert [one.figures[0].cells["before"].split()[0] for one in turns] == ["T1"] * told
