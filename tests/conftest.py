@@ -8,20 +8,24 @@ from hub import Hub
 
 # Files of whole runs, the longest first: a process that gets one last keeps the other waiting.
 LONGEST = (
-    "test_hub_run.py",
     "test_sweeps.py",
-    "test_pretrain.py",
-    "test_ctc.py",
-    "test_assets.py",
-    "test_conf.py",
-    "test_processes.py",
-    "test_run.py",
+    "test_cached_runs.py",
     "test_docs.py",
+    "test_hub_run.py",
+    "test_assets.py",
+    "test_pretrain.py",
     "test_experiment.py",
+    "test_conf.py",
+    "test_ctc.py",
+    "test_resuming.py",
+    "test_controls.py",
+    "test_run.py",
     "test_tracked_runs.py",
     "test_goldens.py",
-    "test_cached_runs.py",
+    "test_encoder.py",
+    "test_inter.py",
     "test_librispeech.py",
+    "test_growing_entries.py",
 )
 
 
