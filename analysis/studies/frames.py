@@ -101,13 +101,7 @@ class StretchStudy(Study):
 
     def joined(self, other: Self) -> Self:
         """Both have drawn the same stretches."""
-        experiments = {**self.experiments, **other.experiments}
-        return replace(
-            self,
-            experiments=experiments,
-            drawn={**self.drawn, **other.drawn},
-            no_interval=self.both_no_interval(other),
-        )
+        return replace(super().joined(other), drawn={**self.drawn, **other.drawn})
 
     def consumer(self, device: torch.device) -> Consumer:  # noqa: ARG002
         """Frames of the layers that are missing; says how much disk they will take."""

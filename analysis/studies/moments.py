@@ -120,12 +120,7 @@ class FrameStudy(Study):
 
     def joined(self, other: Self) -> Self:
         """Both have drawn the same."""
-        return replace(
-            self,
-            experiments={**self.experiments, **other.experiments},
-            crosses={**self.crosses, **other.crosses},
-            no_interval=self.both_no_interval(other),
-        )
+        return replace(super().joined(other), crosses={**self.crosses, **other.crosses})
 
     @property
     def needs_second_model(self) -> bool:

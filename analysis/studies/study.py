@@ -3,7 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import torch
@@ -127,13 +127,13 @@ class Study(ABC):
         Nothing of the model's weights or of the audio is read.
         """
 
-    @abstractmethod
     def joined(self, other: Self) -> Self:
         """The experiments of both, which have the same entry."""
-
-    def both_no_interval(self, other: Self) -> dict[str, str]:
-        """`no_interval` of the experiments of both."""
-        return {**self.no_interval, **other.no_interval}
+        return replace(
+            self,
+            experiments={**self.experiments, **other.experiments},
+            no_interval={**self.no_interval, **other.no_interval},
+        )
 
     def complete(self) -> bool:
         """Whether the cache holds all that the experiments need: here a file for each layer."""

@@ -199,13 +199,7 @@ class UnitStudy(Study):
 
     def joined(self, other: Self) -> Self:
         """Both have drawn the same rows, under labels of their own."""
-        experiments = {**self.experiments, **other.experiments}
-        return replace(
-            self,
-            experiments=experiments,
-            drawn={**self.drawn, **other.drawn},
-            no_interval=self.both_no_interval(other),
-        )
+        return replace(super().joined(other), drawn={**self.drawn, **other.drawn})
 
     @property
     def needs_second_model(self) -> bool:
