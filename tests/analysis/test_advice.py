@@ -107,6 +107,21 @@ def test_the_summary_names_what_measures_agree_on() -> None:
     assert summary(advise(frame())) == ""
 
 
+def test_the_place_of_acoustics_is_said_to_be_that_among_transformer_layers() -> None:
+    """Convolutions, which the table may mark as best, are not held against them."""
+    levels = (0.3, 0.3, 0.6, 0.3, 0.3, 0.3)
+    blocks = frame(rows("cca_mel", levels, target="mel"))
+    first = blocks["layer"] == "T0"
+    convolution = blocks[first].assign(
+        layer="C7", part="cnn", layer_index=7, value=blocks.loc[first, "value"] + 0.5
+    )
+    told = advise(pd.concat([convolution, blocks]))
+    own = of("acoustic content", told)
+    assert own.headline == "Acoustics in the transformer peak at T2"
+    assert "cca_mel is highest at T2 (told apart from every other transformer layer)" in own.claim
+    assert summary(told) == own.headline
+
+
 def test_a_headline_gives_the_range_where_the_measures_places_do_not_fit() -> None:
     level = {"metric": "probe", "target": "word"}
     told = advise(

@@ -259,7 +259,7 @@ def _where(curve: Curve) -> str:
     if len(curve.layers) == 1:
         return f"{at} (the only layer scored)"
     if not curve.alike:
-        return f"{at} (told apart from every other layer)"
+        return f"{at} (told apart from every other transformer layer)"
     if len(curve.alike) == len(curve.layers) - 1:
         return f"{at} (though every other layer may be as high)"
     return f"{at} (not told apart from it: {layers_of(curve, curve.alike)})"

@@ -17,7 +17,7 @@ TOPICS: Mapping[str, tuple[str, ...]] = {
 }
 # How a headline calls it, with the verbs' ending.
 NOUNS = {
-    "acoustic content": ("acoustics", ""),
+    "acoustic content": ("acoustics in the transformer", ""),
     "phonetic content": ("phones", ""),
     "word content": ("words", ""),
     "semantic content": ("meaning", "s"),
