@@ -1,8 +1,9 @@
-"""A training in several sittings or several processes is the training of one, to the bit."""
+"""A training in several parts or several processes is the training of one, to the bit."""
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -79,18 +80,25 @@ def listen(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Heard]:
     return arrange
 
 
-@pytest.fixture(scope="module")
-def whole(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Heard]:
-    """A run in two parts an update that nothing disturbs, and what it heard."""
+@contextmanager
+def hearing(kind: Any) -> Iterator[Heard]:
+    """Each batch that modules of a kind learn from."""
     heard: Heard = []
-    learn = Recogniser.training_step
+    learn = kind.training_step
 
     def training_step(self: Any, batch: Any, number: int) -> torch.Tensor:
         heard.append((self.global_step, tuple(batch.waveforms[:, 0].tolist())))
         return learn(self, batch, number)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Recogniser, "training_step", training_step)
+        patch.setattr(kind, "training_step", training_step)
+        yield heard
+
+
+@pytest.fixture(scope="module")
+def whole(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Heard]:
+    """A run in two parts an update that nothing disturbs, and what it heard."""
+    with hearing(Recogniser) as heard:
         done = finetune(tmp_path_factory.mktemp("whole"), model, *PARTS)
     assert [update for update, _ in heard] == [k for k in range(10) for _ in range(2)]
     return done, heard
@@ -227,15 +235,7 @@ def test_a_killed_pretraining_goes_on_to_the_same_weights(
 @pytest.fixture(scope="module")
 def pretrained(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Heard]:
     """A pretraining that nothing disturbs, and what it heard."""
-    heard: Heard = []
-    learn = Objective.training_step
-
-    def training_step(self: Any, batch: Any, number: int) -> torch.Tensor:
-        heard.append((self.global_step, tuple(batch.waveforms[:, 0].tolist())))
-        return learn(self, batch, number)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Objective, "training_step", training_step)
+    with hearing(Objective) as heard:
         done = pretrain(tmp_path_factory.mktemp("whole"), f"model.checkpoint={model}", *PRETRAIN)
     assert [step for step, _ in heard] == list(range(10))
     return done, heard
