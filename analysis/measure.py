@@ -139,6 +139,7 @@ def measure_untrained(plan: Plan, measured: Measured) -> Measured | None:
         controls=False,
         left_out={},
     )
+    log.info("control: the same experiments on random weights, in a pass of their own")
     own = measure(replace(plan, config=untrained))
     return replace(own, scored=[replace(one, control="random_weights") for one in own.scored])
 
