@@ -38,14 +38,15 @@ def test_the_default_command_prints_a_table_and_the_paths_of_what_it_wrote(
     assert not list(folder.glob(".statistics-*"))  # nor any other scratch
 
 
-def test_a_run_that_is_not_watched_draws_no_bars_and_says_once_that_its_weights_are_random(
+def test_a_run_that_is_not_watched_draws_no_bars_and_says_once_that_a_control_is_untrained(
     demo: Demo,
 ) -> None:
     done, _ = demo
     told = done.stdout + done.stderr
     assert "%|" not in told
     assert "\r" not in told
-    assert told.count("random weights") == 1
+    assert told.count("on random weights, in a pass of their own") == 1
+    assert "has random weights" not in told  # as a model with model.random_init=true is warned of
 
 
 def test_help_lists_groups_and_options() -> None:
