@@ -189,6 +189,14 @@ def test_run_folders_do_not_collide() -> None:
     assert "%f" in hydra["sweep"]["dir"]
 
 
+def test_an_experiment_may_set_its_run_folder() -> None:
+    """A report is of no one model: its folder must not bear the default model's name."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        config = compose("config", ["experiment=report"], return_hydra_config=True)
+    raw = OmegaConf.to_container(config.hydra.run, resolve=False)
+    assert raw == {"dir": "${paths.runs}/report/${now:%Y-%m-%d_%H-%M-%S-%f}"}
+
+
 IMPORTS_NO_TORCH = """
 import json, sys
 from hydra import compose, initialize_config_dir
