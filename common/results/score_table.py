@@ -93,8 +93,9 @@ def _print_figures(frame: pd.DataFrame, title: str) -> None:
         why = "95 % interval of the best layer over test speakers"
         _print_line(console, f"{why}: {', '.join(bounds)}")
     for reasons in (incomparable(frame), directions(frame), unlike_widths(frame)):
-        for name, why in reasons.items():
-            _print_line(console, f"{name}: {why}")
+        for why in dict.fromkeys(reasons.values()):
+            names = [name for name, own in reasons.items() if own == why]
+            _print_line(console, f"{', '.join(names)}: {why}")
 
 
 def _print_line(console: Console, text: str) -> None:

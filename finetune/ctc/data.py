@@ -172,7 +172,7 @@ def _part(
         len(kept),
         part.seconds / 60,
         len({u.speaker for u in kept}),
-        dict(part.dropped) or "nothing",
+        ", ".join(f"{reason} {count}" for reason, count in part.dropped.items()) or "nothing",
     )
     return part
 
