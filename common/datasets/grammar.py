@@ -156,10 +156,14 @@ A_ANYWAY = ("one", "once", "univ", "useful")
 CLITICS = frozenset(("'s", "n't"))
 
 
-def sentence(generator: np.random.Generator) -> str:
-    """One sentence of 5 to 20 words, lower case, with commas and a final "." or "?"."""
+def sentence(generator: np.random.Generator, words_per_class: int | None = None) -> str:
+    """One sentence of 5 to 20 words, lower case, with commas and a final "." or "?".
+
+    Of each word class (nouns for persons, verbs with an object, …) only the `words_per_class` most
+    frequent are said; all of them by default.
+    """
     while True:
-        tokens = list(_expand("S", generator, 0))
+        tokens = list(_expand("S", generator, 0, words_per_class))
         n = sum(token not in {",", "?"} and token not in CLITICS for token in tokens)
         if SHORTEST <= n <= LONGEST:
             return _spell(tokens)
@@ -170,7 +174,7 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(text.replace(",", " ").replace(".", " ").replace("?", " ").split())
 
 
-def all_words() -> tuple[str, ...]:
+def all_words(words_per_class: int | None = None) -> tuple[str, ...]:
     """Every word the grammar can say, sorted; possessives left out."""
     literal = {
         token
@@ -179,7 +183,7 @@ def all_words() -> tuple[str, ...]:
         for token in tokens
         if token.islower() and token not in CLITICS
     }
-    classes = (entries for entries, _ in _classes().values())
+    classes = (entries for entries, _ in _classes(words_per_class).values())
     return tuple(sorted(literal.union({"an", "don't", "can't"}, *classes) - {"ca"}))
 
 
@@ -189,16 +193,19 @@ def zipf_weights(n: int) -> NDArray[np.float64]:
     return weights / weights.sum()
 
 
-def _expand(symbol: str, generator: np.random.Generator, depth: int) -> Iterator[str]:
+def _expand(
+    symbol: str, generator: np.random.Generator, depth: int, words_per_class: int | None
+) -> Iterator[str]:
     """Words and punctuation of `symbol`; deep expansions take a rule's first, plainest option."""
-    if symbol in _classes():
-        entries, cumulative = _classes()[symbol]
+    classes = _classes(words_per_class)
+    if symbol in classes:
+        entries, cumulative = classes[symbol]
         yield entries[int(np.searchsorted(cumulative, generator.random(), side="right"))]
     elif symbol in _productions():
         options, cumulative = _productions()[symbol]
         chosen = int(np.searchsorted(cumulative, generator.random(), side="right"))
         for token in options[0 if depth > 6 else chosen]:
-            yield from _expand(token, generator, depth + 1)
+            yield from _expand(token, generator, depth + 1, words_per_class)
     else:
         yield symbol
 
@@ -238,8 +245,8 @@ def _productions() -> dict[str, tuple[list[list[str]], NDArray[np.float64]]]:
 
 
 @cache
-def _classes() -> dict[str, tuple[list[str], NDArray[np.float64]]]:
-    """Word class -> its words by rank, and their cumulative Zipf probabilities (n,)."""
+def _classes(words_per_class: int | None) -> dict[str, tuple[list[str], NDArray[np.float64]]]:
+    """Word class -> its first words by rank, and their cumulative Zipf probabilities (n,)."""
     lists = dict(WORD_CLASSES)
     for name, entries in NOUNS.items():
         pairs = [_noun(entry) for entry in dict.fromkeys(entries)]
@@ -250,7 +257,8 @@ def _classes() -> dict[str, tuple[list[str], NDArray[np.float64]]]:
         for i, form in enumerate(FORMS):
             lists[f"{name}-{form}"] = [forms[i] for forms in inflected]
     classes = {}
-    for name, entries in lists.items():
+    for name, full in lists.items():
+        entries = full[:words_per_class]
         cumulative = np.cumsum(zipf_weights(len(entries)))
         cumulative[-1] = 1.0
         classes[name] = (entries, cumulative)

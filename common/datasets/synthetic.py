@@ -48,6 +48,7 @@ class Synthetic(Dataset):
     speakers: int
     seed: int
     write_to: str | None
+    words_per_class: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,6 +58,11 @@ class Synthetic(Dataset):
             raise StrataError(f"dataset.speakers={self.speakers}: use a number from 1 to 9999")
         if self.seed < 0:
             raise StrataError(f"dataset.seed={self.seed}: use an integer >= 0")
+        if self.words_per_class is not None and self.words_per_class < 1:
+            raise StrataError(
+                f"dataset.words_per_class={self.words_per_class}: use an integer >= 1, or null for "
+                "every word of the grammar"
+            )
         if self.partition not in PARTITIONS:
             raise StrataError(
                 f"dataset.partition={self.partition!r}: synthetic has {', '.join(PARTITIONS)}"
@@ -108,7 +114,8 @@ class Synthetic(Dataset):
         n_samples = index = 0
         while n_samples < wanted:
             k = index % self.speakers
-            text = grammar.sentence(np.random.default_rng((self.seed, _SENTENCE, index)))
+            generator = np.random.default_rng((self.seed, _SENTENCE, index))
+            text = grammar.sentence(generator, self.words_per_class)
             read = Reading(text, voices[k])
             speech = read.speech()
             words = grammar.words(text)

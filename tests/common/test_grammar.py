@@ -76,3 +76,14 @@ def test_verbs_inflect(entry, forms):
 )
 def test_nouns_have_plurals(entry, plural):
     assert grammar._noun(entry)[1] == plural
+
+
+def test_a_small_vocabulary_says_its_own_words_alone():
+    known = set(grammar.all_words(2))
+    assert len(known) == 206
+    assert known < set(grammar.all_words())
+    for i in range(300):
+        text = grammar.sentence(np.random.default_rng((3, i)), 2)
+        words = grammar.words(text)
+        assert grammar.SHORTEST <= len(words) <= grammar.LONGEST
+        assert {word.removesuffix("'s") for word in words} <= known

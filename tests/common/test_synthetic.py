@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("espeakng_loader", reason="needs espeak-ng: pip install espeakng-loader")
 
+from common.datasets import grammar
 from common.datasets.synthetic import Reading, Synthetic, _voice
 from common.datasets.textgrid import TextGrid
 from common.phones import ARPABET
@@ -53,6 +54,13 @@ def test_a_fresh_process_says_the_same(corpus):
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert result.stdout.split() == [corpus.fingerprint, digest(corpus.utterances[-12:])]
+
+
+def test_a_small_vocabulary_is_another_corpus_and_says_nothing_else(corpus):
+    small = synthetic(words_per_class=1).read()
+    assert small.fingerprint != corpus.fingerprint
+    said = {word.removesuffix("'s") for u in small.utterances for word in u.text.split()}
+    assert said <= set(grammar.all_words(1))
 
 
 def test_what_was_said_before_does_not_matter(corpus, waveforms):
@@ -238,6 +246,7 @@ def test_written_files_read_back(tmp_path, waveforms):
     ("changes", "message"),
     [
         ({"minutes": 0}, "dataset.minutes=0"),
+        ({"words_per_class": 0}, "dataset.words_per_class=0"),
         ({"speakers": 0}, "dataset.speakers=0"),
         ({"seed": -1}, "dataset.seed=-1"),
         ({"partition": "dev_clean"}, "synthetic has all, train, dev, test"),
