@@ -6,7 +6,7 @@ from functools import cached_property, reduce
 from typing import TypeVar
 
 import numpy as np
-import scipy.linalg
+import scipy  # loads a submodule when it is first used
 from numpy.typing import NDArray
 
 from common.records import StrataError

@@ -21,6 +21,12 @@ from common.steps import steps_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# None of these is needed to answer --help or a wrong name.
+SLOW_TO_IMPORT = (
+    *("torch", "transformers", "pytorch_lightning", "datasets", "wandb", "matplotlib", "pandas"),
+    *("pyarrow", "sklearn", "scipy.linalg", "scipy.special", "scipy.stats", "requests"),
+)
+
 
 @dataclass(frozen=True)
 class Finished:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
-import scipy.linalg
+import scipy  # loads a submodule when it is first used
 
 from analysis.metrics.base import MomentMetric, Score
 from analysis.metrics.intervals import CORRELATION, around, jackknife_variance

@@ -7,7 +7,7 @@ from itertools import product
 from typing import ClassVar
 
 import numpy as np
-import scipy.linalg
+import scipy  # loads a submodule when it is first used
 from numpy.typing import NDArray
 
 from analysis.metrics.base import Score

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.stats
+import scipy  # loads a submodule when it is first used
 from numpy.typing import NDArray
 
 from common.config.analysis import BY_SPEAKER
@@ -140,7 +140,7 @@ def around(centre: float, spread: float, groups: int, scale: Scale = CORRELATION
 
     `centre` and `spread` are on the scale.
     """
-    t = scipy.stats.t.ppf((1 + LEVEL) / 2, groups - 1)
+    t = scipy.special.stdtrit(groups - 1, (1 + LEVEL) / 2)
     low, high = scale.back(centre + np.array([-1, 1]) * t * spread)
     return float(low), float(high)
 

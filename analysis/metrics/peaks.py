@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
+import scipy  # loads a submodule when it is first used
 from numpy.typing import NDArray
-from scipy.signal import find_peaks, peak_prominences
 
 from common.encoder.frames import FrameGeometry
 
@@ -108,9 +108,9 @@ def peaks(curve: Array, offsets: Index, window: int) -> Peaks:
     lengths = np.maximum(0, np.diff(offsets) - window)
     inside = np.repeat(offsets[:-1], lengths) + ramps(lengths)
     walled[inside] = smooth[inside]
-    found, _ = find_peaks(walled)
+    found, _ = scipy.signal.find_peaks(walled)
     found = found[np.isfinite(walled[found])]
-    prominence, _, _ = peak_prominences(walled, found)
+    prominence, _, _ = scipy.signal.peak_prominences(walled, found)
     utterance = np.searchsorted(offsets, found, side="right") - 1
     return Peaks(utterance, found - offsets[utterance], prominence)
 

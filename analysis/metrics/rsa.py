@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import scipy  # loads a submodule when it is first used
 from numpy.typing import NDArray
 
 from analysis.metrics.base import Score, ViewMetric
@@ -38,8 +39,6 @@ class RepresentationalSimilarity(ViewMetric):
 
     def score_views(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> list[Score]:
         """One score of x (n, dx) and y (n, dy)."""
-        from scipy.stats import rankdata  # slow to import: not while the configuration is read
-
         ranks = []
         for what, view in (("layer", x), ("target", y)):
             distances = self.distances(view, what)
@@ -48,21 +47,19 @@ class RepresentationalSimilarity(ViewMetric):
                     f"all pairs of {len(view)} units are equally far apart in the {what}: the "
                     "correlation of distances is undefined; check that the units differ"
                 )
-            ranks.append(rankdata(distances))
+            ranks.append(scipy.stats.rankdata(distances))
         rho = float(np.corrcoef(*ranks)[0, 1])
         return [Score(rho, detail={"units": str(len(x))})]
 
     def distances(self, view: NDArray[np.floating], what: str) -> NDArray[np.float64]:
         """Distances (n (n - 1) / 2,) of all pairs of rows of a view (n, d)."""
-        from scipy.spatial.distance import pdist
-
         view = np.asarray(view, dtype=np.float64)
         if self.distance == "correlation" and view.shape[1] < 2:
             raise StrataError(
                 f"metric.distance=correlation: the {what} has one column, a correlation of columns "
                 "needs two; use metric.distance=euclidean"
             )
-        distances: NDArray[np.float64] = pdist(view, self.distance)
+        distances: NDArray[np.float64] = scipy.spatial.distance.pdist(view, self.distance)
         if not np.isfinite(distances).all():
             raise StrataError(
                 f"metric.distance={self.distance}: some unit's vector in the {what} has no "

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
+import scipy  # loads a submodule when it is first used
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 from analysis.metrics.base import Score, UnitMetric
 from analysis.metrics.units import Units
@@ -96,7 +96,7 @@ def correlation(units: Units, pairs: SentenceTable, recorded: NDArray[np.bool_])
     cosines = pair_cosines(units, pairs)[recorded]
     if len(np.unique(cosines)) < 2:
         raise StrataError(f"all {len(cosines)} pairs of sentences are equally similar")
-    return float(spearmanr(cosines, np.array(pairs.score)[recorded]).statistic)
+    return float(scipy.stats.spearmanr(cosines, np.array(pairs.score)[recorded]).statistic)
 
 
 def pair_cosines(units: Units, pairs: SentenceTable) -> Array:

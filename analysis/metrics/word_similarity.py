@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import scipy  # loads a submodule when it is first used
 from numpy.typing import NDArray
 
 from analysis.metrics.base import Score, UnitMetric
@@ -159,8 +160,6 @@ def usable(benchmark: Benchmark, words: Mapping[str, int], least: int) -> list[P
 
 def correlate(vectors: Matrix, words: Mapping[str, int], pairs: Sequence[Pair]) -> float:
     """Spearman's rho of cosines between rows of `vectors` (v, d) with people's scores."""
-    from scipy.stats import spearmanr  # slow to import: not while the configuration is read
-
     first = vectors[[words[pair.first] for pair in pairs]]
     second = vectors[[words[pair.second] for pair in pairs]]
     norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
@@ -170,7 +169,7 @@ def correlate(vectors: Matrix, words: Mapping[str, int], pairs: Sequence[Pair]) 
             f"the cosines of {len(pairs)} word pairs are all the same or undefined: this layer "
             "has words without a direction"
         )
-    return float(spearmanr(cosines, [pair.score for pair in pairs]).statistic)
+    return float(scipy.stats.spearmanr(cosines, [pair.score for pair in pairs]).statistic)
 
 
 def correlations(
@@ -204,8 +203,6 @@ def resampled_score(
     units: Units, benchmarks: Sequence[Benchmark], least: int
 ) -> tuple[ScoreOf, int]:
     """The micro average as a function of how often each of so many speakers counts."""
-    from scipy.sparse import csr_array
-
     labels, d = len(units.labels), units.vectors.shape[1]
     codes, _ = units.tested(np.arange(len(units.label)))
     said, which = np.unique(codes * labels + units.label, return_inverse=True)
@@ -215,7 +212,9 @@ def resampled_score(
     times, names = np.bincount(which), np.array(units.labels)
 
     def score(counts: Matrix) -> float:
-        each = csr_array((counts[speaker], (word, np.arange(len(said)))), (labels, len(said)))
+        each = scipy.sparse.csr_array(
+            (counts[speaker], (word, np.arange(len(said)))), (labels, len(said))
+        )
         n = (each @ times)[:, None]
         means = np.divide(each @ sums, n, out=np.full((labels, d), np.nan), where=n > 0)
         words = {str(names[code]): int(code) for code in np.flatnonzero(n)}

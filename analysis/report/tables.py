@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
+import scipy  # loads a submodule when it is first used
 
 from common.config.analysis import LAYER_NAME
 from common.results.pair_table import pair_matrix
@@ -102,7 +102,7 @@ def errors_of(errors: pd.DataFrame) -> pd.DataFrame:
     grouped = known.groupby([*TRAINING, "reinit_top"], sort=False)["value"]
     means = grouped.agg(["mean", "std", "count"]).reset_index()
     seeds = means["count"].to_numpy()
-    quantile = t.ppf(0.975, np.maximum(seeds - 1, 1))
+    quantile = scipy.special.stdtrit(np.maximum(seeds - 1, 1), 0.975)
     half = np.where(seeds > 1, quantile * means["std"] / np.sqrt(seeds), np.nan)
     means = means.rename(columns={"count": "seeds"})
     return means.assign(low=(means["mean"] - half).clip(lower=0), high=means["mean"] + half)

@@ -162,6 +162,9 @@ def register() -> None:
     `conf/experiment/NAME.yaml` says more. `every_analysis` mounts all of them, by what they ask.
     """
     store = ConfigStore.instance()
+    # Hydra copies its whole repository for each list of options, 130 times for --help.
+    # The store need not be copied with it: what is loaded from the store is a copy already.
+    ConfigStore.__deepcopy__ = lambda store, _: store  # type: ignore[attr-defined]
     store.store(name="schema", node=Config)
     for name in analyses():
         if not (CONF / "experiment" / f"{name}.yaml").exists():

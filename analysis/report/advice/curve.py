@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-import scipy.stats
+import scipy  # loads a submodule when it is first used
 from numpy.typing import NDArray
 
 from common.config.analysis import BY_SPEAKER
@@ -78,7 +78,7 @@ def corrected_p(differences: Array, seeds: Sequence[int] | None = None) -> Array
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.abs(mean) / error
     t = np.where(error > 0, t, np.where(np.abs(mean) > 0, np.inf, 0.0))
-    return np.asarray(2 * scipy.stats.t.sf(t, folds - 1))
+    return np.asarray(2 * scipy.special.stdtr(folds - 1, -t))
 
 
 def holm(p: Array, comparisons: int | None = None) -> Array:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import scipy.stats
+import scipy  # loads a submodule when it is first used
 
 from analysis.report.advice.curve import LEVEL, Curve
 from analysis.report.advice.wording import (
