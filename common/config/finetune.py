@@ -81,8 +81,11 @@ class FinetuneConfig:
 
     `reinit_top` blocks, the last ones, start from random weights, or `reinit_layers` ([T11,T12]);
     `reinit_include_final_norm` with the layer norm after them. The encoder stands still for
-    `freeze_updates`, but re-initialised blocks do not if `freeze_exclude_reinit`; the
-    convolutions always do. `characters`: of the training `text`, or the `checkpoint`'s own.
+    `freeze_updates`, but re-initialised blocks do not if `freeze_exclude_reinit`, nor do the last
+    `unfreeze_top` blocks. The blocks of `freeze_layers` ([T1,T2]) never train, nor do the
+    convolutions unless `freeze_convolutions` is false. The last `drop_top` blocks are removed
+    before all that: "last" then means of those that are left. `characters`: of the training
+    `text`, or the `checkpoint`'s own.
 
     `updates` of Adam, by default with betas (0.9, 0.98); the rate rises over the first of the
     `stages`, holds over the second, and falls to `final_scale` of the peak over the third; the
@@ -103,6 +106,10 @@ class FinetuneConfig:
     reinit_top: int = 0
     reinit_layers: list[str] | None = None
     reinit_include_final_norm: bool = False
+    drop_top: int = 0
+    unfreeze_top: int = 0
+    freeze_layers: list[str] | None = None
+    freeze_convolutions: bool = True
     freeze_updates: int = MISSING
     freeze_exclude_reinit: bool = True
     updates: int = MISSING
@@ -140,15 +147,25 @@ class FinetuneConfig:
         counts = ("updates", "valid_every", "accumulate", "processes", "patience")
         for key in (*counts, "mask_time_length", "mask_feature_length"):
             require_at_least(f"finetune.{key}", getattr(self, key), 1)
-        for key in ("freeze_updates", "reinit_top", "weight_decay", "gradient_clip"):
+        blocks = ("reinit_top", "drop_top", "unfreeze_top")
+        for key in (*blocks, "freeze_updates", "weight_decay", "gradient_clip"):
             require_at_least(f"finetune.{key}", getattr(self, key), 0)
         require("finetune.monitor", self.monitor, ("wer", "cer"))
         require("finetune.characters", self.characters, ("text", "checkpoint"))
         self._check_shares()
         self._check_optimisation()
         self._check_parts()
-        if self.reinit_layers is not None:
-            self._check_layers(self.reinit_layers)
+        if self.reinit_layers is not None and self.reinit_top:
+            raise StrataError(
+                f"finetune.reinit_top={self.reinit_top} and finetune.reinit_layers="
+                f"{self.reinit_layers}: use one of them"
+            )
+        for key in ("reinit_layers", "freeze_layers"):
+            for name in getattr(self, key) or ():
+                if not BLOCK_NAME.fullmatch(name):
+                    raise StrataError(
+                        f"finetune.{key} has {name}: name blocks by what they put out, T1, …"
+                    )
 
     def _check_shares(self) -> None:
         dropouts = [f"{part}_dropout" for part in DROPOUTS]
@@ -198,15 +215,3 @@ class FinetuneConfig:
                 )
             if part.speakers is not None and part.speaker_share is not None:
                 part.speaker_share = None  # named ones: none are to be drawn
-
-    def _check_layers(self, names: list[str]) -> None:
-        if self.reinit_top:
-            raise StrataError(
-                f"finetune.reinit_top={self.reinit_top} and finetune.reinit_layers={names}: "
-                "use one of them"
-            )
-        for name in names:
-            if not BLOCK_NAME.fullmatch(name):
-                raise StrataError(
-                    f"finetune.reinit_layers has {name}: name blocks by what they put out, T1, …"
-                )

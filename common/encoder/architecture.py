@@ -18,6 +18,9 @@ from common.records import SAMPLE_RATE, StrataError
 
 Shapes = Mapping[str, torch.Size]
 
+# How configurations call the number of the encoder's blocks: Moonshine, Whisper, all others.
+DEPTH = ("encoder_num_hidden_layers", "encoder_layers", "num_hidden_layers")
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -63,10 +66,15 @@ def describe(config: ModelConfig) -> ModelDescription:
     return draw(config).description
 
 
-def draw(config: ModelConfig) -> Blueprint:
-    """Build a model on the meta device, send a second through it and see what comes out where."""
+def draw(config: ModelConfig, depth: int | None = None) -> Blueprint:
+    """Build a model on the meta device, send a second through it and see what comes out where.
+
+    `depth`: with so many of its blocks, the first ones, instead of all.
+    """
     checkpoint = locate(config)
     model_config = _read_config(checkpoint)
+    if depth is not None:
+        set_depth(model_config, depth)
     feature_extractor = read_feature_extractor(checkpoint)
     try:
         # Constructors draw numbers even for the meta device.
@@ -99,6 +107,12 @@ def draw(config: ModelConfig) -> Blueprint:
         hears_spectrum=feature_extractor.geometry != FrameGeometry(),
     )
     return Blueprint(checkpoint, model_config, feature_extractor, layer_hooks, description)
+
+
+def set_depth(config: Any, depth: int) -> None:
+    """Let a model's configuration say that its encoder has so many blocks."""
+    known = config.to_dict()
+    config.update({next(key for key in DEPTH if key in known): depth})
 
 
 def encoder_of(model: Any) -> Any:

@@ -21,13 +21,13 @@ from common.tables import csv_of
 from common.timing import Stopwatch
 from common.writing import write_text
 from finetune.ctc.batches import Clips, Heldout
+from finetune.ctc.blocks import plan_blocks, shortened
 from finetune.ctc.data import Part, frames_needed, read_parts, tell_unknown
 from finetune.ctc.decode import BeamSearch, beam_search
 from finetune.ctc.fitting import Plan, train
 from finetune.ctc.module import Recogniser
 from finetune.ctc.recogniser import check_recipe, head_places
 from finetune.ctc.recordings import record
-from finetune.ctc.reinit import plan_reinit
 from finetune.ctc.report import Tested, print_scores, score_rows
 from finetune.ctc.scoring import score
 from finetune.ctc.text import Vocabulary, read_tokenizer
@@ -89,17 +89,18 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
     Returns the best error rate in validation (`finetune.monitor`).
     """
     watch = Stopwatch()
-    blueprint = draw(config.model)
+    whole = draw(config.model)
     check_processes(config)
     hold_settings(folder, raw, "finetune")
-    unused = check_recipe(config.finetune, blueprint)
-    reinit = plan_reinit(config.finetune, config.model, blueprint)
+    unused = check_recipe(config.finetune, whole)
+    blocks = plan_blocks(config.finetune, config.model, whole)
+    blueprint = shortened(whole, config.model, blocks)
     with watch.stage("preparing"):
         speech = read_speech(config, blueprint, folder)
         plan = Plan(
             config,
-            blueprint,
-            reinit,
+            whole,
+            blocks,
             speech.vocabulary,
             speech.tokenizer is None,
             tuple(speech.parts["valid"].part.texts),
@@ -119,7 +120,8 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
     key = results.config_key(raw, own=("finetune",))
     rows = results.to_frame(score_rows(config, tested, speech.tested_on, revision, key))
     metadata = {
-        "reinit": {"layers": list(reinit.layers), **drawn},
+        "reinit": {"layers": list(blocks.reinit), **drawn},
+        "blocks": blocks.describe(),
         "does_not_apply": [f"finetune.{key}" for key in unused],
         **speech.describe(),
         "best_update": best_update,
@@ -130,9 +132,9 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
     }
     paths = results.write_results(folder, rows, metadata)
     shutil.rmtree(folder / "speech")
-    title = f"{config.model.name}, {len(reinit.layers)} blocks re-initialised"
+    title = f"{config.model.name}, {len(blocks.reinit)} blocks re-initialised"
     show(folder, title, tested, [*paths, folder / HYPOTHESES, exported])
-    finish_tracking(trainer, metadata, rows, len(reinit.layers))
+    finish_tracking(trainer, metadata, rows, len(blocks.reinit))
     return best
 
 

@@ -23,9 +23,10 @@ from finetune.checkpoints import (
     resume_from,
 )
 from finetune.ctc.batches import Batch, Clips, Heldout, Updates
+from finetune.ctc.blocks import Blocks, drop, modules_of, shortened
 from finetune.ctc.module import Recogniser
-from finetune.ctc.recogniser import fresh_modules, load
-from finetune.ctc.reinit import Reinit, reinitialise
+from finetune.ctc.recogniser import load
+from finetune.ctc.reinit import reinitialise
 from finetune.ctc.text import Vocabulary
 from finetune.processes import Place, together
 from finetune.training import Length, quiet, trainer_of
@@ -37,28 +38,37 @@ log = logging.getLogger(__name__)
 class Plan:
     """What a training begins with, in any of its processes.
 
-    `references`: normalised text of the validation speech, by number.
+    `whole`: the model with the blocks that are dropped. `references`: normalised text of the
+    validation speech, by number.
     """
 
     config: Config
-    blueprint: Blueprint
-    reinit: Reinit
+    whole: Blueprint
+    blocks: Blocks
     vocabulary: Vocabulary
     fresh_head: bool
     references: tuple[str, ...]
     folder: Path
     raw: Mapping[str, Any]
 
+    @property
+    def blueprint(self) -> Blueprint:
+        """The model that is trained, without the dropped blocks."""
+        return shortened(self.whole, self.config.model, self.blocks)
+
     def build(self) -> tuple[Recogniser, dict[str, list[str]]]:
         """The model with its fresh blocks and head, and the names of what was drawn."""
-        recipe, seed = self.config.finetune, self.config.seed
-        model, head = load(
-            recipe, self.vocabulary, self.config.model, self.blueprint, self.fresh_head
-        )
-        fresh = fresh_modules(model, self.reinit)
+        recipe, seed, blocks = self.config.finetune, self.config.seed, self.blocks
+        model, head = load(recipe, self.vocabulary, self.config.model, self.whole, self.fresh_head)
+        drop(model, blocks)
+        fresh = modules_of(model, blocks.fresh)
         tensors = reinitialise(model, fresh, seed)
+        for frozen in modules_of(model, (blocks.modules[name] for name in blocks.frozen)):
+            frozen.requires_grad_(False)
+        unfrozen = modules_of(model, (blocks.modules[name] for name in blocks.unfrozen))
+        early = [*unfrozen, *(fresh if recipe.freeze_exclude_reinit else ())]
         module = Recogniser(
-            model, fresh, self.blueprint, self.vocabulary, recipe, self.references, seed
+            model, early, self.blueprint, self.vocabulary, recipe, self.references, seed
         )
         return module, {"tensors": tensors, "head": head}
 

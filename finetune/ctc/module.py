@@ -24,13 +24,13 @@ from finetune.schedule import tri_stage
 class Recogniser(pl.LightningModule):
     """CTC on one of transformers' models for it, or on a `LinearHead`; Adam, a three-stage rate.
 
-    `fresh` are the re-initialised modules. The convolutions are never trained.
+    `early`: modules of the encoder that train while the rest stands still.
     """
 
     def __init__(
         self,
         model: Any,
-        fresh: Sequence[nn.Module],
+        early: Sequence[nn.Module],
         blueprint: Blueprint,
         vocabulary: Vocabulary,
         recipe: FinetuneConfig,
@@ -44,15 +44,14 @@ class Recogniser(pl.LightningModule):
         self.recipe = recipe
         self.references = references  # of the validation speech, by number
         self.seed = seed
-        if any(hook.part == "cnn" for hook in blueprint.layer_hooks):  # w2v-BERT has none
+        has_convolutions = any(h.part == "cnn" for h in blueprint.layer_hooks)  # not w2v-BERT
+        if recipe.freeze_convolutions and has_convolutions:
             model.freeze_feature_encoder()
         if recipe.gradient_checkpointing:
             _checkpoint(model)
-        spared = {id(p) for module in fresh for p in module.parameters()}
+        spared = {id(p) for module in early for p in module.parameters()}
         self._held = [
-            p
-            for p in model.base_model.parameters()
-            if p.requires_grad and not (recipe.freeze_exclude_reinit and id(p) in spared)
+            p for p in model.base_model.parameters() if p.requires_grad and id(p) not in spared
         ]
         # Outside the module's own dictionary: a compiled model is no second set of weights.
         self.__dict__["_heard"] = torch.compile(model, dynamic=True) if recipe.compile else model

@@ -14,7 +14,6 @@ from common.encoder.convolutions import keep_exact
 from common.encoder.loading import load_checkpoint, random
 from common.records import StrataError
 from finetune.ctc.linear_head import HEAD, load_linear, survey, tell_unused
-from finetune.ctc.reinit import Reinit
 from finetune.ctc.text import Vocabulary
 
 log = logging.getLogger(__name__)
@@ -134,8 +133,3 @@ def _random(config: Any, model: ModelConfig, blueprint: Blueprint) -> Any:
 def heads(model: Any) -> list[nn.Module]:
     """What stands beside the encoder: the linear map to characters."""
     return [m for name, m in model.named_children() if name != model.base_model_prefix]
-
-
-def fresh_modules(model: Any, reinit: Reinit) -> list[nn.Module]:
-    """The modules of the encoder that are to be drawn anew."""
-    return [model.base_model.get_submodule(name) for name in reinit.modules]

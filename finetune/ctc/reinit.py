@@ -2,59 +2,12 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from common.config import FinetuneConfig, ModelConfig
-from common.encoder.architecture import Blueprint, draw
-from common.records import StrataError
-
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Reinit:
-    """What is to be drawn anew: layers (T11, …) and their modules' names within the encoder."""
-
-    layers: tuple[str, ...]
-    modules: tuple[str, ...]
-
-
-def plan_reinit(recipe: FinetuneConfig, model: ModelConfig, blueprint: Blueprint) -> Reinit:
-    """Blocks that a recipe means, known from the model's description: no weights are read."""
-    blocks = {
-        t.name: t.module for t in blueprint.layer_hooks if t.part == "transformer" and t.index > 0
-    }
-    depth = len(blocks)
-    if recipe.reinit_top > depth:
-        raise StrataError(
-            f"finetune.reinit_top={recipe.reinit_top}: {blueprint.checkpoint.asked} has {depth} "
-            f"transformer blocks; use 0 to {depth}"
-        )
-    layers = list(blocks)[depth - recipe.reinit_top :]
-    if recipe.reinit_layers is not None:
-        lacking = [name for name in recipe.reinit_layers if name not in blocks]
-        if lacking:
-            raise StrataError(
-                f"finetune.reinit_layers has {', '.join(lacking)}: {blueprint.checkpoint.asked} "
-                f"has T1 … T{depth}"
-            )
-        layers = [name for name in blocks if name in recipe.reinit_layers]
-    modules = [blocks[name] for name in layers]
-    if recipe.reinit_include_final_norm:
-        modules.append(_final_norm(model))
-    return Reinit(tuple(layers), tuple(modules))
-
-
-def _final_norm(model: ModelConfig) -> str:
-    """Name of the layer norm that is computed after the blocks."""
-    try:
-        return draw(replace(model, final_norm=True)).layer_hooks[-1].module
-    except StrataError as error:
-        raise StrataError(f"finetune.reinit_include_final_norm=true: {error}") from error
 
 
 def reinitialise(model: Any, modules: Sequence[nn.Module], seed: int) -> list[str]:

@@ -10,8 +10,8 @@ from transformers import AutoModelForCTC
 from common.config import FinetuneConfig
 from common.encoder.architecture import draw
 from common.records import StrataError
-from finetune.ctc.recogniser import fresh_modules
-from finetune.ctc.reinit import plan_reinit, reinitialise
+from finetune.ctc.blocks import modules_of, plan_blocks
+from finetune.ctc.reinit import reinitialise
 
 RECIPE: dict[str, Any] = {
     "freeze_updates": 0,
@@ -50,9 +50,9 @@ def touched(folder: Path, seed: int = 0, **keys: Any) -> tuple[Any, set[str], li
     """The model, the names of tensors that changed, and those that were said to."""
     model = perturbed(folder)
     config = configured(folder)
-    plan = plan_reinit(recipe(**keys), config, draw(config))
+    plan = plan_blocks(recipe(**keys), config, draw(config))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    named = reinitialise(model, fresh_modules(model, plan), seed)
+    named = reinitialise(model, modules_of(model, plan.fresh), seed)
     after = model.state_dict()
     return model, {n for n, tensor in before.items() if not torch.equal(tensor, after[n])}, named
 
@@ -132,4 +132,4 @@ def test_what_the_model_lacks_is_told_from_its_description(
         ({"reinit_include_final_norm": True}, r"include_final_norm=true.*has no layer norm"),
     ):
         with pytest.raises(StrataError, match=told):
-            plan_reinit(recipe(**keys), config, draw(config))
+            plan_blocks(recipe(**keys), config, draw(config))

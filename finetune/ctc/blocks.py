@@ -1,0 +1,115 @@
+"""What a recipe does with a model's transformer blocks: removed, drawn anew, unfrozen, frozen."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from common.config import FinetuneConfig, ModelConfig
+from common.encoder.architecture import Blueprint, draw, set_depth
+from common.records import StrataError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Blocks by what they put out (T11, …): what is done with them.
+
+    `dropped` are removed, `reinit` start from random weights, `unfrozen` train from the first
+    update on, `frozen` never train. `fresh`: modules of the encoder that are drawn anew, the
+    blocks' and the final norm's; `modules`: the modules of the blocks that stay, by layer.
+    """
+
+    dropped: tuple[str, ...]
+    reinit: tuple[str, ...]
+    unfrozen: tuple[str, ...]
+    frozen: tuple[str, ...]
+    fresh: tuple[str, ...]
+    modules: Mapping[str, str]
+
+    def describe(self) -> dict[str, list[str]]:
+        """For the metadata, beside what is re-initialised."""
+        kinds = ("dropped", "unfrozen", "frozen")
+        return {kind: list(getattr(self, kind)) for kind in kinds if getattr(self, kind)}
+
+
+def plan_blocks(recipe: FinetuneConfig, model: ModelConfig, blueprint: Blueprint) -> Blocks:
+    """What a recipe means of a whole model, known from its description: no weights are read."""
+    modules = {
+        t.name: t.module for t in blueprint.layer_hooks if t.part == "transformer" and t.index > 0
+    }
+    names, asked = list(modules), blueprint.checkpoint.asked
+    if recipe.drop_top >= len(names):
+        raise StrataError(
+            f"finetune.drop_top={recipe.drop_top}: {asked} has {len(names)} transformer blocks, of "
+            f"which one must stay; use 0 to {len(names) - 1}"
+        )
+    kept = names[: len(names) - recipe.drop_top]
+    for key in ("reinit_top", "unfreeze_top"):
+        if getattr(recipe, key) > len(kept):
+            left = f", {recipe.drop_top} of them dropped" if recipe.drop_top else ""
+            raise StrataError(
+                f"finetune.{key}={getattr(recipe, key)}: {asked} has {len(names)} transformer "
+                f"blocks{left}; use 0 to {len(kept)}"
+            )
+    for key in ("reinit_layers", "freeze_layers"):
+        lacking = [name for name in getattr(recipe, key) or () if name not in kept]
+        if lacking:
+            raise StrataError(
+                f"finetune.{key} has {', '.join(lacking)}: {asked} has T1 … {kept[-1]}"
+            )
+    if recipe.reinit_layers is None:
+        reinit = _last(kept, recipe.reinit_top)
+    else:
+        reinit = tuple(name for name in kept if name in recipe.reinit_layers)
+    unfrozen = _last(kept, recipe.unfreeze_top)
+    frozen = tuple(name for name in kept if name in (recipe.freeze_layers or ()))
+    both = [name for name in frozen if name in (*reinit, *unfrozen)]
+    if both:
+        raise StrataError(
+            f"finetune.freeze_layers has {', '.join(both)}, which finetune.reinit_top, "
+            "reinit_layers or unfreeze_top is to train: name each block in one of them"
+        )
+    fresh = [modules[name] for name in reinit]
+    if recipe.reinit_include_final_norm:
+        fresh.append(_final_norm(model))
+    stay = {name: modules[name] for name in kept}
+    return Blocks(tuple(names[len(kept) :]), reinit, unfrozen, frozen, tuple(fresh), stay)
+
+
+def _last(names: Sequence[str], n: int) -> tuple[str, ...]:
+    return tuple(names[len(names) - n :])
+
+
+def _final_norm(model: ModelConfig) -> str:
+    """Name of the layer norm that is computed after the blocks."""
+    try:
+        return draw(replace(model, final_norm=True)).layer_hooks[-1].module
+    except StrataError as error:
+        raise StrataError(f"finetune.reinit_include_final_norm=true: {error}") from error
+
+
+def shortened(blueprint: Blueprint, model: ModelConfig, blocks: Blocks) -> Blueprint:
+    """The blueprint without the blocks that are dropped."""
+    return draw(model, depth=len(blocks.modules)) if blocks.dropped else blueprint
+
+
+def drop(model: Any, blocks: Blocks) -> None:
+    """Remove the blocks that are dropped from a loaded model and from its configuration."""
+    if not blocks.dropped:
+        return
+    depth = len(blocks.modules)
+    first = next(iter(blocks.modules.values()))
+    held = model.base_model.get_submodule(first.rpartition(".")[0])
+    del held[depth:]
+    for config in (model.config, model.base_model.config):
+        set_depth(config, depth)
+    log.info("dropped %s: %d blocks are left", ", ".join(blocks.dropped), depth)
+
+
+def modules_of(model: Any, names: Iterable[str]) -> list[nn.Module]:
+    """Modules of a model's encoder, by their names within it."""
+    return [model.base_model.get_submodule(name) for name in names]
