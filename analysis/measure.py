@@ -4,7 +4,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from os import cpu_count
 
 from threadpoolctl import threadpool_limits
 
@@ -16,6 +15,7 @@ from analysis.studies.study import Failure, Job, Scored, Setting, Study, failure
 from analysis.targets.mel import Mel
 from common.cache.cache import Cache
 from common.config import Config
+from common.cores import usable_cores
 from common.encoder.architecture import ModelDescription
 from common.encoder.checkpoint import revision_of
 from common.progress import progress
@@ -168,7 +168,7 @@ def statistics_key(config: Config, corpus: Corpus, revision: str) -> dict[str, o
 def workers_for(studies: Sequence[Study]) -> int:
     """How many jobs run side by side: one for each core, as far as memory allows."""
     largest = max((study.job_bytes() for study in studies), default=0)
-    return max(1, min(cpu_count() or 1, SCORING_BYTES // max(largest, 1)))
+    return max(1, min(usable_cores(), SCORING_BYTES // max(largest, 1)))
 
 
 def score(jobs: Sequence[Job], workers: int) -> tuple[list[Scored], list[Failure]]:

@@ -11,7 +11,6 @@ over their entropy, what chance alone would give, the share of clusters in use, 
 
 import sys
 from dataclasses import dataclass
-from os import cpu_count
 from pathlib import Path
 from time import perf_counter, process_time
 
@@ -23,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from analysis.metrics.agreement import agreement
 from analysis.metrics.kmeans import Clusterer, Lloyd, MiniBatch
+from common.cores import usable_cores
 
 DIM = 768
 LATENT = 64
@@ -49,7 +49,7 @@ SIZES = {
 
 def main() -> None:
     threads = {pool["num_threads"] for pool in threadpool_info()}
-    print(f"{cpu_count()} cores, threads {sorted(threads)}")
+    print(f"{usable_cores()} cores, threads {sorted(threads)}")
     for name in sys.argv[1:] or SIZES:
         size = SIZES[name]
         rows, labels = mixture(size)

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
-from os import cpu_count
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from analysis.moments import Array, FoldedView, Folds, ViewMoments
 from common.cache.cache import Entry
+from common.cores import usable_cores
 from common.records import StrataError
 
 VERSION = 2  # bumped when what is stored of vectors would be others, or be read in another way
@@ -73,7 +73,7 @@ class MomentCollector:
         self.groups = groups
         self.device = torch.device("cpu") if device.type == "mps" else device  # mps has no float64
         on_cpu = self.device.type == "cpu"
-        self._workers = ThreadPoolExecutor(cpu_count()) if on_cpu else None
+        self._workers = ThreadPoolExecutor(usable_cores()) if on_cpu else None
         self._shift: dict[str, torch.Tensor] = {}
         self._fill = np.zeros(groups, dtype=np.int64)
         self._buffers = {view: self._buffer(dim, BLOCK) for view, dim in self.dims.items()}
