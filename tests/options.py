@@ -22,6 +22,7 @@ LACKING = {
     ("experiment", "transcribe"): ["model.checkpoint=owner/name"],
     ("experiment", "cca_glove"): ["target.path={tmp}"],
     ("experiment", "cca_agwe"): ["target.path={tmp}"],
+    ("experiment", "cca_frames"): ["target.path={tmp}"],
     ("experiment", "cca_semantic"): ["target.path={tmp}"],
     ("experiment", "cca_syntactic"): ["target.path={tmp}"],
     ("experiment", "spoken_sts"): ["target.path={tmp}"],

@@ -4,7 +4,7 @@ import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import final
 
@@ -50,10 +50,11 @@ MEL = target_layer(FILTERBANK)
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """One utterance on its way through the encoder: its index in the corpus, its waveform (n,)."""
+    """One utterance on its way through the encoder: its index in the corpus, waveform (n,), id."""
 
     index: int
     waveform: Waveform
+    id: str = ""
 
 
 class Consumer(ABC):
@@ -251,7 +252,9 @@ class FrameConsumer(EntryConsumer):
             self._left.subtract(self.patterns[item.index])
         needed = {view for grid in self.grids.values() for view in grid.dims}
         used = {name: target for name, target in self.targets.items() if name in needed}
-        values = {name: [t.frames(item.waveform) for item in own] for name, t in used.items()}
+        values = {
+            name: [t.frames(item.waveform, item.id) for item in own] for name, t in used.items()
+        }
         for step, collector in self.grids.items():
             counts = self._rows[step] = [self._count(step, len(item.waveform)) for item in own]
             rows = {
@@ -457,7 +460,7 @@ class UnitConsumer(EntryConsumer):
             target = self.targets[name]
             nothing = torch.zeros(0, target.columns)
             frames = [
-                target.frames(item.waveform) if i in own_items else nothing
+                target.frames(item.waveform, item.id) if i in own_items else nothing
                 for i, item in enumerate(items)
             ]
             self.add(self.layers[name], frames)
@@ -568,7 +571,7 @@ class Placed(Consumer):
     def begin(self, items: Sequence[Item]) -> None:
         """Number them as the consumer does."""
         self.consumer.begin(
-            [Item(self.numbers.get(item.index, NOBODY), item.waveform) for item in items]
+            [replace(item, index=self.numbers.get(item.index, NOBODY)) for item in items]
         )
 
     def add(self, layer: Layer, frames: Sequence[torch.Tensor]) -> None:

@@ -221,7 +221,7 @@ def _read(
     for index in window:
         utterance = corpus.utterances[index]
         try:
-            items.append(Item(index, _checked(utterance.read(), encoder)))
+            items.append(Item(index, _checked(utterance.read(), encoder), utterance.id))
         except StrataError as error:
             reason = "utterance: too short or too long for the model"
             if not isinstance(error, LengthError):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from analysis.metrics.intervals import no_fold_interval
 from analysis.metrics.units import Units
 from analysis.moments import Folds
-from analysis.targets.base import LabelTarget
+from analysis.targets.base import FrameTarget, LabelTarget
 from analysis.targets.layers import SecondModel
 from analysis.targets.word_vectors import WordVectors
 from common.metric import Metric, Score
@@ -38,7 +38,7 @@ def is_label(target: Target) -> bool:
 
 def takes_two_views(unit: str, target: Target) -> bool:
     """Whether two views are compared: frames with frames, or units with what their labels mean."""
-    if isinstance(target, SecondModel):
+    if isinstance(target, SecondModel | FrameTarget):
         return True
     if isinstance(target, FromFile) and not isinstance(target, WordVectors):
         return False

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Self
 
@@ -51,6 +51,7 @@ from analysis.targets.mel import Mel
 from common.config import AnalysisConfig
 from common.encoder import encoder
 from common.encoder.architecture import Layer
+from common.records import Corpus
 
 KIND = "moments"
 KIND_OF_TWO = "moments_inter"  # of layers of two models
@@ -93,6 +94,7 @@ class FrameStudy(Study):
     def build(cls, setting: Setting, name: str, analysis: AnalysisConfig) -> Self:
         """Draw utterances; their frames' folds are part of the entry's key."""
         setting.refuse_partitions(name, analysis)
+        analysis = with_prepared_frames(analysis, setting.corpus)
         target, layers = analysis.target, setting.layers
         more: dict[str, object] = {}
         kind, other = KIND, None
@@ -104,7 +106,7 @@ class FrameStudy(Study):
             crosses = [Cross(x, y.name, other.label(y)) for x, y in pairs]
         own = (target,) if isinstance(target, FrameTarget) and not isinstance(target, Mel) else ()
         if own:  # its values, and which frames have one, are no other target's
-            more = {"target": [target.name, target.version, asdict(target)]}
+            more = {"target": [target.name, target.version, target.identity()]}
         samples = draw_moments(setting, analysis)
         study = cls(
             experiments={name: analysis},
@@ -229,6 +231,13 @@ class FrameStudy(Study):
             "utterances_per_sample": self.samples.members.sum(0).tolist(),
             "distinct_samples": len(self.samples.distinct()),
         }
+
+
+def with_prepared_frames(analysis: AnalysisConfig, corpus: Corpus) -> AnalysisConfig:
+    """The analysis with its target, where that is one of frames, prepared for the corpus."""
+    if not isinstance(analysis.target, FrameTarget):
+        return analysis
+    return replace(analysis, target=analysis.target.prepared(corpus))
 
 
 def draw_moments(setting: Setting, analysis: AnalysisConfig) -> FrameSamples:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Self
 
@@ -34,7 +34,7 @@ from analysis.sampling.segments import (
     hold_out_types,
 )
 from analysis.sampling.speech import Part
-from analysis.studies.moments import NO_LABELS, moment_metric
+from analysis.studies.moments import NO_LABELS, moment_metric, with_prepared_frames
 from analysis.studies.second_model import (
     NO_CONTROLS,
     OtherModel,
@@ -118,6 +118,7 @@ class UnitStudy(Study):
     def build(cls, setting: Setting, name: str, analysis: AnalysisConfig) -> Self:
         """Draw units; how their folds are cut changes no vector, so it is not in the key."""
         config, part = setting.config, setting.speech.part(analysis)
+        analysis = with_prepared_frames(analysis, part.corpus)
         run, seed, target = config.sampling, config.seed, analysis.target
         if not isinstance(analysis.metric, UnitMetric):
             setting.refuse_partitions(name, analysis)
@@ -147,7 +148,7 @@ class UnitStudy(Study):
         if other is not None:
             key |= {"other": other.key()}
         if isinstance(target, FrameTarget) and not isinstance(target, Mel):
-            key |= {"target": [target.name, target.version, asdict(target)]}
+            key |= {"target": [target.name, target.version, target.identity()]}
         study = cls(
             experiments={name: analysis},
             layers=setting.layers,

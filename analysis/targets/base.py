@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -84,19 +84,36 @@ class LabelTarget(Target):
 class FrameTarget(Target):
     """A target that gives each frame of the audio some numbers, one row every 10 ms.
 
-    `columns`: how many numbers. `masked`: frames may have none (rows of NaN), as unvoiced ones have
+    `masked`: frames may have none (rows of NaN), as unvoiced ones have
     no pitch; these are left out, with the layer's frame, and counted. `version` is bumped when the
     values would change.
     """
 
     units: ClassVar[tuple[str, ...]] = ("frame",)
-    columns: ClassVar[int]
     masked: ClassVar[bool] = False
     version: ClassVar[int]
 
+    @property
     @abstractmethod
-    def frames(self, waveform: Waveform) -> "torch.Tensor":
-        """Rows (1 + n // 160, columns) of a waveform (n,); row t is centred at sample 160 t."""
+    def columns(self) -> int:
+        """How many numbers a row has."""
+
+    @abstractmethod
+    def frames(self, waveform: Waveform, utterance: str) -> "torch.Tensor":
+        """Rows (1 + n // 160, columns) of the waveform (n,) of an utterance, which is named.
+
+        Row t is centred at sample 160 t.
+        """
+
+    def prepared(self, corpus: Corpus) -> Self:  # noqa: ARG002
+        """The target with what it needs to know of this corpus read; raises StrataError if it
+        has nothing to say of it.
+        """
+        return self
+
+    def identity(self) -> object:
+        """What its values depend on beside its name and `version`, as JSON can hold it."""
+        return asdict(self)
 
 
 def label_target(analysis: AnalysisConfig) -> LabelTarget:

@@ -26,7 +26,6 @@ class FundamentalFrequency(FrameTarget):
     utterance have no value.
     """
 
-    columns: ClassVar[int] = 1
     masked: ClassVar[bool] = True
     version: ClassVar[int] = 1
 
@@ -51,7 +50,12 @@ class FundamentalFrequency(FrameTarget):
         """Its short name."""
         return "f0"
 
-    def frames(self, waveform: Waveform) -> "torch.Tensor":
+    @property
+    def columns(self) -> int:
+        """One frequency."""
+        return 1
+
+    def frames(self, waveform: Waveform, utterance: str) -> "torch.Tensor":  # noqa: ARG002
         """Rows (1 + n // 160, 1) of a waveform (n,); NaN where nothing is voiced."""
         import parselmouth
         import torch

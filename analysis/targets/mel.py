@@ -23,7 +23,6 @@ VERSION = 1  # bumped when a target's values would change
 class Mel(FrameTarget):
     """The log mel filterbank of each frame: see `mel`."""
 
-    columns: ClassVar[int] = MEL_BINS
     version: ClassVar[int] = VERSION
 
     @property
@@ -31,7 +30,12 @@ class Mel(FrameTarget):
         """Its short name, also as a control in a layer's place."""
         return "mel"
 
-    def frames(self, waveform: Waveform) -> "torch.Tensor":
+    @property
+    def columns(self) -> int:
+        """Bands of the filterbank."""
+        return MEL_BINS
+
+    def frames(self, waveform: Waveform, utterance: str) -> "torch.Tensor":  # noqa: ARG002
         """Rows (1 + n // 160, 80) of a waveform (n,)."""
         return mel(waveform)
 

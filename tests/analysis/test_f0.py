@@ -24,7 +24,7 @@ def test_a_planted_pitch_is_found_where_it_is_and_noise_and_silence_have_none() 
     glide = np.linspace(100, 200, n)
     noise = 0.01 * RNG.standard_normal(n).astype(np.float32)
     waveform = np.concatenate([buzz(glide), noise, np.zeros(n, np.float32)])
-    found = FundamentalFrequency().frames(waveform).numpy()
+    found = FundamentalFrequency().frames(waveform, "u").numpy()
     assert found.shape == (301, 1)
     inside = slice(5, 95)
     planted = np.log(glide[np.arange(5, 95) * 160])
@@ -35,7 +35,7 @@ def test_a_planted_pitch_is_found_where_it_is_and_noise_and_silence_have_none() 
 
 def test_sounds_shorter_than_three_periods_have_no_pitch() -> None:
     for n in (1, 160, 640):
-        found = FundamentalFrequency().frames(np.ones(n, np.float32)).numpy()
+        found = FundamentalFrequency().frames(np.ones(n, np.float32), "u").numpy()
         assert found.shape == (1 + n // 160, 1)
         assert np.isnan(found).all()
 
