@@ -1,0 +1,247 @@
+"""Does re-initialising the top blocks help recognition? The paper's claim, put to a test.
+
+    python benchmarks/reinit_claim.py FOLDER [--arms none top1 …] [--rates 2.5e-4 5e-4]
+        [--seeds 0 1 2 3 4 5 6 7] [--draws 0 1 2] [--workers 1] -- OVERRIDES
+
+"Our findings motivate modifying the fine-tuning protocol for ASR, which produces improved word
+error rates in a low-resource setting" (Pasad et al. 2021, abstract; section 5). Every arm
+fine-tunes the same model on the same draws of the same speech; OVERRIDES are those of
+`python run.py experiment=ctc`: model, dataset, recipe.
+
+An arm is a way to treat the blocks: `none`; `topN` re-initialises the last N; `dropN` removes them;
+`firstN` unfreezes them first and re-initialises nothing, for recipes with finetune.freeze_updates;
+`bottomN` re-initialises the first N, which should hurt; `random` starts from no pretraining at all.
+Every arm has the same trials: each of `--rates` on the first draw with a seed of its own
+(`TUNING_SEED`), and the rate with the lowest error in validation. Then seed k trains on draw
+k modulo the number of draws, in every arm: pairs of the same speech, order and masks.
+
+An arm's difference from `none` is a mean over the pairs; its interval (95 %) has the standard error
+of a bootstrap that draws seeds and test speakers anew, with all that they say.
+
+Jobs that are finished are not run again; a killed one goes on. Writes FOLDER/errors.csv (a line for
+each job and test speaker), FOLDER/summary.csv and FOLDER/claim.png.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.stats import t
+
+ROOT = Path(__file__).resolve().parents[1]
+ARMS = ("none", "top1", "top2", "top3", "top4", "drop2", "bottom2", "random")
+TUNING_SEED = 1_000
+RESAMPLES = 10_000
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One fine-tuning. `tuning`: its test error is not looked at."""
+
+    arm: str
+    rate: float
+    seed: int
+    draw: int
+
+    @property
+    def tuning(self) -> bool:
+        """Whether it chooses a rate and nothing else."""
+        return self.seed == TUNING_SEED
+
+    def folder(self, root: Path) -> Path:
+        """Where its files are."""
+        return root / "jobs" / self.arm / f"rate{self.rate:g}_seed{self.seed}_draw{self.draw}"
+
+
+def overrides_of(arm: str) -> list[str]:
+    """What an arm says on the command line: "top2" is finetune.reinit_top=2."""
+    if arm == "none":
+        return []
+    if arm == "random":
+        return ["model.random_init=true"]
+    for name, key in (("top", "reinit_top"), ("drop", "drop_top"), ("first", "unfreeze_top")):
+        if arm.removeprefix(name).isdigit():
+            return [f"finetune.{key}={arm.removeprefix(name)}"]
+    if arm.removeprefix("bottom").isdigit():
+        blocks = range(1, int(arm.removeprefix("bottom")) + 1)
+        return [f"finetune.reinit_layers=[{','.join(f'T{k}' for k in blocks)}]"]
+    raise SystemExit(f"--arms {arm}: use none, random, topN, dropN, firstN or bottomN")
+
+
+def run(job: Job, root: Path, given: Sequence[str]) -> None:
+    """Fine-tune, or go on with it, unless it is finished."""
+    folder = job.folder(root)
+    if (folder / "results.csv").is_file():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    own = [f"finetune.learning_rate={job.rate}", f"seed={job.seed}"]
+    own += [f"finetune.subset_seed={job.draw}", f"hydra.run.dir={folder}"]
+    command = [sys.executable, str(ROOT / "run.py"), "experiment=ctc", *given]
+    with (folder / "log.txt").open("a") as log:
+        done = subprocess.run(
+            [*command, *overrides_of(job.arm), *own],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={"OMP_NUM_THREADS": "1"} | dict(os.environ),
+            check=False,
+        )
+    if done.returncode:
+        raise SystemExit(f"{folder / 'log.txt'}: the job ended with code {done.returncode}")
+    print(folder, flush=True)
+
+
+def run_all(jobs: Sequence[Job], root: Path, given: Sequence[str], workers: int) -> None:
+    """All of them, `workers` side by side."""
+    with ThreadPoolExecutor(workers) as pool:
+        for future in [pool.submit(run, job, root, given) for job in jobs]:
+            future.result()
+
+
+def best_validation(job: Job, root: Path) -> float:
+    """The lowest error rate in validation, by the recipe's monitor."""
+    metadata = json.loads((job.folder(root) / "metadata.json").read_text(encoding="utf-8"))
+    (value,) = metadata["best_validation"].values()
+    return float(value)
+
+
+def errors_of(job: Job, root: Path) -> pd.DataFrame:
+    """A line for each test speaker: errors and units, of words and of characters."""
+    table = pd.read_csv(job.folder(root) / "hypotheses.csv", dtype={"speaker": str})
+    columns = [name for name in table if name.endswith("_errors") and name[:-7] + "s" in table]
+    columns += [name[:-7] + "s" for name in columns]
+    sums = table.groupby("speaker", as_index=False)[columns].sum()
+    own = {"arm": job.arm, "rate": job.rate, "seed": job.seed, "draw": job.draw}
+    return sums.assign(**own, validation=best_validation(job, root))
+
+
+def summarise(errors: pd.DataFrame, unit: str) -> pd.DataFrame:
+    """A line for each arm: its error rate in %, its difference from `none` and the interval.
+
+    Seeds that an arm and `none` both have are paired.
+    """
+    columns = [f"{unit}_errors", f"{unit}s"]
+    tables = {
+        arm: own.pivot_table(index="seed", columns="speaker", values=columns, sort=True)
+        for arm, own in errors.groupby("arm", sort=False)
+    }
+    lines = []
+    for arm, own in tables.items():
+        seeds = own.index.intersection(tables["none"].index)
+        wrong = own.loc[seeds, columns[0]].to_numpy()  # (seeds, speakers)
+        said = own.loc[seeds, columns[1]].to_numpy()
+        plain = tables["none"].loc[seeds, columns[0]].to_numpy()
+        difference, low, high = paired_interval(wrong, plain, said)
+        lines.append(
+            {
+                "arm": arm,
+                "seeds": len(seeds),
+                "error": 100 * wrong.sum() / said.sum(),
+                "lowest": 100 * (wrong.sum(1) / said.sum(1)).min(),
+                "highest": 100 * (wrong.sum(1) / said.sum(1)).max(),
+                "difference": 100 * difference,
+                "low": 100 * low,
+                "high": 100 * high,
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def paired_interval(wrong: Array, plain: Array, said: Array) -> tuple[float, float, float]:
+    """Difference of two error rates, and its 95 % interval over seeds and speakers.
+
+    `wrong` and `plain` (seeds, speakers) are the errors of both, `said` the units of either. The
+    standard error is that of a bootstrap; Student's quantile, with one less than the fewer of seeds
+    and speakers as degrees of freedom, because the bootstrap's own quantiles are too near where
+    there are few: of 200 made studies of 8 seeds and 10 speakers they covered 90 %, and this
+    interval covers 94 to 96 % of 1,000, whether seeds or speakers differ more.
+    """
+    seeds, speakers = wrong.shape
+    rng = np.random.default_rng(0)
+    more, units = wrong - plain, said
+    of_seeds = np.stack(
+        [np.bincount(d, minlength=seeds) for d in rng.integers(seeds, size=(RESAMPLES, seeds))]
+    )
+    of_speakers = np.stack(
+        [
+            np.bincount(d, minlength=speakers)
+            for d in rng.integers(speakers, size=(RESAMPLES, speakers))
+        ]
+    )
+    drawn = np.einsum("rs,sp,rp->r", of_seeds, more, of_speakers, optimize=True)
+    drawn = drawn / np.einsum("rs,sp,rp->r", of_seeds, units, of_speakers, optimize=True)
+    difference = float(more.sum() / units.sum())
+    half = float(t.ppf(0.975, min(seeds, speakers) - 1) * drawn.std())
+    return difference, difference - half, difference + half
+
+
+def plot(summary: pd.DataFrame, unit: str, path: Path) -> None:
+    """Difference from `none` of every arm, with its interval."""
+    figure = Figure(figsize=(6, 0.45 * len(summary) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    places = np.arange(len(summary))[::-1]
+    middle = summary["difference"].to_numpy()
+    away = np.abs(summary[["low", "high"]].to_numpy().T - middle)
+    axes.errorbar(middle, places, xerr=away, fmt="o", capsize=3)
+    axes.axvline(0, color="0.6", linewidth=1)
+    axes.set_yticks(places, summary["arm"])
+    axes.set_xlabel(f"{unit} error rate less that of `none` (points of %), 95 % interval")
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    own, given = sys.argv[1:], []
+    if "--" in own:
+        cut = own.index("--")
+        own, given = own[:cut], own[cut + 1 :]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--arms", nargs="+", default=list(ARMS))
+    parser.add_argument("--rates", nargs="+", type=float, default=[2.5e-4, 5e-4, 1e-3])
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(8)))
+    parser.add_argument("--draws", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--unit", default="word", choices=("word", "character"))
+    parser.add_argument("--workers", type=int, default=1)
+    options = parser.parse_args(own)
+    arms = list(dict.fromkeys(["none", *options.arms]))
+    root: Path = options.folder.resolve()
+    for arm in arms:
+        overrides_of(arm)
+
+    draw = options.draws[0]
+    trials = {arm: [Job(arm, rate, TUNING_SEED, draw) for rate in options.rates] for arm in arms}
+    if len(options.rates) > 1:
+        run_all([job for own in trials.values() for job in own], root, given, options.workers)
+    chosen = {
+        arm: min(own, key=lambda job: best_validation(job, root)).rate
+        if len(own) > 1
+        else own[0].rate
+        for arm, own in trials.items()
+    }
+    print("rates by validation:", ", ".join(f"{arm} {rate:g}" for arm, rate in chosen.items()))
+    jobs = [
+        Job(arm, chosen[arm], seed, options.draws[seed % len(options.draws)])
+        for seed in options.seeds
+        for arm in arms
+    ]
+    run_all(jobs, root, given, options.workers)
+    errors = pd.concat([errors_of(job, root) for job in jobs], ignore_index=True)
+    errors.to_csv(root / "errors.csv", index=False)
+    summary = summarise(errors, options.unit)
+    summary.to_csv(root / "summary.csv", index=False)
+    plot(summary, options.unit, root / "claim.png")
+    print(summary.to_string(index=False, float_format=lambda x: f"{x:.1f}"))
+
+
+if __name__ == "__main__":
+    main()
