@@ -84,8 +84,12 @@ class FinetuneConfig:
     `freeze_updates`, but re-initialised blocks do not if `freeze_exclude_reinit`, nor do the last
     `unfreeze_top` blocks. The blocks of `freeze_layers` ([T1,T2]) never train, nor do the
     convolutions unless `freeze_convolutions` is false. The last `drop_top` blocks are removed
-    before all that: "last" then means of those that are left. `characters`: of the training
-    `text`, or the `checkpoint`'s own.
+    before all that: "last" then means of those that are left.
+
+    `targets`, what is recognised: "characters" of the text; "phones", the symbols of the phone
+    tier or, in a corpus without one, of transcripts that part them by blanks; "pieces" of words,
+    `pieces` many of them, by byte-pair encoding as in SentencePiece. `characters`: those of the
+    training `text`, or the `checkpoint`'s own (its phones or pieces, too).
 
     `updates` of Adam, by default with betas (0.9, 0.98); the rate rises over the first of the
     `stages`, holds over the second, and falls to `final_scale` of the peak over the third; the
@@ -94,7 +98,8 @@ class FinetuneConfig:
     `processes`, a GPU each or all on the CPU. `max_seconds`: longer utterances are not trained
     on. `mask_time_prob` and `mask_feature_prob` in Hugging Face's sense. Validation every
     `valid_every` updates; training ends after `patience` of them without a better `monitor`, the
-    word or character error rate ("wer" or "cer"), and the best one is kept.
+    word or character error rate ("wer" or "cer"), and the best one is kept; phones have one
+    rate alone ("per"), and so have scripts without spaces ("cer").
     """
 
     train: PartConfig = field(default_factory=PartConfig)
@@ -102,6 +107,8 @@ class FinetuneConfig:
     test: PartConfig = field(default_factory=PartConfig)
     subset: str | None = None
     subset_seed: int = 0
+    targets: str = "characters"
+    pieces: int = 500
     characters: str = "text"
     reinit_top: int = 0
     reinit_layers: list[str] | None = None
@@ -151,6 +158,13 @@ class FinetuneConfig:
         for key in (*blocks, "freeze_updates", "weight_decay", "gradient_clip"):
             require_at_least(f"finetune.{key}", getattr(self, key), 0)
         require("finetune.monitor", self.monitor, ("wer", "cer"))
+        require("finetune.targets", self.targets, ("characters", "phones", "pieces"))
+        require_at_least("finetune.pieces", self.pieces, 10)
+        if self.lm.path is not None and self.targets != "characters":
+            raise StrataError(
+                f"finetune.lm.path={self.lm.path}: an n-gram of words goes with "
+                f"finetune.targets=characters, not {self.targets}"
+            )
         require("finetune.characters", self.characters, ("text", "checkpoint"))
         self._check_shares()
         self._check_optimisation()

@@ -15,7 +15,7 @@ from common.datasets.faults import OnError
 from common.encoder.frames import FrameGeometry
 from common.records import SAMPLE_RATE, Corpus, StrataError, Utterance
 from common.seeding import generator
-from finetune.ctc.text import Vocabulary, normalise
+from finetune.ctc.text import Vocabulary, references, symbols
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ BEYOND_LIMIT = "utterance: beyond dataset.limit"
 
 @dataclass(frozen=True)
 class Part:
-    """Utterances with normalised text, and counts of what was left out, by reason."""
+    """Utterances whose text is what is to be written; counts of what was left out, by reason."""
 
     name: str
     corpus: Corpus
@@ -34,7 +34,7 @@ class Part:
 
     @property
     def texts(self) -> list[str]:
-        """Normalised text of every utterance."""
+        """What is to be written of every utterance."""
         return [u.text for u in self.utterances]
 
     @property
@@ -144,7 +144,9 @@ def _part(
 ) -> Part:
     own: PartConfig = getattr(recipe, name)
     dropped: Counter[str] = Counter()
-    kept = list(_usable(corpus.utterances, speakers, others, dropped, limits))
+    texts = references(corpus.utterances, recipe.targets)
+    written = [replace(u, text=text) for u, text in zip(corpus.utterances, texts, strict=True)]
+    kept = list(_usable(written, recipe.targets, speakers, others, dropped, limits))
     if name == "train":
         kept = list(_alignable(kept, recipe, limits.geometry, dropped))
     if own.subset is not None:
@@ -191,20 +193,21 @@ def _limited(corpus: Corpus) -> str:
 
 def _usable(
     utterances: Iterable[Utterance],
+    targets: str,
     speakers: Collection[str] | None,
     others: Collection[str],
     dropped: Counter[str],
     limits: Limits,
 ) -> Iterable[Utterance]:
-    """Utterances of a part's speakers with words to recognise, their text normalised."""
+    """Utterances of a part's speakers with something to recognise."""
+    nothing = "no phones" if targets == "phones" else "no words in its text"
     for utterance in utterances:
-        text = normalise(utterance.text)
         if speakers is not None and utterance.speaker not in speakers:
             dropped["of another speaker"] += 1
         elif utterance.speaker in others:
             dropped["of a speaker of another part"] += 1
-        elif not text:
-            dropped["no words in its text"] += 1
+        elif not utterance.text:
+            dropped[nothing] += 1
         elif utterance.n_samples < limits.geometry.min_samples:
             dropped["too short for a frame"] += 1
         elif utterance.n_samples > limits.max_samples:
@@ -212,7 +215,7 @@ def _usable(
         elif utterance.n_samples > limits.max_seconds * SAMPLE_RATE:
             dropped["longer than finetune.max_seconds"] += 1
         else:
-            yield replace(utterance, text=text)
+            yield utterance
 
 
 def _alignable(
@@ -221,20 +224,21 @@ def _alignable(
     geometry: FrameGeometry,
     dropped: Counter[str],
 ) -> Iterable[Utterance]:
-    """Utterances with a frame for every character, and more frames than a mask is long."""
+    """Utterances with a frame for every symbol, and more frames than a mask is long."""
+    own = "phones" if recipe.targets == "phones" else "characters"
     for utterance in utterances:
         n_frames = geometry.n_frames(utterance.n_samples)
-        if n_frames < frames_needed(utterance.text):
-            dropped["fewer frames than characters"] += 1
+        if n_frames < frames_needed(symbols(utterance.text, recipe.targets)):
+            dropped[f"fewer frames than {own}"] += 1
         elif recipe.mask_time_prob and n_frames <= recipe.mask_time_length:
             dropped["no longer than finetune.mask_time_length"] += 1
         else:
             yield utterance
 
 
-def frames_needed(text: str) -> int:
-    """Frames of the shortest alignment: one a character, and a blank between two of the same."""
-    return len(text) + sum(a == b for a, b in pairwise(text))
+def frames_needed(written: Sequence[object]) -> int:
+    """Frames of the shortest alignment: one a symbol, and a blank between two of the same."""
+    return len(written) + sum(a == b for a, b in pairwise(written))
 
 
 def subset(utterances: Sequence[Utterance], seconds: float, seed: int) -> list[Utterance]:
@@ -276,10 +280,11 @@ def _seconds(utterances: Iterable[Utterance]) -> float:
 
 
 def tell_unknown(parts: Mapping[str, Part], vocabulary: Vocabulary) -> dict[str, dict[str, int]]:
-    """Characters that the model cannot write, with their counts, by part; they cost errors."""
+    """Characters or phones that the model cannot write, counted, by part; they cost errors."""
+    own = "phones" if vocabulary.targets == "phones" else "characters"
     lacking = {
         name: counts for name, part in parts.items() if (counts := vocabulary.lacking(part.texts))
     }
     for name, counts in lacking.items():
-        log.warning("%s: characters that the model cannot write: %s", name, counts)
+        log.warning("%s: %s that the model cannot write: %s", name, own, counts)
     return lacking

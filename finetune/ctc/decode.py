@@ -229,6 +229,11 @@ def beam_search(recipe: LanguageModelConfig, vocabulary: Vocabulary) -> BeamSear
     """The search that a recipe asks for, or None: words that cannot be spelt are left out."""
     if recipe.path is None:
         return None
+    if vocabulary.targets != "characters":
+        raise StrataError(
+            f"finetune.lm.path={recipe.path}: the model writes {vocabulary.targets}, and an n-gram "
+            "of words goes with characters"
+        )
     words = read_lexicon(recipe)
     spelt = tuple(word for word in words if not vocabulary.lacking([word]))
     if len(spelt) < len(words):

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,10 +22,10 @@ from common.writing import write_text
 from finetune.ctc.experiment import HYPOTHESES
 from finetune.ctc.recognition import Recogniser, Transcript, load_recogniser, scored_text
 from finetune.ctc.report import Tested, print_scores, score_rows
-from finetune.ctc.scoring import error_rate, score
-from finetune.ctc.text import normalise
+from finetune.ctc.scoring import UNITS, error_rate, score
+from finetune.ctc.text import references, without_spaces
 
-BY_WORD, BY_SPEAKER = "errors_by_word.csv", "errors_by_speaker.csv"
+BY_UNIT, BY_SPEAKER = "errors_by_{}.csv", "errors_by_speaker.csv"
 
 
 @dataclass(frozen=True)
@@ -38,27 +38,29 @@ class Heard:
 
 
 def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
-    """Transcribe and score; returns the word error rate."""
+    """Transcribe and score; returns the word error rate, or that of phones or characters."""
     watch = Stopwatch()
     with watch.stage("preparing"):
         corpus: Corpus = config.dataset.read(config.on_error)
-        chosen = [u for u in corpus.utterances if normalise(u.text)]
+        recogniser = load_recogniser(config)
+        chosen = written(corpus, recogniser.targets)
         if not chosen:
             raise StrataError(
                 f"{corpus.name} ({corpus.partition}): none of {len(corpus.utterances)} utterances "
-                "has a transcript to be scored against. Put a .lab or .txt beside the audio, or "
-                "use experiment=transcribe"
+                f"has {recogniser.targets} to be scored against. Put a .lab or .txt beside the "
+                "audio, or use experiment=transcribe"
             )
-        recogniser = load_recogniser(config)
     with watch.stage("testing"):
         heard = hear(recogniser, chosen, config.on_error)
     spoken = heard.utterances
     table = score(
         [u.id for u in spoken],
         [u.speaker for u in spoken],
-        [normalise(u.text) for u in spoken],
-        [scored_text(t) for t in heard.transcripts],
+        [u.text for u in spoken],
+        [scored_text(t, recogniser.targets) for t in heard.transcripts],
+        figures_of(recogniser.targets, [u.text for u in spoken]),
     )
+    by_unit = BY_UNIT.format(unit_of(table))
     tested = Tested(table, None, {})
     revision = revision_of(config.model, draw(config.model).checkpoint)
     key = results.config_key(raw, own=("recognition",))
@@ -75,16 +77,35 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
     paths = results.write_results(folder, rows, metadata)
     for name, frame in (
         (HYPOTHESES, table),
-        (BY_WORD, errors_by_word(table)),
+        (by_unit, errors_by_word(table)),
         (BY_SPEAKER, errors_by_speaker(table)),
     ):
         write_text(folder / name, csv_of(frame))
     print_scores(tested, f"{config.model.name} on {corpus.name} ({corpus.partition})")
     if dropped:
         print("left out: " + ", ".join(f"{n} {reason}" for reason, n in dropped.items()))
-    for path in (*paths, folder / HYPOTHESES, folder / BY_WORD, folder / BY_SPEAKER):
+    for path in (*paths, folder / HYPOTHESES, folder / by_unit, folder / BY_SPEAKER):
         print(path)
-    return float(error_rate(table, "word", config.seed).value)
+    return float(error_rate(table, unit_of(table), config.seed).value)
+
+
+def written(corpus: Corpus, targets: str) -> list[Utterance]:
+    """Utterances with what a recogniser of such targets should write as their text."""
+    texts = references(corpus.utterances, targets)
+    pairs = zip(corpus.utterances, texts, strict=True)
+    return [replace(utterance, text=text) for utterance, text in pairs if text]
+
+
+def figures_of(targets: str, texts: list[str]) -> tuple[str, ...]:
+    """Error rates by which references are scored, as `Vocabulary.figures` of a recogniser."""
+    if targets == "phones":
+        return ("per",)
+    return ("cer",) if without_spaces(texts) else ("wer", "cer")
+
+
+def unit_of(table: pd.DataFrame) -> str:
+    """What a table's errors are of: words or phones, or characters where they have no words."""
+    return next(UNITS[figure] for figure in ("wer", "per", "cer") if figure in table)
 
 
 def hear(recogniser: Recogniser, utterances: list[Utterance], on_error: str) -> Heard:
@@ -109,8 +130,9 @@ def hear(recogniser: Recogniser, utterances: list[Utterance], on_error: str) -> 
 def errors_by_word(table: pd.DataFrame) -> pd.DataFrame:
     """A line for each word that was said, or put in: how often, how often right, and heard as what.
 
-    From the most errors to the fewest. `said` and `right` count the references; `deleted`,
-    `inserted` and `replaced` the errors; `heard_as` names its three most frequent replacements.
+    Or for each phone or character, as the table has it. From the most errors to the fewest. `said`
+    and `right` count the references; `deleted`, `inserted` and `replaced` the errors; `heard_as`
+    names its three most frequent replacements.
     """
     counts: dict[str, Counter[str]] = {}
     heard_as: dict[str, Counter[str]] = {}
@@ -122,7 +144,7 @@ def errors_by_word(table: pd.DataFrame) -> pd.DataFrame:
             heard_as.setdefault(said, Counter())[heard] += 1
     lines = [
         {
-            "word": word,
+            unit_of(table): word,
             **{kind: own[kind] for kind in ("said", "right", "deleted", "inserted", "replaced")},
             "heard_as": " ".join(
                 f"{other} ({n})" for other, n in heard_as.get(word, Counter()).most_common(3)
@@ -133,15 +155,18 @@ def errors_by_word(table: pd.DataFrame) -> pd.DataFrame:
     errors = ["deleted", "inserted", "replaced"]
     frame = pd.DataFrame(lines)
     order = frame.assign(errors=frame[errors].sum(axis=1)).sort_values(
-        ["errors", "word"], ascending=[False, True]
+        ["errors", unit_of(table)], ascending=[False, True]
     )
     return order.drop(columns="errors")
 
 
 def _edits(table: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
-    """(kind, word said, word heard) of the best alignment of every line; "" where there is none."""
-    for reference, hypothesis in zip(table["reference"], table["hypothesis"], strict=True):
-        out = jiwer.process_words(reference, hypothesis)
+    """(kind, unit said, unit heard) of the best alignment of every line; "" where there is none."""
+    characters = unit_of(table) == "character"
+    process = jiwer.process_characters if characters else jiwer.process_words
+    for pair in zip(table["reference"], table["hypothesis"], strict=True):
+        reference, hypothesis = (text.replace(" ", "") if characters else text for text in pair)
+        out = process(reference, hypothesis)
         for chunk in out.alignments[0]:
             said = out.references[0][chunk.ref_start_idx : chunk.ref_end_idx]
             heard = out.hypotheses[0][chunk.hyp_start_idx : chunk.hyp_end_idx]
@@ -159,11 +184,12 @@ def _edits(table: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
 
 
 def errors_by_speaker(table: pd.DataFrame) -> pd.DataFrame:
-    """A line for each speaker: utterances, words, errors and rates, the worst one first."""
-    columns = ["word_errors", "words", "character_errors", "characters"]
+    """A line for each speaker: utterances, units, errors and rates, the worst one first."""
+    own = {figure: unit for figure, unit in UNITS.items() if figure in table}
+    columns = [f"{unit}{end}" for unit in own.values() for end in ("_errors", "s")]
     grouped = table.groupby("speaker", sort=True)
     frame = grouped[columns].sum()
     frame.insert(0, "utterances", grouped.size())
-    frame["wer"] = frame["word_errors"] / frame["words"]
-    frame["cer"] = frame["character_errors"] / frame["characters"]
-    return frame.sort_values("wer", ascending=False, kind="stable").reset_index()
+    for figure, unit in own.items():
+        frame[figure] = frame[f"{unit}_errors"] / frame[f"{unit}s"]
+    return frame.sort_values(next(iter(own)), ascending=False, kind="stable").reset_index()

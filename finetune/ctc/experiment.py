@@ -78,6 +78,7 @@ class Speech:
                 name: own.part.describe() | {"unreadable": dict(own.dropped)}
                 for name, own in self.parts.items()
             },
+            "targets": self.vocabulary.targets,
             "characters": list(self.vocabulary.tokens),
             "unknown_characters": self.unknown,
         }
@@ -86,7 +87,7 @@ class Speech:
 def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
     """Fine-tune and score; run again in the same folder to go on after a kill.
 
-    Returns the best error rate in validation (`finetune.monitor`).
+    Returns the best error rate in validation (`finetune.monitor`, or the only one).
     """
     watch = Stopwatch()
     whole = draw(config.model)
@@ -125,7 +126,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
         "does_not_apply": [f"finetune.{key}" for key in unused],
         **speech.describe(),
         "best_update": best_update,
-        "best_validation": {config.finetune.monitor: best},
+        "best_validation": {plan.watched: best},
         "test": tested.describe(),
         **results.describe_process(watch),
         "config": raw,
@@ -147,9 +148,16 @@ def read_speech(config: Config, blueprint: Blueprint, folder: Path) -> Speech:
     own = blueprint.description
     parts = read_parts(config, own.layers[-1].geometry, own.max_samples)
     if tokenizer is None:
-        vocabulary = Vocabulary.of_text(parts["train"].texts)
+        texts = parts["train"].texts
+        vocabulary = Vocabulary.of_text(texts, recipe.targets, recipe.pieces)
     else:
         vocabulary = Vocabulary.of_tokenizer(tokenizer, head_places(blueprint))
+    if vocabulary.targets != recipe.targets:
+        raise StrataError(
+            f"finetune.targets={recipe.targets}: {blueprint.checkpoint.asked} writes "
+            f"{vocabulary.targets}; use finetune.targets={vocabulary.targets}, or "
+            "finetune.characters=text for a new head"
+        )
     search = beam_search(recipe.lm, vocabulary)
     unknown = tell_unknown(parts, vocabulary)
     prepared = {
@@ -187,20 +195,22 @@ def prepare(
     recordings = record(part.utterances, part.corpus.fingerprint, folder / part.name, on_error)
     geometry = blueprint.description.layers[-1].geometry
     # In validation and test a short utterance costs errors, if it has a frame at all.
-    needed = frames_needed if part.name == "train" else (lambda _: 1)
+    spelt = tuple(tuple(vocabulary.encode(text)) for text in part.texts)
     frames = [geometry.n_frames(n) for n in recordings.lengths]
     longest = geometry.n_frames(blueprint.feature_extractor.max_samples or max(recordings.lengths))
-    pairs = zip(frames, part.texts, strict=True)
-    numbers = [k for k, (n, text) in enumerate(pairs) if needed(text) <= n <= longest]
+    train = part.name == "train"
+    needed = [frames_needed(own) if train else 1 for own in spelt]
+    numbers = [
+        k for k, (n, least) in enumerate(zip(frames, needed, strict=True)) if least <= n <= longest
+    ]
     lost = len(frames) - len(numbers)
     if lost:
         log.warning("%s: %d utterances left out: unreadable or of a wrong length", part.name, lost)
     if not numbers:
         raise StrataError(f"finetune.{part.name}: none of {len(frames)} utterances can be read")
-    characters = tuple(tuple(vocabulary.encode(text)) for text in part.texts)
     dropped = {"unreadable or of a wrong length": lost} if lost else {}
     return Prepared(
-        part, Clips(recordings, characters, blueprint.feature_extractor), tuple(numbers), dropped
+        part, Clips(recordings, spelt, blueprint.feature_extractor), tuple(numbers), dropped
     )
 
 
@@ -239,7 +249,8 @@ def test(
     texts = {k: module.vocabulary.decode(p.argmax(1).tolist()) for k, p in found.items()}
     spoken = [own.part.utterances[k] for k in own.numbers]
     identity = ([u.id for u in spoken], [u.speaker for u in spoken], [u.text for u in spoken])
-    table = score(*identity, [texts[k] for k in own.numbers])
+    figures = module.vocabulary.figures
+    table = score(*identity, [texts[k] for k in own.numbers], figures)
     if search is None:
         return Tested(table, None, {})
     valid = prepared["valid"]
@@ -249,7 +260,7 @@ def test(
         [valid.part.utterances[k].text for k in valid.numbers],
     )
     numbers = progress(own.numbers, "decoding with the n-gram", "utterances")
-    with_lm = score(*identity, [decoder(found[k].numpy()) for k in numbers])
+    with_lm = score(*identity, [decoder(found[k].numpy()) for k in numbers], figures)
     return Tested(table, with_lm, chosen)
 
 

@@ -56,6 +56,12 @@ class Plan:
         """The model that is trained, without the dropped blocks."""
         return shortened(self.whole, self.config.model, self.blocks)
 
+    @property
+    def watched(self) -> str:
+        """The error rate that the best weights have least of: the only one, or the recipe's."""
+        figures, wanted = self.vocabulary.figures, self.config.finetune.monitor
+        return wanted if wanted in figures else figures[0]
+
     def build(self) -> tuple[Recogniser, dict[str, list[str]]]:
         """The model with its fresh blocks and head, and the names of what was drawn."""
         recipe, seed, blocks = self.config.finetune, self.config.seed, self.blocks
@@ -78,7 +84,7 @@ def train(
 ) -> tuple[pl.Trainer, int, float]:
     """Every update that is not done yet; the module has the best weights afterwards.
 
-    Returns the update that they are from and their error rate in validation (`finetune.monitor`).
+    Returns the update that they are from and their error rate in validation (`plan.watched`).
     `numbers` of the utterances among `clips` that are trained on.
     """
     recipe, folder = plan.config.finetune, plan.folder
@@ -161,14 +167,14 @@ def _trainer(plan: Plan, place: Place | None) -> pl.Trainer:
         gradient_clip=recipe.gradient_clip,
         accumulate=recipe.accumulate,
     )
-    callbacks = callbacks_of(plan.config, plan.folder)
+    callbacks = callbacks_of(plan.config, plan.folder, plan.watched)
     return trainer_of(plan.config, length, plan.folder, plan.raw, callbacks, place)
 
 
-def callbacks_of(config: Config, folder: Path) -> list[Callback]:
+def callbacks_of(config: Config, folder: Path, figure: str) -> list[Callback]:
     """The best weights by the error rate watched, and an end where it does not fall any more."""
     recipe = config.finetune
-    watched = f"valid/{recipe.monitor}"
+    watched = f"valid/{figure}"
     callbacks: list[Callback] = [BestWeights(folder, watched)]
     if recipe.patience is not None:
         callbacks.append(EarlyStopping(watched, mode="min", patience=recipe.patience))

@@ -15,7 +15,7 @@ from common.encoder.architecture import Blueprint
 from common.records import StrataError
 from common.seeding import generator
 from finetune.ctc.batches import Batch
-from finetune.ctc.scoring import count_character_errors, count_errors
+from finetune.ctc.scoring import count
 from finetune.ctc.text import Vocabulary
 from finetune.schedule import tri_stage
 
@@ -55,7 +55,7 @@ class Recogniser(pl.LightningModule):
         ]
         # Outside the module's own dictionary: a compiled model is no second set of weights.
         self.__dict__["_heard"] = torch.compile(model, dynamic=True) if recipe.compile else model
-        self._counts: torch.Tensor = torch.zeros(5)
+        self._counts: torch.Tensor = torch.zeros(0)
         self._loss: torch.Tensor | float = 0.0
 
     def log_probabilities(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -118,11 +118,12 @@ class Recogniser(pl.LightningModule):
             self.log("learning_rate", rates[0])
 
     def on_validation_epoch_start(self) -> None:
-        """Count anew: nats, errors and number of characters, of words.
+        """Count anew: nats and symbols, then errors and units of each error rate.
 
         With several processes the first one's buffers are all's.
         """
-        self._counts = torch.zeros(5, dtype=torch.float64)
+        figures = self.vocabulary.figures
+        self._counts = torch.zeros(2 + 2 * len(figures), dtype=torch.float64)
         if self.trainer.world_size > 1:
             for buffer in self.buffers():
                 torch.distributed.broadcast(buffer, 0)
@@ -133,20 +134,21 @@ class Recogniser(pl.LightningModule):
         best = probabilities.argmax(-1)
         for k, number in enumerate(batch.numbers.tolist()):
             text = self.vocabulary.decode(best[k, : frames[k]].tolist())
-            pair = self.references[number], text
-            counts = (*count_character_errors(*pair), *count_errors(*pair))
-            self._counts[1:] += torch.tensor(counts)
+            counts = count(self.references[number], text, self.vocabulary.figures)
+            self._counts[2:] += torch.tensor(counts).flatten()
         self._counts[0] += float(loss.sum())
+        self._counts[1] += float(batch.sizes.sum())
 
     def on_validation_epoch_end(self) -> None:
-        """Figures of all utterances; the loss in nats a character, as in training."""
+        """Figures of all utterances; the loss in nats a symbol, as in training."""
         counts = self._counts
         if self.trainer.world_size > 1:
             counts = self.trainer.strategy.reduce(counts.to(self.device), reduce_op="sum")
-        nats, character_errors, characters, word_errors, words = counts.tolist()
-        self.log("valid/loss", nats / characters, prog_bar=True, sync_dist=True)
-        self.log("valid/cer", character_errors / characters, prog_bar=True, sync_dist=True)
-        self.log("valid/wer", word_errors / words, prog_bar=True, sync_dist=True)
+        nats, written, *rest = counts.tolist()
+        self.log("valid/loss", nats / written, prog_bar=True, sync_dist=True)
+        rates = zip(self.vocabulary.figures, rest[::2], rest[1::2], strict=True)
+        for figure, errors, units in reversed(list(rates)):
+            self.log(f"valid/{figure}", errors / units, prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """Adam, or AdamW where weights decay, over all that is ever trained."""

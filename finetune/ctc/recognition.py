@@ -3,8 +3,7 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from finetune.ctc.alignment import Probabilities, Span, align, best_path, cut_at
 from finetune.ctc.decode import Decoder, beam_search
 from finetune.ctc.linear_head import HEAD
 from finetune.ctc.recogniser import has_ctc_model, head_places, load
-from finetune.ctc.text import SPACE, Vocabulary, normalise, read_tokenizer
+from finetune.ctc.text import Vocabulary, normalise, read_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +29,10 @@ DECODED_AT_ONCE = 60  # seconds: longer speech is cut in pauses before it is dec
 
 @dataclass(frozen=True)
 class Word:
-    """A word and when it was heard, in seconds; `confidence` the mean of its probabilities."""
+    """A word and when it was heard, in seconds; `confidence` the mean of its probabilities.
+
+    Or a phone, of a recogniser of phones; or a character, where words are not told by spaces.
+    """
 
     text: str
     start: float
@@ -47,7 +49,12 @@ class Transcript:
 
 
 class Recogniser(Protocol):
-    """Hears a waveform (n,) at 16 kHz."""
+    """Hears a waveform (n,) at 16 kHz. `targets`: what it writes, as in `finetune.targets`."""
+
+    @property
+    def targets(self) -> str:
+        """Characters, phones or pieces of words."""
+        ...
 
     def __call__(self, waveform: Waveform) -> Transcript:
         """Text, as the model writes it."""
@@ -114,6 +121,11 @@ class CtcRecogniser:
             None if search is None else search.decoder(own.lm.weights[0], own.lm.word_scores[0]),
         )
 
+    @property
+    def targets(self) -> str:
+        """As its vocabulary."""
+        return self.vocabulary.targets
+
     def __call__(self, waveform: Waveform) -> Transcript:
         """Words by the most likely characters or, with an n-gram, by beam search; their times."""
         log_p = self.log_probabilities(waveform)
@@ -129,17 +141,16 @@ class CtcRecogniser:
                 tokens = self.vocabulary.encode(self.decoder(piece))
                 words += self._words(align(piece, tokens, blank), start) if tokens else []
                 start = end
-        return Transcript(" ".join(word.text for word in words), tuple(words))
+        apart = "" if self.vocabulary.figures == ("cer",) else " "
+        return Transcript(apart.join(word.text for word in words), tuple(words))
 
     def _words(self, spans: list[Span], offset: int) -> Iterator[Word]:
-        """Words of the spans' characters; a hop is a frame's length in time."""
-        tokens, hop = self.vocabulary.tokens, self.geometry.hop
-        for is_space, own in groupby(spans, lambda span: tokens[span.token] == SPACE):
-            heard = [span for span in own if len(tokens[span.token]) == 1]
-            if is_space or not heard:
-                continue
+        """Words of the spans' tokens; a hop is a frame's length in time."""
+        hop = self.geometry.hop
+        for text, places in self.vocabulary.words([span.token for span in spans]):
+            heard = [spans[place] for place in places]
             yield Word(
-                "".join(tokens[span.token] for span in heard),
+                text,
                 (offset + heard[0].first) * hop / SAMPLE_RATE,
                 (offset + heard[-1].last) * hop / SAMPLE_RATE,
                 float(np.mean([span.confidence for span in heard])),
@@ -177,6 +188,7 @@ class CtcRecogniser:
 class _OwnDecoder:
     """An encoder-decoder that writes its text itself, greedily: Whisper and its like."""
 
+    targets: ClassVar[str] = "characters"
     model: Any
     tokenizer: Any
     feature_extractor: FeatureExtractor
@@ -237,6 +249,6 @@ class _OwnDecoder:
         return Transcript(" ".join(text for text in texts if text), None)
 
 
-def scored_text(transcript: Transcript) -> str:
+def scored_text(transcript: Transcript, targets: str) -> str:
     """A transcript as references are normalised."""
-    return normalise(transcript.text)
+    return transcript.text if targets == "phones" else normalise(transcript.text)

@@ -10,9 +10,7 @@ from rich.table import Table
 from common.config import Config
 from common.records import Corpus
 from common.results.results import Row, git_commit
-from finetune.ctc.scoring import ErrorRate, error_rate
-
-UNITS = {"wer": "word", "cer": "character"}
+from finetune.ctc.scoring import UNITS, ErrorRate, error_rate
 
 
 @dataclass(frozen=True)
@@ -24,12 +22,13 @@ class Tested:
     chosen: Mapping[str, float]
 
     def rates(self, seed: int = 0) -> dict[str, ErrorRate]:
-        """Wer and cer, greedy; wer_lm and cer_lm with an n-gram."""
+        """Those of the table (wer, cer; per), greedy; wer_lm and cer_lm with an n-gram."""
         tables = {"": self.table} | ({} if self.with_lm is None else {"_lm": self.with_lm})
         return {
             f"{metric}{suffix}": error_rate(table, unit, seed)
             for suffix, table in tables.items()
             for metric, unit in UNITS.items()
+            if metric in table
         }
 
     @property
@@ -37,7 +36,8 @@ class Tested:
         """Every utterance's reference, hypotheses and errors."""
         if self.with_lm is None:
             return self.table
-        own = ["hypothesis", "word_errors", "character_errors", "wer", "cer"]
+        given = ("id", "speaker", "reference", "words", "characters")
+        own = [name for name in self.with_lm if name not in given]
         return self.table.join(self.with_lm[own].add_suffix("_lm"))
 
     def describe(self) -> dict[str, object]:
@@ -73,11 +73,11 @@ def score_rows(
             revision=revision,
             config_key=key,
             git_commit=commit,
-            primary=name == "wer",
+            primary=place == 0,
             low=rate.low,
             high=rate.high,
         )
-        for name, rate in tested.rates().items()
+        for place, (name, rate) in enumerate(tested.rates().items())
     ]
 
 
@@ -92,4 +92,5 @@ def print_scores(tested: Tested, title: str) -> None:
         table.add_row(name, f"{100 * rate.value:.1f}", interval, str(rate.n))
     console = Console()
     (console if console.is_terminal else Console(width=100)).print(table)
-    console.print(f"intervals: bootstrap over {rates['wer'].resampled}", soft_wrap=True)
+    resampled = next(iter(rates.values())).resampled
+    console.print(f"intervals: bootstrap over {resampled}", soft_wrap=True)

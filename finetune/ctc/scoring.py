@@ -1,4 +1,4 @@
-"""Word and character error rates, of every utterance and of all, with an interval."""
+"""Rates of words, characters or phones that are wrong, with an interval."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import pandas as pd
 
 from common.seeding import generator
 
+UNITS = {"wer": "word", "cer": "character", "per": "phone"}
 RESAMPLES = 2_000
 FEWEST_SPEAKERS = 5
 
@@ -44,33 +45,48 @@ def _units(out: jiwer.WordOutput | jiwer.CharacterOutput) -> int:
     return out.hits + out.substitutions + out.deletions
 
 
+def count(reference: str, hypothesis: str, figures: Sequence[str]) -> list[tuple[int, int]]:
+    """Errors, and units of the reference, for each of some error rates.
+
+    Phones are parted by blanks, as words are. Where words are not told by spaces, and characters
+    are all that counts, a space is none of them.
+    """
+    if "cer" in figures and "wer" not in figures:
+        reference, hypothesis = reference.replace(" ", ""), hypothesis.replace(" ", "")
+    return [
+        (count_character_errors if figure == "cer" else count_errors)(reference, hypothesis)
+        for figure in figures
+    ]
+
+
 def score(
-    ids: Sequence[str], speakers: Sequence[str], references: Sequence[str], texts: Sequence[str]
+    ids: Sequence[str],
+    speakers: Sequence[str],
+    references: Sequence[str],
+    texts: Sequence[str],
+    figures: Sequence[str] = ("wer", "cer"),
 ) -> pd.DataFrame:
-    """A line for each utterance: reference, hypothesis, errors, words, characters and rates."""
+    """A line for each utterance: reference, hypothesis and, for each of some error rates, the
+    errors, the units (words, characters or phones) and the rate.
+    """
     lines = []
     for id, speaker, reference, text in zip(ids, speakers, references, texts, strict=True):
-        words = jiwer.process_words(reference, text)
-        characters = jiwer.process_characters(reference, text)
-        lines.append(
-            {
-                "id": id,
-                "speaker": speaker,
-                "reference": reference,
-                "hypothesis": text,
-                "word_errors": _errors(words),
-                "words": _units(words),
-                "character_errors": _errors(characters),
-                "characters": _units(characters),
-                "wer": words.wer,
-                "cer": characters.cer,
-            }
-        )
+        line: dict[str, str | float] = {
+            "id": id,
+            "speaker": speaker,
+            "reference": reference,
+            "hypothesis": text,
+        }
+        counts = dict(zip(figures, count(reference, text, figures), strict=True))
+        for figure, (errors, units) in counts.items():
+            line |= {f"{UNITS[figure]}_errors": errors, f"{UNITS[figure]}s": units}
+        line |= {figure: errors / units for figure, (errors, units) in counts.items()}
+        lines.append(line)
     return pd.DataFrame(lines)
 
 
 def error_rate(table: pd.DataFrame, unit: str, seed: int) -> ErrorRate:
-    """Rate of a table by `score`, of its "word" or "character" errors.
+    """Rate of a table by `score`, of its "word", "character" or "phone" errors.
 
     Speakers are resampled, with all their utterances: errors of one voice go together, and over
     utterances the interval would be too narrow. With fewer than five speakers, utterances are.

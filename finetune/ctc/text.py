@@ -1,23 +1,32 @@
-"""From a transcript to characters and back."""
+"""From a transcript or an alignment to what a model writes, and back."""
 
 import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from transformers import AutoTokenizer, Wav2Vec2CTCTokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoTokenizer,
+    ParakeetTokenizer,
+    Wav2Vec2CTCTokenizer,
+    Wav2Vec2PhonemeCTCTokenizer,
+)
 
 from common.encoder.checkpoint import Checkpoint
-from common.records import StrataError
+from common.records import StrataError, Utterance
 
 BLANK, START, END, UNKNOWN, SPACE = "<pad>", "<s>", "</s>", "<unk>", "|"
-SPECIAL = (BLANK, START, END, UNKNOWN, SPACE)
-TOKENIZER, VOCABULARY = "tokenizer_config.json", "vocab.json"
+SILENT = (BLANK, START, END, UNKNOWN)
+SPECIAL = (*SILENT, SPACE)
+WORD_START = "▁"  # before the first piece of a word, as in SentencePiece
+MOST_PHONES = 1000  # more different symbols than any language has phones with their tones
+TOKENIZER, VOCABULARY, PIECES = "tokenizer_config.json", "vocab.json", "tokenizer.json"
 # In vocabularies that come without a tokenizer_config.json: transformers' own and its example's.
 USUAL_NAMES = {
     "pad_token": (BLANK, "[PAD]", "<blank>"),
@@ -29,6 +38,18 @@ ZERO_WIDTH_SPACE = (
     "\u200b"  # alone of the format characters it parts words, in scripts without spaces
 )
 LONE_APOSTROPHE = re.compile(r"(?<!\w)'+(?!\w)")
+# Unicode's names of the letters of scripts that do not part words by spaces begin so.
+SPACELESS = (
+    "CJK",
+    "HIRAGANA",
+    "KATAKANA",
+    "BOPOMOFO",
+    "THAI",
+    "LAO",
+    "KHMER",
+    "MYANMAR",
+    "TIBETAN",
+)
 
 
 def normalise(text: str) -> str:
@@ -45,61 +66,139 @@ def normalise(text: str) -> str:
     return " ".join(LONE_APOSTROPHE.sub(" ", kept).split())
 
 
+def without_spaces(texts: Iterable[str]) -> bool:
+    """Whether most letters of some texts are of scripts that do not part words by spaces."""
+    letters = Counter(c for text in texts for c in text if unicodedata.category(c)[0] == "L")
+    own = sum(n for c, n in letters.items() if unicodedata.name(c, "").startswith(SPACELESS))
+    return 2 * own > letters.total()
+
+
+def references(utterances: Sequence[Utterance], targets: str) -> list[str]:
+    """What a model is to write of each utterance; "" where there is nothing.
+
+    Text is normalised. Phones are the labels of the phone tier, parted by blanks; in a corpus
+    without that tier those of the transcript, which parts them so itself.
+    """
+    if targets != "phones":
+        return [normalise(u.text) for u in utterances]
+    if any("phone" in u.tiers for u in utterances):
+        labels = ((i.label for i in u.tiers.get("phone", ())) for u in utterances)
+        return [" ".join("_".join(label.split()) for label in own) for own in labels]
+    texts = [" ".join(unicodedata.normalize("NFC", u.text).split()) for u in utterances]
+    if (n := len({symbol for text in texts for symbol in text.split()})) > MOST_PHONES:
+        raise StrataError(
+            f"finetune.targets=phones: the corpus has no phone tier, and its transcripts have {n} "
+            "different symbols between blanks: words, it seems, not phones. Give it alignments, or "
+            "use finetune.targets=characters"
+        )
+    return texts
+
+
+def symbols(text: str, targets: str) -> list[str]:
+    """The parts of a reference: phones, or characters."""
+    return text.split() if targets == "phones" else list(text)
+
+
 @dataclass(frozen=True)
 class Vocabulary:
-    """Characters by their number. `blank` is CTC's; | stands for a space, as in fairseq."""
+    """What a model writes, by number: characters (| stands for a space, as in fairseq), phones or
+    pieces of words.
+
+    `blank` is CTC's. `splitter`: how words fall into pieces, as the library `tokenizers` writes it.
+    """
 
     tokens: tuple[str, ...]
     blank: int
+    targets: str = "characters"
+    splitter: str | None = None
 
     @classmethod
-    def of_text(cls, texts: Iterable[str]) -> Self:
-        """Every character of some normalised texts, after the special ones."""
-        characters = sorted({c for text in texts for c in text} - {" "})
-        return cls((*SPECIAL, *characters), 0)
+    def of_text(cls, texts: Sequence[str], targets: str = "characters", pieces: int = 0) -> Self:
+        """Every symbol of some references, after the special ones; or so many pieces of words."""
+        if targets == "pieces":
+            splitter = _learn_pieces(texts, pieces)
+            tokens = sorted(splitter.get_vocab(), key=splitter.get_vocab().__getitem__)
+            return cls(tuple(tokens), 0, targets, splitter.to_str())
+        own = {symbol for text in texts for symbol in symbols(text, targets)} - {" "}
+        special = SPECIAL if targets == "characters" else SILENT
+        return cls((*special, *sorted(own - {*special})), 0, targets)
 
     @classmethod
     def of_tokenizer(cls, tokenizer: Any, places: int | None = None) -> Self:
-        """The characters of a checkpoint's tokenizer, whatever it calls the special ones.
+        """What a checkpoint's tokenizer writes, whatever it calls the special ones.
 
         Tokenizers bring special ones that a head with so many `places` may never have had.
         """
         numbers = tokenizer.get_vocab()
+        targets = "characters"
         names = {
             tokenizer.pad_token: BLANK,
             tokenizer.bos_token: START,
             tokenizer.eos_token: END,
             tokenizer.unk_token: UNKNOWN,
-            tokenizer.word_delimiter_token: SPACE,
         }
+        if isinstance(tokenizer, ParakeetTokenizer):
+            targets = "pieces"
+        elif isinstance(tokenizer, Wav2Vec2PhonemeCTCTokenizer):
+            targets = "phones"
+        else:
+            names |= {tokenizer.word_delimiter_token: SPACE, " ": SPACE}
         tokens = [""] * (max(numbers.values()) + 1)
         for token, number in numbers.items():
-            tokens[number] = names.get(token, SPACE if token == " " else token)
+            tokens[number] = names.get(token, token)
         if {*tokens[places:]} <= {START, END, UNKNOWN, SPACE}:
             tokens = tokens[:places]
-        return cls(tuple(tokens), tokenizer.pad_token_id)
+        splitter = tokenizer.backend_tokenizer.to_str() if targets == "pieces" else None
+        return cls(tuple(tokens), tokenizer.pad_token_id, targets, splitter)
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
         return {token: number for number, token in enumerate(self.tokens)}
 
-    def number(self, character: str) -> int | None:
-        """Number of a character, in lower case if the vocabulary is; None if it is not there."""
-        token = SPACE if character == " " else character
+    @cached_property
+    def _splitter(self) -> Any:
+        return Tokenizer.from_str(str(self.splitter))
+
+    @cached_property
+    def figures(self) -> tuple[str, ...]:
+        """Error rates that say how well it is written, the first one first.
+
+        Of phones (per); of characters alone where words are not parted by spaces (cer); of words
+        and characters.
+        """
+        if self.targets == "phones":
+            return ("per",)
+        return ("cer",) if self._without_spaces else ("wer", "cer")
+
+    @cached_property
+    def _without_spaces(self) -> bool:
+        return without_spaces(token for token in self.tokens if token not in SPECIAL)
+
+    def number(self, symbol: str) -> int | None:
+        """Number of a symbol, a character in lower case if need be; None if it is not there."""
+        if self.targets == "phones":
+            return self._numbers.get(symbol) if symbol not in SILENT else None
+        token = SPACE if symbol == " " else symbol
         return self._numbers.get(token, self._numbers.get(token.lower()))
 
     def encode(self, text: str) -> list[int]:
-        """Numbers of a normalised text's characters.
+        """Numbers of a reference's symbols.
 
         What the vocabulary does not have is its unknown token or, without one, left out.
         """
+        if self.targets == "pieces":
+            return [int(n) for n in self._splitter.encode(text, add_special_tokens=False).ids]
         unknown = self._numbers.get(UNKNOWN)
-        found = (self.number(c) for c in text)
+        found = (self.number(symbol) for symbol in symbols(text, self.targets))
         return [n for n in (unknown if n is None else n for n in found) if n is not None]
 
     def lacking(self, texts: Iterable[str]) -> dict[str, int]:
-        """How often each character occurs that the vocabulary does not have."""
-        return dict(Counter(c for text in texts for c in text if self.number(c) is None))
+        """How often each symbol occurs that the vocabulary does not have."""
+        if self.targets == "pieces":
+            known = {*"".join(self.tokens), " "}
+            return dict(Counter(c for text in texts for c in text if c not in known))
+        own = (symbol for text in texts for symbol in symbols(text, self.targets))
+        return dict(Counter(symbol for symbol in own if self.number(symbol) is None))
 
     def decode(self, frames: Sequence[int]) -> str:
         """Text of the best token of every frame: repeats are one, blanks are none (greedy CTC)."""
@@ -111,22 +210,68 @@ class Vocabulary:
 
         Special tokens are silent.
         """
-        tokens = (self.tokens[n] for n in numbers)
-        return normalise("".join(" " if t == SPACE else t for t in tokens if len(t) == 1))
+        tokens = [self.tokens[n] for n in numbers]
+        if self.targets == "phones":
+            return " ".join(token for token in tokens if token not in SILENT)
+        return normalise("".join(self._text_of(token) for token in tokens))
 
-    def tokenizer(self, folder: Path) -> Wav2Vec2CTCTokenizer:
+    def _text_of(self, token: str) -> str:
+        """What a token adds to a text; special ones nothing."""
+        if self.targets == "pieces":
+            return "" if token in SILENT else token.replace(WORD_START, " ")
+        return " " if token == SPACE else token if len(token) == 1 else ""
+
+    def words(self, numbers: Sequence[int]) -> Iterator[tuple[str, list[int]]]:
+        """What has a time of its own, and the places of its tokens among some: words; phones; or
+        characters of a script without spaces.
+        """
+        text, places = "", list[int]()
+        for place, token in enumerate(self.tokens[n] for n in numbers):
+            alone = self.targets == "phones" or self._without_spaces
+            own = token if self.targets == "phones" else self._text_of(token)
+            if token in SILENT or not own:
+                continue
+            if places and (alone or own.startswith(" ")):
+                yield text, places
+                text, places = "", []
+            if own.strip():
+                text, places = text + own.strip(), [*places, place]
+        if places:
+            yield text, places
+
+    def tokenizer(self, folder: Path) -> Any:
         """The same as a Hugging Face tokenizer; `folder` keeps its vocabulary."""
+        special = {
+            "unk_token": UNKNOWN,
+            "pad_token": BLANK,
+            "bos_token": START,
+            "eos_token": END,
+        }
+        if self.targets == "pieces":
+            return ParakeetTokenizer(tokenizer_object=self._splitter, **special)
         file = folder / "vocab.json"
         numbers = {token: number for number, token in enumerate(self.tokens)}
         file.write_text(json.dumps(numbers, ensure_ascii=False), encoding="utf-8")
-        return Wav2Vec2CTCTokenizer(
-            str(file),
-            unk_token=UNKNOWN,
-            pad_token=BLANK,
-            bos_token=START,
-            eos_token=END,
-            word_delimiter_token=SPACE,
+        if self.targets == "phones":
+            return Wav2Vec2PhonemeCTCTokenizer(str(file), do_phonemize=False, **special)
+        return Wav2Vec2CTCTokenizer(str(file), word_delimiter_token=SPACE, **special)
+
+
+def _learn_pieces(texts: Sequence[str], n: int) -> Any:
+    """Pieces of words by byte-pair encoding (Sennrich et al. 2016), spaces as SentencePiece's."""
+    splitter = Tokenizer(models.BPE(unk_token=UNKNOWN))
+    splitter.pre_tokenizer = pre_tokenizers.Metaspace(replacement=WORD_START)
+    splitter.decoder = decoders.Metaspace(replacement=WORD_START)
+    trainer = trainers.BpeTrainer(vocab_size=n, special_tokens=list(SILENT), show_progress=False)
+    splitter.train_from_iterator(texts, trainer)
+    least = len(SILENT) + len({WORD_START} | {c for text in texts for c in text} - {" "})
+    if not least <= n == splitter.get_vocab_size():
+        most = max(least, splitter.get_vocab_size())
+        raise StrataError(
+            f"finetune.pieces={n}: the training text makes {least}, which are its characters, to "
+            f"{most} pieces"
         )
+    return splitter
 
 
 def read_tokenizer(checkpoint: Checkpoint) -> Any:
@@ -135,7 +280,7 @@ def read_tokenizer(checkpoint: Checkpoint) -> Any:
     A `vocab.json` alone will do: its special tokens are known by their usual names.
     """
     try:
-        vocabulary = checkpoint.file((VOCABULARY,))
+        vocabulary = checkpoint.file((VOCABULARY, PIECES))
         try:
             checkpoint.file((TOKENIZER,))
         except StrataError:
@@ -148,11 +293,12 @@ def read_tokenizer(checkpoint: Checkpoint) -> Any:
             f"finetune.characters=checkpoint: {checkpoint.asked} brings no tokenizer ({error}). "
             "Use finetune.characters=text"
         ) from error
-    if not isinstance(tokenizer, Wav2Vec2CTCTokenizer):
+    known = (Wav2Vec2CTCTokenizer, Wav2Vec2PhonemeCTCTokenizer, ParakeetTokenizer)
+    if not isinstance(tokenizer, known):
         raise StrataError(
             f"finetune.characters=checkpoint: the {type(tokenizer).__name__} of {checkpoint.asked} "
-            "does not spell words by their characters, with one token between them. Use "
-            "finetune.characters=text"
+            f"is none of {', '.join(kind.__name__ for kind in known)}, which write characters, "
+            "phones or pieces of words by CTC. Use finetune.characters=text"
         )
     return tokenizer
 

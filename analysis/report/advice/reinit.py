@@ -24,6 +24,7 @@ from analysis.report.advice.wording import (
 
 TOPIC = "re-initialisation"
 TRIED = "re-initialisation, tried"
+RATES = ("CER", "PER", "WER")  # where words are not told by: characters, phones
 NOTHING_LEARNT = 0.9  # a WER above which a recogniser hardly recognises
 SWEEP = ["dataset", "partition", "train_dataset", "subset"]
 
@@ -161,9 +162,9 @@ def _no_suggestion(model: str, dataset: str, curves: Sequence[Curve]) -> Advice:
 def tried(frame: pd.DataFrame, suggestions: Sequence[tuple[str, Suggestion]]) -> Iterator[Advice]:
     """How each suggestion did in every sweep over `reinit_top` of its model (lower is better).
 
-    By word errors; where hardly a word is right, by character errors.
+    By word errors; where hardly a word is right, by character errors; of phones, by theirs.
     """
-    rows = frame[(frame["experiment"] == "ctc") & frame["metric"].isin(["wer", "cer"])]
+    rows = frame[(frame["experiment"] == "ctc") & frame["metric"].isin(["wer", "cer", "per"])]
     rows = rows[rows["reinit_top"].notna() & rows["value"].notna()]
     for (model, *key), sweep in rows.groupby(["model", *SWEEP], sort=False, dropna=False):
         if sweep["reinit_top"].nunique() < 2:
@@ -185,7 +186,7 @@ def _trial(
     errors = {str(name): _by_seed(rows) for name, rows in sweep.groupby("metric")}
     words = errors.get("wer")
     told_by_words = words is not None and words.mean().min() <= NOTHING_LEARNT
-    rate = "WER" if told_by_words or "cer" not in errors else "CER"
+    rate = "WER" if told_by_words else next(r for r in RATES if r.lower() in errors)
     rates = errors[rate.lower()]
     best = int(rates.mean().idxmin())
     speech = " of ".join(filter(None, (subset, train_dataset))) or "its training speech"
