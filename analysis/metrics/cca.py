@@ -139,11 +139,12 @@ def population_estimate(training: float, held_out: Array) -> Array:
     e = (1 - R^2) d / n, to the first order in d / n. So their geometric mean is R, and it is what
     this returns.
     Never more than `MOST` times the held-out value, which alone counts where there is nothing to
-    be found: independent views stay at zero however far they are overfitted.
+    be found: independent views stay at zero however far they are overfitted. A held-out value below
+    zero gives the same with a minus sign, so that chance of either sign weighs alike.
     """
-    most = MOST * held_out
-    mean = np.sqrt(max(training, 0.0) * np.maximum(held_out, 0.0))
-    return np.maximum(np.minimum(mean, most), -1.0)
+    size = np.abs(held_out)
+    mean = np.sqrt(max(training, 0.0) * size)
+    return np.sign(held_out) * np.minimum(mean, MOST * size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +242,7 @@ class HeldOutCCA(RidgedCCA):
             [(float(s.detail["training"]), float(s.detail["held_out"])) for s in scores]
         )
         training, held_out = alone.T
-        at_bound = int(np.count_nonzero(training > MOST**2 * held_out))
+        at_bound = int(np.count_nonzero(training > MOST**2 * np.abs(held_out)))
         if at_bound:
             log.info(
                 "%s: %d of %d scores are %g times their held-out correlation, the most they may "

@@ -131,9 +131,18 @@ def draw_regression(r: float, d: int, n: int, rng: np.random.Generator) -> tuple
 
 
 def test_the_estimate_is_bounded_by_the_held_out_value() -> None:
-    held_out = np.array([-0.9, -0.1, 0.0, 0.05, 0.2, 0.5, 1.0])
-    expected = [-1.0, -0.2, 0.0, 0.1, 0.4, np.sqrt(0.4), np.sqrt(0.8)]
+    held_out = np.array([0.0, 0.05, 0.2, 0.5, 1.0])
+    expected = np.array([0.0, 0.1, 0.4, np.sqrt(0.4), np.sqrt(0.8)])
     np.testing.assert_allclose(population_estimate(0.8, held_out), expected)
+    np.testing.assert_allclose(population_estimate(0.8, -held_out), -expected)
+
+
+def test_a_few_held_out_speakers_by_chance_do_not_pull_the_mean_below_zero() -> None:
+    """A correlation of -.5 is no -1: chance of either sign weighs alike, however wide it is."""
+    held_out = np.random.default_rng(2).normal(scale=0.4, size=100_000).clip(-1, 1)
+    scores = population_estimate(0.8, held_out)
+    assert abs(scores.mean()) < 0.01
+    assert np.abs(scores).max() <= np.sqrt(0.8)
 
 
 def test_the_summary_has_both_halves_and_counts_the_bounded(
