@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from analysis.metrics.frames import Frames
 from analysis.metrics.word_segmentation import Segmentation, boundaries, tuning_half
+from analysis.sampling.segments import whole_utterances
 from common.encoder.frames import FrameGeometry
 from common.records import Interval, Utterance, Waveform
 
@@ -93,7 +94,9 @@ def generated(utterances: int) -> Frames:
     offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
     lengths = np.array([u.n_samples for u in described])
     hidden = np.concatenate(parts)
-    return Frames(hidden, offsets[:-1], offsets, GEOMETRY, tuple(described), lengths, "word", 0)
+    segments = whole_utterances(described, np.arange(utterances))
+    starts, names = offsets[:-1], tuple(described)
+    return Frames(hidden, starts, offsets, GEOMETRY, segments, names, lengths, "word", 0)
 
 
 def straightforward(frames: Frames) -> list[float]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from analysis.sampling.folds import FrameSamples, draw_frames
-from analysis.sampling.segments import UnitSamples, draw_units
+from analysis.sampling.segments import Segments, draw_units
 from analysis.targets.labels import Phone
 from common.config import AnalysisConfig, SamplingConfig, UnitSampling
 from common.records import Corpus, Interval, Utterance, Waveform
@@ -51,8 +51,32 @@ def analysis(**limits: int) -> AnalysisConfig:
 
 def units_of(
     corpus: Corpus, split: str = "frame", seed: int = 0, samples: int = 3, **limits: int
-) -> UnitSamples:
+) -> Segments:
     return draw_units(corpus, analysis(**limits), SamplingConfig(samples=samples), split, seed)
+
+
+def segments_of(
+    rows: Sequence[tuple[int, int, int, str]], unit: str = "word", tier: str = ""
+) -> Segments:
+    """A table of segments (utterance, start, end, label) of one sample; `tier`: as in `Segments`.
+
+    Where there is a tier, an utterance's rows are all of its intervals.
+    """
+    utterance = np.array([row[0] for row in rows], dtype=np.int64)
+    labels = tuple(sorted({row[3] for row in rows}))
+    first = np.searchsorted(utterance, utterance)
+    return Segments(
+        unit=unit,
+        name=unit,
+        tier=tier,
+        labels=labels,
+        utterance=utterance,
+        start=np.array([row[1] for row in rows]),
+        end=np.array([row[2] for row in rows]),
+        label=np.array([labels.index(row[3]) for row in rows]),
+        place=np.arange(len(rows)) - first if tier else np.full(len(rows), -1),
+        folds=np.zeros((1, len(rows)), dtype=np.int64),
+    )
 
 
 def frames_of(corpus: Corpus, split: str = "frame", seed: int = 0) -> FrameSamples:

@@ -22,7 +22,7 @@ from analysis.forward.collectors import (
 from analysis.forward.heard import Hearing
 from analysis.forward.pooling import grid_geometry, grid_rows, grid_step, pool, to_grid
 from analysis.sampling.folds import FrameSamples
-from analysis.sampling.segments import UnitSamples
+from analysis.sampling.segments import Segments
 from analysis.targets.base import FrameTarget
 from analysis.targets.mel import HOP, WINDOW, Mel, mel_frames
 from common.cache.cache import Entry
@@ -402,25 +402,25 @@ class UnitConsumer(EntryConsumer):
 
     def __init__(
         self,
-        samples: UnitSamples,
+        segments: Segments,
         entry: Entry,
         layers: Sequence[Layer],
         pooling: str,
         targets: Sequence[FrameTarget] = (),
     ) -> None:
-        self.samples = samples
+        self.segments = segments
         self.targets = {target.name: target for target in (FILTERBANK, *targets)}
         self.pooling = pooling
         self.layers = {layer.name: layer for layer in layers if not entry.has(layer.name)}
         super().__init__(entry, sorted(self.layers))
         self.collector = VectorCollector(
-            entry, {name: layer.dim for name, layer in self.layers.items()}, len(samples.label)
+            entry, {name: layer.dim for name, layer in self.layers.items()}, len(segments.label)
         )
-        self._own: list[tuple[int, slice]] = []
+        self._own: list[tuple[int, range]] = []
         self._clipped: set[int] = set()
         self._empty: set[int] = set()
         self._masked = 0
-        self._utterances = frozenset(samples.utterance.tolist() if self.layers else ())
+        self._utterances = frozenset(segments.utterance.tolist() if self.layers else ())
         self.resume()
 
     def wanted(self) -> Collection[int]:
@@ -453,8 +453,8 @@ class UnitConsumer(EntryConsumer):
 
     def begin(self, items: Sequence[Item]) -> None:
         """Find each utterance's units."""
-        rows = [(i, self.samples.of(item.index)) for i, item in self.unheard(items)]
-        self._own = [(i, own) for i, own in rows if own.stop > own.start]
+        rows = [(i, self.segments.of(item.index)) for i, item in self.unheard(items)]
+        self._own = [(i, own) for i, own in rows if own]
         own_items = {i for i, _ in self._own}
         for name in self.layers.keys() & self.targets.keys():
             target = self.targets[name]
@@ -501,22 +501,12 @@ class UnitConsumer(EntryConsumer):
         return valued
 
     def _spans(
-        self, rows: slice, n_frames: int, geometry: FrameGeometry
+        self, rows: range, n_frames: int, geometry: FrameGeometry
     ) -> dict[int, tuple[int, int]]:
-        """Frames of each unit, clipped to the utterance; those beyond it are left out.
-
-        Of a unit `frame` the one that is centred nearest to its middle.
-        """
-        if self.samples.unit == "utterance":  # its length may be known only now
-            return dict.fromkeys(range(rows.start, rows.stop), (0, n_frames))
+        """Frames of each unit, clipped to the utterance; those beyond it are left out."""
         spans = {}
-        for row in range(rows.start, rows.stop):
-            start, end = int(self.samples.start[row]), int(self.samples.end[row])
-            if self.samples.unit == "frame":
-                first = geometry.nearest((start + end) // 2)
-                last = first + 1
-            else:
-                first, last = geometry.span(start, end)
+        for row in rows:
+            first, last = self.segments.span(row, n_frames, geometry)
             if first >= n_frames:
                 self._empty.add(row)
                 continue
@@ -534,7 +524,7 @@ class UnitConsumer(EntryConsumer):
             self.hearing.settle()
             self.collector.finish()
             self.entry.forget()
-        name = self.samples.name
+        name = self.segments.name
         return {
             f"{name}: clipped to the utterance's frames": len(self._clipped),
             f"{name}: beyond the utterance's frames": len(self._empty),

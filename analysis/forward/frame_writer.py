@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from analysis.forward.collectors import State
 from analysis.forward.consumers import MEL, EntryConsumer, Item
 from analysis.forward.pooling import grid_geometry, to_grid
-from analysis.sampling.segments import Stretches
+from analysis.sampling.segments import Segments
 from analysis.targets.mel import MEL_BINS, mel
 from common.cache.cache import Entry
 from common.cache.growing import GrowingArray
@@ -18,33 +18,33 @@ from common.records import StrataError
 
 
 class FrameWriter(EntryConsumer):
-    """Writes the frames of stretches to disk as they come: nothing of them stays in memory.
+    """Writes the frames of segments to disk as they come: nothing of them stays in memory.
 
     Layers faster than 10 ms are laid on that grid; `MEL` among the layers is the filterbank.
     `stored`: the type on disk.
     """
 
     def __init__(
-        self, stretches: Stretches, entry: Entry, layers: Sequence[Layer], stored: str
+        self, segments: Segments, entry: Entry, layers: Sequence[Layer], stored: str
     ) -> None:
-        self.stretches = stretches
+        self.segments = segments
         self.layers = {layer.name: layer for layer in layers if not entry.has(layer.name)}
         super().__init__(entry, sorted(self.layers), stored)
         self.stored = stored
-        self._utterances = frozenset(stretches.utterance.tolist() if self.layers else ())
+        self._utterances = frozenset(segments.utterance.tolist() if self.layers else ())
         self._arrays: dict[str, GrowingArray] = {}
-        self._rows = {name: np.full((len(stretches.utterance), 2), -1) for name in self.layers}
-        self._n_samples = np.full(len(stretches.utterance), -1)
+        self._rows = {name: np.full((len(segments.utterance), 2), -1) for name in self.layers}
+        self._n_samples = np.full(len(segments.utterance), -1)
         self._items: list[tuple[int, Item]] = []
         self._clipped: set[int] = set()
         self.resume()
 
     def wanted(self) -> Collection[int]:
-        """Utterances with a stretch."""
+        """Utterances with a segment."""
         return self._utterances
 
     def state(self) -> State:
-        """Where the frames of each stretch are in the files, and how long these are."""
+        """Where the frames of each segment are in the files, and how long these are."""
         for array in self._arrays.values():
             array.flush()
         arrays: State = {f"rows|{name}": rows for name, rows in self._rows.items()}
@@ -71,29 +71,30 @@ class FrameWriter(EntryConsumer):
         return ()
 
     def begin(self, items: Sequence[Item]) -> None:
-        """Find the utterances with a stretch, and keep how long their audio is."""
-        self._items = [(i, it) for i, it in self.unheard(items) if self.stretches.of(it.index)]
+        """Find the utterances with a segment, and keep how long their audio is."""
+        self._items = [(i, it) for i, it in self.unheard(items) if self.segments.of(it.index)]
         for _, item in self._items:
-            self._n_samples[self.stretches.of(item.index)] = len(item.waveform)
+            self._n_samples[self.segments.of(item.index)] = len(item.waveform)
         if MEL.name in self.layers and self._items:
             own = {i: mel(item.waveform) for i, item in self._items}
             nothing = torch.zeros(0, MEL_BINS)
             self.add(MEL, [own.get(i, nothing) for i in range(len(items))])
 
     def add(self, layer: Layer, frames: Sequence[torch.Tensor]) -> None:
-        """Append the frames of each stretch."""
+        """Append the frames of each segment."""
         if layer.name not in self.layers:
             return
         on_grid = grid_geometry(layer.geometry)
         for i, item in self._items:
             hidden = self._checked(layer, to_grid(frames[i], layer.geometry))
             array = self._array(layer.name, hidden.shape[1])
-            for stretch in self.stretches.of(item.index):
-                first, last = self.stretches.span(stretch, len(hidden), on_grid)
-                if self.stretches.reaches_beyond(stretch, len(hidden), on_grid):
-                    self._clipped.add(stretch)
-                self._rows[layer.name][stretch] = array.n, last - first
-                array.append(hidden[first:last])
+            for row in self.segments.of(item.index):
+                first, last = self.segments.span(row, len(hidden), on_grid)
+                if first < len(hidden) < last:
+                    self._clipped.add(row)
+                own = hidden[first:last]
+                self._rows[layer.name][row] = array.n, len(own)
+                array.append(own)
 
     def _array(self, name: str, dim: int) -> GrowingArray:
         if name not in self._arrays:
@@ -119,17 +120,17 @@ class FrameWriter(EntryConsumer):
         """Nothing to close."""
 
     def finish(self) -> Mapping[str, int]:
-        """Publish the frames, with where each stretch's begin and how many they are."""
+        """Publish the frames, with where each segment's begin and how many they are."""
         if self.layers:
             self.hearing.settle()
         for name, layer in self.layers.items():
-            array = self._array(name, layer.dim)  # empty where no stretch has a frame
+            array = self._array(name, layer.dim)  # empty where no segment has a frame
             array.close()
             self.entry.save(f"{name}.rows", {"rows": self._rows[name], "n": self._n_samples})
             self.entry.publish(name, needs=f"{name}.rows")
         self.entry.forget()
         missing = {len(rows) - int((rows[:, 1] > 0).sum()) for rows in self._rows.values()}
         return {
-            "stretches clipped to the utterance's frames": len(self._clipped),
-            "stretches without a frame": max(missing, default=0),
+            "segments clipped to the utterance's frames": len(self._clipped),
+            "segments without a frame": max(missing, default=0),
         }

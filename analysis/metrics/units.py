@@ -11,6 +11,11 @@ from common.target import Target
 Index = NDArray[np.int64]
 
 
+def shuffled_labels(label: Index, seed: int) -> Index:
+    """Labels (n,) permuted; each still occurs as often."""
+    return generator(seed, "shuffled labels", len(label)).permutation(label)
+
+
 @dataclass(frozen=True, eq=False)
 class Units:
     """Units of one sample in one layer, rows in the order of the corpus.
@@ -56,9 +61,7 @@ class Units:
         """
         label = self.label.copy()
         for part in (self.scored, ~self.scored):
-            rows = np.flatnonzero(part)
-            rng = generator(self.seed, "shuffled labels", len(rows))
-            label[rows] = self.label[rng.permutation(rows)]
+            label[part] = shuffled_labels(self.label[part], self.seed)
         return replace(self, label=label)
 
     def with_permuted_types(self) -> "Units":

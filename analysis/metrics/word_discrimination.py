@@ -110,7 +110,7 @@ class WarpedDiscrimination(FrameMetric):
 def words_and_speakers(frames: "Frames") -> tuple[Index, Index]:
     """Numbers of each segment's word (n,) and speaker (n,)."""
     names, speaker = codes([utterance.speaker for utterance in frames.utterances])
-    _, words = codes([interval.label for interval in frames.intervals])
+    _, words = codes([frames.segments.labels[code] for code in frames.segments.label])
     return words, speaker_codes(speaker, names)
 
 

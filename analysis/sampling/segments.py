@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,11 @@ from analysis.sampling.folds import (
     grouped_folds,
     resolved_split,
 )
-from analysis.targets.base import STRETCH, LabelTarget, label_target
+from analysis.targets.base import FRAME, LabelTarget, Segment, label_target
 from common.config import AnalysisConfig, SamplingConfig, UnitSampling
 from common.config.analysis import SPEAKERS_AND_TYPES
 from common.encoder.frames import FrameGeometry
-from common.records import SAMPLE_RATE, Corpus, Interval, StrataError
+from common.records import SAMPLE_RATE, Corpus, Interval, StrataError, Utterance
 from common.seeding import generator, hashed_folds
 from common.target import FromFile
 
@@ -29,67 +30,96 @@ log = logging.getLogger(__name__)
 
 Index = NDArray[np.int64]
 
+GAP = 320  # samples that may lie between neighbours in a tier: times are rounded to a frame's
 LEAST_CELL = 30  # units that a trial is tested on where folds are crossed
 LEAST_TYPES = 3  # word types that a trial is tested on: all correlations of two are 1 or -1
 
 
 @dataclass(frozen=True, eq=False)
-class UnitSamples:
-    """Labelled units drawn by any sample, one row each, in the order of the corpus.
+class Segments:
+    """Segments of a corpus, one row each, in its order: phones, words, single frames, utterances.
 
-    utterance, start, end, label: (n,); folds (samples, n), -1 where a sample has not drawn a unit.
-    `split` says how the folds were cut. `type_folds` (n,): where folds of word types are crossed
-    with them, each unit's; else None.
+    utterance, start, end, label, place: (n,). `start` and `end` are samples; `label` is an index
+    into `labels`, which is empty where segments have none; `place` counts within the intervals of
+    `tier` in the utterance, -1 where there is no tier. folds (samples, n): -1 where a sample has
+    not drawn a segment; `split` says how they were cut. `type_folds` (n,): where folds of word
+    types are crossed with them, each segment's; else None. `name` is what errors and counts call
+    the segments, `dropped` counts by reason those left out.
     """
 
     unit: str
     name: str
-    split: str
+    tier: str
     labels: tuple[str, ...]
     utterance: Index
     start: Index
     end: Index
     label: Index
+    place: Index
     folds: Index
+    split: str = "frame"
     dropped: dict[str, int] = field(default_factory=dict)
     type_folds: Index | None = None
 
     def digest(self) -> str:
-        """Hash of the rows: pooled vectors of other rows, or in another order, are not these."""
+        """Hash of the rows: what is stored of other rows, or in another order, is not theirs."""
         return digest_of(self.utterance, self.start, self.end)
 
-    def of(self, utterance: int) -> slice:
+    def of(self, utterance: int) -> range:
         """Rows of one utterance."""
         first, last = np.searchsorted(self.utterance, [utterance, utterance + 1])
-        return slice(int(first), int(last))
+        return range(int(first), int(last))
+
+    def drawn(self, sample: int) -> Index:
+        """Rows that a sample has drawn."""
+        return np.flatnonzero(self.folds[sample] >= 0)
+
+    def take(self, rows: Index) -> "Segments":
+        """Some of the rows."""
+        return replace(
+            self,
+            utterance=self.utterance[rows],
+            start=self.start[rows],
+            end=self.end[rows],
+            label=self.label[rows],
+            place=self.place[rows],
+            folds=self.folds[:, rows],
+            type_folds=None if self.type_folds is None else self.type_folds[rows],
+        )
+
+    def span(self, row: int, n_frames: int, geometry: FrameGeometry) -> tuple[int, int]:
+        """Half-open frames of a segment in an utterance of `n_frames`; may reach beyond them.
+
+        Of a single frame the one that is centred nearest to its middle.
+        """
+        if self.unit == "utterance":  # its length may be known only now
+            return 0, n_frames
+        start, end = int(self.start[row]), int(self.end[row])
+        if self.unit == "frame":
+            nearest = geometry.nearest((start + end) // 2)
+            return nearest, nearest + 1
+        return geometry.span(start, end)
+
+    def neighbours(self, utterances: Sequence[Utterance], offset: int) -> list[str]:
+        """For each segment, the label of the interval `offset` places after it in its tier.
+
+        "" where there is none, or where silence lies between. `utterances` are the corpus's. Labels
+        that were shuffled move no segment: its neighbours stay.
+        """
+        return [
+            _neighbour(utterances[u].tiers[self.tier], place, offset)
+            for u, place in zip(self.utterance.tolist(), self.place.tolist(), strict=True)
+        ]
 
 
-@dataclass(frozen=True, eq=False)
-class UnitTable:
-    """Every unit that could be drawn; arrays (n,); `label` indexes `labels`.
-
-    scored (n,), or None where all units are of one partition.
-    """
-
-    name: str
-    labels: tuple[str, ...]
-    utterance: Index
-    start: Index
-    end: Index
-    label: Index
-    scored: NDArray[np.bool_] | None
-
-    def groups(self) -> Iterator[tuple[tuple[str, ...], Index]]:
-        """Rows that are drawn from apart, with the name of each group: its label, its partition."""
-        parts: list[tuple[tuple[str, ...], NDArray[np.bool_]]] = [((), np.ones(1, dtype=bool))]
-        if self.scored is not None:
-            parts = [(("fit",), ~self.scored), (("score",), self.scored)]
-        order = np.argsort(self.label, kind="stable")
-        bounds = np.searchsorted(self.label[order], np.arange(len(self.labels) + 1))
-        for code, label in enumerate(self.labels):
-            rows = order[bounds[code] : bounds[code + 1]]
-            for part, inside in parts:
-                yield (label, *part), rows[np.broadcast_to(inside, len(self.label))[rows]]
+def _neighbour(tier: Sequence[Interval], place: int, offset: int) -> str:
+    if not 0 <= place + offset < len(tier):
+        return ""
+    first, last = sorted((place, place + offset))
+    between = pairwise(tier[first : last + 1])
+    if any(later.start - earlier.end > GAP for earlier, later in between):
+        return ""
+    return tier[place + offset].label
 
 
 def draw_units(
@@ -99,8 +129,8 @@ def draw_units(
     split: str,
     seed: int,
     scored: NDArray[np.bool_] | None = None,
-    first_centre: int = STRETCH // 2,
-) -> UnitSamples:
+    first_centre: int = FRAME // 2,
+) -> Segments:
     """Draw at most `instances` of each of the `labels` most frequent labels, for each sample.
 
     Labels that the target does not know are not drawn, but counted. `scored` (n_utterances,): so
@@ -108,11 +138,13 @@ def draw_units(
     `first_centre`: as in `LabelTarget.segments`.
     """
     limits = analysis.sampling
-    table, dropped = unit_table(corpus, analysis, scored, first_centre)
-    folds = np.stack([draw_sample(table, s, limits, run, seed) for s in range(run.samples)])
-    beyond = int((folds < 0).all(0).sum())
-    dropped[f"{table.name}: beyond {limits.instances} instances of a label"] = beyond
-    if run.samples > 1 and (folds >= 0).all():
+    table = labelled_segments(corpus, analysis, first_centre)
+    groups = list(drawing_groups(table, None if scored is None else scored[table.utterance]))
+    samples = [draw_sample(table, groups, s, limits, run, seed) for s in range(run.samples)]
+    table = replace(table, folds=np.stack(samples))
+    drawn = (table.folds >= 0).any(0)
+    beyond = {f"{table.name}: beyond {limits.instances} instances of a label": int((~drawn).sum())}
+    if run.samples > 1 and (table.folds >= 0).all():
         log.warning(
             "all %d %s units are in each of the %d samples: these differ by their folds only, and "
             "not at all for a metric without folds",
@@ -120,38 +152,19 @@ def draw_units(
             table.name,
             run.samples,
         )
-    drawn = drawn_rows(table, analysis.unit, folds, dropped)
+    table = replace(table.take(np.flatnonzero(drawn)), dropped=table.dropped | beyond)
     if scored is not None:
-        return replace(drawn, split="partition")
-    return refold(drawn, corpus, run, split, seed)
+        return replace(table, split="partition")
+    return refold(table, corpus, run, split, seed)
 
 
-def drawn_rows(table: UnitTable, unit: str, folds: Index, dropped: dict[str, int]) -> UnitSamples:
-    """The rows that any sample has drawn; folds (samples, n) even within each label."""
-    kept = (folds >= 0).any(0)
-    return UnitSamples(
-        unit=unit,
-        name=table.name,
-        split="frame",
-        labels=table.labels,
-        utterance=table.utterance[kept],
-        start=table.start[kept],
-        end=table.end[kept],
-        label=table.label[kept],
-        folds=folds[:, kept],
-        dropped=dropped,
-    )
-
-
-def refold(
-    drawn: UnitSamples, corpus: Corpus, run: SamplingConfig, split: str, seed: int
-) -> UnitSamples:
+def refold(drawn: Segments, corpus: Corpus, run: SamplingConfig, split: str, seed: int) -> Segments:
     """The same units in folds that keep utterances or speakers together.
 
     A speaker is in the fold of the same number in all samples, so that the scores of a fold, over
     the samples, are those of its speakers.
     """
-    drawn_by = [drawn.utterance[row >= 0] for row in drawn.folds]
+    drawn_by = [drawn.utterance[drawn.drawn(sample)] for sample in range(len(drawn.folds))]
     split = resolved_split(split, corpus.utterances, drawn_by, run.folds, drawn.name)
     if split == "frame" or split == drawn.unit:
         return replace(drawn, split=split)  # whole already, and even within each label
@@ -168,7 +181,7 @@ def refold(
     return replace(drawn, folds=folds, split=split)
 
 
-def hold_out_types(drawn: UnitSamples, run: SamplingConfig, seed: int) -> UnitSamples:
+def hold_out_types(drawn: Segments, run: SamplingConfig, seed: int) -> Segments:
     """The same units in folds that keep word types apart, and speakers too where there are enough.
 
     With folds of speakers, trial t is tested on the words of fold t's types by fold t's speakers
@@ -224,41 +237,51 @@ def dealt_types(label: Index, types: int, folds: int, rng: np.random.Generator) 
     return fold
 
 
-def unit_table(
-    corpus: Corpus,
-    analysis: AnalysisConfig,
-    scored: NDArray[np.bool_] | None = None,
-    first_centre: int = STRETCH // 2,
-) -> tuple[UnitTable, dict[str, int]]:
-    """The units whose label is known and frequent enough, and counts of those left out."""
+def labelled_segments(
+    corpus: Corpus, analysis: AnalysisConfig, first_centre: int = FRAME // 2
+) -> Segments:
+    """The segments whose label is known and frequent enough; others are counted as dropped."""
     target = label_target(analysis)
     name = target.unit_name(analysis.unit)
     segments = target.segments(corpus, analysis.unit, first_centre)
-    units, dropped = long_enough(name, segments, analysis.sampling)
-    counts = Counter(interval.label for _, interval in units)
+    segments, dropped = long_enough(name, segments, analysis.sampling)
+    counts = Counter(segment.label for segment in segments)
     if isinstance(target, FromFile):
         counts, unknown = known_only(name, counts, target)
         dropped |= unknown
     labels, infrequent = eligible_labels(name, counts, analysis.sampling)
     codes = {label: code for code, label in enumerate(labels)}
-    rows = [(u, iv.start, iv.end, codes[iv.label]) for u, iv in units if iv.label in codes]
-    at, start, end, label = np.array(rows, dtype=np.int64).T
-    own = None if scored is None else scored[at]
-    return UnitTable(name, labels, at, start, end, label, own), dropped | infrequent
+    rows = [
+        (s.utterance, s.start, s.end, codes[s.label], s.place) for s in segments if s.label in codes
+    ]
+    utterance, start, end, label, place = np.array(rows, dtype=np.int64).T
+    return Segments(
+        unit=analysis.unit,
+        name=name,
+        tier=target.tier_of(analysis.unit),
+        labels=labels,
+        utterance=utterance,
+        start=start,
+        end=end,
+        label=label,
+        place=place,
+        folds=np.zeros((0, len(rows)), dtype=np.int64),
+        dropped=dropped | infrequent,
+    )
 
 
 def long_enough(
-    name: str, units: list[tuple[int, Interval]], sampling: UnitSampling
-) -> tuple[list[tuple[int, Interval]], dict[str, int]]:
+    name: str, units: list[Segment], sampling: UnitSampling
+) -> tuple[list[Segment], dict[str, int]]:
     """Units that last `min_seconds` and whose label has `min_characters`, and counts of others."""
     shortest, fewest = sampling.min_seconds, sampling.min_characters
     dropped: dict[str, int] = {}
     if shortest is not None:
-        kept = [(u, iv) for u, iv in units if iv.end - iv.start >= shortest * SAMPLE_RATE]
+        kept = [one for one in units if one.end - one.start >= shortest * SAMPLE_RATE]
         dropped[f"{name}: shorter than {shortest:g} s"] = len(units) - len(kept)
         units = kept
     if fewest is not None:
-        kept = [(u, iv) for u, iv in units if len(iv.label) >= fewest]
+        kept = [one for one in units if len(one.label) >= fewest]
         dropped[f"{name}: label of less than {fewest} characters"] = len(units) - len(kept)
         units = kept
     if not units:
@@ -317,12 +340,37 @@ def eligible_labels(
     }
 
 
+def drawing_groups(
+    table: Segments, scored: NDArray[np.bool_] | None
+) -> Iterator[tuple[tuple[str, ...], Index]]:
+    """Rows that are drawn from apart, with the name of each group: its label, its partition.
+
+    scored (n,), or None where all segments are of one partition.
+    """
+    parts: list[tuple[tuple[str, ...], NDArray[np.bool_]]] = [
+        ((), np.ones(len(table.label), dtype=bool))
+    ]
+    if scored is not None:
+        parts = [(("fit",), ~scored), (("score",), scored)]
+    order = np.argsort(table.label, kind="stable")
+    bounds = np.searchsorted(table.label[order], np.arange(len(table.labels) + 1))
+    for code, label in enumerate(table.labels):
+        rows = order[bounds[code] : bounds[code + 1]]
+        for part, inside in parts:
+            yield (label, *part), rows[inside[rows]]
+
+
 def draw_sample(
-    table: UnitTable, sample: int, limits: UnitSampling, run: SamplingConfig, seed: int
+    table: Segments,
+    groups: Sequence[tuple[tuple[str, ...], Index]],
+    sample: int,
+    limits: UnitSampling,
+    run: SamplingConfig,
+    seed: int,
 ) -> Index:
-    """Fold (n,) of every unit that a sample draws, even within each label; -1 for the others."""
+    """Fold (n,) of every segment that a sample draws, even within each label; -1 for the others."""
     folds = np.full(len(table.label), -1, dtype=np.int64)
-    for group, rows in table.groups():
+    for group, rows in groups:
         if len(rows) == 0:
             continue
         instances = limits.instances
@@ -354,7 +402,7 @@ def draw_single_frames(
     split: str,
     seed: int,
     geometries: Sequence[FrameGeometry],
-) -> UnitSamples:
+) -> Segments:
     """Draw `sampling.frames` frames of the utterances that `draw_frames` draws for each sample.
 
     A frame can be drawn where all of `geometries`, which have one hop, have it. Its fold is the
@@ -372,15 +420,17 @@ def draw_single_frames(
     own = folds_of(drawn, utterance, frame, counts)
     hop = geometries[0].hop
     left_out = int(counts[drawn.members.any(1)].sum()) - len(kept)
-    return UnitSamples(
+    return Segments(
         unit="frame",
         name="frame",
+        tier="",
         split=drawn.split,
         labels=("frame",),
         utterance=utterance,
         start=geometries[0].centre(0) - hop // 2 + frame * hop,
         end=geometries[0].centre(0) - hop // 2 + (frame + 1) * hop,
         label=np.zeros(len(kept), dtype=np.int64),
+        place=np.full(len(kept), -1),
         folds=np.stack([np.where(np.isin(kept, rows), own, -1) for rows in samples]),
         dropped={f"frame: beyond the {sampling.frames} of a sample": left_out},
     )
@@ -413,82 +463,15 @@ def folds_of(drawn: FrameSamples, utterance: Index, frame: Index, counts: Index)
     return folds
 
 
-@dataclass(frozen=True, eq=False)
-class Stretches:
-    """What to keep: s stretches in the order of the corpus, the same for every layer.
-
-    utterance (s,): index in the corpus; start, end (s,): samples, or None for whole utterances.
-    """
-
-    utterance: Index
-    start: Index | None = None
-    end: Index | None = None
-
-    def of(self, utterance: int) -> range:
-        """Numbers of an utterance's stretches."""
-        first, last = np.searchsorted(self.utterance, [utterance, utterance + 1])
-        return range(int(first), int(last))
-
-    def span(self, stretch: int, n_frames: int, geometry: FrameGeometry) -> tuple[int, int]:
-        """Half-open frames of a stretch, clipped to the utterance's."""
-        if self.start is None or self.end is None:
-            return 0, n_frames
-        first, last = geometry.span(int(self.start[stretch]), int(self.end[stretch]))
-        return min(first, n_frames), min(last, n_frames)
-
-    def reaches_beyond(self, stretch: int, n_frames: int, geometry: FrameGeometry) -> bool:
-        """Whether a stretch begins within the utterance's frames and ends after them."""
-        if self.start is None or self.end is None:
-            return False
-        first, last = geometry.span(int(self.start[stretch]), int(self.end[stretch]))
-        return first < n_frames < last
-
-
-@dataclass(frozen=True, eq=False)
-class StretchSamples:
-    """The stretches of any sample, in the order of the corpus, and which of them each one chose.
-
-    chosen: for each sample the numbers (c,) of its stretches; `intervals` one for each stretch, or
-    none where they are whole utterances. `dropped` counts by reason.
-    """
-
-    stretches: Stretches
-    chosen: tuple[Index, ...]
-    intervals: tuple[Interval, ...] = ()
-    dropped: dict[str, int] = field(default_factory=dict)
-
-    def digest(self) -> str:
-        """Hash of the stretches: frames of others, or in another order, are not these."""
-        own = self.stretches
-        times = () if own.start is None or own.end is None else (own.start, own.end)
-        return digest_of(own.utterance, *times)
-
-
-def draw_stretches(
-    corpus: Corpus, analysis: AnalysisConfig, run: SamplingConfig, seed: int
-) -> StretchSamples:
-    """Whole utterances with the target's tier for the unit `frame`, else labelled units."""
-    if analysis.unit == "frame":
-        return draw_utterances(corpus, analysis, run, seed)
-    drawn = draw_units(corpus, analysis, run, "frame", seed)
-    columns = zip(drawn.start, drawn.end, drawn.label, strict=True)
-    return StretchSamples(
-        Stretches(drawn.utterance, drawn.start, drawn.end),
-        tuple(np.flatnonzero(folds >= 0) for folds in drawn.folds),
-        tuple(Interval(int(s), int(e), drawn.labels[code]) for s, e, code in columns),
-        drawn.dropped,
-    )
-
-
 def draw_utterances(
     corpus: Corpus, analysis: AnalysisConfig, run: SamplingConfig, seed: int
-) -> StretchSamples:
-    """Draw `sampling.utterances` of the utterances whose tier has units, for each sample.
+) -> Segments:
+    """Draw `sampling.utterances` of the utterances whose tier has intervals, for each sample.
 
-    In the order in which frames of all utterances are drawn: where all have the tier, a forward
-    pass serves both.
+    They are whole, and have no labels. In the order in which frames of all utterances are drawn:
+    where all have the tier, a forward pass serves both.
     """
-    tier = label_target(analysis).labelled_by("frame")
+    tier = label_target(analysis).tier_of("frame")
     with_tier = np.array([bool(u.tiers.get(tier)) for u in corpus.utterances])
     if not with_tier.any():
         raise StrataError(
@@ -499,7 +482,26 @@ def draw_utterances(
     order = order[with_tier[order]]
     wanted = min(len(order), analysis.sampling.utterances or len(order))
     samples = blocks(order, wanted, run.samples)
-    utterance = np.unique(np.concatenate(samples))
-    chosen = tuple(np.searchsorted(utterance, np.sort(sample)) for sample in samples)
-    lost = {f"{tier}: utterance without such units": int((~with_tier).sum())}
-    return StretchSamples(Stretches(utterance), chosen, dropped=lost)
+    drawn = np.unique(np.concatenate(samples))
+    return replace(
+        whole_utterances(corpus.utterances, drawn),
+        folds=np.stack([np.where(np.isin(drawn, sample), 0, -1) for sample in samples]),
+        dropped={f"{tier}: utterance without such units": int((~with_tier).sum())},
+    )
+
+
+def whole_utterances(utterances: Sequence[Utterance], rows: Index) -> Segments:
+    """Some of a corpus's utterances as one sample of segments without labels."""
+    n = len(rows)
+    return Segments(
+        unit="utterance",
+        name="utterance",
+        tier="",
+        labels=(),
+        utterance=rows,
+        start=np.zeros(n, dtype=np.int64),
+        end=np.array([utterances[row].n_samples for row in rows], dtype=np.int64),
+        label=np.zeros(n, dtype=np.int64),
+        place=np.full(n, -1),
+        folds=np.zeros((1, n), dtype=np.int64),
+    )

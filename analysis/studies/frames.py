@@ -15,9 +15,10 @@ from analysis.forward.frame_writer import FrameWriter
 from analysis.forward.pooling import grid_geometry
 from analysis.metrics import frames as frames_store
 from analysis.metrics.base import FrameMetric
-from analysis.metrics.frames import Frames, load_frames, stretches_with_frames
+from analysis.metrics.frames import Frames, load_frames, segments_with_frames
 from analysis.sampling import folds as sampling
-from analysis.sampling.segments import Stretches, StretchSamples, draw_stretches
+from analysis.sampling.folds import digest_of
+from analysis.sampling.segments import Segments, draw_units, draw_utterances
 from analysis.studies.study import Failure, Job, Scored, Setting, Study, metric_of
 from analysis.targets import mel as targets
 from analysis.targets.base import label_target
@@ -42,16 +43,16 @@ VERSIONS = {
 
 @dataclass(frozen=True, eq=False)
 class StretchStudy(Study):
-    """Metrics of frames: experiments on the same stretches share them, whatever they look for."""
+    """Metrics of frames: experiments on the same segments share them, whatever they look for."""
 
-    drawn: Mapping[str, StretchSamples]
+    drawn: Mapping[str, Segments]
     corpus: Corpus
     seed: int
     stored: str
 
     @classmethod
     def build(cls, setting: Setting, name: str, analysis: AnalysisConfig) -> Self:
-        """Draw stretches; which sample chose which of them changes no frame."""
+        """Draw words, or whole utterances; which sample drew which of them changes no frame."""
         setting.refuse_partitions(name, analysis)
         if analysis.unit != "frame" and analysis.pooling != "mean":
             raise StrataError(
@@ -59,12 +60,17 @@ class StretchStudy(Study):
                 "all frames of a segment; leave it at mean"
             )
         config, corpus = setting.config, setting.corpus
-        drawn = draw_stretches(corpus, analysis, config.sampling, config.seed)
+        if analysis.unit == "frame":
+            drawn = draw_utterances(corpus, analysis, config.sampling, config.seed)
+            digest = digest_of(drawn.utterance)  # not of lengths, that the audio has yet to tell
+        else:
+            drawn = draw_units(corpus, analysis, config.sampling, "frame", config.seed)
+            digest = drawn.digest()
         key = dict(setting.key) | {
             "unit": analysis.unit,
             "stored": analysis.stored,
             "versions": VERSIONS,
-            "drawn": drawn.digest(),
+            "drawn": digest,
         }
         study = cls(
             experiments={name: analysis},
@@ -83,51 +89,45 @@ class StretchStudy(Study):
     def check(self, name: str) -> None:
         """Raise if the metric cannot score what was drawn, before anything is computed."""
         drawn, utterances = self.drawn[name], self.corpus.utterances
-        for sample, chosen in enumerate(drawn.chosen):
-            own = [utterances[u] for u in drawn.stretches.utterance[chosen]]
+        for sample in range(len(drawn.folds)):
+            segments = drawn.take(drawn.drawn(sample))
+            own = [utterances[u] for u in segments.utterance]
             zero = np.zeros(len(own), dtype=np.int64)
             announced = Frames(
                 hidden=np.zeros((0, 0), dtype=np.float32),
                 starts=zero,
                 offsets=np.zeros(len(own) + 1, dtype=np.int64),
                 geometry=pooling.grid_geometry(self.layers[-1].geometry),
+                segments=segments,
                 utterances=tuple(own),
                 n_samples=np.array([u.n_samples for u in own]),
                 tier=label_target(self.experiments[name]).labelled_by("frame"),
                 seed=self.sample_seed(sample),
-                intervals=tuple(drawn.intervals[k] for k in chosen) if drawn.intervals else (),
             )
             frame_metric(self.experiments[name]).check(announced)
 
     def joined(self, other: Self) -> Self:
-        """Both have drawn the same stretches."""
+        """Both have drawn the same segments."""
         return replace(super().joined(other), drawn={**self.drawn, **other.drawn})
 
     def consumer(self, device: torch.device) -> Consumer:  # noqa: ARG002
         """Frames of the layers that are missing; says how much disk they will take."""
-        stretches = next(iter(self.drawn.values())).stretches
+        segments = next(iter(self.drawn.values()))
         log.info(
             "%s: about %.2f GB of frames go to disk as %s",
             ", ".join(self.experiments),
             1e-9 * self.disk_bytes(),
             self.stored,
         )
-        return FrameWriter(stretches, self.entry, self.needed_layers(), self.stored)
+        return FrameWriter(segments, self.entry, self.needed_layers(), self.stored)
 
     def disk_bytes(self) -> int:
-        """Frames of the layers that are missing."""
-        stretches = next(iter(self.drawn.values())).stretches
+        """Frames of the layers that are missing, as far as lengths are known without the audio."""
+        segments = next(iter(self.drawn.values()))
+        samples = int((segments.end - segments.start).sum())
         missing = [layer for layer in self.needed_layers() if not self.entry.has(layer.name)]
-        return sum(self._bytes(stretches, layer) for layer in missing)
-
-    def _bytes(self, stretches: Stretches, layer: Layer) -> int:
-        """What a layer's frames take on disk, as far as lengths are known without the audio."""
-        if stretches.start is None or stretches.end is None:
-            samples = sum(self.corpus.utterances[u].n_samples for u in stretches.utterance)
-        else:
-            samples = int((stretches.end - stretches.start).sum())
-        frames = samples // grid_geometry(layer.geometry).hop
-        return frames * layer.dim * np.dtype(self.stored).itemsize
+        frames = {one.name: samples // grid_geometry(one.geometry).hop for one in missing}
+        return sum(frames[one.name] * one.dim for one in missing) * np.dtype(self.stored).itemsize
 
     def jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
         """A job per experiment, sample and layer."""
@@ -147,10 +147,10 @@ class StretchStudy(Study):
     def without_controls(self) -> dict[str, dict[str, str]]:
         """Boundaries have no labels."""
         why = {"shuffled_labels": "frames are compared with boundaries: there are no labels"}
-        return {name: why for name, drawn in self.drawn.items() if not drawn.intervals}
+        return {name: why for name, drawn in self.drawn.items() if not drawn.labels}
 
     def _samples(self) -> dict[str, int]:
-        return {name: len(drawn.chosen) for name, drawn in self.drawn.items()}
+        return {name: len(drawn.folds) for name, drawn in self.drawn.items()}
 
     def _score(
         self, name: str, sample: int, layer: Layer, control: str = ""
@@ -172,15 +172,14 @@ class StretchStudy(Study):
     def _frames(self, name: str, sample: int, layer: Layer) -> Frames:
         drawn = self.drawn[name]
         own = {layer.name, *(one.name for one in self.layers_of(name))}
-        chosen = drawn.chosen[sample]
+        chosen = drawn.drawn(sample)
         return load_frames(
             self.entry,
             layer.name,
             grid_geometry(layer.geometry),
-            drawn.stretches,
-            chosen[stretches_with_frames(self.entry, own)[chosen]],
+            drawn,
+            chosen[segments_with_frames(self.entry, own)[chosen]],
             self.corpus.utterances,
-            drawn.intervals,
             label_target(self.experiments[name]).labelled_by("frame"),
             self.sample_seed(sample),
         )
@@ -190,15 +189,15 @@ class StretchStudy(Study):
         return int(generator(self.seed, "sample", sample).integers(2**31))
 
     def describe(self) -> dict[str, object]:
-        """Stretches of each sample, for each experiment."""
+        """Segments of each sample, for each experiment."""
         return {
             "experiments": list(self.experiments),
             "frames_stored_as": self.stored,
             "drawn": {
                 name: {
-                    "stretches_per_sample": [len(chosen) for chosen in drawn.chosen],
-                    "stretches_drawn_by_any_sample": len(drawn.stretches.utterance),
-                    "labels": len({interval.label for interval in drawn.intervals}),
+                    "segments_per_sample": (drawn.folds >= 0).sum(1).tolist(),
+                    "segments_drawn_by_any_sample": len(drawn.utterance),
+                    "labels": len(drawn.labels),
                     "dropped": drawn.dropped,
                 }
                 for name, drawn in self.drawn.items()

@@ -27,7 +27,7 @@ from analysis.metrics.units import Units
 from analysis.moments import FoldedView, crossed_folds, fold_views, rows_of_trial, view_moments
 from analysis.sampling import folds as sampling
 from analysis.sampling.segments import (
-    UnitSamples,
+    Segments,
     check_folds,
     draw_single_frames,
     draw_units,
@@ -90,7 +90,7 @@ class Drawn:
     """
 
     part: Part
-    samples: UnitSamples
+    samples: Segments
     target: Target
     speaker: NDArray[np.int64]
     speakers: tuple[str, ...]
@@ -169,7 +169,7 @@ class UnitStudy(Study):
         without = []
         for sample, folds in enumerate(samples.folds):
             if isinstance(metric, UnitMetric):
-                rows = np.flatnonzero(folds >= 0)
+                rows = samples.drawn(sample)
                 units = self._units(name, sample, rows, np.zeros((len(rows), 0), np.float32))
                 metric.check(units)
                 without.append(metric.no_interval(units))
@@ -192,7 +192,7 @@ class UnitStudy(Study):
         if not metric_of(self.experiments[name]).held_out or self.other is not None:
             return
         if isinstance(target, LabelTarget):
-            rows = np.flatnonzero(self.drawn[name].samples.folds[sample] >= 0)
+            rows = self.drawn[name].samples.drawn(sample)
             units = self._units(name, sample, rows, np.zeros((len(rows), 0), np.float32))
             check_target(self.drawn[name].samples.name, units, target)
             if self.controls:
@@ -444,7 +444,7 @@ def draw(
     analysis: AnalysisConfig,
     part: Part,
     pairs: Sequence[tuple[Layer, Layer, str]],
-) -> tuple[UnitSamples, Target]:
+) -> tuple[Segments, Target]:
     """Draw units of an experiment, and its target with what it needs to know of their labels."""
     config, target = setting.config, analysis.target
     run, seed, split = config.sampling, config.seed, split_of(config, analysis)
@@ -461,7 +461,7 @@ def draw(
     if isinstance(target, SecondModel):
         return draw_units(part.corpus, analysis, run, split, seed), target
     segments = label_target(analysis).segments(part.corpus, analysis.unit)
-    target = label_target(analysis).prepared({interval.label for _, interval in segments})
+    target = label_target(analysis).prepared({segment.label for segment in segments})
     scored = part.scored if part.split else None
     centre = setting.layers[-1].geometry.centre(0)
     analysis = replace(analysis, target=target)
@@ -506,7 +506,7 @@ def check_target(name: str, units: Units, target: LabelTarget) -> None:
             )
 
 
-def known_speakers_tested(samples: UnitSamples, corpus: Corpus, trials: int) -> int:
+def known_speakers_tested(samples: Segments, corpus: Corpus, trials: int) -> int:
     """How many speakers who are known by name every sample is tested on at least."""
     speaker = np.array([u.speaker for u in corpus.utterances])[samples.utterance]
     tested = (speaker[(folds >= 0) & (folds < trials)] for folds in samples.folds)

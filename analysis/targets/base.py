@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,21 @@ if TYPE_CHECKING:  # targets are constructed with the configuration, before torc
 
 Index = NDArray[np.int64]
 
-STRETCH = 320  # samples of a unit `frame` that has a label: 20 ms
+FRAME = 320  # samples of a unit `frame` that has a label: 20 ms
+
+
+class Segment(NamedTuple):
+    """A segment of a corpus: its utterance's index, its samples, its label.
+
+    `place`: which interval of its tier it is, or lies in, so that its neighbours can be found; -1
+    where it is of no tier.
+    """
+
+    utterance: int
+    start: int
+    end: int
+    label: str
+    place: int = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,24 +53,27 @@ class LabelTarget(Target):
         by = self.labelled_by(unit)
         return unit if by == unit else f"{unit} by {by}"
 
-    def segments(
-        self, corpus: Corpus, unit: str, first_centre: int = STRETCH // 2
-    ) -> list[tuple[int, Interval]]:
-        """Every unit of the corpus: index of its utterance, its samples and its label.
+    def tier_of(self, unit: str) -> str:
+        """The tier whose intervals are the units, or give units `frame` theirs; "" for none."""
+        tier = self.labelled_by(unit) if unit == "frame" else unit
+        return "" if tier == "utterance" else tier
+
+    def segments(self, corpus: Corpus, unit: str, first_centre: int = FRAME // 2) -> list[Segment]:
+        """Every unit of the corpus.
 
         `first_centre`: sample in the middle of a model's first frame, for units `frame`.
         Raises StrataError where the corpus has no such units.
         """
-        tier = self.labelled_by(unit) if unit == "frame" else unit
-        if tier != "utterance" and tier not in corpus.tiers:
+        tier = self.tier_of(unit)
+        if tier and tier not in corpus.tiers:
             raise StrataError(
                 f"dataset {corpus.name} ({corpus.partition}) has no {tier} tier: it has "
                 f"{', '.join(corpus.tiers) or 'none'}; choose an experiment on those"
             )
         return [
-            (index, Interval(interval.start, interval.end, self.label(utterance, interval)))
+            Segment(index, interval.start, interval.end, self.label(utterance, interval), place)
             for index, utterance in enumerate(corpus.utterances)
-            for interval in intervals_of(utterance, unit, tier, first_centre)
+            for place, interval in intervals_of(utterance, unit, tier, first_centre)
         ]
 
     @abstractmethod
@@ -131,28 +148,28 @@ def one_hot(codes: Index) -> NDArray[np.float64]:
 
 def intervals_of(
     utterance: Utterance, unit: str, tier: str, first_centre: int
-) -> Iterator[Interval]:
-    """The units of one utterance: intervals of a tier, their stretches of 20 ms, or the whole."""
-    if unit == "utterance":
-        yield Interval(0, utterance.n_samples, utterance.id)
-    elif unit == "frame":
-        yield from stretches(utterance.tiers.get(tier, ()), first_centre)
-    else:
-        yield from utterance.tiers.get(tier, ())
+) -> Iterator[tuple[int, Interval]]:
+    """The units of an utterance, each with its place in the tier: intervals, frames, or all of it.
 
-
-def stretches(
-    intervals: Collection[Interval], first_centre: int = STRETCH // 2
-) -> Iterator[Interval]:
-    """Stretches of 320 samples around each frame's centre, `first_centre` + 320 k.
-
-    Their label is that of the centre. Only those that lie in the audio from its start on.
+    The whole utterance has place -1.
     """
-    half = STRETCH // 2
-    for interval in intervals:
-        first = -((first_centre - interval.start) // STRETCH)
-        last = -((first_centre - interval.end) // STRETCH)
-        for k in range(first, last):
-            start = first_centre - half + k * STRETCH
-            if start >= 0:
-                yield Interval(start, start + STRETCH, interval.label)
+    if not tier:
+        yield -1, Interval(0, utterance.n_samples, utterance.id)
+        return
+    for place, interval in enumerate(utterance.tiers.get(tier, ())):
+        for part in frames_within(interval, first_centre) if unit == "frame" else (interval,):
+            yield place, part
+
+
+def frames_within(interval: Interval, first_centre: int = FRAME // 2) -> Iterator[Interval]:
+    """The frames of 20 ms whose centre, `first_centre` + 320 k, lies in an interval.
+
+    Only those that lie in the audio from its start on.
+    """
+    half = FRAME // 2
+    first = -((first_centre - interval.start) // FRAME)
+    last = -((first_centre - interval.end) // FRAME)
+    for k in range(first, last):
+        start = first_centre - half + k * FRAME
+        if start >= 0:
+            yield Interval(start, start + FRAME, interval.label)

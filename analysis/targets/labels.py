@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from analysis.targets.base import STRETCH, LabelTarget
+from analysis.targets.base import FRAME, LabelTarget, Segment
 from common.records import Corpus, Interval, StrataError, Utterance
 
 
@@ -39,14 +39,9 @@ class Stress(Phone):
     tier: ClassVar[str] = "stress"
     units: ClassVar[tuple[str, ...]] = ("phone",)
 
-    def segments(
-        self,
-        corpus: Corpus,
-        unit: str,  # noqa: ARG002
-        first_centre: int = STRETCH // 2,
-    ) -> list[tuple[int, Interval]]:
-        """Every phone that carries one, labelled by it."""
-        return super().segments(corpus, self.tier, first_centre)
+    def tier_of(self, unit: str) -> str:  # noqa: ARG002
+        """Of phones, the tier that holds those that carry one."""
+        return self.tier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +67,7 @@ class Attribute(LabelTarget):
         """The attribute."""
         return self.attribute
 
-    def segments(
-        self, corpus: Corpus, unit: str, first_centre: int = STRETCH // 2
-    ) -> list[tuple[int, Interval]]:
+    def segments(self, corpus: Corpus, unit: str, first_centre: int = FRAME // 2) -> list[Segment]:
         """Every unit of the corpus; all utterances must have the attribute."""
         lacking = [u.id for u in corpus.utterances if not u.attribute(self.attribute)]
         if lacking:

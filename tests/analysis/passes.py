@@ -14,7 +14,7 @@ from analysis.forward.collectors import Pair, load_folds, load_view
 from analysis.forward.consumers import FrameConsumer, UnitConsumer
 from analysis.forward.stream import PassReport, stream
 from analysis.sampling.folds import FrameSamples, draw_frames
-from analysis.sampling.segments import UnitSamples, draw_units
+from analysis.sampling.segments import Segments, draw_units
 from common.cache.cache import Entry
 from common.config import SamplingConfig, UnitSampling
 from common.encoder.encoder import Encoder, Layer
@@ -95,12 +95,12 @@ def collect_frames(
     return stream(corpus, encoder, [consumer], Stopwatch(), batch_size)
 
 
-def phones(corpus: Corpus, **limits: int) -> UnitSamples:
+def phones(corpus: Corpus, **limits: int) -> Segments:
     return draw_units(corpus, analysis(**limits), RUN, "frame", SEED)
 
 
 def collect_units(
-    corpus: Corpus, encoder: Encoder, units: UnitSamples, entry: Entry, pooling: str
+    corpus: Corpus, encoder: Encoder, units: Segments, entry: Entry, pooling: str
 ) -> PassReport:
     consumer = UnitConsumer(units, entry, encoder.layers, pooling)
     return stream(corpus, encoder, [consumer], Stopwatch())

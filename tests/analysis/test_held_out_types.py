@@ -10,7 +10,7 @@ from units import planted
 
 from analysis.metrics.cca import PWCCA
 from analysis.moments import crossed_folds, fold_views, moments_of
-from analysis.sampling.segments import LEAST_CELL, UnitSamples, draw_units, hold_out_types
+from analysis.sampling.segments import LEAST_CELL, Segments, draw_units, hold_out_types
 from common.config import SamplingConfig
 from common.config.analysis import SPEAKERS_AND_TYPES
 from common.records import Corpus, StrataError
@@ -28,11 +28,11 @@ def corpus(speakers: int = SPEAKERS, types: int = TYPES, times: int = TIMES) -> 
     return corpus_of([utterance(u, labels, speaker) for u, speaker in enumerate(said)])
 
 
-def drawn(split: str = "speaker", **more: int) -> UnitSamples:
+def drawn(split: str = "speaker", **more: int) -> Segments:
     return draw_units(corpus(**more), analysis(), RUN, split, 0)
 
 
-def identity_code(samples: UnitSamples, seed: int) -> tuple[Array, Array]:
+def identity_code(samples: Segments, seed: int) -> tuple[Array, Array]:
     """A layer that holds which type it is and nothing of the table, and the table's rows."""
     rng = np.random.default_rng(seed)
     code, table = rng.normal(size=(2, TYPES, 16))
@@ -40,7 +40,7 @@ def identity_code(samples: UnitSamples, seed: int) -> tuple[Array, Array]:
     return x, table[samples.label]
 
 
-def mean_score(samples: UnitSamples, crossed: bool) -> float:
+def mean_score(samples: Segments, crossed: bool) -> float:
     """Over five layers and tables: one has a deviation of 0.026, and chance is a little below 0."""
     found = []
     for seed in range(5):

@@ -2,17 +2,25 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from drawn import corpus, corpus_of, units_of, utterance
+from drawn import analysis, corpus, corpus_of, segments_of, silent, units_of, utterance
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from analysis.sampling.segments import UnitSamples, check_folds, draw_units
+from analysis.sampling.segments import (
+    GAP,
+    Segments,
+    check_folds,
+    draw_single_frames,
+    draw_units,
+)
 from analysis.targets.labels import Attribute, Word
 from common.config import AnalysisConfig, SamplingConfig, UnitSampling
+from common.encoder.frames import FrameGeometry
 from common.records import Corpus, Interval, StrataError, Utterance
 
 RUN = SamplingConfig(samples=2, folds=4, trials=1)
@@ -22,7 +30,7 @@ def all_labels(speech: Corpus) -> Counter[str]:
     return Counter(iv.label for u in speech.utterances for iv in u.tiers["phone"])
 
 
-def drawn_labels(units: UnitSamples, sample: int) -> Counter[str]:
+def drawn_labels(units: Segments, sample: int) -> Counter[str]:
     return Counter(units.labels[code] for code in units.label[units.folds[sample] >= 0])
 
 
@@ -189,7 +197,7 @@ def spoken_by(speakers: int, each: int = 8, words: Sequence[str] = ("a", "b")) -
 
 def in_folds(
     speech: Corpus, split: str, unit: str = "word", target: str = "word", **more: Any
-) -> UnitSamples:
+) -> Segments:
     limits = UnitSampling(labels=2 if target == "word" else None, **more.pop("limits", {}))
     analysis = AnalysisConfig(
         unit=unit,
@@ -227,3 +235,56 @@ def test_a_partition_to_fit_on_has_instances_of_its_own(fit: int | None, fitted:
         rows = np.flatnonzero(folds >= 0)
         parts = Counter(zip(drawn.label[rows], scored[drawn.utterance[rows]], strict=True))
         assert parts == {(0, True): 6, (1, True): 6, (0, False): fitted, (1, False): fitted}
+
+
+# The neighbours of what was drawn
+
+
+def test_drawn_phones_find_their_neighbours_in_the_tier() -> None:
+    speech = corpus()
+    drawn = units_of(speech, instances=4)
+    tiers = [u.tiers["phone"] for u in speech.utterances]
+    where = list(zip(drawn.utterance.tolist(), drawn.start.tolist(), strict=True))
+    for offset in (-2, -1, 0, 1):
+        found = drawn.neighbours(speech.utterances, offset)
+        for (u, start), label in zip(where, found, strict=True):
+            beside = [iv.label for iv in tiers[u] if iv.start == start + 100 * offset]
+            assert [label] == (beside or [""])
+    own = [drawn.labels[code] for code in drawn.label]
+    assert drawn.neighbours(speech.utterances, 0) == own
+    some = np.arange(0, len(own), 3)
+    assert drawn.take(some).neighbours(speech.utterances, 0) == [own[row] for row in some]
+
+
+def test_silence_parts_neighbours_and_rounding_does_not() -> None:
+    times = [(0, 1000, "a"), (1000 + GAP, 3000, "b"), (3001 + GAP, 4000, "c"), (3990, 5000, "d")]
+    tier = tuple(Interval(*time) for time in times)
+    speech = corpus_of([Utterance("u", "s", "", 5000, {"phone": tier}, silent)])
+    segments = segments_of([(0, *time) for time in times], "phone", "phone")
+    assert segments.neighbours(speech.utterances, 1) == ["b", "", "d", ""]
+    assert segments.neighbours(speech.utterances, -1) == ["", "a", "", "c"]
+    assert segments.neighbours(speech.utterances, 2) == ["", "", "", ""]
+
+
+@pytest.mark.parametrize("unit", ["phone", "frame"])
+def test_frames_have_the_neighbours_of_the_phone_that_they_lie_in(unit: str) -> None:
+    tier = tuple(Interval(1600 * k, 1600 * (k + 1), label) for k, label in enumerate("abcab"))
+    speech = corpus_of([Utterance("u", "s", "", 8000, {"phone": tier}, silent)])
+    drawn = draw_units(
+        speech, replace(analysis(), unit=unit), SamplingConfig(samples=1), "frame", 0
+    )
+    times = 5 if unit == "frame" else 1
+    assert drawn.neighbours(speech.utterances, 1) == [b for b in "bcab" for _ in range(times)] + [
+        "" for _ in range(times)
+    ]
+
+
+def test_whole_utterances_and_frames_without_labels_are_of_no_tier() -> None:
+    speech = corpus(n=30, speakers=30)
+    own = replace(analysis(), unit="utterance", target=Attribute(attribute="speaker"))
+    drawn = draw_units(speech, own, SamplingConfig(samples=1), "frame", 0)
+    assert (drawn.tier, set(drawn.place.tolist())) == ("", {-1})
+    single = draw_single_frames(
+        speech, UnitSampling(frames=20), SamplingConfig(), "frame", 0, [FrameGeometry(400, 320)]
+    )
+    assert (single.tier, set(single.place.tolist())) == ("", {-1})

@@ -10,8 +10,8 @@ import pytest
 
 from analysis.metrics.cka import LinearCKA
 from analysis.metrics.units import Units
-from analysis.sampling.segments import UnitSamples, draw_units
-from analysis.targets.base import STRETCH, LabelTarget, stretches
+from analysis.sampling.segments import Segments, draw_units
+from analysis.targets.base import FRAME, LabelTarget, frames_within
 from analysis.targets.labels import Attribute, Phone, Word
 from analysis.targets.sentence_pairs import SentencePairs
 from analysis.targets.word_vectors import Table, WordVectors
@@ -59,7 +59,7 @@ def sentence_pairs(folder: Path) -> SentencePairs:
 
 def draw(
     speech: Corpus, own: AnalysisConfig, split: str = "frame", known: Collection[str] | None = None
-) -> UnitSamples:
+) -> Segments:
     if known is not None:
         own = replace(own, target=table_of(known))
     return draw_units(speech, own, RUN, split, 0)
@@ -76,34 +76,31 @@ def table_of(words: Collection[str]) -> WordVectors:
 
 @pytest.mark.parametrize("start", [0, 1, 159, 160, 161, 319, 320, 321, 1000])
 @pytest.mark.parametrize("length", [1, 100, 160, 319, 320, 321, 1600])
-def test_a_stretch_has_the_label_of_its_middle_sample(start: int, length: int) -> None:
-    found = list(stretches([Interval(start, start + length, "a")]))
-    middles = [k for k in range(20) if start <= STRETCH * k + STRETCH // 2 < start + length]
-    assert [iv.start // STRETCH for iv in found] == middles
-    assert all(iv.end - iv.start == STRETCH and iv.start % STRETCH == 0 for iv in found)
+def test_a_frame_has_the_label_of_its_middle_sample(start: int, length: int) -> None:
+    found = list(frames_within(Interval(start, start + length, "a")))
+    middles = [k for k in range(20) if start <= FRAME * k + FRAME // 2 < start + length]
+    assert [iv.start // FRAME for iv in found] == middles
+    assert all(iv.end - iv.start == FRAME and iv.start % FRAME == 0 for iv in found)
 
 
-def test_stretches_of_a_tier_are_disjoint_and_cover_it() -> None:
+def test_frames_of_a_tier_are_disjoint_and_cover_it() -> None:
     speech = corpus()
     units = Word().segments(speech, "frame")
-    assert len({(u, iv.start) for u, iv in units}) == len(units)
-    assert len(units) == 40 * 12 * 1600 // STRETCH
-    by_label = Counter(iv.label for _, iv in units)
-    words = Counter(iv.label for _, iv in Word().segments(speech, "word"))
+    assert len({(one.utterance, one.start) for one in units}) == len(units)
+    assert len(units) == 40 * 12 * 1600 // FRAME
+    by_label = Counter(one.label for one in units)
+    words = Counter(one.label for one in Word().segments(speech, "word"))
     assert by_label == Counter({word: 5 * count for word, count in words.items()})
 
 
 def test_an_utterance_is_one_unit_labelled_by_itself_or_by_its_speaker(tmp_path: Path) -> None:
     speech = corpus()
     whole = sentence_pairs(tmp_path).segments(speech, "utterance")
-    assert [(u, iv.start, iv.end, iv.label) for u, iv in whole[:2]] == [
-        (0, 0, 20_000, "u00"),
-        (1, 0, 20_000, "u01"),
-    ]
+    assert whole[:2] == [(0, 0, 20_000, "u00", -1), (1, 0, 20_000, "u01", -1)]
     said = SPEAKER.segments(speech, "utterance")
-    assert [iv.label for _, iv in said] == [u.speaker for u in speech.utterances]
+    assert [one.label for one in said] == [u.speaker for u in speech.utterances]
     words = SPEAKER.segments(speech, "word")
-    assert [iv.label for _, iv in words[:13]] == ["s0"] * 12 + ["s1"]
+    assert [one.label for one in words[:13]] == ["s0"] * 12 + ["s1"]
 
 
 def test_whole_utterances_need_no_tier_and_speakers_must_be_known(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
+from drawn import segments_of
 from numpy.typing import NDArray
 
 from analysis.metrics.frames import Frames
+from analysis.sampling.segments import whole_utterances
 from common.encoder.frames import FrameGeometry
 from common.records import Interval, Utterance
 
@@ -28,7 +30,13 @@ def frames_of(
     seed: int = 0,
     intervals: Sequence[Interval] = (),
 ) -> Frames:
-    """Stretches with their frames (t, d), stored back to front and apart from each other."""
+    """Segments with their frames (t, d), stored back to front and apart from each other.
+
+    They are `intervals` of the utterances, or these as a whole.
+    """
+    segments = whole_utterances(utterances, np.arange(len(utterances)))
+    if intervals:
+        segments = segments_of([(k, iv.start, iv.end, iv.label) for k, iv in enumerate(intervals)])
     gap = np.full((3, parts[0].shape[1]), 1e3, dtype=parts[0].dtype)
     hidden = np.concatenate([rows for part in reversed(parts) for rows in (part, gap)])
     lengths = np.array([len(part) for part in parts])
@@ -40,9 +48,9 @@ def frames_of(
         starts,
         offsets,
         GEOMETRY,
+        segments,
         tuple(utterances),
         n_samples,
         tier,
         seed,
-        tuple(intervals),
     )

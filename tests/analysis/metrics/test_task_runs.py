@@ -98,7 +98,7 @@ def test_words_are_told_apart_pooled_and_warped(small: list[str], tmp_path: Path
     studied = {name: study for study in run.metadata["studies"] for name in study["experiments"]}
     drawn = studied["word_discrimination_dtw"]["drawn"]["word_discrimination_dtw"]
     assert drawn["dropped"]["word: shorter than 0.2 s"] > 0
-    assert drawn["stretches_per_sample"] == studied["word_discrimination"]["units_per_sample"]
+    assert drawn["segments_per_sample"] == studied["word_discrimination"]["units_per_sample"]
 
 
 def recordings(folder: Path) -> list[str]:

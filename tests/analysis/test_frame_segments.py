@@ -1,4 +1,4 @@
-"""Which utterances and words lend their frames: only those with the tier, and long enough ones."""
+"""Segments whose frames are kept: utterances that have the tier, words that are long enough."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from analysis.metrics.word_discrimination import WarpedDiscrimination
 from analysis.metrics.word_segmentation import Segmentation
 from analysis.sampling.folds import draw_frames
-from analysis.sampling.segments import draw_stretches
+from analysis.sampling.segments import Segments, draw_units, draw_utterances
 from analysis.targets.labels import Word
 from common.config import AnalysisConfig, SamplingConfig, UnitSampling
 from common.records import Corpus, Interval, StrataError, Utterance
@@ -45,36 +45,43 @@ def analysis(unit: str, **limits: float) -> AnalysisConfig:
     )
 
 
+def draw(corpus: Corpus, own: AnalysisConfig, seed: int = 0) -> Segments:
+    if own.unit == "frame":
+        return draw_utterances(corpus, own, RUN, seed)
+    return draw_units(corpus, own, RUN, "frame", seed)
+
+
 def test_utterances_without_the_tier_are_counted_and_never_drawn() -> None:
-    drawn = draw_stretches(corpus_of(20, without=(2, 7)), analysis("frame", utterances=6), RUN, 0)
+    drawn = draw(corpus_of(20, without=(2, 7)), analysis("frame", utterances=6))
     assert drawn.dropped == {"word: utterance without such units": 2}
-    assert [len(chosen) for chosen in drawn.chosen] == [6, 6, 6]
-    utterance = drawn.stretches.utterance
+    assert (drawn.folds >= 0).sum(1).tolist() == [6, 6, 6]
+    utterance = drawn.utterance
     assert not {2, 7} & set(utterance.tolist())
     assert np.array_equal(utterance, np.unique(utterance))
-    together = np.concatenate(drawn.chosen)
+    together = np.concatenate([drawn.drawn(sample) for sample in range(3)])
     assert sorted(together.tolist()) == list(range(18))  # 18 utterances, 3 samples of 6: no overlap
-    assert drawn.intervals == ()
+    assert drawn.labels == ()
 
 
 def test_where_all_have_the_tier_they_are_those_that_frames_are_drawn_from() -> None:
     corpus = corpus_of(20)
-    drawn = draw_stretches(corpus, analysis("frame", utterances=5), RUN, 3)
+    drawn = draw(corpus, analysis("frame", utterances=5), 3)
     frames = draw_frames(corpus, UnitSampling(utterances=5), RUN, "frame", 3)
-    for sample, chosen in enumerate(drawn.chosen):
-        own = drawn.stretches.utterance[chosen]
+    for sample in range(3):
+        own = drawn.utterance[drawn.drawn(sample)]
         assert own.tolist() == np.flatnonzero(frames.members[:, sample]).tolist()
 
 
 def test_words_are_of_half_a_second_and_five_characters_exactly() -> None:
     limits = {"min_seconds": 0.5, "min_characters": 5}
-    drawn = draw_stretches(corpus_of(4), analysis("word", **limits), RUN, 0)
-    assert {interval.label for interval in drawn.intervals} == {"seven", "eleven"}
+    drawn = draw(corpus_of(4), analysis("word", **limits))
+    assert {drawn.labels[code] for code in drawn.label} == {"seven", "eleven"}
     assert drawn.dropped["word: shorter than 0.5 s"] == 4  # "eight" lacks one sample
     assert drawn.dropped["word: label of less than 5 characters"] == 4
-    assert drawn.stretches.end is not None
-    for k, interval in enumerate(drawn.intervals):
-        assert (drawn.stretches.start[k], drawn.stretches.end[k]) == (interval.start, interval.end)
+    assert set(zip(drawn.start.tolist(), drawn.end.tolist(), strict=True)) == {
+        (0, 8000),
+        (30_000, 40_000),
+    }
 
 
 @pytest.mark.parametrize(
@@ -86,18 +93,18 @@ def test_words_are_of_half_a_second_and_five_characters_exactly() -> None:
 )
 def test_nothing_long_enough_is_an_error(unit: str, limits: dict[str, float], message: str) -> None:
     with pytest.raises(StrataError, match=message):
-        draw_stretches(corpus_of(4), analysis(unit, **limits), RUN, 0)
+        draw(corpus_of(4), analysis(unit, **limits))
 
 
 @pytest.mark.parametrize("unit", ["frame", "word"])
 def test_no_tier_is_an_error(unit: str) -> None:
     with pytest.raises(StrataError, match="has no word tier: it has none"):
-        draw_stretches(corpus_of(3, without=(0, 1, 2)), analysis(unit), RUN, 0)
+        draw(corpus_of(3, without=(0, 1, 2)), analysis(unit))
 
 
 def test_another_draw_has_another_digest() -> None:
     digests = {
-        draw_stretches(corpus_of(20), analysis("frame", utterances=n), RUN, seed).digest()
+        draw(corpus_of(20), analysis("frame", utterances=n), seed).digest()
         for n, seed in ((5, 0), (5, 1), (4, 0))
     }
     assert len(digests) == 3
