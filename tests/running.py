@@ -1,9 +1,11 @@
 """Runs as tests want them: in this process for speed, or through the real command line."""
 
+import atexit
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -96,9 +98,40 @@ def python(*arguments: str, cwd: Path = ROOT, **env: str) -> subprocess.Complete
     )
 
 
+@lru_cache
+def server() -> subprocess.Popen[str]:
+    """The process that `forked` asks, ended with this one."""
+    started = subprocess.Popen(
+        [sys.executable, str(ROOT / "tests/forking.py")],
+        env=environment(PYTHONPATH=str(ROOT)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    atexit.register(started.communicate)
+    return started
+
+
+def forked(*arguments: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
+    """As `python`, from a process that has imported the project: it takes a tenth of the time."""
+    asked = server()
+    assert asked.stdin is not None
+    assert asked.stdout is not None
+    with tempfile.NamedTemporaryFile("r") as out, tempfile.NamedTemporaryFile("r") as err:
+        request = {
+            "arguments": arguments,
+            "cwd": str(cwd),
+            "env": environment(**env),
+            "streams": [out.name, err.name],
+        }
+        print(json.dumps(request), file=asked.stdin, flush=True)
+        status = int(asked.stdout.readline())
+        return subprocess.CompletedProcess(arguments, status, out.read(), err.read())
+
+
 def command(*overrides: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
     """`python run.py …` to its end."""
-    return python(str(ROOT / "run.py"), *overrides, cwd=cwd, **env)
+    return forked(str(ROOT / "run.py"), *overrides, cwd=cwd, **env)
 
 
 def write_corpus(folder: Path, minutes: float = 1.5, speakers: int = 6) -> list[str]:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from running import ROOT, Finished, execute, python, textgrids
+from running import ROOT, Finished, execute, forked, textgrids
 
 from analysis.metrics.cca import PWCCA
 from analysis.studies.build import VERSIONS
@@ -101,7 +101,7 @@ def kill(experiment: str, after: int, folder: Path, *overrides: str, every: floa
     module, consumer = CONSUMERS[experiment]
     code = KILLED.format(module=module, consumer=consumer, after=after, every=every)
     at = f"hydra.run.dir={folder}"
-    done = python("-c", code, str(ROOT / "run.py"), f"experiment={experiment}", *overrides, at)
+    done = forked("-c", code, str(ROOT / "run.py"), f"experiment={experiment}", *overrides, at)
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
@@ -323,7 +323,7 @@ def test_a_disk_that_is_full_in_the_pass_is_an_error_that_says_so(
 ) -> None:
     own = [f"experiment={experiment}", *common, f"paths.cache={tmp_path / 'cache'}"]
     at = f"hydra.run.dir={tmp_path / 'run'}"
-    done = python("-c", LIMITED, "20000", str(ROOT / "run.py"), *own, at)
+    done = forked("-c", LIMITED, "20000", str(ROOT / "run.py"), *own, at)
     assert done.returncode == 1, done.stderr
     assert "File too large" in done.stdout + done.stderr
     assert "Make room" in done.stdout + done.stderr
