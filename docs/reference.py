@@ -42,6 +42,7 @@ SECTIONS = {
     "pretrain": "PretrainConfig",
     "finetune": "FinetuneConfig",
     "finetune.train": "PartConfig",
+    "finetune.adapters": "AdaptersConfig",
     "finetune.lm": "LanguageModelConfig",
     "recognition": "RecognitionConfig",
     "paths": "PathsConfig",

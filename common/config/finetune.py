@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,37 @@ class LanguageModelConfig:
 
 
 @dataclass(kw_only=True)
+class AdaptersConfig:
+    """A few new weights that train in the place of the encoder's own, which stand still.
+
+    `method`: "none"; "lora", maps of `rank` beside linear ones, of which `targets` names the ends
+    (Hu et al. 2022, arXiv 2106.09685; by PEFT, the extra `adapters`), scaled by `alpha` over
+    `rank`, with `dropout`; "mms", a bottleneck of `rank` after each block (Pratap et al. 2023,
+    arXiv 2305.13516; transformers' own, of wav2vec 2.0, HuBERT and UniSpeech). Blocks that are
+    drawn anew train whole all the same.
+    """
+
+    method: str = "none"
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    targets: list[str] = field(default_factory=lambda: ["q_proj", "v_proj"])
+
+    def __post_init__(self) -> None:
+        require("finetune.adapters.method", self.method, ("none", "lora", "mms"))
+        require_at_least("finetune.adapters.rank", self.rank, 1)
+        if not self.alpha > 0:
+            raise StrataError(f"finetune.adapters.alpha={self.alpha}: use more than 0")
+        if not 0 <= self.dropout < 1:
+            raise StrataError(f"finetune.adapters.dropout={self.dropout}: use 0 or more, below 1")
+        if self.method == "lora" and find_spec("peft") is None:
+            raise StrataError(
+                "finetune.adapters.method=lora needs the extra adapters: "
+                "pip install 'strata[adapters]'"
+            )
+
+
+@dataclass(kw_only=True)
 class FinetuneConfig:
     """How to fine-tune for recognition with CTC. `conf/finetune/NAME.yaml` holds a recipe each.
 
@@ -84,7 +116,10 @@ class FinetuneConfig:
     `freeze_updates`, but re-initialised blocks do not if `freeze_exclude_reinit`, nor do the last
     `unfreeze_top` blocks. The blocks of `freeze_layers` ([T1,T2]) never train, nor do the
     convolutions unless `freeze_convolutions` is false. The last `drop_top` blocks are removed
-    before all that: "last" then means of those that are left.
+    before all that: "last" then means of those that are left. `adapters` train instead of the
+    encoder's weights. `weighted_sum`: the map to characters stands not on the last layer but on
+    the sum of all transformer layers with weights that are learnt with it (Yang et al. 2021, arXiv
+    2105.01051).
 
     `targets`, what is recognised: "characters" of the text; "phones", the symbols of the phone
     tier or, in a corpus without one, of transcripts that part them by blanks; "pieces" of words,
@@ -93,7 +128,9 @@ class FinetuneConfig:
 
     `updates` of Adam, by default with betas (0.9, 0.98); the rate rises over the first of the
     `stages`, holds over the second, and falls to `final_scale` of the peak over the third; the
-    map to characters has `head_factor` times the encoder's rate, since it starts from nothing. An
+    map to characters has `head_factor` times the encoder's rate, since it starts from nothing. The
+    last block has the whole rate, each one below it, and what lies below the blocks, `layer_decay`
+    of the rate of the next one. An
     update hears `batch_seconds` of audio, padding counted, in `accumulate` parts for each of
     `processes`, a GPU each or all on the CPU. `max_seconds`: longer utterances are not trained
     on. `mask_time_prob` and `mask_feature_prob` in Hugging Face's sense. Validation every
@@ -117,11 +154,14 @@ class FinetuneConfig:
     unfreeze_top: int = 0
     freeze_layers: list[str] | None = None
     freeze_convolutions: bool = True
+    adapters: AdaptersConfig = field(default_factory=AdaptersConfig)
+    weighted_sum: bool = False
     freeze_updates: int = MISSING
     freeze_exclude_reinit: bool = True
     updates: int = MISSING
     learning_rate: float = MISSING
     head_factor: float = 1.0
+    layer_decay: float = 1.0
     stages: list[float] = field(default_factory=lambda: [0.1, 0.4, 0.5])
     final_scale: float = 0.05
     betas: list[float] = field(default_factory=lambda: [0.9, 0.98])
@@ -169,6 +209,7 @@ class FinetuneConfig:
         self._check_shares()
         self._check_optimisation()
         self._check_parts()
+        self._check_encoder()
         if self.reinit_layers is not None and self.reinit_top:
             raise StrataError(
                 f"finetune.reinit_top={self.reinit_top} and finetune.reinit_layers="
@@ -195,6 +236,8 @@ class FinetuneConfig:
             )
         if not 0 < self.head_factor <= 1000:
             raise StrataError(f"finetune.head_factor={self.head_factor}: use above 0, up to 1000")
+        if not 0 < self.layer_decay <= 1:
+            raise StrataError(f"finetune.layer_decay={self.layer_decay}: use above 0, up to 1")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise StrataError(f"finetune.betas={self.betas}: Adam's two, 0 or more, below 1")
         for key in ("eps", "checkpoint_minutes"):
@@ -209,6 +252,19 @@ class FinetuneConfig:
             raise StrataError(
                 f"finetune.max_seconds={self.max_seconds}: use more than 0, up to "
                 f"finetune.batch_seconds={self.batch_seconds}, which one utterance must fit"
+            )
+
+    def _check_encoder(self) -> None:
+        if self.weighted_sum and self.layerdrop:
+            raise StrataError(
+                f"finetune.weighted_sum=true and finetune.layerdrop={self.layerdrop}: a layer that "
+                "is dropped has no place in the sum; use finetune.layerdrop=0"
+            )
+        if self.adapters.method != "none" and (self.unfreeze_top or not self.freeze_convolutions):
+            raise StrataError(
+                f"finetune.adapters.method={self.adapters.method}: the encoder's own weights stand "
+                "still, and finetune.unfreeze_top and finetune.freeze_convolutions=false ask "
+                "otherwise: leave those out"
             )
 
     def _check_parts(self) -> None:

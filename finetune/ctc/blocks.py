@@ -10,6 +10,7 @@ from torch import nn
 from common.config import FinetuneConfig, ModelConfig
 from common.encoder.architecture import Blueprint, draw, set_depth
 from common.records import StrataError
+from finetune.ctc.linear_head import LinearHead
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +21,8 @@ class Blocks:
 
     `dropped` are removed, `reinit` start from random weights, `unfrozen` train from the first
     update on, `frozen` never train. `fresh`: modules of the encoder that are drawn anew, the
-    blocks' and the final norm's; `modules`: the modules of the blocks that stay, by layer.
+    blocks' and the final norm's; `final_norm`: the layer norm that is computed after the blocks, if
+    there is one and it matters; `modules`: the modules of the blocks that stay, by layer.
     """
 
     dropped: tuple[str, ...]
@@ -28,6 +30,7 @@ class Blocks:
     unfrozen: tuple[str, ...]
     frozen: tuple[str, ...]
     fresh: tuple[str, ...]
+    final_norm: str | None
     modules: Mapping[str, str]
 
     def describe(self) -> dict[str, list[str]]:
@@ -73,22 +76,30 @@ def plan_blocks(recipe: FinetuneConfig, model: ModelConfig, blueprint: Blueprint
             f"finetune.freeze_layers has {', '.join(both)}, which finetune.reinit_top, "
             "reinit_layers or unfreeze_top is to train: name each block in one of them"
         )
-    fresh = [modules[name] for name in reinit]
-    if recipe.reinit_include_final_norm:
-        fresh.append(_final_norm(model))
-    stay = {name: modules[name] for name in kept}
-    return Blocks(tuple(names[len(kept) :]), reinit, unfrozen, frozen, tuple(fresh), stay)
+    anew = recipe.reinit_include_final_norm
+    norm = _final_norm(model, anew) if anew or recipe.layer_decay < 1 else None
+    return Blocks(
+        dropped=tuple(names[len(kept) :]),
+        reinit=reinit,
+        unfrozen=unfrozen,
+        frozen=frozen,
+        fresh=(*(modules[name] for name in reinit), *([norm] if anew and norm else ())),
+        final_norm=norm,
+        modules={name: modules[name] for name in kept},
+    )
 
 
 def _last(names: Sequence[str], n: int) -> tuple[str, ...]:
     return tuple(names[len(names) - n :])
 
 
-def _final_norm(model: ModelConfig) -> str:
-    """Name of the layer norm that is computed after the blocks."""
+def _final_norm(model: ModelConfig, needed: bool) -> str | None:
+    """Name of the layer norm that is computed after the blocks; None without, unless `needed`."""
     try:
         return draw(replace(model, final_norm=True)).layer_hooks[-1].module
     except StrataError as error:
+        if not needed:
+            return None
         raise StrataError(f"finetune.reinit_include_final_norm=true: {error}") from error
 
 
@@ -107,9 +118,26 @@ def drop(model: Any, blocks: Blocks) -> None:
     del held[depth:]
     for config in (model.config, model.base_model.config):
         set_depth(config, depth)
+    if isinstance(model, LinearHead):
+        model.drop_layers(depth)
     log.info("dropped %s: %d blocks are left", ", ".join(blocks.dropped), depth)
 
 
 def modules_of(model: Any, names: Iterable[str]) -> list[nn.Module]:
     """Modules of a model's encoder, by their names within it."""
     return [model.base_model.get_submodule(name) for name in names]
+
+
+def rates_of(model: Any, blocks: Blocks, decay: float) -> dict[int, float]:
+    """Factor of the rate of every parameter of the encoder, by its id.
+
+    The last block, and the norm after it, have the whole rate, each block `decay` times that of
+    the next one, and what lies below the first block `decay` times the first one's.
+    """
+    encoder, depth = model.base_model, len(blocks.modules)
+    rates = {id(p): decay**depth for p in encoder.parameters()}
+    for below, name in enumerate(reversed([*blocks.modules.values()])):
+        rates |= {id(p): decay**below for p in encoder.get_submodule(name).parameters()}
+    if blocks.final_norm is not None:
+        rates |= {id(p): 1.0 for p in encoder.get_submodule(blocks.final_norm).parameters()}
+    return rates

@@ -20,6 +20,7 @@ from common.results import results
 from common.tables import csv_of
 from common.timing import Stopwatch
 from common.writing import write_text
+from finetune.ctc.adapters import merged
 from finetune.ctc.batches import Clips, Heldout
 from finetune.ctc.blocks import plan_blocks, shortened
 from finetune.ctc.data import Part, frames_needed, read_parts, tell_unknown
@@ -173,7 +174,8 @@ def export_recogniser(
     """The folder that transformers reads, with its tokenizer."""
     with TemporaryDirectory() as scratch:
         tokenizer = speech.tokenizer or speech.vocabulary.tokenizer(Path(scratch))
-        return export(module.model, blueprint.checkpoint, folder / "model", tokenizer=tokenizer)
+        model = merged(module.model, module.recipe.adapters)
+        return export(model, blueprint.checkpoint, folder / "model", tokenizer=tokenizer)
 
 
 def show(folder: Path, title: str, tested: Tested, paths: Sequence[Path]) -> None:

@@ -22,8 +22,9 @@ from finetune.checkpoints import (
     read_checkpoint,
     resume_from,
 )
+from finetune.ctc.adapters import adapt
 from finetune.ctc.batches import Batch, Clips, Heldout, Updates
-from finetune.ctc.blocks import Blocks, drop, modules_of, shortened
+from finetune.ctc.blocks import Blocks, drop, modules_of, rates_of, shortened
 from finetune.ctc.module import Recogniser
 from finetune.ctc.recogniser import load
 from finetune.ctc.reinit import reinitialise
@@ -69,14 +70,22 @@ class Plan:
         drop(model, blocks)
         fresh = modules_of(model, blocks.fresh)
         tensors = reinitialise(model, fresh, seed)
-        for frozen in modules_of(model, (blocks.modules[name] for name in blocks.frozen)):
-            frozen.requires_grad_(False)
         unfrozen = modules_of(model, (blocks.modules[name] for name in blocks.unfrozen))
         early = [*unfrozen, *(fresh if recipe.freeze_exclude_reinit else ())]
+        adapters = adapt(model, blocks.modules.values(), fresh, recipe.adapters, seed)
+        for frozen in modules_of(model, (blocks.modules[name] for name in blocks.frozen)):
+            frozen.requires_grad_(False)
         module = Recogniser(
-            model, early, self.blueprint, self.vocabulary, recipe, self.references, seed
+            model,
+            early,
+            self.blueprint,
+            self.vocabulary,
+            recipe,
+            self.references,
+            seed,
+            rates_of(model, blocks, recipe.layer_decay),
         )
-        return module, {"tensors": tensors, "head": head}
+        return module, {"tensors": tensors, "head": head, "adapters": adapters}
 
 
 def train(

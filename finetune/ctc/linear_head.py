@@ -1,4 +1,4 @@
-"""An encoder for which transformers has no CTC model, with a linear map to characters on top."""
+"""An encoder with a linear map to characters that is no CTC model of transformers."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -24,13 +24,22 @@ log = logging.getLogger(__name__)
 HEAD = "head.safetensors"  # beside the encoder's own files
 OTHER_NAMES = {"layerdrop": "encoder_layerdrop", "hidden_dropout": "dropout"}  # Whisper's
 MASKS = ("mask_time_prob", "mask_time_length", "mask_feature_prob", "mask_feature_length")
+WEIGHTED = """
+
+The map stands on a sum of all transformer layers: `layer_weights` (layers,) goes through a softmax
+and weighs what enters the first block and what each block puts out."""
+LAST_HIDDEN = "hidden = encoder(**inputs).last_hidden_state"
+WEIGHTED_HIDDEN = """layers = encoder(**inputs, output_hidden_states=True).hidden_states
+    weights = head["layer_weights"].softmax(0)
+    hidden = torch.einsum("l,lbtd->btd", weights, torch.stack(layers))"""
 README = """A speech recogniser: the encoder of a {architecture}, a linear map to characters, CTC.
 
 transformers has no class for it, and no pipeline. `config.json` and `model.safetensors` are the
 encoder in the Hub's format; where the architecture has a decoder, its weights are not here.
 `head.safetensors` holds `weight` (characters, dimensions) and `bias` (characters,), in the order of
-`vocab.json`; `<pad>` is CTC's blank.
+`vocab.json`; `<pad>` is CTC's blank.{weighted}
 
+    import torch
     from safetensors.torch import load_file
     from transformers import AutoFeatureExtractor, AutoModel, AutoTokenizer
 
@@ -39,8 +48,8 @@ encoder in the Hub's format; where the architecture has a decoder, its weights a
     inputs = AutoFeatureExtractor.from_pretrained(FOLDER)(
         waveform, sampling_rate=16000, return_tensors="pt"
     )
-    hidden = encoder(**inputs).last_hidden_state{crop}
     head = load_file(FOLDER + "/head.safetensors")
+    {hidden}
     logits = hidden @ head["weight"].T + head["bias"]
     tokenizer = AutoTokenizer.from_pretrained(FOLDER)
     text = tokenizer.batch_decode(logits.argmax(-1), skip_special_tokens=True)
@@ -106,7 +115,10 @@ def _configured(recipe: FinetuneConfig, given: Any) -> tuple[Any, list[str]]:
     values["layerdrop"] = recipe.layerdrop
     named = {key: key if key in known else OTHER_NAMES.get(key, key) for key in values}
     own = {named[key]: value for key, value in values.items() if named[key] in known}
-    config.update(own | {key: getattr(recipe, key) for key in MASKS if key in known})
+    masks = {key: getattr(recipe, key) for key in MASKS if key in known}
+    if "apply_spec_augment" in known:
+        masks["apply_spec_augment"] = True
+    config.update(own | masks)
     return config, [key for key, value in values.items() if value and named[key] not in known]
 
 
@@ -114,18 +126,27 @@ def _configured(recipe: FinetuneConfig, given: Any) -> tuple[Any, list[str]]:
 class LinearHead(nn.Module):
     """The encoder's last hidden state, dropped out and mapped to `n_tokens` logits.
 
+    `weighted`: a sum of its transformer layers instead, T0 with them, by weights that are learnt.
     Has what is asked of transformers' own CTC models here.
     """
 
     base_model_prefix = "encoder"
 
     def __init__(
-        self, encoder: Any, known: Survey, blueprint: Blueprint, n_tokens: int, dropout: float
+        self,
+        encoder: Any,
+        known: Survey,
+        blueprint: Blueprint,
+        n_tokens: int,
+        dropout: float,
+        weighted: bool = False,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.dropout = nn.Dropout(dropout)
         self.lm_head = nn.Linear(known.dim, n_tokens)
+        n_layers = sum(hook.part == "transformer" for hook in blueprint.layer_hooks)
+        self.layer_weights = nn.Parameter(torch.zeros(n_layers)) if weighted else None
         self.config = known.config
         self._prefix = known.prefix
         self._geometry = blueprint.description.layers[-1].geometry
@@ -144,8 +165,17 @@ class LinearHead(nn.Module):
     ) -> CausalLMOutput:
         """Logits (B, T, V), T frames of all that the encoder was given."""
         masked = {} if attention_mask is None else {"attention_mask": attention_mask}
-        hidden = self.encoder(inputs, **masked).last_hidden_state
+        if self.layer_weights is None:
+            hidden = self.encoder(inputs, **masked).last_hidden_state
+        else:
+            layers = self.encoder(inputs, **masked, output_hidden_states=True).hidden_states
+            hidden = torch.einsum("l,lbtd->btd", self.layer_weights.softmax(0), torch.stack(layers))
         return CausalLMOutput(logits=self.lm_head(self.dropout(hidden)))
+
+    def drop_layers(self, depth: int) -> None:
+        """Weigh T0 and the first `depth` blocks alone."""
+        if self.layer_weights is not None:
+            self.layer_weights = nn.Parameter(self.layer_weights.detach()[: depth + 1])
 
     def freeze_feature_encoder(self) -> None:
         """Never train the convolutions."""
@@ -166,7 +196,10 @@ class LinearHead(nn.Module):
         parts: dict[str, dict[str, torch.Tensor]] = {"encoder": {}, "lm_head": {}}
         for name, tensor in state_dict.items():
             part, _, own = name.partition(".")
-            parts[part][own] = tensor
+            if own:
+                parts[part][own] = tensor
+            else:
+                parts["lm_head"][part] = tensor  # the layers' weights
         encoder = {self._prefix + name: tensor for name, tensor in parts["encoder"].items()}
         save_file(encoder, folder / "model.safetensors", {"format": "pt"})
         save_file(parts["lm_head"], folder / HEAD, {"format": "pt"})
@@ -177,10 +210,13 @@ class LinearHead(nn.Module):
         own = self._geometry
         least = own.offset + own.receptive_field - own.overhang
         frames = f"(len(waveform) - {least}) // {own.hop} + 1"
+        crop = f"[:, : {frames}]  # the rest is padding" if self._fixed else ""
+        weighted = self.layer_weights is not None
         return README.format(
             architecture=self.config.model_type,
             encoder="model.get_encoder()" if self._prefix else "model",
-            crop=f"[:, : {frames}]  # the rest is padding" if self._fixed else "",
+            weighted=WEIGHTED if weighted else "",
+            hidden=(WEIGHTED_HIDDEN if weighted else LAST_HIDDEN) + crop,
         )
 
 
@@ -195,9 +231,14 @@ def load_linear(
     known = survey(recipe, blueprint)
     own = replace(blueprint, config=known.config)
     encoder = random(own, model.init_seed) if model.random_init else pretrained(own)
-    loaded = LinearHead(encoder, known, blueprint, n_tokens, recipe.final_dropout)
-    if not fresh_head:
-        loaded.lm_head.load_state_dict(load_file(blueprint.checkpoint.file((HEAD,))))
+    head = {} if fresh_head else load_file(blueprint.checkpoint.file((HEAD,)))
+    weights = head.pop("layer_weights", None)
+    weighted = recipe.weighted_sum if fresh_head else weights is not None
+    loaded = LinearHead(encoder, known, blueprint, n_tokens, recipe.final_dropout, weighted)
+    if head:
+        loaded.lm_head.load_state_dict(head)
+    if loaded.layer_weights is not None and weights is not None:
+        loaded.layer_weights.data.copy_(weights)
     return loaded
 
 
@@ -205,7 +246,8 @@ def tell_unused(recipe: FinetuneConfig, keys: Sequence[str], blueprint: Blueprin
     """Say what of a recipe has no effect on this architecture."""
     given = ", ".join(f"finetune.{key}={getattr(recipe, key)}" for key in keys)
     log.warning(
-        "a linear head stands on the %s: transformers has no CTC model for it%s",
+        "a linear head stands on %s of the %s, which is no CTC model of transformers%s",
+        "a sum of the layers" if recipe.weighted_sum else "the last hidden state",
         blueprint.config.model_type,
         f". It has no place for {given}: they do not apply" if keys else "",
     )

@@ -1,7 +1,7 @@
 """A Hugging Face encoder with a linear map to characters, trained by CTC."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -24,7 +24,8 @@ from finetune.schedule import tri_stage
 class Recogniser(pl.LightningModule):
     """CTC on one of transformers' models for it, or on a `LinearHead`; Adam, a three-stage rate.
 
-    `early`: modules of the encoder that train while the rest stands still.
+    `early`: modules of the encoder that train while the rest stands still. `rates`: factors of the
+    learning rate of its parameters, by their ids; 1 without.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Recogniser(pl.LightningModule):
         recipe: FinetuneConfig,
         references: Sequence[str],
         seed: int,
+        rates: Mapping[int, float] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -44,6 +46,7 @@ class Recogniser(pl.LightningModule):
         self.recipe = recipe
         self.references = references  # of the validation speech, by number
         self.seed = seed
+        self.rates = rates or {}
         has_convolutions = any(h.part == "cnn" for h in blueprint.layer_hooks)  # not w2v-BERT
         if recipe.freeze_convolutions and has_convolutions:
             model.freeze_feature_encoder()
@@ -156,10 +159,15 @@ class Recogniser(pl.LightningModule):
         encoder = {id(p) for p in self.model.base_model.parameters()}
         trained = [p for p in self.parameters() if p.requires_grad]
         head_rate = recipe.learning_rate * recipe.head_factor
+        by_rate: dict[float, list[nn.Parameter]] = {}
+        for p in trained:
+            if id(p) in encoder:
+                by_rate.setdefault(self.rates.get(id(p), 1.0), []).append(p)
         groups: list[dict[str, Any]] = [
-            {"params": [p for p in trained if id(p) in encoder]},
-            {"params": [p for p in trained if id(p) not in encoder], "lr": head_rate},
+            {"params": by_rate[factor], "lr": recipe.learning_rate * factor}
+            for factor in sorted(by_rate, reverse=True)
         ]
+        groups.append({"params": [p for p in trained if id(p) not in encoder], "lr": head_rate})
         optimizer = torch.optim.AdamW(
             groups,
             lr=recipe.learning_rate,

@@ -13,6 +13,7 @@ from common.encoder.architecture import Blueprint
 from common.encoder.convolutions import keep_exact
 from common.encoder.loading import load_checkpoint, random
 from common.records import StrataError
+from finetune.ctc.adapters import check_adapters
 from finetune.ctc.linear_head import HEAD, load_linear, survey, tell_unused
 from finetune.ctc.text import Vocabulary
 
@@ -25,23 +26,32 @@ def check_recipe(recipe: FinetuneConfig, blueprint: Blueprint) -> tuple[str, ...
     Keys of the recipe that do not apply to it, told in the log.
     """
     config, asked = blueprint.config, blueprint.checkpoint.asked
-    if not has_ctc_model(config):
+    check_adapters(recipe.adapters, blueprint)
+    if recipe.weighted_sum or not has_ctc_model(config):
         unused = survey(recipe, blueprint).unused
         tell_unused(recipe, unused, blueprint)
         if recipe.characters == "checkpoint":
             _check_head(blueprint)
+    else:
+        unused = ()
+    if not has_ctc_model(config):
         return unused
     if recipe.mask_feature_prob and recipe.mask_feature_length >= config.hidden_size:
         raise StrataError(
             f"finetune.mask_feature_length={recipe.mask_feature_length}: {asked} has "
             f"{config.hidden_size} channels; use fewer, or finetune.mask_feature_prob=0"
         )
-    return ()
+    return unused
 
 
 def has_ctc_model(config: Any) -> bool:
     """Whether transformers has a CTC model of this architecture."""
     return type(config) in MODEL_FOR_CTC_MAPPING
+
+
+def has_linear_head(blueprint: Blueprint) -> bool:
+    """Whether the checkpoint is an encoder with a linear head beside it."""
+    return (blueprint.checkpoint.folder / HEAD).is_file()
 
 
 def _check_head(blueprint: Blueprint) -> None:
@@ -80,7 +90,8 @@ def configured(recipe: FinetuneConfig, blueprint: Blueprint, vocabulary: Vocabul
 
 def head_places(blueprint: Blueprint) -> int | None:
     """How many characters the checkpoint's own CTC head has a place for."""
-    return int(blueprint.config.vocab_size) if has_ctc_model(blueprint.config) else None
+    own = has_ctc_model(blueprint.config) and not has_linear_head(blueprint)
+    return int(blueprint.config.vocab_size) if own else None
 
 
 def load(
@@ -96,7 +107,8 @@ def load(
     updates, not twenty, to learn the blank, from where letters come.
     """
     loaded: Any
-    if not has_ctc_model(blueprint.config):
+    kept = not fresh_head and has_linear_head(blueprint)
+    if kept or recipe.weighted_sum or not has_ctc_model(blueprint.config):
         n_tokens = len(vocabulary.tokens)
         loaded = load_linear(recipe, n_tokens, model, blueprint, fresh_head)
     elif model.random_init:

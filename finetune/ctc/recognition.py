@@ -18,8 +18,7 @@ from common.encoder.loading import load_checkpoint
 from common.records import SAMPLE_RATE, StrataError, Waveform
 from finetune.ctc.alignment import Probabilities, Span, align, best_path, cut_at_pauses
 from finetune.ctc.decode import Decoder, beam_search
-from finetune.ctc.linear_head import HEAD
-from finetune.ctc.recogniser import has_ctc_model, head_places, load
+from finetune.ctc.recogniser import has_ctc_model, has_linear_head, head_places, load
 from finetune.ctc.text import Vocabulary, normalise, read_tokenizer
 
 log = logging.getLogger(__name__)
@@ -68,7 +67,7 @@ def load_recogniser(config: Config) -> Recogniser:
     if config.model.random_init:
         raise StrataError(f"{asked}: model.random_init=true has no recogniser's weights")
     decoder = config.recognition.decoder
-    ctc = has_ctc_model(blueprint.config) or (blueprint.checkpoint.folder / HEAD).is_file()
+    ctc = has_ctc_model(blueprint.config) or has_linear_head(blueprint)
     own = bool(blueprint.config.is_encoder_decoder)
     if decoder == "own" and not own:
         raise StrataError(f"recognition.decoder=own: {asked} has no decoder; use ctc")

@@ -1,0 +1,140 @@
+"""A few new weights that train in the place of an encoder's own: LoRA's, MMS's."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import AutoModel
+
+from common.config.finetune import AdaptersConfig
+from common.encoder.architecture import Blueprint, encoder_of
+from common.records import SAMPLE_RATE, StrataError
+
+log = logging.getLogger(__name__)
+
+# transformers' bottlenecks of MMS: a block's module, and the configuration's key of its size.
+BOTTLENECK, BOTTLENECK_SIZE = "adapter_layer", "adapter_attn_dim"
+
+
+def check_adapters(own: AdaptersConfig, blueprint: Blueprint) -> None:
+    """Refuse, before any weights are read, adapters that this architecture has no place for."""
+    asked, kind = blueprint.checkpoint.asked, blueprint.config.model_type
+    if own.method == "mms" and _bottleneck_of(blueprint.config, own.rank) is None:
+        raise StrataError(
+            f"finetune.adapters.method=mms: transformers has no such adapters for {asked}, a "
+            f"{kind}: wav2vec 2.0, HuBERT and UniSpeech have them where each block begins with its "
+            "layer norm, as in the large models. Use finetune.adapters.method=lora"
+        )
+    if own.method == "lora":
+        _check_lora(own, blueprint)
+
+
+def _check_lora(own: AdaptersConfig, blueprint: Blueprint) -> None:
+    """Send a gradient through the encoder on the meta device: each of LoRA's maps must feel it."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        encoder = encoder_of(AutoModel.from_config(blueprint.config, dtype=torch.float32)).eval()
+        linear = {n.split(".")[-1] for n, m in encoder.named_modules() if isinstance(m, nn.Linear)}
+        lacking = [name for name in own.targets if name not in linear]
+        if lacking or not own.targets:
+            raise StrataError(
+                f"finetune.adapters.targets={own.targets}: the linear maps of "
+                f"{blueprint.checkpoint.asked} are called {', '.join(sorted(linear))}"
+            )
+        _add_lora(encoder, own)
+        inputs = blueprint.feature_extractor([np.zeros(SAMPLE_RATE, np.float32)])
+        hidden = encoder(**{key: x.to("meta") for key, x in inputs.items()}).last_hidden_state
+        if hidden.requires_grad:
+            hidden.sum().backward()
+    unfelt = {
+        name.split(".lora_")[0].split(".")[-1]
+        for name, p in encoder.named_parameters()
+        if p.requires_grad and p.grad is None
+    }
+    if unfelt:
+        raise StrataError(
+            f"finetune.adapters.targets={own.targets}: {blueprint.checkpoint.asked} never calls "
+            f"its {', '.join(sorted(unfelt))} but takes their weights out of them, which passes by "
+            "what LoRA puts beside them (WavLM does so in attention). Others are "
+            f"{', '.join(sorted(linear - unfelt))}"
+        )
+
+
+def adapt(
+    model: Any, blocks: Iterable[str], fresh: Sequence[nn.Module], own: AdaptersConfig, seed: int
+) -> list[str]:
+    """Let adapters train in the place of the encoder's weights; names of their tensors.
+
+    `blocks`: names of the blocks' modules. Modules that are `fresh` train whole all the same. What
+    adapters begin with depends on the seed alone: LoRA's change nothing at first, MMS's little.
+    """
+    if own.method == "none":
+        return []
+    encoder = model.base_model
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        if own.method == "lora":
+            _add_lora(encoder, own)
+        else:
+            _add_bottlenecks(model, blocks, own.rank)
+    new = {id(p) for p in encoder.parameters() if p.requires_grad}
+    names = [name for name, p in model.named_parameters() if id(p) in new]
+    for module in fresh:
+        module.requires_grad_(True)
+    count = sum(p.numel() for p in encoder.parameters() if id(p) in new)
+    log.info("%s: %d weights train in the place of the encoder's own", own.method, count)
+    return names
+
+
+def _add_lora(encoder: Any, own: AdaptersConfig) -> None:
+    """LoRA's maps beside linear ones, all else frozen: by PEFT."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    how = LoraConfig(
+        r=own.rank, lora_alpha=own.alpha, lora_dropout=own.dropout, target_modules=own.targets
+    )
+    inject_adapter_in_model(how, encoder)
+
+
+def _add_bottlenecks(model: Any, blocks: Iterable[str], size: int) -> None:
+    """MMS's bottlenecks after the blocks, all else frozen; those of an MMS checkpoint are kept."""
+    encoder = model.base_model
+    encoder.requires_grad_(False)
+    for name in blocks:
+        block = encoder.get_submodule(name)
+        if getattr(block, BOTTLENECK) is None:
+            bottleneck = _bottleneck_of(model.config, size)
+            setattr(block, BOTTLENECK, bottleneck.apply(model._init_weights))
+            for config in (model.config, encoder.config):
+                config.update({BOTTLENECK_SIZE: size})
+        getattr(block, BOTTLENECK).requires_grad_(True)
+
+
+def _bottleneck_of(config: Any, size: int) -> Any:
+    """A bottleneck as the architecture has it, or None where it has none."""
+    own = type(config).from_dict(config.to_dict())
+    own.update({BOTTLENECK_SIZE: size})
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        model = AutoModel.from_config(own, dtype=torch.float32)
+    found = (m for name, m in model.named_modules() if name.endswith(f".{BOTTLENECK}"))
+    first = next(found, None)
+    return None if first is None else type(first)(own)
+
+
+def merged(model: Any, own: AdaptersConfig) -> Any:
+    """The model as it is exported.
+
+    LoRA's maps are added into the weights beside which they stood, so that what is left is a model
+    of the usual kind. MMS's bottlenecks stay where they are; the configuration tells their size.
+    """
+    if own.method == "lora":
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        for name, module in list(model.named_modules()):
+            if isinstance(module, BaseTunerLayer):
+                module.merge()
+                owner, _, attribute = name.rpartition(".")
+                setattr(model.get_submodule(owner), attribute, module.get_base_layer())
+    return model
