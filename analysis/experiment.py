@@ -14,12 +14,13 @@ from analysis.pair_plots import plot_pairs
 from analysis.plots import plot_layers
 from analysis.report.advice.advise import advise, lines_of
 from analysis.sampling.speech import read_speech
+from analysis.studies.second_model import describe_other
 from analysis.targets.layers import AnotherLayer
 from common.cache.cache import open_cache
 from common.cache.scratch import clear_left_over, scratch_folder
 from common.config import Config
 from common.datasets.faults import NOT_COMPLETE
-from common.encoder.architecture import Layer, describe
+from common.encoder.architecture import Layer, ModelDescription, describe
 from common.records import StrataError
 from common.results import results
 from common.results.pair_table import print_pairs
@@ -40,7 +41,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> results.Figure:
     with watch.stage("preparing"):
         description = describe(config.model)
         chosen = choose_layers(config, description.layers)
-        speech = read_speech(config)
+        speech = read_speech(config, limits(config, description))
     if config.model.random_init:
         log.warning(
             "%s has random weights (model.random_init=true): an untrained control",
@@ -70,6 +71,14 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> results.Figure:
             "; ".join(f"{name} was not scored: {why}" for name, why in measured.failures.items())
         )
     return results.best_scores(rows)
+
+
+def limits(config: Config, model: ModelDescription) -> list[int | None]:
+    """How many samples each model of the run can take at once; None: any number."""
+    second = any(own.target.needs_second_model for own in config.experiments.values())
+    if config.other is None or not second:
+        return [model.max_samples]
+    return [model.max_samples, describe_other(config.other).max_samples]
 
 
 def tell_unread(unread: Mapping[str, Sequence[str]], dropped: Mapping[str, int]) -> None:

@@ -29,6 +29,7 @@ CANCELLED = 0.01
 
 DENSEST = 1000  # samples that one byte can hold at most, and then some
 BLOCK = 1 << 16  # samples
+LONG_BLOCK = 1 << 24  # samples: six minutes at 44.1 kHz, which most files are shorter than
 OGG_PAGE = 65_307  # bytes, at most
 BAD_ALIGNMENT = 39  # libsndfile's SFE_BAD_READ_ALIGN
 NIST_FIELDS = (b"sample_count", b"sample_n_bytes", b"channel_count")
@@ -49,10 +50,11 @@ def read(source: Source, name: str | None = None) -> Waveform:
         _check_whole(source, name)
         with soundfile.SoundFile(_open(source)) as file:
             rate = file.samplerate
-            samples = _samples(file, _size(source), name)  # (frames, channels)
-    _check(samples, name)
-    mono = samples.mean(axis=1)
-    _check_heard(samples, mono, name)
+            sound = Sound(file.channels)
+            for samples in _samples(file, _size(source), name):  # (frames, channels)
+                _check(samples, sound.n, name)
+                sound.add(samples)
+    mono = sound.mono(name)
     if rate != SAMPLE_RATE:
         mono = soxr.resample(mono, rate, SAMPLE_RATE)
     return np.clip(mono, -1.0, 1.0).astype(np.float32, copy=False)
@@ -109,17 +111,22 @@ def _unknown(frames: int, size: int) -> bool:
     return frames > DENSEST * size
 
 
-def _samples(file: soundfile.SoundFile, size: int, name: str) -> NDArray[np.float32]:
-    """All samples (frames, channels) as stored; fewer than the header states are an error."""
+def _samples(file: soundfile.SoundFile, size: int, name: str) -> Iterator[NDArray[np.float32]]:
+    """All samples as stored, in blocks (n, channels); fewer than the header states are an error."""
     if _unknown(file.frames, size):
-        return np.concatenate([*_blocks(file), np.empty((0, file.channels), dtype=np.float32)])
-    samples: NDArray[np.float32] = file.read(dtype="float32", always_2d=True)
-    if len(samples) < file.frames:
-        raise StrataError(
-            f"{name}: {len(samples)} of the {file.frames} samples that its header states can be "
-            "decoded: damaged or cut short. Copy or convert it again, or leave it out"
-        )
-    return samples
+        yield from _blocks(file)
+        return
+    decoded = 0
+    while decoded < file.frames:
+        wanted = min(LONG_BLOCK, file.frames - decoded)
+        samples: NDArray[np.float32] = file.read(wanted, dtype="float32", always_2d=True)
+        decoded += len(samples)
+        if len(samples) < wanted:
+            raise StrataError(
+                f"{name}: {decoded} of the {file.frames} samples that its header states can be "
+                "decoded: damaged or cut short. Copy or convert it again, or leave it out"
+            )
+        yield samples
 
 
 def _blocks(file: soundfile.SoundFile) -> Iterator[NDArray[np.float32]]:
@@ -180,17 +187,15 @@ def _stated_size(head: bytes) -> int | None:
     return None
 
 
-def _check(samples: NDArray[np.float32], name: str) -> None:
-    """Refuse what no model could make sense of. `samples` (frames, channels)."""
+def _check(samples: NDArray[np.float32], first: int, name: str) -> None:
+    """Refuse what no model could make sense of: `samples` (frames, channels) from the first on."""
     frames, _ = samples.shape
-    if frames == 0:
-        raise _empty(name)
     peak = float(np.abs(samples).max())
     if not np.isfinite(peak):
         bad = ~np.isfinite(samples).all(axis=1)
         raise StrataError(
             f"{name}: {bad.sum()} of {frames} samples are NaN or infinite, the first at sample "
-            f"{bad.argmax()}: a failed conversion. Convert the file again, or leave it out"
+            f"{first + bad.argmax()}: a failed conversion. Convert the file again, or leave it out"
         )
     if peak > LOUDEST:
         raise StrataError(
@@ -199,18 +204,55 @@ def _check(samples: NDArray[np.float32], name: str) -> None:
         )
 
 
-def _check_heard(samples: NDArray[np.float32], mono: NDArray[np.float32], name: str) -> None:
-    """Refuse silence, as stored or in the mean: `samples` (frames, channels), `mono` (frames,)."""
-    if float(np.abs(samples - samples.mean(axis=0)).max()) <= SILENT:
+class Sound:
+    """What was decoded so far: the mean of the channels, and what says whether there is sound."""
+
+    def __init__(self, channels: int) -> None:
+        self.channels = channels
+        self.n = 0
+        self.blocks: list[NDArray[np.float32]] = []
+        self.lowest = np.full(channels, np.inf)
+        self.highest = np.full(channels, -np.inf)
+        self.sums = np.zeros(channels)
+        self.squares = np.zeros(channels)
+
+    def add(self, samples: NDArray[np.float32]) -> None:
+        """The next samples (n, channels)."""
+        self.n += len(samples)
+        self.blocks.append(samples.mean(axis=1))
+        self.lowest = np.minimum(self.lowest, samples.min(axis=0))
+        self.highest = np.maximum(self.highest, samples.max(axis=0))
+        self.sums += samples.sum(axis=0, dtype=np.float64)
+        self.squares += np.einsum("ij,ij->j", samples, samples, dtype=np.float64)
+
+    def mono(self, name: str) -> NDArray[np.float32]:
+        """The mean of the channels (n,); an error where it is silent, as stored or by itself."""
+        if self.n == 0:
+            raise _empty(name)
+        mono = self.blocks[0] if len(self.blocks) == 1 else np.concatenate(self.blocks)
+        means = self.sums / self.n
+        furthest = float(np.maximum(self.highest - means, means - self.lowest).max())
+        power = float((self.squares / self.n - means**2).mean())
+        _check_heard(furthest, power, mono, self.channels, name)
+        return mono
+
+
+def _check_heard(
+    furthest: float, power: float, mono: NDArray[np.float32], channels: int, name: str
+) -> None:
+    """Refuse silence, as stored or in the mean of the channels, `mono` (frames,).
+
+    `furthest` any sample is from its channel's mean; `power` of the channels, in the mean.
+    """
+    if furthest <= SILENT:
         raise StrataError(
             f"{name}: silent throughout (no sample is more than {SILENT:g} of full scale from the "
             "mean): a muted track or a failed export. Export it again, or leave it out"
         )
-    power = float(np.square(samples - samples.mean(axis=0)).mean())
     left = float(np.square(mono - mono.mean()).mean())
     if left < CANCELLED * power:
         raise StrataError(
-            f"{name}: its {samples.shape[1]} channels cancel each other: their mean has "
+            f"{name}: its {channels} channels cancel each other: their mean has "
             f"{left / power:.1e} of their power. One has its polarity inverted: keep one channel "
             "(sox IN OUT remix 1), or leave it out"
         )

@@ -34,7 +34,10 @@ class Utterance:
     the numbers. `tiers` maps "phone" and "word" to intervals in order of time, labels normalised
     and silences removed, and "stress" and "tone" to those of the phones whose labels carry one,
     labelled by it. `read` returns the waveform: (n,) float32, mono, 16 kHz, within [-1, 1].
-    `attributes`: what else the corpus knows of it, by name (`gender`).
+    `attributes`: what else the corpus knows of it, by name (`gender`). `context`: of a window of a
+    long recording (`common.windows`) `read` returns so many samples before and after its own, which
+    a model hears with it and nothing else counts; `recording` is that recording's id, and the
+    sample of it at which the window begins.
     """
 
     id: str
@@ -44,6 +47,8 @@ class Utterance:
     tiers: Mapping[str, tuple[Interval, ...]]
     read: Callable[[], Waveform] = field(repr=False, compare=False)
     attributes: Mapping[str, str] = field(default_factory=dict)
+    context: tuple[int, int] = (0, 0)
+    recording: tuple[str, int] | None = None
 
     def attribute(self, name: str) -> str:
         """Its speaker, or another attribute; "" where it is not known."""

@@ -28,7 +28,7 @@ from analysis.targets.mel import HOP, WINDOW, Mel, mel_frames
 from common.cache.cache import Entry
 from common.encoder.architecture import Layer
 from common.encoder.frames import FrameGeometry
-from common.records import Waveform
+from common.records import StrataError, Waveform
 
 STATE_VERSION = 1  # bumped when the state of a pass that did not end would be read in another way
 
@@ -50,11 +50,38 @@ MEL = target_layer(FILTERBANK)
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """One utterance on its way through the encoder: its index in the corpus, waveform (n,), id."""
+    """One utterance on its way through the encoder: its index in the corpus, what is heard (n,).
+
+    Of a window of a long recording that is more than its own waveform, samples [first, end). `id`:
+    the utterance's.
+    """
 
     index: int
-    waveform: Waveform
+    heard: Waveform
     id: str = ""
+    first: int = 0
+    end: int | None = None
+
+    @property
+    def waveform(self) -> Waveform:
+        """The utterance's own samples."""
+        return self.heard[self.first : self.end]
+
+    def frames(self, layer: Layer, hidden: torch.Tensor) -> torch.Tensor:
+        """The utterance's own frames (t, d) among those (T, d) of what is heard."""
+        first, rest = divmod(self.first, layer.geometry.hop)
+        if rest:
+            raise StrataError(
+                f"layer {layer.name} has a frame every {layer.geometry.hop} samples, which does "
+                f"not divide {self.first}, where a window of a long recording begins: leave out "
+                "the layer (layers.indices), or hear recordings whole (model.max_seconds)"
+            )
+        return hidden[first : first + layer.geometry.n_frames(len(self.waveform))]
+
+    def values(self, target: FrameTarget) -> torch.Tensor:
+        """What a target gives each of the utterance's own frames of 10 ms."""
+        first = self.first // HOP
+        return target.frames(self.heard, self.id)[first : first + mel_frames(len(self.waveform))]
 
 
 class Consumer(ABC):
@@ -143,7 +170,7 @@ class EntryConsumer(Consumer):
             if item.index in wanted and item.index not in self.hearing.digests
         ]
         for _, item in own:
-            self.hearing.hear(item.index, item.waveform)
+            self.hearing.hear(item.index, item.heard)
         return own
 
     def keep(self) -> None:
@@ -252,9 +279,7 @@ class FrameConsumer(EntryConsumer):
             self._left.subtract(self.patterns[item.index])
         needed = {view for grid in self.grids.values() for view in grid.dims}
         used = {name: target for name, target in self.targets.items() if name in needed}
-        values = {
-            name: [t.frames(item.waveform, item.id) for item in own] for name, t in used.items()
-        }
+        values = {name: [item.values(t) for item in own] for name, t in used.items()}
         for step, collector in self.grids.items():
             counts = self._rows[step] = [self._count(step, len(item.waveform)) for item in own]
             rows = {
@@ -460,8 +485,7 @@ class UnitConsumer(EntryConsumer):
             target = self.targets[name]
             nothing = torch.zeros(0, target.columns)
             frames = [
-                target.frames(item.waveform, item.id) if i in own_items else nothing
-                for i, item in enumerate(items)
+                item.values(target) if i in own_items else nothing for i, item in enumerate(items)
             ]
             self.add(self.layers[name], frames)
 

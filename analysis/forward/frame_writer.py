@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 
 from analysis.forward.collectors import State
-from analysis.forward.consumers import MEL, EntryConsumer, Item
+from analysis.forward.consumers import FILTERBANK, MEL, EntryConsumer, Item
 from analysis.forward.pooling import grid_geometry, to_grid
 from analysis.sampling.segments import Segments
-from analysis.targets.mel import MEL_BINS, mel
+from analysis.targets.mel import MEL_BINS
 from common.cache.cache import Entry
 from common.cache.growing import GrowingArray
 from common.encoder.architecture import Layer
@@ -76,7 +76,7 @@ class FrameWriter(EntryConsumer):
         for _, item in self._items:
             self._n_samples[self.segments.of(item.index)] = len(item.waveform)
         if MEL.name in self.layers and self._items:
-            own = {i: mel(item.waveform) for i, item in self._items}
+            own = {i: item.values(FILTERBANK) for i, item in self._items}
             nothing = torch.zeros(0, MEL_BINS)
             self.add(MEL, [own.get(i, nothing) for i in range(len(items))])
 

@@ -1,9 +1,12 @@
 """From a layer's frames to rows: the 10 ms grid, and the frames of a phone or word."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch.nn.functional import avg_pool1d
 
+from common.encoder.architecture import Layer
 from common.encoder.frames import FrameGeometry
 from common.records import StrataError
 
@@ -46,6 +49,15 @@ def grid_geometry(geometry: FrameGeometry) -> FrameGeometry:
     if geometry.hop > MEL_HOP:
         return geometry
     return geometry.then(*_kernel(geometry))
+
+
+def reach_of(layers: Iterable[Layer]) -> int:
+    """Samples after a window that the last rows of its layers see; rows end where the next begin.
+
+    Of wav2vec 2.0 the 25 ms that a row of 10 ms sees, less 10 ms.
+    """
+    grids = [grid_geometry(layer.geometry) for layer in layers]
+    return max(0, *(g.offset + g.receptive_field - g.overhang - g.hop for g in grids))
 
 
 def to_grid(hidden: torch.Tensor, geometry: FrameGeometry) -> torch.Tensor:

@@ -13,11 +13,12 @@ from threadpoolctl import threadpool_limits
 
 from analysis.forward.consumers import Consumer, Item
 from analysis.forward.heard import HeardOtherwise
+from analysis.forward.pooling import reach_of
 from common.encoder.architecture import Layer
 from common.encoder.encoder import Encoder
 from common.encoder.pair import EncoderPair
 from common.progress import Progress
-from common.records import SAMPLE_RATE, Corpus, StrataError, Waveform
+from common.records import SAMPLE_RATE, Corpus, StrataError, Utterance, Waveform
 from common.timing import Stopwatch
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ def stream(
         ) as bar,
     ):
         for items in _windows(corpus, encoder, consumers, wanted, watch, report, batch_size):
-            for batch in encoder.batches([len(item.waveform) for item in items]):
+            for batch in encoder.batches([len(item.heard) for item in items]):
                 _forward([items[i] for i in batch], encoder, consumers, watch, report, failed)
                 bar.update(sum(len(items[i].waveform) for i in batch) / SAMPLE_RATE)
                 if monotonic() - kept_at >= KEEP_EVERY:
@@ -165,7 +166,8 @@ def _forward(
 
     def emit(layer: Layer, hidden: torch.Tensor, lengths: tuple[int, ...]) -> None:
         with watch.stage("collecting"):
-            frames = [hidden[b, :n] for b, n in enumerate(lengths)]
+            each = zip(items, lengths, strict=True)
+            frames = [item.frames(layer, hidden[b, :n]) for b, (item, n) in enumerate(each)]
             _tell(consumers, failed, lambda consumer: consumer.add(layer, frames))
 
     with watch.stage("collecting"):
@@ -173,7 +175,7 @@ def _forward(
     with watch.stage("forward"):
         only = {name for consumer in consumers for name in consumer.layer_names()}
         if only:
-            encoder.run([item.waveform for item in items], emit, only)
+            encoder.run([item.heard for item in items], emit, only)
     with watch.stage("collecting"):
         _tell(consumers, failed, lambda consumer: consumer.end())
     report.utterances += len(items)
@@ -218,10 +220,12 @@ def _read(
 ) -> tuple[list[Item], Counter[str], dict[int, str]]:
     """Waveforms of a window, what was dropped, and why utterances could not be read."""
     items, dropped, unread = [], Counter[str](), {}
+    reach = reach_of(encoder.layers)
     for index in window:
         utterance = corpus.utterances[index]
         try:
-            items.append(Item(index, _checked(utterance.read(), encoder), utterance.id))
+            heard = _checked(utterance.read(), encoder)
+            items.append(_item(index, utterance, heard, reach))
         except StrataError as error:
             reason = "utterance: too short or too long for the model"
             if not isinstance(error, LengthError):
@@ -230,6 +234,12 @@ def _read(
             log.warning("dropping utterance %s: %s", utterance.id, error)
             dropped[reason] += 1
     return items, dropped, unread
+
+
+def _item(index: int, utterance: Utterance, heard: Waveform, reach: int) -> Item:
+    """An utterance of which `heard` was read, with what its last frames see beyond it."""
+    before, after = utterance.context
+    return Item(index, heard, utterance.id, before, len(heard) - after + min(reach, after))
 
 
 class LengthError(StrataError):

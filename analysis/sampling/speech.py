@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from common.config import AnalysisConfig, Config
 from common.records import Corpus, StrataError, Utterance
+from common.windows import hears_at_once, in_windows
 
 log = logging.getLogger(__name__)
 
@@ -89,13 +90,17 @@ def together(corpora: Iterable[Corpus], utterances: tuple[Utterance, ...]) -> Co
     )
 
 
-def read_speech(config: Config) -> Speech:
-    """List every partition, and say what it holds and what was left out of it."""
+def read_speech(config: Config, limits: Iterable[int | None] = ()) -> Speech:
+    """List every partition, and say what it holds and what was left out of it.
+
+    `limits`: how many samples each model can take at once, None for any number.
+    """
     own = config.dataset.partition
     names = dict.fromkeys(
         (own, *(p for a in config.experiments.values() for p in partitions_of(a, own)))
     )
-    partitions = {name: read_corpus(config, name) for name in names}
+    longest = hears_at_once(config.model.max_seconds, limits)
+    partitions = {name: read_corpus(config, name, longest) for name in names}
     places: dict[str, Index] = {}
     utterances: list[Utterance] = []
     numbers: dict[str, list[int]] = {}
@@ -121,11 +126,12 @@ def is_same(one: Utterance, other: Utterance) -> bool:
     return told and (one.speaker == other.speaker or any(one.tiers.values()))
 
 
-def read_corpus(config: Config, partition: str) -> Corpus:
-    """List one partition of the dataset."""
+def read_corpus(config: Config, partition: str, longest: int) -> Corpus:
+    """List one partition of the dataset; recordings of over `longest` samples as their windows."""
     corpus: Corpus = replace(config.dataset, partition=partition).read(config.on_error)
     if not corpus.utterances:
         raise StrataError(f"dataset {corpus.name} ({corpus.partition}) holds no utterances")
+    corpus = in_windows(corpus, longest)
     log.info(
         "%s (%s): %d utterances, %.1f min, %d speakers",
         corpus.name,

@@ -9,7 +9,7 @@ from analysis.forward.consumers import step_of
 from analysis.studies.study import Setting
 from analysis.targets.layers import SecondModel
 from common.config import AnalysisConfig, Config, ModelConfig
-from common.encoder.architecture import Layer, describe
+from common.encoder.architecture import Layer, ModelDescription, describe
 from common.encoder.checkpoint import revision_of
 from common.encoder.pair import original_name, renamed
 from common.records import StrataError
@@ -58,16 +58,21 @@ def second_model(analysis: AnalysisConfig) -> SecondModel:
     return target
 
 
+def describe_other(other: ModelConfig) -> ModelDescription:
+    """The second model's description; an error says which model it is about."""
+    try:
+        revision_of(other)
+        return describe(other)
+    except StrataError as error:
+        raise StrataError(f"the second model (model@other=, other.checkpoint=): {error}") from error
+
+
 def find_other(config: Config) -> OtherModel:
     """Describe the second model, from its two small files; no weights are loaded."""
     if config.other is None:
         raise StrataError("there is no second model: give it, model@other=NAME")
-    try:
-        layers = tuple(map(renamed, describe(config.other).layers))
-        revision = revision_of(config.other)
-    except StrataError as error:
-        raise StrataError(f"the second model (model@other=, other.checkpoint=): {error}") from error
-    other = OtherModel(config.other, layers, revision)
+    layers = tuple(map(renamed, describe_other(config.other).layers))
+    other = OtherModel(config.other, layers, revision_of(config.other))
     own = {"revision": revision_of(config.model), "final_norm": config.model.final_norm}
     if own == other.key():
         log.warning("%s and %s are the same model", config.model.name, config.other.name)

@@ -55,6 +55,8 @@ class FrameFiles(FromFile, FrameTarget):
     digest: str = ""
     files: dict[str, Path] = field(default_factory=dict, repr=False, compare=False)
     tables: dict[str, TimeSeries] = field(default_factory=dict, repr=False, compare=False)
+    # Of windows of long recordings: the recording that has the file, and the first sample heard.
+    places: dict[str, tuple[str, int]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def columns(self) -> int:
@@ -67,7 +69,16 @@ class FrameFiles(FromFile, FrameTarget):
 
     def prepared(self, corpus: Corpus) -> Self:
         """With the files of the corpus's utterances found, and one of them read for its columns."""
-        ids = [utterance.id for utterance in corpus.utterances]
+        places = {
+            u.id: (u.recording[0], u.recording[1] - u.context[0])
+            for u in corpus.utterances
+            if u.recording is not None
+        }
+        ids = list(dict.fromkeys(places.get(u.id, (u.id, 0))[0] for u in corpus.utterances))
+        return replace(self._found(ids), places=places)
+
+    def _found(self, ids: list[str]) -> Self:
+        """With what there is of each utterance, or recording, of these names."""
         if self.file.is_file():
             return self._with_table(ids)
         found = files_named(self.file)
@@ -113,6 +124,7 @@ class FrameFiles(FromFile, FrameTarget):
         """Rows (1 + n // 160, columns) of an utterance; NaN where its file has no value."""
         import torch
 
+        utterance, start = self.places.get(utterance, (utterance, 0))
         series = self.tables.get(utterance)
         if series is None and utterance in self.files:
             path = self.files[utterance]
@@ -125,7 +137,7 @@ class FrameFiles(FromFile, FrameTarget):
         if series is None:
             empty = np.full((1 + len(waveform) // HOP, self.columns), np.nan, np.float32)
             return torch.from_numpy(empty)
-        return torch.from_numpy(series.on_grid(len(waveform)))
+        return torch.from_numpy(series.on_grid(start + len(waveform))[start // HOP :])
 
 
 def files_named(folder: Path) -> dict[str, Path]:

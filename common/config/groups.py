@@ -24,7 +24,8 @@ class ModelConfig:
     `final_norm` passes the last block's output through the model's final layer norm, for those
     that have one after the blocks (off, as fairseq and the papers).
     `batch_size` utterances per forward pass: on a CPU larger batches gain nothing. Utterances of
-    a batch have equal lengths where padding would change the frames.
+    a batch have equal lengths where padding would change the frames. Recordings longer than
+    `max_seconds`, or than the model can take, are heard in windows (`common.windows`).
     """
 
     name: str = MISSING
@@ -34,9 +35,11 @@ class ModelConfig:
     init_seed: int = 0
     final_norm: bool = False
     batch_size: int = 1
+    max_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         require_at_least("model.batch_size", self.batch_size, 1)
+        require_at_least("model.max_seconds", self.max_seconds, 2)
 
 
 @dataclass(kw_only=True)

@@ -15,6 +15,7 @@ from common.datasets.faults import OnError
 from common.encoder.frames import FrameGeometry
 from common.records import SAMPLE_RATE, Corpus, StrataError, Utterance
 from common.seeding import generator
+from common.windows import hears_at_once, in_windows
 from finetune.ctc.text import Vocabulary, references, symbols
 
 log = logging.getLogger(__name__)
@@ -68,9 +69,16 @@ def read_parts(
     """Training, validation and test speech: no speaker is in two of them.
 
     `geometry` of the frames that get characters; `max_samples` that the model hears at once.
+    Recordings that are longer, or longer than `model.max_seconds`, are several utterances where
+    a tier says which words (or phones) are when; of training speech each is short enough for it.
     """
     recipe = config.finetune
-    corpora = _corpora(config)
+    longest = hears_at_once(config.model.max_seconds, [max_samples])
+    shorter = {"train": min(longest, int(recipe.max_seconds * SAMPLE_RATE))}
+    corpora = {}
+    for name, corpus in _corpora(config).items():
+        words = not (recipe.targets == "phones" and "phone" in corpus.tiers)
+        corpora[name] = in_windows(corpus, longest, shorter.get(name), False, words)
     speakers = choose_speakers(recipe, corpora)
     parts: dict[str, Part] = {}
     for name in reversed(PARTS):  # the test set first: it gives up no speaker

@@ -19,6 +19,7 @@ from common.records import Corpus, StrataError
 from common.results.results import describe_process
 from common.seeding import generator
 from common.timing import Stopwatch
+from common.windows import hears_at_once, in_windows
 from common.writing import replacing, write_text
 from finetune.checkpoints import Numbered, resume_from
 from finetune.curves import plot_curves, print_curves
@@ -88,7 +89,9 @@ def read_corpora(config: Config, recipe: PretrainConfig) -> dict[str, Corpus]:
     corpora = {}
     unknown = set(recipe.without_speakers)
     for name, dataset in {"main": config.dataset, **recipe.mix}.items():
-        corpus: Corpus = dataset.read(config.on_error)
+        listed: Corpus = dataset.read(config.on_error)
+        longest = hears_at_once(config.model.max_seconds, [])
+        corpus = in_windows(listed, longest, overlap=False)
         kept = corpus.without_speakers(recipe.without_speakers)
         unknown -= {u.speaker for u in corpus.utterances}
         left_out = len(corpus.utterances) - len(kept.utterances)

@@ -14,6 +14,7 @@ from analysis.targets.frame_files import FrameFiles, files_named
 from analysis.targets.mel import mel
 from common.audio import read as read_audio
 from common.records import SAMPLE_RATE, Corpus, StrataError, Utterance
+from common.windows import in_windows
 
 RNG = np.random.default_rng(0)
 
@@ -194,3 +195,21 @@ def test_a_broken_file_is_told_by_its_name(
             cache,
         )
     assert soundfile.info(paths[0]).samplerate == SAMPLE_RATE
+
+
+def test_windows_of_a_long_recording_have_their_part_of_its_file(tmp_path: Path) -> None:
+    n = 90 * SAMPLE_RATE
+    times = np.arange(0, 90, 0.01)
+    table = "\n".join(["time,x", *(f"{t:.2f},{round(100 * t)}" for t in times)])
+    (tmp_path / "long.csv").write_text(table)
+    whole = Utterance("long", "s", "", n, {}, lambda: np.zeros(n, np.float32))
+    corpus = in_windows(Corpus("toy", "all", "none", (whole,), {}, "f"), 30 * SAMPLE_RATE)
+    target = FrameFiles(path=str(tmp_path)).prepared(corpus)
+    for window in corpus.utterances:
+        heard = window.read()
+        start = round(float(window.id.partition("@")[2]) * SAMPLE_RATE) - window.context[0]
+        found = target.frames(heard, window.id).numpy()[:, 0]
+        there = np.isfinite(found)
+        rows = start // 160 + np.arange(len(found))
+        assert there.sum() >= len(found) - 2  # past the recording's last stamp
+        np.testing.assert_allclose(found[there], rows[there], atol=1e-2)

@@ -7,7 +7,7 @@ import pytest
 
 from analysis.sampling.speech import Speech, read_speech
 from analysis.targets.labels import Word
-from common.config import AnalysisConfig, Config
+from common.config import AnalysisConfig, Config, ModelConfig
 from common.datasets.base import Dataset
 from common.datasets.faults import Faults
 from common.records import Corpus, Interval, StrataError, Utterance, Waveform
@@ -52,7 +52,8 @@ def config_of(own: str, fit: str | None, score: str | None) -> Config:
         fit_partition=fit,
         score_partition=score,
     )
-    config = Config(task="analysis", dataset=Folders(partition=own))
+    model = ModelConfig(name="small", checkpoint="none")
+    config = Config(task="analysis", model=model, dataset=Folders(partition=own))
     return replace(config, experiments={"mine": analysis})
 
 

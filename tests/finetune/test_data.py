@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.config import Config, FinetuneConfig
+from common.config import Config, FinetuneConfig, ModelConfig
 from common.config.finetune import PartConfig
 from common.datasets.base import Dataset
 from common.datasets.faults import Faults
 from common.encoder.frames import FrameGeometry
-from common.records import Corpus, StrataError, Utterance
+from common.records import Corpus, Interval, StrataError, Utterance
+from common.windows import in_windows
 from finetune.ctc.data import frames_needed, read_parts, subset
 
 GEOMETRY = FrameGeometry.from_convolutions([10, 3, 3, 3, 3, 2, 2], [5, 2, 2, 2, 2, 2, 2])
@@ -55,7 +56,8 @@ def config(**parts: Any) -> Config:
         valid_every=1,
         **parts,
     )
-    return Config(name="ctc", task="ctc", dataset=Fixed(), finetune=recipe)
+    model = ModelConfig(name="small", checkpoint="none")
+    return Config(name="ctc", task="ctc", model=model, dataset=Fixed(), finetune=recipe)
 
 
 SHARES = {"valid": PartConfig(speaker_share=0.2), "test": PartConfig(speakers=["s3", "s4"])}
@@ -78,6 +80,34 @@ def test_no_speaker_is_in_two_parts_and_all_that_is_dropped_is_counted() -> None
             "too short for a frame",
         ):
             assert parts["train"].dropped[reason] == 1
+
+
+class Long(Dataset):
+    """Three speakers, each with ten minutes in one recording: one a second, all but one aligned."""
+
+    def _list(self, _: Faults) -> Corpus:
+        texts = [f"w{'abcdefghij'[k % 10]}" for k in range(600)]
+        words = tuple(
+            Interval(k * SECOND + 1000, (k + 1) * SECOND - 1000, text)
+            for k, text in enumerate(texts)
+        )
+        whole = [utterance(f"s{k}", 0, seconds=600, text=" ".join(texts)) for k in range(3)]
+        aligned = [replace(u, tiers={"word": words}) for u in whole]
+        return Corpus("long", self.partition, "none", (*aligned, utterance("s2", 1)), {}, "f")
+
+
+def test_a_long_recording_is_several_utterances_with_their_words() -> None:
+    parts = {"valid": PartConfig(speakers=["s1"]), "test": PartConfig(speakers=["s2"])}
+    read = read_parts(replace(config(**parts), dataset=Long()), GEOMETRY)
+    whole = Long()._list(Faults()).utterances[0].text.upper()
+    for name, most in (("train", 30), ("valid", 60)):
+        own = read[name].utterances
+        assert " ".join(u.text for u in own) == whole
+        assert all(most / 4 <= u.n_samples / SECOND <= most for u in own)
+        assert sum(len(u.read()) for u in own) == 600 * SECOND
+    assert [u.id for u in read["test"].utterances][-1] == "s2-1"
+    unknown = Corpus("long", "all", "none", (utterance("s0", 0, seconds=600),), {}, "f")
+    assert in_windows(unknown, SECOND, with_words=True) is unknown
 
 
 def test_a_smaller_subset_is_in_every_larger_one_and_speakers_have_equal_parts() -> None:

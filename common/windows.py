@@ -1,0 +1,177 @@
+"""Long recordings in windows: utterances of no more samples than a model hears at once."""
+
+import hashlib
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache, partial
+
+from common.records import SAMPLE_RATE, Corpus, Interval, StrataError, Utterance, Waveform
+
+VERSION = 1  # bumped when the same recording would be cut elsewhere
+OVERLAP = 2 * SAMPLE_RATE  # samples heard before and after a window's own, at most
+# Windows begin at a multiple of these samples where a silence allows it, and are heard from one on:
+# hops divide it, so that frames lie where they would lie in the whole recording.
+GRID, FINER_GRID = 1280, 320
+
+CUT = "utterance: longer than model.max_seconds (kept, in windows)"
+CLIPPED = "unit: cut by a window's end, there is no silence to cut at (kept)"
+NO_TEXT = "window: text not known, as the words of the recording's are not those of its tier (kept)"
+
+
+def in_windows(
+    corpus: Corpus,
+    longest: int,
+    within: int | None = None,
+    overlap: bool = True,
+    with_words: bool = False,
+) -> Corpus:
+    """The corpus with a window after another in the place of each utterance of over `longest`.
+
+    Windows are utterances: `recording@0063.280` begins at 63.28 s of its recording, and has the
+    intervals, the words and the samples from there to the next window. They are cut in the longest
+    silence that the tiers leave within reach, else between two units, and are of at most `within`
+    samples (None: `longest`), with what is heard beside them (`Utterance.context`, where `overlap`
+    is wanted). `with_words`: recordings stay whole where it is not known which words are in which
+    window. What is not cut stays as it is, and so does the fingerprint of a corpus without such
+    recordings.
+    """
+    within = longest if within is None else within
+
+    def is_long(utterance: Utterance) -> bool:
+        long = utterance.n_samples > longest
+        return long and not (with_words and _words(utterance) is None)
+
+    if not any(map(is_long, corpus.utterances)):
+        return corpus
+    beside = min(OVERLAP, within // 8) // GRID * GRID if overlap else 0
+    counts: Counter[str] = Counter()
+    utterances: list[Utterance] = []
+    for utterance in corpus.utterances:
+        if is_long(utterance):
+            counts[CUT] += 1
+            utterances += _windows(utterance, within - 2 * beside, beside, counts)
+        else:
+            utterances.append(utterance)
+    cut = (corpus.fingerprint, VERSION, longest, within, beside)
+    return replace(
+        corpus,
+        utterances=tuple(utterances),
+        dropped={**corpus.dropped, **counts},
+        fingerprint=hashlib.sha256(repr(cut).encode()).hexdigest(),
+    )
+
+
+def hears_at_once(max_seconds: float, limits: Iterable[int | None]) -> int:
+    """Samples in the longest utterance: what is asked for, and what each model can take."""
+    return min(int(max_seconds * SAMPLE_RATE), *(n for n in limits if n is not None), 1 << 62)
+
+
+def _windows(utterance: Utterance, own: int, beside: int, counts: Counter[str]) -> list[Utterance]:
+    """The windows of one recording, of at most `own` samples without what is heard beside."""
+    n = utterance.n_samples
+    starts = _cuts(utterance.tiers, n, own)
+    bounds = list(zip(starts, [*starts[1:], n], strict=True))
+    words = _words(utterance)
+    if words is None:
+        counts[NO_TEXT] += len(bounds)
+    width = len(f"{n / SAMPLE_RATE:.3f}")
+    windows = []
+    for start, end in bounds:
+        before, after = min(beside, start), min(beside, n - end)
+        windows.append(
+            replace(
+                utterance,
+                id=f"{utterance.id}@{start / SAMPLE_RATE:0{width}.3f}",
+                text=" ".join(text for at, text in words or () if start <= at < end),
+                n_samples=end - start,
+                tiers=_tiers(utterance.tiers, start, end, counts),
+                read=partial(_read, utterance.read, start - before, end + after),
+                context=(before, after),
+                recording=(utterance.id, start),
+            )
+        )
+    return windows
+
+
+def _cuts(tiers: Mapping[str, Sequence[Interval]], n: int, own: int) -> list[int]:
+    """Where windows of a recording of n samples begin: the first one at 0.
+
+    A window is half of `own` samples or more, and what is left for the last one a quarter.
+    """
+    gaps = _gaps(tiers, n)
+    ends = [end for _, end in gaps]
+    starts = [0]
+    while n - starts[-1] > own:
+        earliest = starts[-1] + own // 2
+        latest = min(starts[-1] + own, n - own // 4)
+        within = []
+        for start, end in gaps[bisect_left(ends, earliest) :]:
+            if start > latest:
+                break
+            within.append((max(start, earliest), min(end, latest)))
+        longest = max(within, key=lambda gap: gap[1] - gap[0], default=None)
+        starts.append(latest // GRID * GRID if longest is None else _middle(*longest))
+    return starts
+
+
+def _gaps(tiers: Mapping[str, Sequence[Interval]], n: int) -> list[tuple[int, int]]:
+    """Stretches without a unit, [start, end] in samples; of no length between neighbours."""
+    gaps, heard = [], 0
+    for unit in sorted((i for tier in tiers.values() for i in tier), key=lambda i: i.start):
+        if unit.start >= heard:
+            gaps.append((heard, unit.start))
+        heard = max(heard, unit.end)
+    return [*gaps, (heard, n)] if heard < n else gaps
+
+
+def _middle(start: int, end: int) -> int:
+    """The middle of a silence, on the grid where one of its samples is."""
+    middle = (start + end) // 2
+    for grid in (GRID, FINER_GRID):
+        nearest = round(middle / grid) * grid
+        if start <= nearest <= end:
+            return nearest
+    return middle
+
+
+def _tiers(
+    tiers: Mapping[str, Sequence[Interval]], start: int, end: int, counts: Counter[str]
+) -> dict[str, tuple[Interval, ...]]:
+    """The intervals that begin in a window, in its own time."""
+    own: dict[str, tuple[Interval, ...]] = {}
+    for name, intervals in tiers.items():
+        first, last = (bisect_left(intervals, at, key=lambda i: i.start) for at in (start, end))
+        inside = intervals[first:last]
+        beyond = sum(i.end > end for i in inside)
+        if beyond:
+            counts[CLIPPED] += beyond
+        own[name] = tuple(
+            Interval(i.start - start, min(i.end, end) - start, i.label) for i in inside
+        )
+    return own
+
+
+def _words(utterance: Utterance) -> list[tuple[int, str]] | None:
+    """(sample, word) of the text, by the word tier; None where the two do not agree in number."""
+    words, intervals = utterance.text.split(), utterance.tiers.get("word", ())
+    if len(words) != len(intervals):
+        return None
+    return [(i.start, word) for i, word in zip(intervals, words, strict=True)]
+
+
+def _read(whole: Callable[[], Waveform], start: int, end: int) -> Waveform:
+    read = _whole(whole)
+    if isinstance(read, StrataError):
+        raise read
+    return read[start:end]
+
+
+@lru_cache(maxsize=1)
+def _whole(read: Callable[[], Waveform]) -> Waveform | StrataError:
+    """A recording, decoded once for all of its windows, which are read one after another."""
+    try:
+        return read()
+    except StrataError as error:
+        return error
