@@ -30,6 +30,8 @@ TASKS = {
     "report": "analysis.report.build",
 }
 
+RENAMED = {("finetune", "authors"): "libri_10m_unfrozen"}  # options, by group and old name
+
 log = logging.getLogger("strata")
 register()
 
@@ -45,6 +47,9 @@ def main(cfg: DictConfig) -> Any:
     """
     figure = None
     try:
+        for (group, old), new in RENAMED.items():
+            if HydraConfig.get().runtime.choices.get(group) == old:
+                log.warning("%s=%s is %s=%s now; the old name will go", group, old, group, new)
         config = resolve(cfg)
         run_dir = Path(HydraConfig.get().runtime.output_dir)
         if HydraConfig.get().mode == RunMode.MULTIRUN:

@@ -33,7 +33,10 @@ LACKING |= {
     ("finetune", f"libri_{size}{kind}"): ["finetune.train.dataset.root={tmp}"]
     for size in ("10m", "1h", "10h")
     for kind in ("", "_large")
-} | {("finetune", "authors"): ["finetune.train.dataset.root={tmp}"]}
+} | {
+    ("finetune", name): ["finetune.train.dataset.root={tmp}"]
+    for name in ("libri_10m_unfrozen", "authors")
+}
 LACKING[("dataset", "librilight")] = ["dataset.root={tmp}"]
 
 

@@ -15,7 +15,7 @@ RECIPES = {  # peak rate, updates, time mask, channel mask, layer drop, encoder 
     "libri_1h_large": (3e-4, 13_000, 0.75, 0.25, 0.1, 10_000),
     "libri_10h_large": (1e-4, 20_000, 0.75, 0.25, 0.1, 10_000),
     "libri_100h_large": (3e-5, 80_000, 0.5, 0.5, 0.1, 10_000),
-    "authors": (5e-5, 13_000, 0.075, 0.5, 0.0, 0),
+    "libri_10m_unfrozen": (5e-5, 13_000, 0.075, 0.5, 0.0, 0),
 }
 
 
@@ -33,6 +33,7 @@ def test_recipes_are_fairseqs_and_bring_their_own_speech(name: str, tmp_path: Pa
         own.layerdrop,
         own.freeze_updates,
     )
+    assert own.masks == ("hf" if name == "libri_10m_unfrozen" else "fairseq")
     assert (own.batch_seconds, own.activation_dropout) == (1600, 0.1)
     assert own.freeze_exclude_reinit is True
     assert (own.mask_time_length, own.mask_feature_length, own.eps) == (10, 64, 1e-8)
@@ -43,3 +44,11 @@ def test_recipes_are_fairseqs_and_bring_their_own_speech(name: str, tmp_path: Pa
     )
     assert (own.valid.partition, own.test.partition) == ("dev_other", "test_clean")
     assert config.dataset == resolved("experiment=ctc").dataset
+
+
+def test_an_old_name_is_the_new_one(tmp_path: Path) -> None:
+    libri_light(tmp_path)
+    names = ("authors", "libri_10m_unfrozen")
+    more = lacking({"finetune": names[1]}, tmp_path)
+    old, new = (resolved("experiment=ctc", f"finetune={name}", *more) for name in names)
+    assert old.finetune == new.finetune

@@ -133,7 +133,10 @@ class FinetuneConfig:
     of the rate of the next one. An
     update hears `batch_seconds` of audio, padding counted, in `accumulate` parts for each of
     `processes`, a GPU each or all on the CPU. `max_seconds`: longer utterances are not trained
-    on. `mask_time_prob` and `mask_feature_prob` in Hugging Face's sense. Validation every
+    on. `mask_time_prob` and `mask_feature_prob`: the masks' spans of frames and of channels, times
+    their lengths, over all there are; they overlap, so that less is masked. `masks`: drawn for
+    each utterance on its own ("hf"), or then thinned so that all utterances of a batch have as
+    many masked frames as the one with fewest ("fairseq"). Validation every
     `valid_every` updates; training ends after `patience` of them without a better `monitor`, the
     word or character error rate ("wer" or "cer"), and the best one is kept; phones have one
     rate alone ("per"), and so have scripts without spaces ("cer").
@@ -172,6 +175,7 @@ class FinetuneConfig:
     accumulate: int = 1
     processes: int = 1
     max_seconds: float = 30.0
+    masks: str = "hf"
     mask_time_prob: float = MISSING
     mask_time_length: int = 10
     mask_feature_prob: float = MISSING
@@ -198,6 +202,7 @@ class FinetuneConfig:
         for key in (*blocks, "freeze_updates", "weight_decay", "gradient_clip"):
             require_at_least(f"finetune.{key}", getattr(self, key), 0)
         require("finetune.monitor", self.monitor, ("wer", "cer"))
+        require("finetune.masks", self.masks, ("hf", "fairseq"))
         require("finetune.targets", self.targets, ("characters", "phones", "pieces"))
         require_at_least("finetune.pieces", self.pieces, 10)
         if self.lm.path is not None and self.targets != "characters":

@@ -15,6 +15,7 @@ from common.encoder.architecture import Blueprint
 from common.records import StrataError
 from common.seeding import generator
 from finetune.ctc.batches import Batch
+from finetune.ctc.masks import masks_of
 from finetune.ctc.scoring import count
 from finetune.ctc.text import Vocabulary
 from finetune.schedule import tri_stage
@@ -52,6 +53,7 @@ class Recogniser(pl.LightningModule):
             model.freeze_feature_encoder()
         if recipe.gradient_checkpointing:
             _checkpoint(model)
+        self.masks = masks_of(model.base_model, recipe)
         spared = {id(p) for module in early for p in module.parameters()}
         self._held = [
             p for p in model.base_model.parameters() if p.requires_grad and id(p) not in spared
@@ -102,6 +104,8 @@ class Recogniser(pl.LightningModule):
         rng = generator(self.seed, "update", self.global_step, part)
         torch.manual_seed(int(rng.integers(2**62)))
         np.random.seed(rng.integers(2**32, dtype=np.uint32))  # noqa: NPY002  transformers' masks
+        if self.masks is not None:
+            self.masks.draw([self.geometry.n_frames(n) for n in batch.samples.tolist()], rng)
         loss = (self.losses(batch)[0] * batch.weights).sum()
         if not torch.isfinite(loss):
             raise StrataError(
