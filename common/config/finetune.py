@@ -131,12 +131,12 @@ class FinetuneConfig:
     map to characters has `head_factor` times the encoder's rate, since it starts from nothing. The
     last block has the whole rate, each one below it, and what lies below the blocks, `layer_decay`
     of the rate of the next one. An
-    update hears `batch_seconds` of audio, padding counted, in `accumulate` parts for each of
-    `processes`, a GPU each or all on the CPU. `max_seconds`: longer utterances are not trained
-    on. `mask_time_prob` and `mask_feature_prob`: the masks' spans of frames and of channels, times
-    their lengths, over all there are; they overlap, so that less is masked. `masks`: drawn for
-    each utterance on its own ("hf"), or then thinned so that all utterances of a batch have as
-    many masked frames as the one with fewest ("fairseq"). Validation every
+    update hears `batch_seconds` of audio, padding to the longest counted, in `accumulate` parts
+    for each of `processes`, a GPU each or all on the CPU. `max_seconds`: longer utterances are
+    not trained on. `mask_time_prob` and `mask_feature_prob`: the masks' spans of frames and of
+    channels, times their lengths, over all there are; they overlap, so that less is masked.
+    `masks`: drawn for each utterance on its own ("hf"), or then thinned so that all utterances of
+    a batch have as many masked frames as the one with fewest ("fairseq"). Validation every
     `valid_every` updates; training ends after `patience` of them without a better `monitor`, the
     word or character error rate ("wer" or "cer"), and the best one is kept; phones have one
     rate alone ("per"), and so have scripts without spaces ("cer").

@@ -56,10 +56,12 @@ class Clips:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Samples (u,) that every utterance takes in a batch."""
-        lengths = np.array(self.recordings.lengths, dtype=np.int64)
-        fixed = self.feature_extractor.max_samples
-        return lengths if fixed is None else np.full_like(lengths, fixed)
+        """Samples (u,) of every utterance.
+
+        That some models pad all to one length (Whisper, to 30 s) does not count: an update hears
+        as much speech as with other models.
+        """
+        return np.array(self.recordings.lengths, dtype=np.int64)
 
     def batch(self, numbers: Sequence[int], weights: Sequence[float]) -> Batch:
         """Some utterances, padded to the longest."""

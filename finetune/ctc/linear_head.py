@@ -1,6 +1,7 @@
 """An encoder with a linear map to characters that is no CTC model of transformers."""
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,9 +43,7 @@ encoder in the Hub's format; where the architecture has a decoder, its weights a
     import torch
     from safetensors.torch import load_file
     from transformers import AutoFeatureExtractor, AutoModel, AutoTokenizer
-
-    model = AutoModel.from_pretrained(FOLDER).eval()
-    encoder = {encoder}
+    {encoder}
     inputs = AutoFeatureExtractor.from_pretrained(FOLDER)(
         waveform, sampling_rate=16000, return_tensors="pt"
     )
@@ -205,6 +204,17 @@ class LinearHead(nn.Module):
         save_file(parts["lm_head"], folder / HEAD, {"format": "pt"})
         (folder / "README.md").write_text(self._read_me(), encoding="utf-8")
 
+    def _reader(self) -> str:
+        """Code that reads the encoder alone, without asking for a decoder's weights."""
+        if not self._prefix:
+            return "encoder = AutoModel.from_pretrained(FOLDER).eval()"
+        kind, renamed = type(self.encoder), {"^" + re.escape(self._prefix): ""}
+        return (
+            f"from {kind.__module__} import {kind.__name__}\n\n"
+            f"    renamed = {renamed}\n"
+            f"    encoder = {kind.__name__}.from_pretrained(FOLDER, key_mapping=renamed).eval()"
+        )
+
     def _read_me(self) -> str:
         """How to read such a folder, frames of padding cropped."""
         own = self._geometry
@@ -214,7 +224,7 @@ class LinearHead(nn.Module):
         weighted = self.layer_weights is not None
         return README.format(
             architecture=self.config.model_type,
-            encoder="model.get_encoder()" if self._prefix else "model",
+            encoder=self._reader(),
             weighted=WEIGHTED if weighted else "",
             hidden=(WEIGHTED_HIDDEN if weighted else LAST_HIDDEN) + crop,
         )
@@ -254,8 +264,8 @@ def tell_unused(recipe: FinetuneConfig, keys: Sequence[str], blueprint: Blueprin
     fixed = blueprint.feature_extractor.max_samples
     if fixed is not None:
         log.warning(
-            "it always hears %.0f s: so much of finetune.batch_seconds=%s each utterance takes, "
-            "and longer ones are left out",
+            "it always hears %.0f s: what shorter utterances are padded with costs time and memory "
+            "and is not counted in finetune.batch_seconds=%s",
             fixed / SAMPLE_RATE,
             recipe.batch_seconds,
         )

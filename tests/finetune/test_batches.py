@@ -5,13 +5,17 @@ from pathlib import Path
 import pytest
 import torch
 from finetune_speech import synthetic
-from models import save
+from models import configured, save
 from running import composed
 from test_ctc import SMALL, clips, module_of
+from test_reinit import recipe
 
 from common.config import resolve
+from common.encoder.architecture import draw
+from finetune.ctc.batches import Updates
 from finetune.ctc.data import Part
 from finetune.ctc.experiment import Prepared, heldout, probabilities
+from finetune.ctc.text import Vocabulary
 
 TEXTS = ["AB", "A", "BBA", "B A B", "AB"]
 
@@ -63,3 +67,14 @@ def test_activations_that_are_computed_again_give_the_same_gradients(tmp_path: P
     assert passes == [1, 2]
     torch.testing.assert_close(*gradients)
     assert any(g.abs().max() > 0 for n, g in gradients[0].items() if "layers.0." in n)
+
+
+def test_padding_to_a_fixed_length_takes_no_speech_from_an_update(tmp_path: Path) -> None:
+    """Five utterances of 4.5 s in all, of which a Whisper of two seconds makes ten."""
+    blueprint = draw(configured(save("whisper", tmp_path / "model")))
+    vocabulary = Vocabulary.of_text(TEXTS)
+    own = clips(tmp_path, vocabulary, TEXTS, blueprint.feature_extractor)
+    updates = Updates(own, tuple(range(5)), recipe(batch_seconds=5, max_seconds=2), 0, 0, 1)
+    (batch,) = updates
+    assert len(batch.numbers) == 5
+    assert batch.waveforms.shape[-1] == 200  # frames of a spectrum, 100 a second

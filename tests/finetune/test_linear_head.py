@@ -18,13 +18,14 @@ from test_reinit import recipe
 from common.encoder.architecture import draw
 from common.encoder.encoder import load_encoder
 from common.records import StrataError
+from common.windows import CUT
 from finetune.ctc import recogniser
 from finetune.ctc.recogniser import check_recipe
 from finetune.ctc.text import Vocabulary, read_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*is deprecated")
 
-SECONDS = 4  # that this Whisper hears; two of the 19 utterances are longer
+SECONDS = 4  # that this Whisper hears; two of the utterances are longer: in windows
 MOONSHINE = {
     "hidden_size": 32,
     "encoder_num_hidden_layers": 2,
@@ -73,7 +74,10 @@ def read_as_told(folder: Path, waveform: np.ndarray) -> dict[str, Any]:
 
 
 def test_whisper_is_fine_tuned_kept_and_read_again(
-    whisper: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    whisper: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     done = finetune(
         tmp_path,
@@ -92,8 +96,8 @@ def test_whisper_is_fine_tuned_kept_and_read_again(
     assert done.metadata["does_not_apply"] == [f"finetune.{key}" for key in unused]
     told = "no place for finetune.feat_proj_dropout=0.1, finetune.mask_time_prob=0.1, finetune.mask"
     assert told in caplog.text
-    dropped = [part["dropped"] for part in done.metadata["data"].values()]
-    assert sum(own.get("longer than the model hears at once", 0) for own in dropped) == 2
+    cut = {part["corpus"]["dropped"][CUT] for part in done.metadata["data"].values()}
+    assert cut == {2}
     folder = done.folder / "model"
     before = load_file(whisper / "model.safetensors")
     after = load_file(folder / "model.safetensors")
@@ -109,7 +113,9 @@ def test_whisper_is_fine_tuned_kept_and_read_again(
     inputs = draw(configured(folder)).feature_extractor([waveform])["input_features"]
     with torch.inference_mode():
         logits = model(inputs).logits[0, :105]  # 209 mel frames, every second one
+    capsys.readouterr()
     told = read_as_told(folder, waveform)
+    assert "MISSING" not in "".join(capsys.readouterr())  # no decoder is asked for
     torch.testing.assert_close(told["logits"][0], logits)
     assert isinstance(told["text"][0], str)
     encoder = load_encoder(configured(folder))
@@ -129,6 +135,7 @@ def test_an_update_trains_all_but_the_convolutions(moonshine: Path, tmp_path: Pa
     still = {name for name in after if torch.equal(before[name], after[name])}
     assert still
     assert all(re.match(r"encoder\.conv\d\.", name) for name in still)
+    assert isinstance(read_as_told(done.folder / "model", noise(16_000))["text"][0], str)
     more = ["finetune.characters=checkpoint", "finetune.learning_rate=1e-9"]
     again = finetune(tmp_path / "two", done.folder / "model", *own, *more)
     one, two = (load_file(run.folder / "model" / "head.safetensors") for run in (done, again))
