@@ -70,12 +70,15 @@ def test_it_knows_phones_and_words_of_speakers_it_never_heard(
 ) -> None:
     """Real speech; the figures of the card come from more of it."""
     folder = shared_data / "speechocean762"
+    for speaker in left_out(name):
+        (tmp_path / "audio" / speaker).mkdir(parents=True)
+        for file in sorted((folder / "audio" / speaker).glob("*.flac"))[:9]:
+            (tmp_path / "audio" / speaker / file.name).symlink_to(file)
     run = execute(
-        tmp_path,
+        tmp_path / "run",
         *("experiment=paper", "~experiments.cca_mel", "~experiments.cca_intra", f"model={name}"),
-        *("dataset=textgrid", f"dataset.audio_root={folder / 'audio'}", "controls=true"),
+        *("dataset=textgrid", f"dataset.audio_root={tmp_path / 'audio'}", "controls=true"),
         f"dataset.alignment_root={folder / 'alignments'}",
-        "dataset.only_speakers=[" + ",".join(f"'{s}'" for s in left_out(name)) + "]",
         *("layers.indices=[T3]", "sampling.samples=1", "sampling.instances=30", "cache=off"),
     )
     assert set(run.rows["split"]) == {"speaker"}

@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,16 +44,16 @@ class KilledError(Exception):
     """In the place of a kill: nothing of the training is done afterwards."""
 
 
-@pytest.fixture
-def listen(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Heard]:
-    """What the updates of the next runs hear; they end before part `part` of update `kill`.
+@contextmanager
+def hearing(
+    kill: int | None = None, validation: int | None = None, part: int = 0
+) -> Iterator[Heard]:
+    """What the updates of runs hear; they end before part `part` of update `kill`.
 
     Or in the validation after so many updates.
     """
-
-    def arrange(kill: int | None = None, validation: int | None = None, part: int = 0) -> Heard:
-        heard: Heard = []
-        monkeypatch.undo()
+    heard: Heard = []
+    with pytest.MonkeyPatch.context() as patch:
         for kind in (Recogniser, Objective):
             learn, validate = kind.training_step, kind.validation_step
 
@@ -73,32 +73,15 @@ def listen(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Heard]:
                     raise KilledError
                 validate(self, batch, number)
 
-            monkeypatch.setattr(kind, "training_step", training_step)
-            monkeypatch.setattr(kind, "validation_step", validation_step)
-        return heard
-
-    return arrange
-
-
-@contextmanager
-def hearing(kind: Any) -> Iterator[Heard]:
-    """Each batch that modules of a kind learn from."""
-    heard: Heard = []
-    learn = kind.training_step
-
-    def training_step(self: Any, batch: Any, number: int) -> torch.Tensor:
-        heard.append((self.global_step, tuple(batch.waveforms[:, 0].tolist())))
-        return learn(self, batch, number)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kind, "training_step", training_step)
+            patch.setattr(kind, "training_step", training_step)
+            patch.setattr(kind, "validation_step", validation_step)
         yield heard
 
 
 @pytest.fixture(scope="module")
 def whole(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Heard]:
     """A run in two parts an update that nothing disturbs, and what it heard."""
-    with hearing(Recogniser) as heard:
+    with hearing() as heard:
         done = finetune(tmp_path_factory.mktemp("whole"), model, *PARTS)
     assert [update for update, _ in heard] == [k for k in range(10) for _ in range(2)]
     return done, heard
@@ -116,23 +99,19 @@ def assert_same_training(one: Finished, other: Finished, *parts: str) -> None:
     pd.testing.assert_frame_equal(curves[columns], others[columns])
 
 
-@pytest.mark.parametrize("share", [0.1, 1 / 3, 0.5, 0.9])
+@pytest.mark.parametrize("kill", [1, 3, 9])
 def test_a_killed_ctc_goes_on_to_the_same_weights(
-    share: float,
+    kill: int,
     whole: tuple[Finished, Heard],
     model: Path,
     tmp_path: Path,
-    listen: Callable[..., Heard],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """With accumulation, and killed between the two parts of an update."""
-    kill = round(share * 10)
-    before = listen(kill=kill, part=1)
-    with pytest.raises(KilledError):
+    with hearing(kill=kill, part=1) as before, pytest.raises(KilledError):
         finetune(tmp_path, model, *PARTS)
     assert not (tmp_path / "model").exists()
-    after = listen()
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO), hearing() as after:
         done = finetune(tmp_path, model, *PARTS)
     assert f"going on from update {kill} of" in caplog.text
     assert before[: 2 * kill] + after == whole[1]
@@ -141,104 +120,73 @@ def test_a_killed_ctc_goes_on_to_the_same_weights(
 
 
 def test_two_kills_one_of_them_in_a_validation(
-    whole: tuple[Finished, Heard], model: Path, tmp_path: Path, listen: Callable[..., Heard]
+    whole: tuple[Finished, Heard], model: Path, tmp_path: Path
 ) -> None:
     """A validation that a kill cuts off is made, or its weights could not be the best."""
-    first = listen(kill=2)
-    with pytest.raises(KilledError):
+    with hearing(kill=2) as first, pytest.raises(KilledError):
         finetune(tmp_path, model, *PARTS)
-    second = listen(validation=6)
-    with pytest.raises(KilledError):
+    with hearing(validation=6) as second, pytest.raises(KilledError):
         finetune(tmp_path, model, *PARTS)
-    third = listen()
-    done = finetune(tmp_path, model, *PARTS)
+    with hearing() as third:
+        done = finetune(tmp_path, model, *PARTS)
     assert first + [own for own in second if own[0] < 5] + third == whole[1]
     assert_same_training(whole[0], done)
 
 
-def test_a_killed_run_takes_no_other_settings(
-    model: Path, tmp_path: Path, listen: Callable[..., Heard]
-) -> None:
-    listen(kill=4)
-    with pytest.raises(KilledError):
-        finetune(tmp_path, model, *OWN)
-    other = r"got to step 4, with other settings: finetune\.reinit_top=1 \(was 0\)\. Give"
-    with pytest.raises(StrataError, match=other):
-        finetune(tmp_path, model, *OWN, "finetune.reinit_top=1")
-
-
 def test_two_processes_killed_and_resumed_train_what_one_does_in_as_many_parts(
-    whole: tuple[Finished, Heard], model: Path, tmp_path: Path, listen: Callable[..., Heard]
+    whole: tuple[Finished, Heard], model: Path, tmp_path: Path
 ) -> None:
     """Each has its part of every update and of the validation speech, and its random numbers."""
     own = [*OWN, "finetune.processes=2"]
-    before = listen(kill=3)
-    with pytest.raises(KilledError):
+    with hearing(kill=3) as before, pytest.raises(KilledError):
         finetune(tmp_path, model, *own)
     assert not torch.distributed.is_initialized()
-    after = listen()
-    done = finetune(tmp_path, model, *own)
+    with hearing() as after:
+        done = finetune(tmp_path, model, *own)
     assert before + after == whole[1][::2]
     assert_same_training(whole[0], done)
     assert whole[0].rows["value"].tolist() == done.rows["value"].tolist()
 
 
+@pytest.fixture(scope="module")
+def begun(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that was killed before its last update, not to be changed."""
+    folder = tmp_path_factory.mktemp("begun")
+    with hearing(kill=9), pytest.raises(KilledError):
+        finetune(folder, model, *PARTS)
+    return folder
+
+
+def test_a_killed_run_takes_no_other_settings(begun: Path, model: Path, tmp_path: Path) -> None:
+    shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
+    other = r"got to step 9, with other settings: finetune\.reinit_top=1 \(was 0\)\. Give"
+    with pytest.raises(StrataError, match=other):
+        finetune(tmp_path, model, *PARTS, "finetune.reinit_top=1")
+
+
+@pytest.mark.parametrize(
+    ("damaged", "resumed"), [((LAST,), 8), ((LAST, PREVIOUS), 0), ((BEST,), 0)]
+)
 def test_damaged_checkpoints_give_way_to_sound_ones(
+    damaged: tuple[str, ...],
+    resumed: int,
+    begun: Path,
     whole: tuple[Finished, Heard],
     model: Path,
     tmp_path: Path,
-    listen: Callable[..., Heard],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The last one to the one before it; without the best weights the training begins anew."""
-    listen(kill=6)
-    with pytest.raises(KilledError):
-        finetune(tmp_path / "killed", model, *PARTS)
-    begun = (LAST, PREVIOUS, BEST)
-    for damaged, resumed in (((LAST,), 5), ((LAST, PREVIOUS), 0), ((BEST,), 0)):
-        folder = tmp_path / str(len(damaged)) / damaged[0].split("/")[1]
-        shutil.copytree(tmp_path / "killed", folder)
-        assert all((folder / name).is_file() for name in begun)
-        for name in damaged:
-            content = (folder / name).read_bytes()
-            (folder / name).write_bytes(content[: len(content) // 2])
-        caplog.clear()
-        heard = listen()
-        done = finetune(folder, model, *PARTS)
-        assert all(f"{folder / name} " in caplog.text for name in damaged)
-        assert heard == whole[1][2 * resumed :]
-        assert_same_training(whole[0], done)
-
-
-@pytest.mark.parametrize("kills", [[1], [3], [5], [9], [2, 6]])
-def test_a_killed_pretraining_goes_on_to_the_same_weights(
-    kills: list[int],
-    pretrained: tuple[Finished, Heard],
-    model: Path,
-    tmp_path: Path,
-    listen: Callable[..., Heard],
-) -> None:
-    """Dropout, layer drop, Gumbel noise and Adam's state included."""
-    own = [f"model.checkpoint={model}", *PRETRAIN]
-    heard: Heard = []
-    for kill in kills:
-        before = listen(kill=kill)
-        with pytest.raises(KilledError):
-            pretrain(tmp_path, *own)
-        heard += before
-    after = listen()
-    done = pretrain(tmp_path, *own)
-    assert heard + after == pretrained[1]
-    assert_same_training(pretrained[0], done, "snapshots/step_000005", "snapshots/step_000010")
-
-
-@pytest.fixture(scope="module")
-def pretrained(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Heard]:
-    """A pretraining that nothing disturbs, and what it heard."""
-    with hearing(Objective) as heard:
-        done = pretrain(tmp_path_factory.mktemp("whole"), f"model.checkpoint={model}", *PRETRAIN)
-    assert [step for step, _ in heard] == list(range(10))
-    return done, heard
+    shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
+    assert all((tmp_path / name).is_file() for name in (LAST, PREVIOUS, BEST))
+    for name in damaged:
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: len(content) // 2])
+    with hearing() as heard:
+        done = finetune(tmp_path, model, *PARTS)
+    assert all(f"{tmp_path / name} " in caplog.text for name in damaged)
+    assert heard == whole[1][2 * resumed :]
+    assert_same_training(whole[0], done)
 
 
 def damage(path: Path) -> None:
@@ -252,36 +200,65 @@ def damage(path: Path) -> None:
 @pytest.mark.parametrize("file", ["train", "train.json", "valid"])
 def test_damaged_speech_of_a_recogniser_is_read_again(
     file: str,
+    begun: Path,
     whole: tuple[Finished, Heard],
     model: Path,
     tmp_path: Path,
-    listen: Callable[..., Heard],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    listen(kill=9)
-    with pytest.raises(KilledError):
-        finetune(tmp_path, model, *PARTS)
+    shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
     damage(tmp_path / "speech" / file)
-    listen()
     done = finetune(tmp_path, model, *PARTS)
     assert "reading the speech again" in caplog.text
     assert_same_training(whole[0], done)
 
 
+@pytest.fixture(scope="module")
+def pretrained(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Heard]:
+    """A pretraining that nothing disturbs, and what it heard."""
+    with hearing() as heard:
+        done = pretrain(tmp_path_factory.mktemp("whole"), f"model.checkpoint={model}", *PRETRAIN)
+    assert [step for step, _ in heard] == list(range(10))
+    return done, heard
+
+
+@pytest.mark.parametrize("kills", [[1], [5], [2, 6]])
+def test_a_killed_pretraining_goes_on_to_the_same_weights(
+    kills: list[int], pretrained: tuple[Finished, Heard], model: Path, tmp_path: Path
+) -> None:
+    """Dropout, layer drop, Gumbel noise and Adam's state included."""
+    own = [f"model.checkpoint={model}", *PRETRAIN]
+    heard: Heard = []
+    for kill in kills:
+        with hearing(kill=kill) as before, pytest.raises(KilledError):
+            pretrain(tmp_path, *own)
+        heard += before
+    with hearing() as after:
+        done = pretrain(tmp_path, *own)
+    assert heard + after == pretrained[1]
+    assert_same_training(pretrained[0], done, "snapshots/step_000005", "snapshots/step_000010")
+
+
+@pytest.fixture(scope="module")
+def begun_pretraining(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a pretraining that was killed before its last step, not to be changed."""
+    folder = tmp_path_factory.mktemp("begun")
+    with hearing(kill=9), pytest.raises(KilledError):
+        pretrain(folder, f"model.checkpoint={model}", *PRETRAIN)
+    return folder
+
+
 @pytest.mark.parametrize("file", ["pcm", "acoustics", "index.npz"])
 def test_damaged_speech_of_a_pretraining_is_read_again(
     file: str,
+    begun_pretraining: Path,
     pretrained: tuple[Finished, Heard],
     model: Path,
     tmp_path: Path,
-    listen: Callable[..., Heard],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    own = [f"model.checkpoint={model}", *PRETRAIN]
-    listen(kill=9)
-    with pytest.raises(KilledError):
-        pretrain(tmp_path, *own)
+    shutil.copytree(begun_pretraining, tmp_path, dirs_exist_ok=True)
     damage(tmp_path / "speech" / file)
-    listen()
-    assert_same_training(pretrained[0], pretrain(tmp_path, *own))
+    done = pretrain(tmp_path, f"model.checkpoint={model}", *PRETRAIN)
+    assert_same_training(pretrained[0], done)
     assert "reading the speech again" in caplog.text
