@@ -174,6 +174,7 @@ def save(figure: Figure, stem: Path, dpi: int = 150) -> list[Path]:
     paths = [stem.with_name(f"{stem.name}.{ending}") for ending in ("png", "svg")]
     with mpl.rc_context({"svg.hashsalt": "strata"}):
         figure.savefig(paths[0], dpi=dpi)
+        figure.set_layout_engine("none")  # what is laid out stays so: it takes as long as drawing
         figure.savefig(paths[1], metadata={"Date": None})
     return paths
 
