@@ -4,8 +4,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
+from models import noise
 
 from common.encoder.encoder import Encoder, Layer
 from common.records import SAMPLE_RATE, Waveform
@@ -41,3 +43,21 @@ def inputs_of(extractor: Any, waveform: Waveform) -> Any:
     return extractor(
         waveform, sampling_rate=SAMPLE_RATE, return_tensors="pt", return_attention_mask=False
     )
+
+
+def heard_shift(encoder: Encoder, layer: Layer) -> float:
+    """How many samples late a layer hears a change of 5 ms, on average over where that is."""
+    waveform = noise(24_000)
+    shifts = []
+    for middle in range(4000, 20_000, 336):  # at every phase of a hop of 20 ms
+        turned = waveform.copy()
+        turned[middle - 40 : middle + 40] *= -1  # so that no norm over the whole audio changes
+        hidden, changed = (
+            layers_of(encoder, [w], {layer.name})[layer.name][0].double()
+            for w in (waveform, turned)
+        )
+        change = ((changed - hidden) ** 2).sum(1).numpy()
+        change[change < 0.1 * change.max()] = 0
+        centres = np.array([layer.geometry.centre(k) for k in range(len(change))])
+        shifts.append(change @ centres / change.sum() - middle)
+    return float(np.mean(shifts))

@@ -126,4 +126,4 @@ def half_samples(index: Index, window: int, geometry: FrameGeometry) -> Index:
 
     A distance lies halfway between the centres of its two frames; half samples keep that whole.
     """
-    return 2 * (geometry.centre(0) + index * geometry.hop) + window * geometry.hop
+    return 2 * (geometry.centre(0) + geometry.steps(index)) + int(window * geometry.hop)

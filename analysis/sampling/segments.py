@@ -418,7 +418,8 @@ def draw_single_frames(
     kept = np.unique(np.concatenate(samples))
     utterance, frame = place(counts, kept)
     own = folds_of(drawn, utterance, frame, counts)
-    hop = geometries[0].hop
+    geometry = geometries[0]
+    lead = geometry.centre(0) - int(geometry.hop // 2)
     left_out = int(counts[drawn.members.any(1)].sum()) - len(kept)
     return Segments(
         unit="frame",
@@ -427,8 +428,8 @@ def draw_single_frames(
         split=drawn.split,
         labels=("frame",),
         utterance=utterance,
-        start=geometries[0].centre(0) - hop // 2 + frame * hop,
-        end=geometries[0].centre(0) - hop // 2 + (frame + 1) * hop,
+        start=lead + geometry.steps(frame),
+        end=lead + geometry.steps(frame + 1),
         label=np.zeros(len(kept), dtype=np.int64),
         place=np.full(len(kept), -1),
         folds=np.stack([np.where(np.isin(kept, rows), own, -1) for rows in samples]),

@@ -21,6 +21,9 @@ class ModelConfig:
     `checkpoint` is a Hub id ("facebook/wav2vec2-base") or a folder in the Hub's format.
     `random_init` builds the architecture from its config with weights drawn from `init_seed`: the
     untrained control; only the checkpoint's config (and feature extractor config) is then read.
+    `normalise`: whether a waveform is given zero mean and unit variance before it is heard; null is
+    as the checkpoint says. wav2vec2-base's and HuBERT-base's say yes; fairseq, which trained them,
+    and the papers' authors did not (false).
     `final_norm` passes the last block's output through the model's final layer norm, for those
     that have one after the blocks (off, as fairseq and the papers).
     `batch_size` utterances per forward pass: on a CPU larger batches gain nothing. Utterances of
@@ -33,6 +36,7 @@ class ModelConfig:
     revision: str = "main"
     random_init: bool = False
     init_seed: int = 0
+    normalise: bool | None = None
     final_norm: bool = False
     batch_size: int = 1
     max_seconds: float = 60.0
@@ -75,13 +79,19 @@ class LayersConfig:
             return [name for name in names if name in wanted]
         cnn = [name for name in names if name.startswith("C")]
         transformer = [name for name in names if name.startswith("T")]
-        return {
+        chosen = {
             "all": names,
             "cnn": cnn,
             "transformer": transformer,
             "last4": transformer[-4:],
             "every_other": cnn[::2] + transformer[::2],
         }[self.select]
+        if not chosen:
+            raise StrataError(
+                f"layers={self.select}: this model has none of those, only {', '.join(names)}. Use "
+                "layers=all"
+            )
+        return chosen
 
 
 def _wandb_mode() -> str:

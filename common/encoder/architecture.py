@@ -4,19 +4,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    PreTrainedModel,
+    SpeechT5Config,
+    SpeechT5ForSpeechToText,
+)
 
 from common.config import ModelConfig
 from common.encoder.checkpoint import Checkpoint, locate
+from common.encoder.clicks import click
 from common.encoder.feature_extractor import FeatureExtractor, read_feature_extractor
 from common.encoder.frames import FrameGeometry
-from common.encoder.hooks import LayerHook, Part, find_hooks, hooked, norm_hooks
+from common.encoder.fronts import codec_geometries, front_geometry, weighted_front
+from common.encoder.hooks import (
+    LayerHook,
+    Part,
+    entering,
+    find_hooks,
+    hear,
+    hooked,
+    norm_hooks,
+    packs,
+)
 from common.records import SAMPLE_RATE, StrataError
 
 Shapes = Mapping[str, torch.Size]
+AUDIO = ("audio", ("audio",))  # how transformers says that a model hears and does nothing else
 
 # How configurations call the number of the encoder's blocks: Moonshine, Whisper, all others.
 DEPTH = ("encoder_num_hidden_layers", "encoder_layers", "num_hidden_layers")
@@ -52,10 +69,17 @@ class ModelDescription:
 
 @dataclass(frozen=True, slots=True)
 class Blueprint:
-    """A model without weights: its description and all that loading and tapping it needs."""
+    """A model without weights: its description and all that loading and tapping it needs.
+
+    `config` describes the whole model. `kind`, one of transformers' classes, and `own` make what is
+    loaded: the whole model, or its audio tower alone where that is the part `tower` of it.
+    """
 
     checkpoint: Checkpoint
     config: Any = field(repr=False)
+    kind: Any = field(repr=False)
+    own: Any = field(repr=False)
+    tower: str
     feature_extractor: FeatureExtractor
     layer_hooks: tuple[LayerHook, ...]
     description: ModelDescription
@@ -75,38 +99,55 @@ def draw(config: ModelConfig, depth: int | None = None) -> Blueprint:
     model_config = _read_config(checkpoint)
     if depth is not None:
         set_depth(model_config, depth)
-    feature_extractor = read_feature_extractor(checkpoint)
+    feature_extractor = read_feature_extractor(checkpoint, config.normalise)
     try:
+        kind, own = _class_of(model_config)
         # Constructors draw numbers even for the meta device.
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            model = AutoModel.from_config(model_config, dtype=torch.float32)
-        encoder = encoder_of(model).eval()
-        if encoder.main_input_name not in ("input_values", "input_features"):
-            raise StrataError(f"its input is {encoder.main_input_name}")
-        layer_hooks = find_hooks(encoder)
-        shapes, order = _trace(encoder, layer_hooks, feature_extractor)
+            model = made(kind, own)
+        tower, encoder = _tower(model)
+        if tower:
+            kind, own = type(encoder), encoder.config
+        encoder.eval()
+        if packs(encoder):
+            feature_extractor = replace(feature_extractor, max_samples=None, cut=True)
+        layer_hooks = find_hooks(encoder, is_codec(model))
+        if is_codec(model):
+            layers = _of_codec(encoder, own, layer_hooks, feature_extractor)
+        else:
+            shapes = _trace(encoder, layer_hooks, feature_extractor)
+            layers = _measure(encoder, layer_hooks, shapes, feature_extractor)
     except Exception as error:
         # Whatever a foreign architecture trips over, the user needs to know which one it was.
         raise StrataError(
             f"{checkpoint.asked}: `{model_config.model_type}` is no speech encoder whose layers "
-            f"Strata can find ({error}). It takes models of the wav2vec 2.0 family, w2v-BERT and "
-            f"Whisper."
+            f"Strata can find ({error}). docs/models.md says which it takes, and why not others."
         ) from error
-    layers = _measure(encoder, layer_hooks, shapes, feature_extractor, checkpoint)
     if config.final_norm:
         layer_hooks = (
             *layer_hooks[:-1],
-            _after_final_norm(encoder, layer_hooks[-1], order, checkpoint),
+            _after_final_norm(encoder, layer_hooks[-1], feature_extractor, checkpoint),
         )
     description = ModelDescription(
         architecture=model_config.model_type,
         layers=layers,
         n_parameters=sum(p.numel() for p in encoder.parameters()),
-        min_samples=max(layer.geometry.min_samples for layer in layers),
+        min_samples=max(
+            feature_extractor.min_samples, *(layer.geometry.min_samples for layer in layers)
+        ),
         max_samples=feature_extractor.max_samples,
-        hears_spectrum=feature_extractor.geometry != FrameGeometry(),
+        hears_spectrum=feature_extractor.spectrum,
     )
-    return Blueprint(checkpoint, model_config, feature_extractor, layer_hooks, description)
+    return Blueprint(
+        checkpoint, model_config, kind, own, tower, feature_extractor, layer_hooks, description
+    )
+
+
+def made(kind: Any, config: Any) -> Any:
+    """A model of one of transformers' classes with the weights that it begins with, in float32."""
+    if kind is AutoModel:
+        return AutoModel.from_config(config, dtype=torch.float32)
+    return kind(config)
 
 
 def set_depth(config: Any, depth: int) -> None:
@@ -116,8 +157,38 @@ def set_depth(config: Any, depth: int) -> None:
 
 
 def encoder_of(model: Any) -> Any:
-    """The part that hears: the whole model, or the encoder of an encoder-decoder."""
+    """The part that hears: the whole model, the encoder of an encoder-decoder or of a codec."""
+    if is_codec(model):
+        return model.encoder
     return model.get_encoder() if model.config.is_encoder_decoder else model
+
+
+def is_codec(model: Any) -> bool:
+    """Whether a model is there to turn audio into codes and back: EnCodec, Mimi, DAC."""
+    return {"encoder", "quantizer", "decoder"} <= {name for name, _ in model.named_children()}
+
+
+def _class_of(config: Any) -> tuple[Any, Any]:
+    """The class for a model in transformers, and the configuration from which that is made."""
+    if isinstance(config, SpeechT5Config):  # whose bare model has no part that takes audio
+        return SpeechT5ForSpeechToText, config
+    if type(config) in AutoModel._model_mapping:
+        return AutoModel, config
+    # Qwen2.5-Omni is several models, of which the thinker hears.
+    parts = [getattr(config, name) for name in config.sub_configs]
+    return AutoModel, next((c for c in parts if type(c) in AutoModel._model_mapping), config)
+
+
+def _tower(model: Any) -> tuple[str, Any]:
+    """The part that hears, and its name where it is one of a model that does more than that."""
+    encoder = encoder_of(model)
+    if is_codec(model) or encoder.main_input_name in ("input_values", "input_features"):
+        return "", encoder
+    for name, module in model.named_modules():
+        hears = isinstance(module, PreTrainedModel) and module.input_modalities in AUDIO
+        if name and hears:
+            return name, module
+    raise StrataError(f"its input is {encoder.main_input_name}")
 
 
 def _read_config(checkpoint: Checkpoint) -> Any:
@@ -137,25 +208,40 @@ def _read_config(checkpoint: Checkpoint) -> Any:
 
 def _trace(
     encoder: nn.Module, layer_hooks: Sequence[LayerHook], feature_extractor: FeatureExtractor
-) -> tuple[dict[str, torch.Size], list[str]]:
-    """Shape of each layer for a second of audio, and the modules in the order they were called."""
-    inputs = feature_extractor([np.zeros(SAMPLE_RATE, np.float32)])
+) -> Shapes:
+    """Shape of each layer for a second of audio. Blocks are not run: they keep what enters them."""
+    inputs = feature_extractor([click(SAMPLE_RATE, SAMPLE_RATE // 2)])
     shapes: dict[str, torch.Size] = {}
-    order: list[str] = []
 
     def note(hook: LayerHook, hidden: torch.Tensor) -> None:
         shapes[hook.name] = hidden.shape
 
+    *convolutions, entrance = (h for h in layer_hooks if h.part == "cnn" or h.index == 0)
+    if packs(encoder):  # by lengths that are not to be had on the meta device
+        encoder = weighted_front(encoder, entrance)
+    else:
+        inputs = {key: x.to("meta") for key, x in inputs.items()}
+    with hooked(encoder, convolutions, note):
+        entered = entering(encoder, entrance, inputs).shape
+    return {hook.name: shapes.get(hook.name, entered) for hook in layer_hooks}
+
+
+def _order(
+    encoder: nn.Module,
+    norms: Sequence[LayerHook],
+    last: LayerHook,
+    feature_extractor: FeatureExtractor,
+) -> list[str]:
+    """The last block and the layer norms beside the blocks, in the order of their calls."""
+    inputs = feature_extractor([click(SAMPLE_RATE, SAMPLE_RATE // 2)])
+    order: list[str] = []
+
     def call(hook: LayerHook, _: torch.Tensor) -> None:
         order.append(hook.module)
 
-    with (
-        torch.inference_mode(),
-        hooked(encoder, [*norm_hooks(encoder, layer_hooks[-1]), layer_hooks[-1]], call),
-        hooked(encoder, layer_hooks, note),
-    ):
-        encoder(**{key: x.to("meta") for key, x in inputs.items()})
-    return shapes, order
+    with torch.inference_mode(), hooked(encoder, [*norms, last], call):
+        hear(encoder, {key: x.to("meta") for key, x in inputs.items()})
+    return order
 
 
 def _measure(
@@ -163,32 +249,56 @@ def _measure(
     layer_hooks: Sequence[LayerHook],
     shapes: Shapes,
     feature_extractor: FeatureExtractor,
-    checkpoint: Checkpoint,
 ) -> tuple[Layer, ...]:
     """Layers with the geometry that the convolutions on the way to them make."""
     geometry = feature_extractor.geometry
-    layers = []
+    n_samples = feature_extractor.max_samples or SAMPLE_RATE
+    layers: list[Layer] = []
     for hook in layer_hooks:
         _, n_frames, dim = shapes[hook.name]
         if hook.part == "cnn":
             geometry = _convolved(geometry, encoder.get_submodule(hook.convolution))
-        elif hook.index == 0:
-            geometry = _pooled(geometry, n_frames)
+        elif hook.index == 0 and n_frames != geometry.n_frames(n_samples):
+            if layers:
+                geometry = _pooled(geometry, n_frames)
+            else:
+                front = front_geometry(encoder, hook, feature_extractor.loud)
+                geometry = geometry.followed_by(front)
         layers.append(Layer(hook.name, hook.part, hook.index, dim, geometry))
-        expected = geometry.n_frames(feature_extractor.max_samples or SAMPLE_RATE)
+        expected = geometry.n_frames(n_samples)
         if n_frames != expected:
             raise StrataError(
-                f"{checkpoint.asked}: layer {hook.name} has {n_frames} frames a second where its "
-                f"convolutions should give {expected}. Strata cannot align such a model."
+                f"layer {hook.name} has {n_frames} frames for {n_samples} samples where its "
+                f"convolutions should give {expected}: it cannot be aligned"
             )
     return tuple(layers)
 
 
+def _of_codec(
+    encoder: nn.Module,
+    config: Any,
+    layer_hooks: Sequence[LayerHook],
+    feature_extractor: FeatureExtractor,
+) -> tuple[Layer, ...]:
+    """Layers of a codec; its blocks, where it has them, keep the frames of its last convolution."""
+    if isinstance(encoder, PreTrainedModel):
+        config = encoder.config
+    found = codec_geometries(encoder, layer_hooks, config)
+    layers: list[Layer] = []
+    for hook in layer_hooks:
+        if hook.part == "cnn":
+            geometry, dim = found[hook.name]
+            geometry = geometry.at_rate(feature_extractor.rate)
+        layers.append(Layer(hook.name, hook.part, hook.index, dim, geometry))
+    return tuple(layers)
+
+
 def _convolved(geometry: FrameGeometry, module: nn.Module) -> FrameGeometry:
-    """Geometry after a layer that holds one convolution."""
-    convolution = next(m for m in module.modules() if isinstance(m, nn.Conv1d))
-    (kernel,), (stride,) = convolution.kernel_size, convolution.stride
-    (padding,) = (p for p in convolution.padding if isinstance(p, int))
+    """Geometry after a layer that holds one convolution, whose last dimension is time."""
+    convolution = next(m for m in module.modules() if isinstance(m, (nn.Conv1d, nn.Conv2d)))
+    *_, kernel = convolution.kernel_size
+    *_, stride = convolution.stride
+    *_, padding = (p for p in convolution.padding if isinstance(p, int))
     return geometry.then(kernel, stride, padding)
 
 
@@ -199,12 +309,16 @@ def _pooled(geometry: FrameGeometry, n_frames: int) -> FrameGeometry:
 
 
 def _after_final_norm(
-    encoder: nn.Module, last: LayerHook, order: Sequence[str], checkpoint: Checkpoint
+    encoder: nn.Module,
+    last: LayerHook,
+    feature_extractor: FeatureExtractor,
+    checkpoint: Checkpoint,
 ) -> LayerHook:
     """The last layer's hook, moved behind the layer norm that is computed after the blocks."""
-    after = order[order.index(last.module) + 1 :]
-    for hook in norm_hooks(encoder, last):
-        if hook.module in after:
+    norms = norm_hooks(encoder, last)
+    order = _order(encoder, norms, last, feature_extractor) if norms else []
+    for hook in norms:
+        if hook.module in order[order.index(last.module) + 1 :]:
             return replace(last, module=hook.module)
     raise StrataError(
         f"{checkpoint.asked}: model.final_norm=true, but this model has no layer norm after its "

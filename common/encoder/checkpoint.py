@@ -57,20 +57,31 @@ class Checkpoint:
             f"{WHY.get(tuple(names), '')}"
         )
 
-    def weights(self) -> tuple[Path, ...]:
-        """Files that hold the weights: safetensors if there are, else .bin, whole or in shards."""
+    def weights(self, own: re.Pattern[str] | None = None) -> tuple[Path, ...]:
+        """Files that hold the weights: safetensors if there are, else .bin, whole or in shards.
+
+        `own`: names of the weights that will be read; None for all.
+        """
+        first, shards = self._shards(own)
+        return (first, *(self.file((shard,)) for shard in shards))
+
+    def held_weights(self) -> tuple[Path, ...]:
+        """Those of these files that the folder holds: of a model's audio tower, some are enough."""
+        first, shards = self._shards(None)
+        return (first, *(self.folder / name for name in shards if (self.folder / name).is_file()))
+
+    def _shards(self, own: re.Pattern[str] | None) -> tuple[Path, list[str]]:
+        """The file of the weights, or their index and the names of the shards."""
         first = self.file(WEIGHTS)
         if first.suffix != ".json":
-            return (first,)
+            return first, []
         try:
-            shards = sorted(
-                set(json.loads(first.read_text(encoding="utf-8"))["weight_map"].values())
-            )
+            held = json.loads(first.read_text(encoding="utf-8"))["weight_map"]
+            return first, sorted({held[key] for key in held if own is None or own.fullmatch(key)})
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise StrataError(
                 f"{self.asked}: {first} is damaged ({error!r}). Delete it and get it again."
             ) from error
-        return (first, *(self.file((shard,)) for shard in shards))
 
 
 def locate(config: ModelConfig) -> Checkpoint:
@@ -80,6 +91,11 @@ def locate(config: ModelConfig) -> Checkpoint:
     folder = next((p.resolve() for p in (path, ROOT / path) if p.is_dir()), None)
     if folder is not None:
         checkpoint = Checkpoint(asked, folder)
+    elif path.suffix in (".pt", ".pth", ".ckpt", ".nemo"):
+        raise StrataError(
+            f"{asked}: this is a file of another toolkit, such as fairseq. Make a folder in the "
+            f"Hub's format of it, as docs/models.md tells (checkpoints of fairseq), and give that."
+        )
     elif HUB_ID.fullmatch(config.checkpoint):
         snapshot = _fetch(asked, config.checkpoint, config.revision, CONFIG).parent
         checkpoint = Checkpoint(asked, snapshot, config.checkpoint, snapshot.name)
@@ -101,11 +117,12 @@ def revision_of(config: ModelConfig, checkpoint: Checkpoint | None = None) -> st
     """
     checkpoint = checkpoint or locate(config)
     small = (checkpoint.file(CONFIG), checkpoint.file(PREPROCESSOR))
+    heard = "" if config.normalise is None else f":normalise={str(config.normalise).lower()}"
     if config.random_init:
-        return f"random:{config.init_seed}:{_digest(small)}"
+        return f"random:{config.init_seed}:{_digest(small)}{heard}"
     if checkpoint.commit is not None:
-        return checkpoint.commit
-    return f"sha256:{_digest((*small, *checkpoint.weights()))}"
+        return f"{checkpoint.commit}{heard}"
+    return f"sha256:{_digest((*small, *checkpoint.held_weights()))}{heard}"
 
 
 def _fetch(asked: str, repository: str, revision: str, names: Sequence[str]) -> Path:

@@ -1,5 +1,6 @@
 """Any Hugging Face speech encoder, as a stream of (layer, frames)."""
 
+import inspect
 import logging
 import warnings
 from collections import defaultdict
@@ -14,7 +15,7 @@ import torch
 from common.config import ModelConfig
 from common.encoder.architecture import Blueprint, Layer, ModelDescription, describe, draw
 from common.encoder.checkpoint import revision_of
-from common.encoder.hooks import LayerHook, hooked
+from common.encoder.hooks import LayerHook, hear, hooked, packs
 from common.encoder.loading import pretrained, random
 from common.encoder.positions import added_positions
 from common.records import SAMPLE_RATE, StrataError, Waveform
@@ -67,7 +68,8 @@ class Encoder:
         self._feature_extractor = blueprint.feature_extractor
         self._layer_hooks = blueprint.layer_hooks
         self._dtype = DTYPES[precision]
-        self._batch_size = batch_size
+        self._batch_size = 1 if packs(model) else batch_size
+        self._positions: tuple[int, torch.Tensor | None] | None = None
 
     def run(
         self, waveforms: Sequence[Waveform], emit: Emit, only: Collection[str] | None = None
@@ -105,6 +107,8 @@ class Encoder:
         """
         if self.max_samples is not None:
             return True  # All inputs have one length already.
+        if "attention_mask" not in inspect.signature(self.model.forward).parameters:
+            return False  # It cannot be told what is padding.
         noise = _noise(PROBE_SAMPLES, 0)
         pair = [noise[: PROBE_SAMPLES // 2], noise]
         together = self._frames_of(pair)
@@ -136,12 +140,13 @@ class Encoder:
     ) -> None:
         lengths = [len(w) for w in waveforms]
         layers = {layer.name: layer for layer in self.layers}
-        positions = self._positions if any(hook.name == "T0" for hook in layer_hooks) else None
+        entered = any(hook.name == "T0" for hook in layer_hooks)
+        positions = self._positions_of(max(lengths)) if entered else None
 
         def hand_on(hook: LayerHook, hidden: torch.Tensor) -> None:
             layer = layers[hook.name]
             if hook.name == "T0" and positions is not None:
-                hidden = hidden - positions
+                hidden = hidden - positions[: hidden.shape[1]]
             emit(layer, *self._valid(layer, hidden, lengths))
 
         inputs = {key: x.to(self.device) for key, x in self._feature_extractor(waveforms).items()}
@@ -151,13 +156,23 @@ class Encoder:
         hooks = hooked(self.model, layer_hooks, hand_on)
         self.model.eval()
         with torch.inference_mode(), autocast, exact, hooks, _patience():
-            self.model(**inputs, output_hidden_states=False, output_attentions=False)
+            hear(self.model, inputs)
 
-    @cached_property
-    def _positions(self) -> torch.Tensor | None:
-        """Absolute positions (T, D) that are part of T0; None where there are none."""
+    def _positions_of(self, n_samples: int) -> torch.Tensor | None:
+        """Absolute positions (T, D) that are part of T0 of so many samples; None without any.
+
+        Measured on noise, anew where an utterance is longer than all before it.
+        """
+        n = self.max_samples or max(n_samples, PROBE_SAMPLES)
+        if self._positions is None or (self._positions[1] is not None and self._positions[0] < n):
+            self._positions = n, self._added_positions(n)
+            if self._positions[1] is not None:
+                logger.info("T0 is told without the positions that %s adds", self.architecture)
+        return self._positions[1]
+
+    def _added_positions(self, n_samples: int) -> torch.Tensor | None:
         entrance = next(hook for hook in self._layer_hooks if hook.name == "T0")
-        n_samples = self.max_samples or PROBE_SAMPLES
+        geometry = next(layer.geometry for layer in self.layers if layer.name == "T0")
         first, second = (
             {
                 key: x.to(self.device)
@@ -165,17 +180,8 @@ class Encoder:
             }
             for seed in (0, 1)
         )
-        positions = added_positions(self.model.eval(), entrance, first, second)
-        if positions is None:
-            return None
-        if self.max_samples is None:
-            raise StrataError(
-                f"{self.architecture} ({self.revision}) adds absolute positions to inputs of any "
-                f"length. Strata takes them out of T0 for models that hear a fixed length alone: "
-                f"add this one to common/encoder/positions.py."
-            )
-        logger.info("T0 is told without the positions that %s adds to it", self.architecture)
-        return positions
+        rows = geometry.n_frames(self.max_samples or PROBE_SAMPLES)
+        return added_positions(self.model.eval(), entrance, first, second, rows)
 
     def _valid(
         self, layer: Layer, hidden: torch.Tensor, lengths: Sequence[int]
@@ -249,8 +255,9 @@ def pick_device(device: str) -> torch.device:
 
 @contextmanager
 def _patience() -> Iterator[None]:
-    """Silence what torch deprecates in how transformers' WavLM calls it; the frames are right."""
+    """Silence what torch says of how transformers' WavLM and LASR call it; the frames are right."""
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Using padding='same' with even kernel", UserWarning)
         warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask", UserWarning)
         yield
 

@@ -2,12 +2,24 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, floor
 from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.records import SAMPLE_RATE, StrataError
+
+Samples = int | Fraction
 
 
 @dataclass(frozen=True, slots=True)
 class FrameGeometry:
     """Which samples each frame of a layer sees. All lengths are samples at 16 kHz.
+
+    They are whole numbers but for models that hear another rate (EnCodec's frames at 24 kHz are
+    213 1/3 samples apart): there they are fractions, and a frame's centre is rounded down.
 
     Frame k sees `receptive_field` samples from `offset + k * hop` on. Unpadded layers have
     `offset = overhang = 0`: a frame exists where all of its receptive field lies in the audio.
@@ -16,10 +28,10 @@ class FrameGeometry:
     attention adds has no bound.
     """
 
-    receptive_field: int = 1
-    hop: int = 1
-    offset: int = 0
-    overhang: int = 0
+    receptive_field: Samples = 1
+    hop: Samples = 1
+    offset: Samples = 0
+    overhang: Samples = 0
 
     @classmethod
     def from_convolutions(
@@ -34,17 +46,35 @@ class FrameGeometry:
 
     def then(self, kernel: int, stride: int, padding: int = 0) -> Self:
         """Geometry after one more convolution or pooling over these frames."""
+        return self.followed_by(FrameGeometry(kernel, stride, -padding, padding))
+
+    def followed_by(self, more: "FrameGeometry") -> Self:
+        """Geometry of what has the geometry `more` over these frames."""
         return type(self)(
-            receptive_field=self.receptive_field + (kernel - 1) * self.hop,
-            hop=self.hop * stride,
-            offset=self.offset - padding * self.hop,
-            overhang=self.overhang + padding * self.hop,
+            receptive_field=self.receptive_field + (more.receptive_field - 1) * self.hop,
+            hop=self.hop * more.hop,
+            offset=self.offset + more.offset * self.hop,
+            overhang=self.overhang + more.overhang * self.hop,
+        )
+
+    def at_rate(self, rate: int) -> Self:
+        """The same where its samples came `rate` a second, in samples at 16 kHz."""
+
+        def scaled(length: Samples) -> Samples:
+            exact = Fraction(length) * SAMPLE_RATE / rate
+            return exact.numerator if exact.denominator == 1 else exact
+
+        return type(self)(
+            receptive_field=scaled(self.receptive_field),
+            hop=scaled(self.hop),
+            offset=scaled(self.offset),
+            overhang=scaled(self.overhang),
         )
 
     @property
     def min_samples(self) -> int:
         """Length of the shortest audio that has a frame."""
-        return max(1, self.offset + self.receptive_field - self.overhang)
+        return max(1, ceil(self.offset + self.receptive_field - self.overhang))
 
     def n_frames(self, n_samples: int) -> int:
         """Number of frames of `n_samples` samples of audio; 0 where it is too short for one."""
@@ -67,6 +97,21 @@ class FrameGeometry:
         """The frame that is centred nearest to a sample; of two the earlier one."""
         return max(-(-(2 * (sample - self.centre(0)) - self.hop) // (2 * self.hop)), 0)
 
+    @property
+    def whole_hop(self) -> int:
+        """`hop`, where it must be a whole number of samples."""
+        if self.hop != int(self.hop):
+            raise StrataError(
+                f"the model's frames are {float(self.hop):.2f} samples apart, no whole number: it "
+                "can be analysed, but not trained for recognition"
+            )
+        return int(self.hop)
+
+    def steps(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Samples, rounded down, from frame 0 to each of `frames` (n,)."""
+        hop = Fraction(self.hop)
+        return frames * hop.numerator // hop.denominator
+
     def centre(self, frame: int) -> int:
         """Sample in the middle of a frame's receptive field."""
-        return self.offset + frame * self.hop + self.receptive_field // 2
+        return floor(self.offset + frame * self.hop) + self.receptive_field // 2

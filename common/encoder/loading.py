@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from transformers import AutoModel
+from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from common.encoder.architecture import Blueprint, encoder_of
+from common.encoder.architecture import Blueprint, encoder_of, made
 from common.encoder.convolutions import keep_exact
 from common.records import StrataError
 
@@ -35,8 +35,8 @@ logger = logging.getLogger(__name__)
 
 def pretrained(blueprint: Blueprint) -> Any:
     """The encoder with its checkpoint's weights in float32, every one of them loaded."""
-    model = load_checkpoint(AutoModel, blueprint.config, blueprint)
-    return encoder_of(model)
+    model = load_checkpoint(blueprint.kind, blueprint.own, blueprint)
+    return model if blueprint.tower else encoder_of(model)
 
 
 def load_checkpoint(
@@ -44,15 +44,19 @@ def load_checkpoint(
 ) -> Any:
     """A model of one of transformers' classes `kind`, its encoder whole, in float32.
 
-    What stands beside the encoder may lack where `fresh_head`. `keys` go to `from_pretrained`.
+    What stands beside the encoder may lack where `fresh_head`. Of a model that does more than hear,
+    nothing but its audio tower's weights is read. `keys` go to `from_pretrained`.
     """
-    asked = blueprint.checkpoint.asked
-    files = blueprint.checkpoint.weights()
+    asked, folder = blueprint.checkpoint.asked, blueprint.checkpoint.folder
+    own = tower_weights(blueprint.tower) if blueprint.tower else None
+    files = blueprint.checkpoint.weights(own)
     try:
         with quietly(), torch.random.fork_rng(devices=[]):
-            _check_numbers(asked, files)
+            _check_numbers(asked, files, own)
+            if own:
+                keys["state_dict"] = dict(_read(files, own))
             model, info = kind.from_pretrained(
-                blueprint.checkpoint.folder,
+                None if own else folder,
                 config=config,
                 dtype=torch.float32,
                 local_files_only=True,
@@ -67,17 +71,40 @@ def load_checkpoint(
         # Damaged files raise safetensors', pickle's, zipfile's or torch's own classes.
         sizes = ", ".join(f"{file.name} ({file.stat().st_size} bytes)" for file in files)
         raise StrataError(
-            f"{asked}: the weights in {blueprint.checkpoint.folder} cannot be read: {sizes} "
+            f"{asked}: the weights in {folder} cannot be read: {sizes} "
             f"({type(error).__name__}: {error}). A file may be cut short, be a Git LFS pointer, or "
             f"belong to another config.json: delete it and get it again."
         ) from error
-    _check_loaded(asked, model, info, fresh_head)
+    _check_loaded(asked, model, info, fresh_head, bool(own))
     keep_exact(model)
     return model
 
 
-def _check_numbers(asked: str, files: Sequence[Path]) -> None:
-    """Refuse quantized weights: they mean nothing without the scales of their quantizer."""
+def tower_weights(tower: str) -> re.Pattern[str]:
+    """Names of an audio tower's weights in the checkpoint of the whole model."""
+    return re.compile(rf"(?:model\.|thinker\.)*{re.escape(tower)}\.(.+)")
+
+
+def _read(files: Sequence[Path], own: re.Pattern[str]) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tower's weights in the files, under the names that they have in the tower."""
+    for file in files:
+        if file.suffix == ".safetensors":
+            with safe_open(file, "pt") as held:
+                for name in held.keys():  # noqa: SIM118
+                    if match := own.fullmatch(name):
+                        yield match[1], held.get_tensor(name)
+        elif file.suffix == ".bin":
+            state = torch.load(file, weights_only=True, map_location="cpu", mmap=True)
+            for name, tensor in state.items():
+                if match := own.fullmatch(name):
+                    yield match[1], tensor
+
+
+def _check_numbers(asked: str, files: Sequence[Path], own: re.Pattern[str] | None) -> None:
+    """Refuse quantized weights: they mean nothing without the scales of their quantizer.
+
+    `own`: names of those that will be read; None for all.
+    """
     for file in files:
         if file.suffix == ".safetensors":
             with safe_open(file, "pt") as held:
@@ -92,7 +119,7 @@ def _check_numbers(asked: str, files: Sequence[Path]) -> None:
             ]
         else:
             continue
-        whole = [name for name in whole if name.endswith(WEIGHTS)]
+        whole = [n for n in whole if n.endswith(WEIGHTS) and (own is None or own.fullmatch(n))]
         if whole:
             raise StrataError(
                 f"{asked}: {len(whole)} weights of {file.name} are quantized, in numbers of eight "
@@ -105,15 +132,19 @@ def random(blueprint: Blueprint, seed: int) -> Any:
     """The encoder as its architecture initialises it; the global random state stays as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model = AutoModel.from_config(blueprint.config, dtype=torch.float32)
+        model = made(blueprint.kind, blueprint.own)
     keep_exact(model)
-    return encoder_of(model)
+    return model if blueprint.tower else encoder_of(model)
 
 
-def _check_loaded(asked: str, model: Any, info: dict[str, Any], fresh_head: bool) -> None:
+def _check_loaded(
+    asked: str, model: Any, info: dict[str, Any], fresh_head: bool, is_tower: bool
+) -> None:
     """Refuse lacking weights, which would stay random, and those of layers unheard of."""
-    encoder = encoder_of(model).base_model
-    prefix = f"{model.base_model_prefix}."
+    encoder = model if is_tower else encoder_of(model)
+    if isinstance(encoder, PreTrainedModel) and not is_tower:
+        encoder = encoder.base_model
+    prefix = "" if is_tower else f"{model.base_model_prefix}."
     names = {id(module): f"{name}." if name else "" for name, module in model.named_modules()}
     inside = names[id(encoder)]
     needed = inside if fresh_head else ""

@@ -1,12 +1,11 @@
 """What absolute positions add to the input of the first block, measured on the model itself."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 
 import torch
 from torch import nn
 
-from common.encoder.hooks import LayerHook, hooked
+from common.encoder.hooks import LayerHook, entering
 
 # Of the embeddings' size. Rounding stays below 1e-5; what depends on the audio differs by 1e-1 up.
 SAME = 1e-3
@@ -15,9 +14,12 @@ Inputs = Mapping[str, torch.Tensor]
 
 
 def added_positions(
-    encoder: nn.Module, entrance: LayerHook, first: Inputs, second: Inputs
+    encoder: nn.Module, entrance: LayerHook, first: Inputs, second: Inputs, rows: int
 ) -> torch.Tensor | None:
     """Embeddings (T, D) that a model adds to T0 at `entrance` whatever it hears; None without any.
+
+    A table has `rows` at least: of a model that hears any length, those for the shortest audio here
+    (Qwen2.5-Omni begins its table anew every two seconds).
 
     Whisper, Qwen2-Audio's and Voxtral's encoders, and others made like them, add a table of
     sinusoids or of learnt vectors, one row for each position, to the output of their convolutions.
@@ -28,13 +30,13 @@ def added_positions(
     which enter in attention, and the convolutional ones of the wav2vec 2.0 family, which depend
     on the audio, are not added tables.
     """
-    whole = [_entering(encoder, entrance, inputs) for inputs in (first, second)]
-    _, n_frames, dim = whole[0].shape
+    whole = [entering(encoder, entrance, inputs) for inputs in (first, second)]
+    *_, dim = whole[0].shape
     total = None
-    for table in _tables(encoder, entrance, n_frames, dim):
+    for table in _tables(encoder, entrance, rows, dim):
         kept = table.clone()
         table.zero_()
-        without = [_entering(encoder, entrance, inputs) for inputs in (first, second)]
+        without = [entering(encoder, entrance, inputs) for inputs in (first, second)]
         table.copy_(kept)
         one, other = (a[0] - b[0] for a, b in zip(whole, without, strict=True))
         if one.norm() > 0 and (one - other).norm() <= SAME * one.norm():
@@ -42,31 +44,12 @@ def added_positions(
     return total
 
 
-def _tables(
-    encoder: nn.Module, entrance: LayerHook, n_frames: int, dim: int
-) -> Iterator[torch.Tensor]:
-    """Weights and buffers (P, dim) outside the blocks with a row for every frame."""
+def _tables(encoder: nn.Module, entrance: LayerHook, rows: int, dim: int) -> Iterator[torch.Tensor]:
+    """Weights and buffers (P, dim) outside the blocks with so many rows or more."""
     blocks = entrance.module.rpartition(".")[0] + "."
     for name, tensor in (*encoder.named_parameters(), *encoder.named_buffers()):
         if name.startswith(blocks) or not tensor.is_floating_point():
             continue
         shape = tensor.squeeze(0).shape if tensor.ndim == 3 else tensor.shape
-        if len(shape) == 2 and shape[0] >= n_frames and shape[1] == dim:
+        if len(shape) == 2 and shape[0] >= rows and shape[1] == dim:
             yield tensor.data
-
-
-def _entering(encoder: nn.Module, entrance: LayerHook, inputs: Inputs) -> torch.Tensor:
-    """T0 (B, T, D) of a batch; the blocks are not run."""
-    found: list[torch.Tensor] = []
-
-    def stop(_: LayerHook, hidden: torch.Tensor) -> None:
-        found.append(hidden.float().clone())
-        raise _Reached
-
-    with suppress(_Reached), torch.no_grad(), hooked(encoder, [entrance], stop):
-        encoder(**inputs)
-    return found[0]
-
-
-class _Reached(Exception):  # noqa: N818
-    """The first block was reached: nothing further is needed."""

@@ -145,7 +145,7 @@ class CtcRecogniser:
 
     def _words(self, spans: list[Span], offset: int) -> Iterator[Word]:
         """Words of the spans' tokens; a hop is a frame's length in time."""
-        hop = self.geometry.hop
+        hop = self.geometry.whole_hop
         for text, places in self.vocabulary.words([span.token for span in spans]):
             heard = [spans[place] for place in places]
             yield Word(
@@ -157,7 +157,7 @@ class CtcRecogniser:
 
     def log_probabilities(self, waveform: Waveform) -> Probabilities:
         """Of every character (T, V), float32, for all T frames of the waveform (n,)."""
-        hop = self.geometry.hop
+        hop = self.geometry.whole_hop
         total = max(0, self.geometry.n_frames(len(waveform)))
         out = np.zeros((total, len(self.vocabulary.tokens)), np.float32)
         if total == 0:

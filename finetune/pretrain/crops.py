@@ -95,5 +95,5 @@ class Crops(IterableDataset[Batch]):
 
     def _start(self, utterance: int, n: int, rng: np.random.Generator) -> int:
         """First sample of a crop, a whole number of frames into the utterance."""
-        hop = self.speech.geometry.hop
+        hop = self.speech.geometry.whole_hop
         return hop * int(rng.integers((int(self.speech.lengths[utterance]) - n) // hop + 1))

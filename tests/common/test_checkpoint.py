@@ -59,6 +59,46 @@ def test_the_feature_extractor_is_obeyed(folder):
     assert not torch.allclose(last_layer(configured(folder)), normalised, atol=1e-3)
 
 
+def test_a_key_decides_whether_the_waveform_is_normalised(folder):
+    """As fairseq did not for wav2vec2-base and HuBERT-base, whose folders say that it is."""
+    normalised = last_layer(configured(folder))
+    raw = last_layer(configured(folder, normalise=False))
+    assert torch.equal(last_layer(configured(folder, normalise=True)), normalised)
+    edit(folder / "preprocessor_config.json", do_normalize=False)
+    assert torch.equal(last_layer(configured(folder)), raw)
+    revisions = {revision_of(configured(folder, normalise=key)) for key in (None, True, False)}
+    assert len(revisions) == 3
+    models.save("whisper", folder)
+    with pytest.raises(StrataError, match=r"model.normalise=true, but its Whisper.* no waveform"):
+        describe(configured(folder, normalise=True))
+
+
+def test_a_folder_as_those_of_2021(folder):
+    """Weights as .bin alone, a preprocessor file that does not say whose it is."""
+    expected = last_layer(configured(folder))
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    parts = {"parametrizations.weight.original0": "weight_g"}
+    parts |= {"parametrizations.weight.original1": "weight_v"}
+    old = {}
+    for key, tensor in state.items():
+        new = next((part for part in parts if key.endswith(part)), "")
+        old[f"wav2vec2.{key.removesuffix(new)}{parts.get(new, '')}"] = tensor
+    assert "wav2vec2.encoder.pos_conv_embed.conv.weight_g" in old
+    torch.save(old, folder / "pytorch_model.bin")
+    file = folder / "preprocessor_config.json"
+    content = json.loads(file.read_text())
+    del content["feature_extractor_type"]
+    file.write_text(json.dumps(content))
+    assert torch.equal(last_layer(configured(folder)), expected)
+
+
+def test_another_toolkits_file_says_what_to_do(tmp_path):
+    (tmp_path / "wav2vec_small.pt").write_bytes(b"")
+    with pytest.raises(StrataError, match=r"another toolkit, such as fairseq.* docs/models.md"):
+        describe(configured(tmp_path / "wav2vec_small.pt"))
+
+
 def test_a_relative_checkpoint_is_seen_from_the_repository_too(tmp_path, monkeypatch):
     config = models.ModelConfig(
         name="tiny", checkpoint="assets/wav2vec2_tiny", random_init=True, init_seed=3
