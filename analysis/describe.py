@@ -80,7 +80,7 @@ def describe_model(
         "revision": revision,
         "architecture": description.architecture,
         "parameters": description.n_parameters,
-        "blocks": max(layer.index for layer in description.layers if layer.part == "transformer"),
+        "blocks": max((x.index for x in description.layers if x.part == "transformer"), default=0),
     }
 
 

@@ -160,7 +160,8 @@ def choose_layers(config: Config, layers: tuple[Layer, ...]) -> dict[str, list[s
     if not any(chosen.values()):
         raise StrataError(
             f"layers={config.layers.select} leaves nothing to score: {', '.join(chosen)} cover "
-            "other parts of the model (experiments.NAME.parts)"
+            "other parts of the model. For its convolutional layers, all that some codecs have: "
+            f"experiments.{next(iter(chosen))}.parts=[cnn]"
         )
     for name in [name for name, own in chosen.items() if not own]:
         log.warning("%s scores none of the chosen layers", name)

@@ -1,6 +1,7 @@
 """From a layer's frames to rows: the 10 ms grid, and the frames of a phone or word."""
 
 from collections.abc import Iterable
+from math import ceil
 
 import numpy as np
 import torch
@@ -57,7 +58,7 @@ def reach_of(layers: Iterable[Layer]) -> int:
     Of wav2vec 2.0 the 25 ms that a row of 10 ms sees, less 10 ms.
     """
     grids = [grid_geometry(layer.geometry) for layer in layers]
-    return max(0, *(g.offset + g.receptive_field - g.overhang - g.hop for g in grids))
+    return max(0, *(ceil(g.offset + g.receptive_field - g.overhang - g.hop) for g in grids))
 
 
 def to_grid(hidden: torch.Tensor, geometry: FrameGeometry) -> torch.Tensor:
