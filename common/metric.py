@@ -41,6 +41,7 @@ class Metric(ABC):
     name: ClassVar[str]
     family: ClassVar[str]
     held_out: ClassVar[bool]
+    reads_frames: ClassVar[bool] = False  # of whole utterances or units, one after another
 
     @abstractmethod
     def accepts(self, unit: str, target: Target) -> bool:

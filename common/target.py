@@ -13,11 +13,14 @@ from common.records import StrataError
 class Target(ABC):
     """What a layer's units are compared with. `units`: the kinds of unit that it takes.
 
+    `labels_units`: whether units are drawn by a label that it gives them.
+
     Derive from the classes of `analysis.targets.base`, which say what a target is asked for.
     """
 
     units: ClassVar[tuple[str, ...]]
     needs_second_model: ClassVar[bool] = False
+    labels_units: ClassVar[bool] = False
 
     @property
     @abstractmethod

@@ -140,6 +140,7 @@ class FrameMetric(Metric):
     `baseline_name`: what a control is called that needs no frames; "" for a metric without one.
     """
 
+    reads_frames: ClassVar[bool] = True
     baseline_name: ClassVar[str] = ""
 
     def check(self, frames: "Frames") -> None:

@@ -23,8 +23,9 @@ from analysis.report.protocol import (
 )
 from analysis.report.run_folders import LeftOut, Run, read_runs
 from common.config.report import ReportConfig
+from common.reading import reading
 from common.records import StrataError
-from common.results.results import unlike_widths
+from common.results.results import METADATA, unlike_widths
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class Gathered:
 
 def gather(config: ReportConfig) -> Gathered:
     """Read, label, filter, drop duplicates, and refuse what cannot be compared."""
-    runs, left_out = read_runs(config.patterns)
+    runs, left_out = understood(*read_runs(config.patterns))
     for one in left_out:
         log.warning("left out %s of %s: %s", one.what, one.run, one.why)
     names = labels_of(runs)
@@ -76,6 +77,27 @@ def gather(config: ReportConfig) -> Gathered:
     frame = frame.drop(columns=["reinit", "protocol"]).reset_index(drop=True)
     notes += [f"{name}: {why}" for name, why in unlike_widths(frame).items()]
     return Gathered(frame, shown, tuple(left_out), duplicates, tuple(notes))
+
+
+def understood(runs: Sequence[Run], left_out: Sequence[LeftOut]) -> tuple[list[Run], list[LeftOut]]:
+    """The runs whose metadata say what is asked of them, and those left out, these among them.
+
+    Metadata that were damaged, or changed by hand, may hold anything in any place.
+    """
+    kept, without = [], list(left_out)
+    for run in runs:
+        try:
+            with reading(METADATA, "a run's metadata", "run it again"):
+                frame = tidy(run, labels_of([run]))
+                depths([run], frame)
+                comparable(frame, [run], mix=True)
+        except StrataError as error:
+            without.append(LeftOut(run.name, "the whole run", str(error)))
+        else:
+            kept.append(run)
+    if not kept:
+        raise StrataError(f"no run can be reported: {without[-1].run}: {without[-1].why}")
+    return kept, without
 
 
 def labels_of(runs: Sequence[Run]) -> dict[tuple[str, str], str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.report.run_folders import Run
-from common.config.analysis import LIMITS
+from common.config.analysis import LIMITS, drawn_by
 from common.records import StrataError
 from common.results.results import pairwise
 
@@ -79,9 +79,14 @@ def _configured(
     own_sampling = analysis.get("sampling") or {}
     keys = ("samples", "folds", "trials")
     settings: dict[str, Any] = {f"sampling.{key}": run_sampling.get(key) for key in keys}
+    unit = str(analysis.get("unit"))
+    limits = {*drawn_by(unit), *drawn_by(unit, by_label=False)}
     for key in LIMITS:
         own, over = own_sampling.get(key), run_sampling.get(key)
-        settings[f"sampling.{key}"] = over if own is not None and over is not None else own
+        reduced = (run_sampling.get("reduced") or {}).get(key)
+        if own is None:  # the run's own limits reach some analyses that have none
+            reduced, over = None, over if key in limits else None
+        settings[f"sampling.{key}"] = next((v for v in (over, reduced) if v is not None), own)
     plain = {k: v for k, v in analysis.items() if k not in NOT_IN_ANALYSIS}
     settings |= {f"experiments.{name}.{key}": value for key, value in plain.items()}
     target = _laid_over(analysis.get("target") or {}, config.get("target") or {})

@@ -20,6 +20,12 @@ OVERRIDES = Path(".hydra", "overrides.yaml")
 LOG = "run.log"
 WITH_ROWS = ("analysis", "ctc")  # tasks that leave a results.csv in their own folder
 COLUMNS = tuple(f.name for f in fields(Row))
+# Columns of names and of whole numbers that no row is without.
+NAMES = ("model", "dataset", "partition", "experiment", "unit", "target", "metric", "split")
+NUMBERS = ("layer_index", "sample", "n", "dim", "seed")
+FLOATS = ("value", "low", "high")
+TYPES = dict.fromkeys(NAMES, "str") | dict.fromkeys(NUMBERS, "int64")
+TYPES |= dict.fromkeys(FLOATS, "float64") | {"primary": "bool"}
 FAILURE = re.compile(r"\[ERROR\] - (.*)")
 
 
@@ -165,9 +171,8 @@ def _read_rows(path: Path) -> pd.DataFrame:
                 f"{RESULTS} has columns that this version does not know ({', '.join(unknown)}): "
                 "a newer version of Strata wrote it; make the report with that one"
             )
-        frame = read_results(path.parent)
-        frame = frame.astype({"value": "float64", "low": "float64", "high": "float64"})
-        frame = frame.astype({"layer_index": "int64", "sample": "int64", "primary": "bool"})
+        frame = read_results(path.parent).astype(TYPES)
+        _require_whole(frame)
     except StrataError:
         raise
     except (OSError, ValueError, TypeError, OverflowError) as error:
@@ -175,6 +180,17 @@ def _read_rows(path: Path) -> pd.DataFrame:
     if frame.empty:
         raise StrataError(f"{RESULTS} has no rows: nothing was scored")
     return frame
+
+
+def _require_whole(frame: pd.DataFrame) -> None:
+    """Raise where a cell that every row has is empty."""
+    for column in (*NAMES, *NUMBERS):
+        empty = frame[column].isna() | (frame[column].astype(str) == "nan")
+        if empty.any():
+            raise StrataError(
+                f"{RESULTS} has no {column} in {int(empty.sum())} of {len(frame)} rows, the first "
+                f"in line {int(empty.argmax()) + 2}: damaged; run it again"
+            )
 
 
 def _read_metadata(path: Path) -> Mapping[str, Any]:

@@ -43,6 +43,7 @@ class LabelTarget(Target):
     """
 
     by_type: ClassVar[bool] = False
+    labels_units: ClassVar[bool] = True
 
     def labelled_by(self, unit: str) -> str:  # noqa: ARG002
         """What gives a unit its label: a tier, `speaker`, `utterance`, …"""

@@ -24,6 +24,7 @@ from common.config.analysis import (
     SamplingConfig,
     TargetOverrides,
     UnitSampling,
+    drawn_by,
     require,
 )
 from common.config.building import construct
@@ -207,6 +208,7 @@ def resolve(cfg: DictConfig) -> Config:
     if {"analysis", "growth"} & set(tasks) and not config.experiments:
         raise StrataError(f"experiment={config.name} mounts no analysis")
     experiments = {name: _member(name, own, config) for name, own in config.experiments.items()}
+    _check_limits(experiments, config.sampling)
     experiments = _as_published(experiments, dataset, config)
     metric = None if config.metric is None else _metric("metric", config.metric, config)
     experiments = experiments if metric is None else _with_metric(metric, experiments, config)
@@ -265,12 +267,6 @@ def _dataset(key: str, node: object, config: Config) -> Dataset:
 
 def _member(name: str, analysis: AnalysisConfig, config: Config) -> AnalysisConfig:
     """One analysis with the run's own target and sampling laid over it."""
-    overrides = {
-        key: value
-        for key in LIMITS
-        if (value := getattr(config.sampling, key)) is not None
-        and getattr(analysis.sampling, key) is not None
-    }
     target = _target(name, analysis, config)
     metric = _metric(f"experiments.{name}.metric", analysis.metric, config)
     if not metric.accepts(analysis.unit, target):
@@ -281,8 +277,44 @@ def _member(name: str, analysis: AnalysisConfig, config: Config) -> AnalysisConf
     for setting in fields(metric):
         if getattr(metric, setting.name) is None:
             raise StrataError(f"experiments.{name}.metric.{setting.name}=null: give it a value")
-    sampling = replace(analysis.sampling, **overrides)
-    return replace(analysis, metric=metric, target=target, sampling=sampling)
+    member = replace(analysis, metric=metric, target=target)
+    return replace(member, sampling=_sampling(member, config.sampling))
+
+
+def _sampling(member: AnalysisConfig, run: SamplingConfig) -> UnitSampling:
+    """What an analysis draws, the run's own limits laid over it."""
+    own: dict[str, Any] = {key: getattr(member.sampling, key) for key in LIMITS}
+    for key in LIMITS:
+        given, reduced = getattr(run, key), getattr(run.reduced, key)
+        if given is not None and (own[key] is not None or key in limits_of(member)):
+            own[key] = given
+        elif reduced is not None and own[key] is not None:
+            own[key] = reduced
+    return UnitSampling(**own)
+
+
+def limits_of(member: AnalysisConfig) -> tuple[str, ...]:
+    """Which limits mean something for an analysis, its target and metric constructed."""
+    target = member.target
+    limits = drawn_by(member.unit, target.labels_units and not member.metric.reads_frames)
+    return (*limits, "frames") if member.unit == "frame" and target.needs_second_model else limits
+
+
+def _check_limits(experiments: Mapping[str, AnalysisConfig], run: SamplingConfig) -> None:
+    """A limit of the run that none of its analyses draws by is refused; the log tells for whom."""
+    for key in LIMITS:
+        value = getattr(run, key)
+        if value is None or not experiments:
+            continue
+        without = [name for name, own in experiments.items() if getattr(own.sampling, key) is None]
+        if len(without) == len(experiments):
+            (name, own), *_ = experiments.items()
+            raise StrataError(
+                f"sampling.{key}={value}: does nothing, as none of {', '.join(without)} draws its "
+                f"units by that; {name} ({own.unit}) draws by {', '.join(limits_of(own))}"
+            )
+        if without:
+            log.info("sampling.%s is not for %s", key, ", ".join(without))
 
 
 # Keys of `target` on the command line: what takes them, and an example of that.

@@ -22,6 +22,7 @@ LIMITS = (
     *("utterances", "frames", "instances", "fit_instances", "labels"),
     *("min_instances", "min_characters", "min_seconds"),
 )
+LABELLED = ("instances", "fit_instances", "labels", "min_instances")
 LAYER_NAME = re.compile(r"[CT]\d+")
 STORED = ("float32", "float16")
 # What an analysis asks of a layer, in the order in which tables and plots show the answers.
@@ -79,10 +80,19 @@ class UnitSampling:
             require_at_least(f"sampling.{key}", getattr(self, key), least)
 
 
+def drawn_by(unit: str, by_label: bool = True) -> tuple[str, ...]:
+    """Which of `LIMITS` mean something for units of a kind, drawn `by_label` or by utterances."""
+    if unit == "frame":
+        return LABELLED if by_label else ("utterances",)
+    return (*LABELLED, "min_seconds", *(("min_characters",) if unit == "word" else ()))
+
+
 @dataclass(kw_only=True)
 class SamplingConfig(UnitSampling):
-    """Sample sets, folds and trials of a run; the inherited keys override every analysis's own.
+    """Sample sets, folds and trials of a run.
 
+    The inherited keys override those of every analysis that draws by them (`drawn_by`). `reduced`
+    stands in only for limits that an analysis has: it makes any of them small (debug=default).
     Trial t is tested on fold t and chooses on the next one; it trains on the others. `trials` null:
     as many as there are folds, so that every unit and every speaker is tested on once.
     """
@@ -90,6 +100,7 @@ class SamplingConfig(UnitSampling):
     samples: int = 3
     folds: int = 10
     trials: int | None = None
+    reduced: UnitSampling = field(default_factory=UnitSampling)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -212,3 +212,31 @@ def test_an_unknown_key_of_a_dataset_is_told_by_the_dataset() -> None:
 def test_what_was_not_given_is_asked_for(override: str, key: str) -> None:
     with pytest.raises(StrataError, match=re.escape(f"{key}=")):
         resolved(override)
+
+
+def test_a_limit_reaches_every_analysis_that_draws_by_it_or_is_refused() -> None:
+    def own(key: str, *overrides: str) -> dict[str, object]:
+        mounted = resolved("experiment=paper", *overrides).experiments
+        return {name: getattr(member.sampling, key) for name, member in mounted.items()}
+
+    frames, units = ("cca_mel", "cca_intra"), ("cca_phone", "cca_word")
+    assert own("min_seconds", "sampling.min_seconds=0.2") == (
+        dict.fromkeys(frames) | dict.fromkeys(units, 0.2)
+    )
+    assert own("min_characters", "sampling.min_characters=3")["cca_phone"] is None
+    assert own("min_characters", "sampling.min_characters=3")["cca_word"] == 3
+    assert own("min_seconds", "debug=default") == dict.fromkeys((*frames, *units))
+    assert own("instances", "debug=default", "sampling.instances=7")["cca_phone"] == 7
+    for experiment, override in (
+        ("cca_mel", "sampling.min_seconds=5"),
+        ("cca_phone", "sampling.utterances=5"),
+        ("cca_phone", "sampling.min_characters=2"),
+        ("mi_phone_frame", "sampling.min_seconds=1"),
+        ("word_segmentation", "sampling.instances=1"),
+    ):
+        with pytest.raises(StrataError, match=rf"{override}(\.0)?: does nothing, .* draws by"):
+            resolved(f"experiment={experiment}", override)
+    assert (
+        resolved("experiment=report", "report.runs=[runs]", "sampling.instances=3").experiments
+        == {}
+    )
