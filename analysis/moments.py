@@ -1,9 +1,9 @@
 """Means and centred second moments of views, per group of rows: all that CCA and CKA need."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property, reduce
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from typing import Any, Generic, Self, TypeVar, overload
 
 import numpy as np
 import scipy  # loads a submodule when it is first used
@@ -16,6 +16,45 @@ T = TypeVar("T")
 
 VERSION = 2  # bumped when the meaning of a stored moment changes
 RELATIVE_CUTOFF = 1e-10  # of a view's largest eigenvalue; float64 moments resolve about 2e-13
+
+
+class computed_once(Generic[T]):  # noqa: N801  # used as functools.cached_property is
+    """A property that is computed when it is first asked for, and kept.
+
+    `functools.cached_property` of Python 3.11 holds one lock for all instances while it computes:
+    layers that are scored side by side would wait for each other.
+    """
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        self._compute = compute
+        self.__doc__ = compute.__doc__
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+    def __get__(self, instance: object, owner: type) -> Self | T:
+        if instance is None:
+            return self
+        value = self._compute(instance)
+        instance.__dict__[self._compute.__name__] = value  # from now on found before this property
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Whitening:
+    """Directions W (r, d) in which a view's scatter S is white: W (S + penalty I) W' = I.
+
+    They span all but the null directions. `penalty`: the ridge, in the units of S.
+    """
+
+    matrix: Array
+    penalty: float
+
+    def variances(self, directions: Array) -> Array:
+        """A S a' of directions (k, d) that are orthonormal combinations of the rows of W."""
+        variances: Array = 1 - self.penalty * np.square(directions).sum(1)
+        return variances
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +74,39 @@ class Spectrum:
         r = int(np.searchsorted(cumulative, share * (1 - 1e-12))) + 1
         return Spectrum(self.values[:r], self.vectors[:, :r], self.scale)
 
+    def whitening(self, ridge: float) -> Whitening:
+        """Whitening under a ridge relative to the scale."""
+        matrix = (self.vectors / np.sqrt(self.values + ridge)).T / np.sqrt(self.scale)
+        return Whitening(matrix, ridge * self.scale)
+
+
+@dataclass(frozen=True, slots=True)
+class NullSpace:
+    """Orthonormal directions `vectors` (d, m) in which a view does not vary.
+
+    Without the columns `spare` (m,), each a function of the others, it has no null direction.
+    """
+
+    vectors: Array
+    spare: NDArray[np.int64]
+
 
 @dataclass(frozen=True, eq=False)
 class ViewMoments:
-    """Moments of a view over n rows: mean (d,), scatter (d, d) = sum of centred outer products."""
+    """Moments of a view over n rows: mean (d,), scatter (d, d) = sum of centred outer products.
+
+    `whole`: moments of more rows, these among them. What does not vary there does not vary here.
+    """
 
     n: int
     mean: Array
     scatter: Array
+    whole: "ViewMoments | None" = None
+    _whitenings: dict[float, Whitening] = field(default_factory=dict, init=False, repr=False)
 
-    @cached_property
-    def spectrum(self) -> Spectrum:
-        """Eigendecomposition of scatter / (trace / d), computed once and shared by every ridge.
-
-        The scale, the mean eigenvalue, does not change under rotation.
-        """
+    @computed_once
+    def scale(self) -> float:
+        """The mean eigenvalue, trace / d: it does not change under rotation."""
         d, _ = self.scatter.shape
         scale = float(np.trace(self.scatter)) / d
         if not np.isfinite(scale):
@@ -59,9 +116,74 @@ class ViewMoments:
                 f"a view is constant over its {self.n} training rows ({d} columns): its "
                 "correlation with anything is undefined; check that labels and frames differ"
             )
-        values, vectors = scipy.linalg.eigh(self.scatter / scale, driver="evd", check_finite=False)
-        keep = values > RELATIVE_CUTOFF * values[-1]
-        return Spectrum(values[keep][::-1], vectors[:, keep][:, ::-1], scale)
+        return scale
+
+    @computed_once
+    def spectrum(self) -> Spectrum:
+        """Eigendecomposition of scatter / scale, null directions dropped."""
+        values, vectors, null = self._eigenvectors()
+        return Spectrum(values[~null][::-1], vectors[:, ~null][:, ::-1], self.scale)
+
+    @computed_once
+    def null_space(self) -> NullSpace:
+        """The null directions; found without an eigendecomposition where there are none."""
+        d, _ = self.scatter.shape
+        none = NullSpace(np.zeros((d, 0)), np.zeros(0, dtype=np.int64))
+        if self._triangular_whitening(RELATIVE_CUTOFF, none) is not None:
+            return none
+        _, vectors, null = self._eigenvectors()
+        directions = vectors[:, null]
+        _, order = scipy.linalg.qr(directions.T, mode="r", pivoting=True, check_finite=False)
+        return NullSpace(directions, np.sort(order[: directions.shape[1]]))
+
+    def _eigenvectors(self) -> tuple[Array, Array, NDArray[np.bool_]]:
+        """Eigenvalues (d,), increasing, and vectors (d, d) of scatter / scale; which are null."""
+        scaled = self.scatter / self.scale
+        values, vectors = scipy.linalg.eigh(scaled, driver="evd", check_finite=False)
+        return values, vectors, values <= RELATIVE_CUTOFF * values[-1]
+
+    def whitening(self, ridge: float) -> Whitening:
+        """Whitening under a ridge relative to the scale; kept, so that every target shares it.
+
+        From a Cholesky decomposition where that is sure to leave out the same directions as the
+        spectrum: a tenth of the time of an eigendecomposition.
+        """
+        if ridge not in self._whitenings:
+            null = (self.whole or self).null_space
+            quick = self._triangular_whitening(ridge, null)
+            self._whitenings[ridge] = quick or self.spectrum.whitening(ridge)
+        return self._whitenings[ridge]
+
+    def _triangular_whitening(self, ridge: float, null: NullSpace) -> Whitening | None:
+        """None where there may be other null directions than these.
+
+        With P = I - N N' the projection that leaves out the null directions N, P (S + ridge) P has
+        no null direction in the columns that are not spare.
+        """
+        d, _ = self.scatter.shape
+        scaled = self.scatter / self.scale
+        n, along = null.vectors, scaled @ null.vectors
+        if np.vdot(n, along) > RELATIVE_CUTOFF * scaled.diagonal().max():
+            return None
+        kept = np.delete(np.arange(d), null.spare)
+        ridged = scaled.copy()
+        ridged[np.diag_indices(d)] += ridge
+        if len(null.spare):
+            half = along + ridge * n - n @ (n.T @ along + ridge * np.eye(len(null.spare))) / 2
+            ridged -= np.hstack([half, n]) @ np.hstack([n, half]).T
+            ridged = ridged[np.ix_(kept, kept)]
+        try:
+            triangle = np.linalg.cholesky(ridged)
+        except np.linalg.LinAlgError:
+            return None
+        matrix = np.zeros((len(kept), d))
+        matrix[:, kept], _ = scipy.linalg.lapack.dtrtri(triangle, lower=1)
+        matrix -= matrix @ n @ n.T
+        # The smallest eigenvalue is 1 / trace of the inverse or more, the largest the norm or less.
+        smallest = 1 / np.square(matrix).sum() - ridge
+        if not smallest > RELATIVE_CUTOFF * np.linalg.norm(scaled):
+            return None
+        return Whitening(matrix / np.sqrt(self.scale), ridge * self.scale)
 
     @property
     def live_columns(self) -> int:
@@ -81,6 +203,11 @@ class Moments:
     def n(self) -> int:
         """Number of rows."""
         return self.x.n
+
+    def within(self, whole: "Moments") -> "Moments":
+        """The same, known to be of some of the rows of others."""
+        x, y = replace(self.x, whole=whole.x), replace(self.y, whole=whole.y)
+        return Moments(x, y, self.xy)
 
     @property
     def swapped(self) -> "Moments":
@@ -187,18 +314,23 @@ class FoldedView:
     parts: tuple[ViewMoments, ...]
     trials: int
 
-    @cached_property
+    @computed_once
     def training(self) -> tuple[ViewMoments, ...]:
-        """Training moments of each trial; kept, so that their spectra are shared."""
-        return tuple(merge_views(without(self.parts, t)) for t in range(self.trials))
+        """Training moments of each trial; kept, so that their whitenings are shared."""
+        merged = (merge_views(without(self.parts, t)) for t in range(self.trials))
+        return tuple(replace(one, whole=self.merged) for one in merged)
 
-    @cached_property
+    @computed_once
     def halves(self) -> tuple[ViewMoments, ViewMoments]:
         """The folds that the first half of the trials is tested on, and those of the second."""
         middle = self.trials // 2
-        return merge_views(self.parts[:middle]), merge_views(self.parts[middle : self.trials])
+        first, second = self.parts[:middle], self.parts[middle : self.trials]
+        return (
+            replace(merge_views(first), whole=self.merged),
+            replace(merge_views(second), whole=self.merged),
+        )
 
-    @cached_property
+    @computed_once
     def merged(self) -> ViewMoments:
         """All rows of the sample."""
         return merge_views(self.parts)
@@ -293,19 +425,19 @@ def crossed_folds(
     Trial t is tested on the rows in fold t of every cut, chooses on those in the next fold of every
     cut, and trains on those that lie in neither fold of any cut. It leaves the others out.
     """
+    whole = moments_of(x, y)
 
     def moments(trial: int) -> tuple[Moments, Moments, Moments]:
         train, dev, test = (moments_of(x[own], y[own]) for own in rows_of_trial(cuts, trial))
-        return train, dev, test
+        return train.within(whole), dev, test
 
-    whole = moments_of(x, y)
     x_view, y_view = FoldedView((whole.x,), trials), FoldedView((whole.y,), trials)
     middle = trials // 2
     inside = (
         np.logical_and.reduce([(low <= cut) & (cut < high) for cut in cuts])
         for low, high in ((0, middle), (middle, trials))
     )
-    first, second = (moments_of(x[own], y[own]) for own in inside)
+    first, second = (moments_of(x[own], y[own]).within(whole) for own in inside)
     cells = tuple(moments(t) for t in range(trials))
     return CrossedFolds(x_view, y_view, (whole.xy,), cells, (first, second))
 

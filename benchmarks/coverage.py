@@ -46,7 +46,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import scipy.stats
 
-from analysis.metrics.cca import PWCCA, Fit, about, pooled
+from analysis.metrics.cca import PWCCA, Fit, about, pair_sums, pooled
 from analysis.metrics.intervals import fold_jackknife
 from analysis.moments import Moments, ViewMoments, fold_views
 
@@ -160,7 +160,8 @@ def simulate(case: Case, data_sets: int, seed: int = 0) -> Iterator[dict[str, Ar
         for way, moved in ways.items():
             tests = [moved(test, train) for train, test in trials]
             values = [fit.value(test) for fit, test in zip(fits, tests, strict=True)]
-            score = pooled(fits, tests)
+            sums = [pair_sums(f.projection, test) for f, test in zip(fits, tests, strict=True)]
+            score = pooled(fits, sums)
             without = [score(np.arange(case.folds) != t) for t in range(case.folds)]
             limits = fold_jackknife(score(np.ones(case.folds)), without)
             found[way] = np.array([truth, np.mean(values), *limits])

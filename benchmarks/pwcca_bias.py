@@ -42,8 +42,8 @@ from analysis.metrics.cca import (  # noqa: E402
     PWCCA,
     Projection,
     about,
+    canonical_directions,
     held_out_correlations,
-    whiten,
 )
 from analysis.moments import Moments, ViewMoments  # noqa: E402
 from common.config import Config, register, resolve  # noqa: E402
@@ -332,13 +332,16 @@ class Trial:
     test: Moments
 
     def __post_init__(self) -> None:
-        self._whitened = whiten(self.train, self.train.x.spectrum, self.train.y.spectrum)
         self._projections: dict[Ridges, tuple[Projection, Array]] = {}
 
     def fit(self, ridges: Ridges) -> tuple[Projection, Array]:
         """Directions and weights."""
         if ridges not in self._projections:
-            projection = self._whitened.fit(*ridges)
+            x, y = (
+                view.spectrum.whitening(ridge)
+                for view, ridge in zip((self.train.x, self.train.y), ridges, strict=True)
+            )
+            projection, _ = canonical_directions(self.train.xy, x, y)
             self._projections[ridges] = projection, METRIC.weights(projection, self.train)
         return self._projections[ridges]
 

@@ -1,7 +1,7 @@
 """Pooled phones, words, stretches, frames or utterances, from vectors on disk."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Self
@@ -24,7 +24,7 @@ from analysis.forward.consumers import (
 from analysis.metrics.base import MomentMetric, Score, UnitMetric, ViewMetric
 from analysis.metrics.intervals import no_fold_interval
 from analysis.metrics.units import Units
-from analysis.moments import FoldedView, crossed_folds, fold_views, rows_of_trial, view_moments
+from analysis.moments import FoldedView, crossed_folds, rows_of_trial, view_moments
 from analysis.sampling import folds as sampling
 from analysis.sampling.segments import (
     Segments,
@@ -77,6 +77,7 @@ VERSIONS = {
     **VERSIONS_OF_TWO,
     "targets": targets.VERSION,  # of the mel frames that are pooled for the controls
 }
+LABELS = "labels"  # the shared view of what the labels of a sample stand for
 UNSPLIT = {"fit_instances": None}  # draws nothing where there is one partition
 
 
@@ -244,7 +245,8 @@ class UnitStudy(Study):
             layers = [layer for layer in self.layers if layer.name in chosen[name]]
             for sample in range(len(drawn.samples.folds)):
                 pairs = [pair for pair in drawn.pairs if pair[0] in layers]
-                shared = SharedViews(Counter(y.name for _, y, _ in pairs))
+                uses: Counter[Hashable] = Counter(y.name for _, y, _ in pairs)
+                shared = SharedViews(uses if drawn.pairs else Counter({LABELS: len(layers)}))
                 for k, layer in enumerate(layers):
                     own = [(y, label) for x, y, label in pairs if x == layer]
                     if drawn.pairs and not own:
@@ -257,10 +259,13 @@ class UnitStudy(Study):
     def control_jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
         """Mel in a layer's place; every layer with labels, or rows of a table, permuted."""
         samples = {name: len(drawn.samples.folds) for name, drawn in self.drawn.items()}
-        for name, sample, layer, control in self.controls_of(samples, chosen):
+        controls = list(self.controls_of(samples, chosen))
+        uses = Counter((name, sample, control) for name, sample, _, control in controls)
+        shared = {which: SharedViews(Counter({LABELS: n})) for which, n in uses.items()}
+        for name, sample, layer, control in controls:
             others = [(y, label) for _, y, label in self.drawn[name].pairs[:1]]
-            shared = SharedViews(Counter())
-            score = partial(self._score, name, sample, layer, others, shared, control)
+            own = shared[name, sample, control]
+            score = partial(self._score, name, sample, layer, others, own, control)
             yield Job((name,), layer.name, score)
 
     def without_controls(self) -> dict[str, dict[str, str]]:
@@ -288,7 +293,7 @@ class UnitStudy(Study):
             units = self._controlled(name, units)
         n = len(units.label)
         if not others:
-            scores = self._scores(name, units)
+            scores = self._scores(name, units, shared)
             return [Scored(name, layer, sample, n, split, scores, control)]
         scored: dict[str, Scored | Failure] = {}
         own = LayerView(units.vectors, units.fold, self.drawn[name].trials)
@@ -321,7 +326,7 @@ class UnitStudy(Study):
     def _trials(self) -> int:
         return next(iter(self.drawn.values())).trials
 
-    def _scores(self, name: str, units: Units) -> list[Score]:
+    def _scores(self, name: str, units: Units, shared: SharedViews) -> list[Score]:
         """Scores of units whose target follows from their labels."""
         metric, drawn = metric_of(self.experiments[name]), self.drawn[name]
         if isinstance(metric, UnitMetric):
@@ -334,11 +339,14 @@ class UnitStudy(Study):
         if isinstance(metric, ViewMetric):
             return metric.score(units.vectors, target, units.seed)
         if isinstance(metric, MomentMetric):
-            if units.type_fold is None:
-                folds = fold_views(units.vectors, target, units.fold, drawn.trials)
-            else:
+            with_interval = not self.no_interval[name]
+            if units.type_fold is not None:
                 folds = crossed_folds(units.vectors, target, units.cuts, drawn.trials)
-            return metric.score(folds, not self.no_interval[name])
+                return metric.score(folds, with_interval)
+            rows = PairedRows(units.vectors, target, units.fold)
+            x = view_folds(units.vectors, units.fold, drawn.trials)
+            with shared.view(LABELS, partial(view_folds, target, units.fold, drawn.trials)) as y:
+                return metric.score(pair_folds(rows, x, y), with_interval)
         raise TypeError(f"{metric.name} scores neither units nor views")
 
     def _pair(

@@ -15,6 +15,7 @@ from analysis.metrics.cca import (
     MeanCCA,
     held_out_correlations,
     projection_weights,
+    singular_pairs,
 )
 from analysis.metrics.cca_published import PublishedPWCCA
 from analysis.moments import fold_views
@@ -38,6 +39,52 @@ def test_cca_agrees_with_the_oracle_when_the_layer_is_narrower_and_on_a_tie() ->
         np.testing.assert_allclose(
             scores(METRICS["pwcca"], x, y, fold), expected, rtol=0, atol=1e-10
         )
+
+
+def spread(n: int, d: int, exponent: float, seed: int) -> Array:
+    """Rows whose covariance has eigenvalues from 1 to 10^-exponent."""
+    scales = 10 ** (-exponent / 2 * np.arange(d) / d)
+    return np.random.default_rng(seed).normal(size=(n, d)) * scales @ rotation(d, seed)
+
+
+@pytest.mark.parametrize("exponent", [2.0, 6.0])
+@pytest.mark.parametrize(("dx", "dy"), [(60, 60), (60, 25), (25, 60)])
+@pytest.mark.parametrize("name", CCA)
+def test_small_correlations_and_ill_conditioned_views_agree_with_the_oracle(
+    name: str, dx: int, dy: int, exponent: float
+) -> None:
+    """Correlations from nearly 1 down to what chance leaves, and rows that sum to a constant."""
+    n, shared = 4000, min(dx, dy) - 1
+    strength = np.geomspace(30, 1e-3, shared)
+    latent = np.random.default_rng(0).normal(size=(n, shared)) * strength
+    x, y = spread(n, dx, exponent, 1), spread(n, dy, exponent, 2)
+    x += latent @ spread(shared, dx, exponent, 3)
+    y += latent @ spread(shared, dy, exponent, 4)
+    x -= x.mean(1, keepdims=True)  # as after a layer norm
+    fold = np.random.default_rng(5).permutation(np.arange(n) % 10)
+    expected = [reference.score(name, x, y, fold, t, RIDGES[0]) for t in range(TRIALS)]
+    np.testing.assert_allclose(scores(METRICS[name], x, y, fold), expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.linspace(1, 0.1, 9),
+        np.geomspace(1, 1e-7, 9),
+        np.array([1.0, 1, 1, 0.5, 0.5, 1e-5, 1e-9, 0, 0]),
+        np.zeros(9),
+    ],
+    ids=["large", "small", "repeated and zero", "none"],
+)
+@pytest.mark.parametrize("shape", [(9, 9), (30, 9), (9, 30)])
+def test_singular_pairs_are_those_of_an_svd(shape: tuple[int, int], values: Array) -> None:
+    m, n = shape
+    matrix = (rotation(m, 1)[:, :9] * values) @ rotation(n, 2)[:9]
+    u, found, v = singular_pairs(matrix)
+    np.testing.assert_allclose(found, values, rtol=0, atol=1e-11)
+    np.testing.assert_allclose((u * found) @ v.T, matrix, rtol=0, atol=1e-12)
+    for side in (u, v):
+        np.testing.assert_allclose(side.T @ side, np.eye(9), rtol=0, atol=1e-9)
 
 
 def test_a_tie_weighs_the_layer() -> None:

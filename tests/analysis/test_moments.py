@@ -1,5 +1,7 @@
 """Moments of parts make the moments of the whole, whatever the parts; spectra of views."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from analysis.moments import (
     RELATIVE_CUTOFF,
     FoldedView,
     Spectrum,
+    crossed_folds,
     fold_views,
     group_of,
     groups_for,
@@ -204,3 +207,81 @@ def test_constant_columns_are_not_live() -> None:
     x, _ = views(7, 40, dx=4)
     x[:, 2] = 1.0
     assert view_moments(x).live_columns == 3
+
+
+def normalised(n: int, d: int) -> Array:
+    """What a layer norm leaves, in float32: every row sums to zero."""
+    rows = np.random.default_rng(8).normal(size=(n, d)) * np.arange(1, d + 1) ** -1.0
+    rows -= rows.mean(1, keepdims=True)
+    return (rows / rows.std(1, keepdims=True)).astype(np.float32).astype(np.float64)
+
+
+def with_dead_and_repeated_columns(n: int, d: int) -> Array:
+    x, _ = views(9, n, d)
+    x[:, 1] = 7.0
+    x[:, 4] = x[:, 2] - 3 * x[:, 3] + 1
+    return x
+
+
+@pytest.mark.parametrize("ridge", [1e-10, 1e-3])
+@pytest.mark.parametrize(
+    ("view", "null"),
+    [
+        (views(7, 600, 12)[0], 0),
+        (normalised(600, 12), 1),
+        (np.eye(12)[np.arange(600) % 11], 2),  # a label that does not occur
+        (with_dead_and_repeated_columns(600, 12), 2),
+    ],
+    ids=["full", "normalised", "one-hot", "dead"],
+)
+def test_whitening_by_cholesky_is_the_spectrum_s_but_for_a_rotation(
+    view: Array, null: int, ridge: float
+) -> None:
+    whole = view_moments(view)
+    assert whole.null_space.vectors.shape == (12, null)
+    part = replace(view_moments(view[::2]), whole=whole)
+    assert part._triangular_whitening(ridge, whole.null_space) is not None
+    quick, slow = part.whitening(ridge), part.spectrum.whitening(ridge)
+    assert quick.penalty == slow.penalty == ridge * part.scale
+    assert quick.matrix.shape == slow.matrix.shape == (12 - null, 12)
+    # float32 leaves noise of 1e-8 in a null direction, which turns it by as much from part to part.
+    turn = np.linalg.lstsq(slow.matrix.T, quick.matrix.T, rcond=None)[0].T
+    np.testing.assert_allclose(turn @ turn.T, np.eye(12 - null), atol=1e-7)
+    np.testing.assert_allclose(turn @ slow.matrix, quick.matrix, rtol=1e-7, atol=1e-6)
+    scatter = part.scatter
+    white = quick.matrix @ (scatter + quick.penalty * np.eye(12)) @ quick.matrix.T
+    np.testing.assert_allclose(white, np.eye(12 - null), atol=1e-9)
+    np.testing.assert_allclose(
+        quick.variances(quick.matrix), np.diag(quick.matrix @ scatter @ quick.matrix.T), atol=1e-9
+    )
+
+
+def test_whitening_leaves_to_the_spectrum_what_only_a_part_of_the_rows_lacks() -> None:
+    labels = np.arange(600) % 7
+    whole = view_moments(np.eye(7)[labels])
+    part = replace(view_moments(np.eye(7)[labels[labels != 3]]), whole=whole)
+    assert part._triangular_whitening(1e-10, whole.null_space) is None
+    assert part.whitening(1e-10).matrix.shape == (5, 7)
+    np.testing.assert_array_equal(
+        part.whitening(1e-10).matrix, part.spectrum.whitening(1e-10).matrix
+    )
+
+
+def test_directions_near_the_cutoff_are_left_to_the_spectrum() -> None:
+    rng = np.random.default_rng(6)
+    for factor, kept in ((10, 2), (0.1, 1)):
+        view = rng.normal(size=(500, 2)) * [1, factor * np.sqrt(RELATIVE_CUTOFF)]
+        moments = view_moments(view)
+        assert moments.whitening(1e-10).matrix.shape == (kept, 2)
+        assert len(moments.spectrum.values) == kept
+
+
+def test_training_folds_know_what_never_varies() -> None:
+    x = normalised(300, 6)
+    folds = fold_views(x, x[:, :2], np.arange(300) % 10, 10)
+    train, _, _ = folds.trial(0)
+    assert train.x.whole is folds.x.merged
+    assert all(half.x.whole is folds.x.merged for half in folds.halves())
+    assert train.x.whitening(1e-10) is folds.trial(0)[0].x.whitening(1e-10)
+    cut = crossed_folds(x, x[:, :2], [np.arange(300) % 3, np.arange(300) % 4], 2)
+    assert cut.trial(0)[0].x.whole is cut.trial(1)[0].x.whole is not None
