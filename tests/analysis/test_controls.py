@@ -171,7 +171,8 @@ def test_full_says_what_it_left_out_and_why(
     assert "download glove" in left_out["cca_glove"]
     assert "experiments.cca_glove.target.path is not given" in left_out["cca_glove"]
     assert {"cca_mel", "cca_intra", "cca_phone", "cca_word"} <= set(full.rows["experiment"])
-    bare = execute(tmp_path, "experiment=full", *common, "dataset.word_tier=none", "controls=false")
+    more = ("dataset.word_tier=none", "controls=false", "layers.indices=[T1]")
+    bare = execute(tmp_path, "experiment=full", *common, *more)
     assert "no word tier" in bare.metadata["left_out"]["cca_word"]
     assert "cca_word" not in set(bare.rows["experiment"])
     foot = capsys.readouterr().out
@@ -183,7 +184,7 @@ def test_full_with_a_table_takes_it_in(common: tuple[str, ...], tmp_path: Path) 
     (tmp_path / "table.txt").write_text("the 0.1 0.2\na 0.3 -0.4\nand 0.5 0.1\nof 0.2 0.9\n")
     path = f"experiments.cca_glove.target.path={tmp_path / 'table.txt'}"
     least = "experiments.cca_glove.sampling.min_instances=2"
-    more = (path, "controls=false", "by_type=false", least)
+    more = (path, "controls=false", "by_type=false", least, "layers.indices=[T1]")
     run = execute(tmp_path / "run", "experiment=full", *common, *more)
     assert "cca_glove" not in run.metadata["left_out"]
     assert "cca_glove" in set(run.rows["experiment"])

@@ -38,14 +38,21 @@ def pretrain(folder: Path, *overrides: str) -> Finished:
         return execute(folder, *SMALL, *overrides)
 
 
+@pytest.fixture(scope="module")
+def trained(
+    models: dict[str, list[str]], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Finished]:
+    """A training by each objective, not to be changed."""
+    root = tmp_path_factory.mktemp("trained")
+    return {
+        name: pretrain(root / name, *models[name], "pretrain.snapshots=[0.5,1]")
+        for name in ("wav2vec2_base", "hubert_base")
+    }
+
+
 @pytest.mark.parametrize("name", ["wav2vec2_base", "hubert_base"])
-def test_a_model_is_trained_exported_and_analysed_as_it_grew(
-    name: str, models: dict[str, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    done = pretrain(tmp_path / "run", *models[name], "pretrain.snapshots=[0.5,1]")
-    printed = capsys.readouterr().out
-    for wanted in ("validation", "loss", "curves.png", "model"):
-        assert wanted in printed
+def test_a_model_is_trained_and_exported(name: str, trained: dict[str, Finished]) -> None:
+    done = trained[name]
     weights = load_file(done.folder / "model" / "model.safetensors")
     assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
     assert all(tensor.isfinite().all() for tensor in weights.values())
@@ -54,11 +61,22 @@ def test_a_model_is_trained_exported_and_analysed_as_it_grew(
     curves = read_curves(done.folder)
     assert {"train/loss", "valid/loss", "valid/accuracy", "valid/acoustic"} <= set(curves)
     assert np.isfinite(curves["valid/loss"].dropna()).all()
+
+
+def test_a_model_is_analysed_as_it_grew(
+    models: dict[str, list[str]], trained: dict[str, Finished], tmp_path: Path
+) -> None:
+    name = "wav2vec2_base"
     with one_thread():
         growth = execute(
             tmp_path / "growth",
             *("experiment=growth", "debug=default", "dataset.minutes=0.6", "dataset.speakers=4"),
-            *("model=hf", *models[name], f"snapshots={done.folder / 'snapshots'}", "cache=off"),
+            *(
+                "model=hf",
+                *models[name],
+                f"snapshots={trained[name].folder / 'snapshots'}",
+                "cache=off",
+            ),
             *("layers.indices=[T0,T3]", "sampling.utterances=8", "sampling.min_instances=2"),
         )
     rows = pd.read_csv(growth.folder / "growth.csv")
@@ -70,10 +88,18 @@ def test_a_model_is_trained_exported_and_analysed_as_it_grew(
     assert (growth.folder / "growth.png").stat().st_size > 10_000
 
 
-def test_units_of_a_trained_models_layer(models: dict[str, list[str]], tmp_path: Path) -> None:
-    first = pretrain(tmp_path / "first", *models["hubert_base"])
+def test_units_of_a_trained_models_layer(
+    models: dict[str, list[str]],
+    trained: dict[str, Finished],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first = trained["hubert_base"]
     teacher = [f"pretrain.teacher={first.folder / 'model'}", "pretrain.teacher_layer=T2"]
     second = pretrain(tmp_path / "second", *models["hubert_base"], *teacher)
+    printed = capsys.readouterr().out
+    for wanted in ("validation", "loss", "curves.png", "model"):
+        assert wanted in printed
     one, other = (load_file(r.folder / "model" / "model.safetensors") for r in (first, second))
     assert any(not torch.equal(tensor, other[name]) for name, tensor in one.items())
 
@@ -101,17 +127,16 @@ def test_units_are_kept_for_what_they_were_made_from(
 
 
 def test_training_goes_on_from_a_models_weights_and_from_no_others(
-    models: dict[str, list[str]], tmp_path: Path
+    models: dict[str, list[str]], trained: dict[str, Finished], tmp_path: Path
 ) -> None:
-    for name in ("hubert_base", "wav2vec2_base"):
-        first = pretrain(tmp_path / name, *models[name])
+    for name, first in trained.items():
         again = [f"pretrain.start={first.folder / 'model'}", "pretrain.learning_rate=1e-9"]
-        second = pretrain(tmp_path / f"{name}2", *models[name], *again)
+        second = pretrain(tmp_path / name, *models[name], *again)
         one, other = (load_file(r.folder / "model" / "model.safetensors") for r in (first, second))
         assert one.keys() == other.keys()
         for key, tensor in one.items():
             assert torch.allclose(tensor, other[key], atol=1e-3), key
-    start = f"pretrain.start={tmp_path / 'hubert_base' / 'model'}"
+    start = f"pretrain.start={trained['hubert_base'].folder / 'model'}"
     with pytest.raises(StrataError, match=r"pretrain\.start=.*are not those of"):
         pretrain(tmp_path / "other", *models["wav2vec2_lv60"], start)
 
