@@ -43,6 +43,7 @@ SECTIONS = {
     "finetune": "FinetuneConfig",
     "finetune.train": "PartConfig",
     "finetune.adapters": "AdaptersConfig",
+    "finetune.augment": "AugmentConfig",
     "finetune.lm": "LanguageModelConfig",
     "recognition": "RecognitionConfig",
     "paths": "PathsConfig",

@@ -104,6 +104,41 @@ class AdaptersConfig:
 
 
 @dataclass(kw_only=True)
+class AugmentConfig:
+    """What changes training speech, anew in every epoch; validation and test are heard as they are.
+
+    `speeds`: one of them for each utterance, pitch and tempo together ([0.9, 1.0, 1.1]: Ko et al.
+    2015, "Audio augmentation for speech recognition"). `noise`: a folder of recordings, one of
+    which is added to `noise_share` of the utterances, `snr` ([lowest, highest], in dB) below the
+    speech.
+    """
+
+    speeds: list[float] = field(default_factory=lambda: [1.0])
+    noise: str | None = None
+    noise_share: float = 0.5
+    snr: list[float] = field(default_factory=lambda: [5.0, 20.0])
+
+    def __post_init__(self) -> None:
+        if not self.speeds or not all(0.5 <= speed <= 2 for speed in self.speeds):
+            raise StrataError(f"finetune.augment.speeds={self.speeds}: use one or more, 0.5 to 2")
+        if not 0 < self.noise_share <= 1:
+            raise StrataError(
+                f"finetune.augment.noise_share={self.noise_share}: use above 0, up to 1"
+            )
+        if len(self.snr) != 2 or not -20 <= self.snr[0] <= self.snr[1] <= 60:
+            raise StrataError(
+                f"finetune.augment.snr={self.snr}: [lowest, highest] in dB, of -20 to 60"
+            )
+        if self.noise is not None and not Path(self.noise).expanduser().is_dir():
+            raise StrataError(f"finetune.augment.noise={self.noise}: there is no such folder")
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is changed at all."""
+        return self.noise is not None or set(self.speeds) != {1.0}
+
+
+@dataclass(kw_only=True)
 class FinetuneConfig:
     """How to fine-tune for recognition with CTC. `conf/finetune/NAME.yaml` holds a recipe each.
 
@@ -175,6 +210,7 @@ class FinetuneConfig:
     accumulate: int = 1
     processes: int = 1
     max_seconds: float = 30.0
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     masks: str = "hf"
     mask_time_prob: float = MISSING
     mask_time_length: int = 10

@@ -2,8 +2,9 @@
 that was killed goes on with the batches it would have seen.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -13,10 +14,12 @@ from torch.utils.data import IterableDataset
 
 from common.config import FinetuneConfig
 from common.encoder.feature_extractor import FeatureExtractor
-from common.records import SAMPLE_RATE
+from common.records import SAMPLE_RATE, Waveform
 from common.seeding import generator
+from finetune.ctc.augment import Augment
 from finetune.ctc.recordings import Recordings
 
+Change = Callable[[Waveform, int], Waveform]
 POOL = 16  # batches' worth of audio that is sorted by length together
 
 
@@ -63,9 +66,13 @@ class Clips:
         """
         return np.array(self.recordings.lengths, dtype=np.int64)
 
-    def batch(self, numbers: Sequence[int], weights: Sequence[float]) -> Batch:
-        """Some utterances, padded to the longest."""
+    def batch(
+        self, numbers: Sequence[int], weights: Sequence[float], change: Change | None = None
+    ) -> Batch:
+        """Some utterances, changed by their numbers, padded to the longest."""
         waveforms = self.recordings.read(numbers)
+        if change is not None:
+            waveforms = [change(w, k) for w, k in zip(waveforms, numbers, strict=True)]
         inputs = self.feature_extractor(waveforms)
         spelt = [self.characters[k] for k in numbers]
         characters = torch.zeros(len(spelt), max(map(len, spelt)), dtype=torch.int64)
@@ -115,8 +122,8 @@ class Updates(IterableDataset[Batch]):
     """What updates number `first` to `last` hear, each in `accumulate` parts a process.
 
     Its length counts from update 0, since Lightning's progress counts what went before. `rank`: the
-    process whose parts these are. An update's parts together weigh every one of its characters
-    alike, however they are cut.
+    process whose parts these are. `augment` changes the speech. An update's parts together weigh
+    every one of its characters alike, however they are cut.
     """
 
     clips: Clips
@@ -126,38 +133,44 @@ class Updates(IterableDataset[Batch]):
     first: int
     last: int
     rank: int = 0
+    augment: Augment | None = None
 
     def __len__(self) -> int:
         return self.last * self.recipe.accumulate
 
     def __iter__(self) -> Iterator[Batch]:
-        for update in self._updates():
-            yield from self.parts(update)[self.rank :: self.recipe.processes]
+        for update, epoch in self._updates():
+            yield from self.parts(update, epoch)[self.rank :: self.recipe.processes]
 
-    def _updates(self) -> Iterator[list[int]]:
-        """Utterances of every update from `first` on."""
+    def _updates(self) -> Iterator[tuple[list[int], int]]:
+        """Utterances of every update from `first` on, and its epoch."""
         room = round(self.recipe.batch_seconds * SAMPLE_RATE)
         number = epoch = 0
         while number < self.last:
-            for update in plan_epoch(self.clips.lengths, self.numbers, room, self.seed, epoch):
+            lengths = self.clips.lengths
+            if self.augment is not None:
+                lengths = np.ceil(lengths / self.augment.speeds(epoch)).astype(np.int64)
+            for update in plan_epoch(lengths, self.numbers, room, self.seed, epoch):
                 if self.first <= number < self.last:
-                    yield update
+                    yield update, epoch
                 number += 1
             epoch += 1
 
-    def parts(self, update: Sequence[int]) -> list[Batch]:
+    def parts(self, update: Sequence[int], epoch: int = 0) -> list[Batch]:
         """An update's batches, of all processes.
 
         Lightning takes the mean of their gradients, over processes as well: hence the factor.
         """
         count = self.recipe.accumulate * self.recipe.processes
         total = sum(len(self.clips.characters[k]) for k in update)
+        augment = self.augment
+        change = None if augment is None else partial(augment.change, epoch=epoch)
         batches = []
         for own in np.array_split(np.asarray(update), count):
             # Fewer utterances than parts: an empty part hears one that does not count.
             numbers = [int(k) for k in own] or [update[0]]
             weight = count / total if len(own) else 0.0
-            batches.append(self.clips.batch(numbers, [weight] * len(numbers)))
+            batches.append(self.clips.batch(numbers, [weight] * len(numbers), change))
         return batches
 
 

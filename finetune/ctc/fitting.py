@@ -23,8 +23,10 @@ from finetune.checkpoints import (
     resume_from,
 )
 from finetune.ctc.adapters import adapt
+from finetune.ctc.augment import Augment
 from finetune.ctc.batches import Batch, Clips, Heldout, Updates
 from finetune.ctc.blocks import Blocks, drop, modules_of, rates_of, shortened
+from finetune.ctc.data import frames_needed
 from finetune.ctc.module import Recogniser
 from finetune.ctc.recogniser import load
 from finetune.ctc.reinit import reinitialise
@@ -108,7 +110,9 @@ def train(
         begun, done = None, 0
     if done:
         log.info("going on from update %d of %s", done, begun)
-    updates = Updates(clips, numbers, recipe, plan.config.seed, done, recipe.updates)
+    seed = plan.config.seed
+    augment = augment_of(plan, clips) if recipe.augment.changes else None
+    updates = Updates(clips, numbers, recipe, seed, done, recipe.updates, augment=augment)
     if len(held) < recipe.processes:
         raise StrataError(
             f"finetune.processes={recipe.processes}: the validation speech makes {len(held)} "
@@ -122,6 +126,20 @@ def train(
     best = best_of_training(folder)
     module.load_state_dict(best["state_dict"])
     return trainer, int(best["global_step"]), float(best["value"])
+
+
+def augment_of(plan: Plan, clips: Clips) -> Augment:
+    """What changes the training speech, which keeps the frames that masks and symbols need."""
+    recipe = plan.config.finetune
+    masked = recipe.mask_time_length + 1 if recipe.mask_time_prob else 1
+    return Augment.of(
+        recipe.augment,
+        plan.config.seed,
+        clips.lengths,
+        [max(masked, frames_needed(own)) for own in clips.characters],
+        plan.whole.description.layers[-1].geometry,
+        plan.whole.feature_extractor.max_samples,
+    )
 
 
 def follow(

@@ -129,7 +129,7 @@ def test_an_update_weighs_its_characters_alike_however_it_is_cut(
     for accumulate in (1, 2, 4, 7):
         cut = recipe(accumulate=accumulate)
         updates = Updates(own, tuple(range(5)), cut, 0, 0, 1)
-        batches = updates.parts(next(updates._updates()))
+        batches = updates.parts(*next(updates._updates()))
         assert len(batches) == accumulate
         with torch.inference_mode():
             means = [float((module.losses(b)[0] * b.weights).sum()) for b in batches]

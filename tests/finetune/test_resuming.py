@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import soundfile
 import torch
-from models import save
+from models import noise, save
 from running import Finished
 from safetensors.torch import load_file
 from test_ctc import finetune
@@ -131,6 +132,31 @@ def test_two_kills_one_of_them_in_a_validation(
         done = finetune(tmp_path, model, *PARTS)
     assert first + [own for own in second if own[0] < 5] + third == whole[1]
     assert_same_training(whole[0], done)
+
+
+def test_a_killed_run_with_every_other_option_goes_on_to_the_same_weights(
+    model: Path, tmp_path: Path
+) -> None:
+    """Drawn for each update: fairseq's masks, LoRA's dropout, speeds and noise."""
+    folder = tmp_path / "noise"
+    folder.mkdir()
+    soundfile.write(folder / "noise.wav", noise(20_000), 16_000)
+    own = [
+        *("finetune.updates=6", "finetune.valid_every=3", "finetune.checkpoint_minutes=1e-9"),
+        *("finetune.batch_seconds=15", "finetune.max_seconds=15", "finetune.freeze_updates=1"),
+        *("finetune.targets=phones", "finetune.masks=fairseq", "finetune.drop_top=1"),
+        *("finetune.adapters.method=lora", "finetune.adapters.dropout=0.3"),
+        *("finetune.reinit_top=1", "finetune.layer_decay=0.8"),
+        *("finetune.augment.speeds=[0.9,1.0,1.1]", f"finetune.augment.noise={folder}"),
+    ]
+    with hearing() as whole:
+        undisturbed = finetune(tmp_path / "whole", model, *own)
+    with hearing(kill=4) as before, pytest.raises(KilledError):
+        finetune(tmp_path / "killed", model, *own)
+    with hearing() as after:
+        done = finetune(tmp_path / "killed", model, *own)
+    assert before + after == whole
+    assert_same_training(undisturbed, done)
 
 
 def test_two_processes_killed_and_resumed_train_what_one_does_in_as_many_parts(
