@@ -153,7 +153,10 @@ def made(kind: Any, config: Any) -> Any:
 def set_depth(config: Any, depth: int) -> None:
     """Let a model's configuration say that its encoder has so many blocks."""
     known = config.to_dict()
-    config.update({next(key for key in DEPTH if key in known): depth})
+    key = next((key for key in DEPTH if key in known), None)
+    if key is None:
+        raise StrataError(f"the configuration of a {config.model_type} has none of {DEPTH}")
+    config.update({key: depth})
 
 
 def encoder_of(model: Any) -> Any:

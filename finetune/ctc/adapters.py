@@ -10,7 +10,7 @@ from torch import nn
 from transformers import AutoModel
 
 from common.config.finetune import AdaptersConfig
-from common.encoder.architecture import Blueprint, encoder_of
+from common.encoder.architecture import Blueprint, encoder_of, made
 from common.records import SAMPLE_RATE, StrataError
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ BOTTLENECK, BOTTLENECK_SIZE = "adapter_layer", "adapter_attn_dim"
 def check_adapters(own: AdaptersConfig, blueprint: Blueprint) -> None:
     """Refuse, before any weights are read, adapters that this architecture has no place for."""
     asked, kind = blueprint.checkpoint.asked, blueprint.config.model_type
-    if own.method == "mms" and _bottleneck_of(blueprint.config, own.rank) is None:
+    if own.method == "mms" and _bottleneck_of(blueprint.own, own.rank, blueprint.kind) is None:
         raise StrataError(
             f"finetune.adapters.method=mms: transformers has no such adapters for {asked}, a "
             f"{kind}: wav2vec 2.0, HuBERT and UniSpeech have them where each block begins with its "
@@ -35,7 +35,8 @@ def check_adapters(own: AdaptersConfig, blueprint: Blueprint) -> None:
 def _check_lora(own: AdaptersConfig, blueprint: Blueprint) -> None:
     """Send a gradient through the encoder on the meta device: each of LoRA's maps must feel it."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        encoder = encoder_of(AutoModel.from_config(blueprint.config, dtype=torch.float32)).eval()
+        model = made(blueprint.kind, blueprint.own)
+        encoder = (model if blueprint.tower else encoder_of(model)).eval()
         linear = {n.split(".")[-1] for n, m in encoder.named_modules() if isinstance(m, nn.Linear)}
         lacking = [name for name in own.targets if name not in linear]
         if lacking or not own.targets:
@@ -112,12 +113,12 @@ def _add_bottlenecks(model: Any, blocks: Iterable[str], size: int) -> None:
         getattr(block, BOTTLENECK).requires_grad_(True)
 
 
-def _bottleneck_of(config: Any, size: int) -> Any:
+def _bottleneck_of(config: Any, size: int, kind: Any = AutoModel) -> Any:
     """A bottleneck as the architecture has it, or None where it has none."""
     own = type(config).from_dict(config.to_dict())
     own.update({BOTTLENECK_SIZE: size})
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        model = AutoModel.from_config(own, dtype=torch.float32)
+        model = made(kind, own)
     found = (m for name, m in model.named_modules() if name.endswith(f".{BOTTLENECK}"))
     first = next(found, None)
     return None if first is None else type(first)(own)

@@ -105,7 +105,16 @@ def _final_norm(model: ModelConfig, needed: bool) -> str | None:
 
 def shortened(blueprint: Blueprint, model: ModelConfig, blocks: Blocks) -> Blueprint:
     """The blueprint without the blocks that are dropped."""
-    return draw(model, depth=len(blocks.modules)) if blocks.dropped else blueprint
+    if not blocks.dropped:
+        return blueprint
+    short = draw(model, depth=len(blocks.modules))
+    left = [hook.name for hook in short.layer_hooks if hook.part == "transformer"][1:]
+    if left != [*blocks.modules]:
+        raise StrataError(
+            f"finetune.drop_top={len(blocks.dropped)}: Strata cannot take blocks from a "
+            f"{blueprint.config.model_type}: it would have {len(left)}, not {len(blocks.modules)}"
+        )
+    return short
 
 
 def drop(model: Any, blocks: Blocks) -> None:

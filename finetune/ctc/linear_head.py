@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoModel
 from transformers.modeling_outputs import CausalLMOutput
 
 from common.config import FinetuneConfig, ModelConfig
 from common.config.finetune import DROPOUTS
-from common.encoder.architecture import Blueprint, encoder_of
+from common.encoder.architecture import Blueprint, encoder_of, made
 from common.encoder.loading import pretrained, random
 from common.records import SAMPLE_RATE, StrataError
 
@@ -72,11 +71,11 @@ class Survey:
 
 def survey(recipe: FinetuneConfig, blueprint: Blueprint) -> Survey:
     """Build the encoder on the meta device; an error where a linear map cannot stand on it."""
-    config, unused = _configured(recipe, blueprint.config)
+    config, unused = _configured(recipe, blueprint.own)
     asked, kind = blueprint.checkpoint.asked, config.model_type
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        model = AutoModel.from_config(config, dtype=torch.float32)
-    encoder = encoder_of(model).eval()
+        model = made(blueprint.kind, config)
+    encoder = (model if blueprint.tower else encoder_of(model)).eval()
     if not any(name.endswith("masked_spec_embed") for name, _ in encoder.named_parameters()):
         unused += [key for key in MASKS if key.endswith("_prob") and getattr(recipe, key)]
     try:
@@ -239,7 +238,7 @@ def load_linear(
 ) -> LinearHead:
     """The encoder's weights, and those of the head unless it is to be drawn."""
     known = survey(recipe, blueprint)
-    own = replace(blueprint, config=known.config)
+    own = replace(blueprint, own=known.config)
     encoder = random(own, model.init_seed) if model.random_init else pretrained(own)
     head = {} if fresh_head else load_file(blueprint.checkpoint.file((HEAD,)))
     weights = head.pop("layer_weights", None)
