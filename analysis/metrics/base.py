@@ -138,10 +138,12 @@ class FrameMetric(Metric):
     """A function of the frames of utterances or segments.
 
     `baseline_name`: what a control is called that needs no frames; "" for a metric without one.
+    `no_shuffled_labels`: why whole utterances have no control with shuffled labels.
     """
 
     reads_frames: ClassVar[bool] = True
     baseline_name: ClassVar[str] = ""
+    no_shuffled_labels: ClassVar[str] = "frames are compared with boundaries: there are no labels"
 
     def check(self, frames: "Frames") -> None:
         """Raise a StrataError if these stretches, still without frames (0, 0), cannot be scored.

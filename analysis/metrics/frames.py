@@ -10,7 +10,7 @@ from analysis.metrics.units import shuffled_labels
 from analysis.sampling.segments import Segments
 from common.cache.cache import Entry
 from common.encoder.frames import FrameGeometry
-from common.records import Utterance
+from common.records import StrataError, Utterance
 
 VERSION = 2  # bumped when the frames that are stored, or taken, would be others
 
@@ -41,6 +41,16 @@ class Frames:
     def shape(self) -> tuple[int, int]:
         """Frames of all segments together, and their dimensions."""
         return int(self.offsets[-1]), int(self.hidden.shape[1])
+
+    def refuse_nameless(self, why: str) -> None:
+        """Raise where the speaker of an utterance is not known; `why` speakers are needed."""
+        unknown = [u.id for u in self.utterances if not u.speaker]
+        if unknown:
+            raise StrataError(
+                f"{len(unknown)} of {len(self.utterances)} utterances have no speaker (the first "
+                f"is {unknown[0]}), and {why}: a folder of audio for each speaker names them, or "
+                "dataset.speaker=prefix takes it from the file name"
+            )
 
     def of(self, segment: int) -> NDArray[np.floating]:
         """Frames (t, d) of a segment."""

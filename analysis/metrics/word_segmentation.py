@@ -209,13 +209,7 @@ def figures(counts: Counts, setting: str, tuning_score: float) -> list[Score]:
 
 def tuning_half(frames: "Frames") -> NDArray[np.bool_]:
     """Which utterances (u,) settings are chosen on: those of a drawn half of the speakers."""
-    unknown = [u.id for u in frames.utterances if not u.speaker]
-    if unknown:
-        raise StrataError(
-            f"{len(unknown)} of {len(frames.utterances)} utterances have no speaker (the first is "
-            f"{unknown[0]}): a folder of audio for each speaker names them, or dataset.speaker="
-            "prefix takes it from the file name"
-        )
+    frames.refuse_nameless("settings are chosen on one half of the speakers")
     speakers = [utterance.speaker for utterance in frames.utterances]
     if len(set(speakers)) < 2:
         raise StrataError(

@@ -145,9 +145,12 @@ class StretchStudy(Study):
                     yield Job((name,), baseline, partial(self._baseline, name, sample))
 
     def without_controls(self) -> dict[str, dict[str, str]]:
-        """Boundaries have no labels."""
-        why = {"shuffled_labels": "frames are compared with boundaries: there are no labels"}
-        return {name: why for name, drawn in self.drawn.items() if not drawn.labels}
+        """Whole utterances have no label to permute."""
+        return {
+            name: {"shuffled_labels": frame_metric(self.experiments[name]).no_shuffled_labels}
+            for name, drawn in self.drawn.items()
+            if not drawn.labels
+        }
 
     def _samples(self) -> dict[str, int]:
         return {name: len(drawn.folds) for name, drawn in self.drawn.items()}

@@ -75,6 +75,26 @@ def test_phones_have_more_boundaries_than_words(segmented: Finished) -> None:
     )
 
 
+def test_phones_are_told_apart_from_the_frames_of_whole_utterances(
+    small: list[str], tmp_path: Path
+) -> None:
+    """The context decides nothing; contexts of phones that two speakers share are kept beside."""
+    overrides = [*small, *DEBUG, "metric=abx", "metric.context=any", "controls=true"]
+    run = execute(tmp_path, "experiment=abx_phone", *overrides, "layers.indices=[T0,T3]")
+    rows = run.rows.fillna({"control": ""})
+    found = figures(Finished(run.folder), "abx_phone")
+    assert found.keys() == {"abx", "abx_error_within", "abx_error_across"}
+    own = rows[(rows["control"] == "") & rows["primary"]].set_index("layer")["value"]
+    error = rows[(rows["control"] == "") & (rows["metric"] == "abx_error_within")]
+    assert list(own.index) == ["T0", "T3"]
+    assert (1 - own).tolist() == pytest.approx(error["value"].tolist())
+    assert set(rows["control"]) == {"", "mel", "random_weights"}
+    assert rows[rows["control"] == "mel"]["value"].iloc[0] > 0.6
+    assert run.metadata["controls"]["without"]["abx_phone"]["shuffled_labels"].endswith("0.5")
+    (cells,) = run.metadata["scoring"]["abx_phone"]["within"]
+    assert "pairs of phones" in cells
+
+
 ALL_WARPED = [  # warp all the words that the pooled experiment takes
     f"experiments.word_discrimination_dtw.sampling.{limit}=null"
     for limit in ("labels", "instances", "min_instances")
@@ -202,6 +222,7 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("word_segmentation", "word"),
         ("phone_segmentation", "phone"),
+        ("abx_phone", "phone"),
         ("word_discrimination", "word"),
     ],
 )
