@@ -17,6 +17,7 @@ from common.config import register, resolve
 from common.file_hashes import hashes_kept
 from common.records import StrataError
 from common.steps import steps_of
+from common.stopping import listen
 
 TASKS = {
     "analysis": "analysis.experiment",
@@ -45,6 +46,7 @@ def main(cfg: DictConfig) -> Any:
     (`finetune.monitor`: test speech is not to be chosen by), the validation loss of a pretraining;
     of several steps the last one's.
     """
+    listen()
     figure = None
     try:
         for (group, old), new in RENAMED.items():

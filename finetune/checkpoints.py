@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks import Callback, Checkpoint
 from torch.utils.data import DataLoader
 
 from common.records import StrataError
+from common.stopping import asked, listen_again, stop
 from common.writing import replacing
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,8 @@ class Checkpoints(Checkpoint):
 
     One is never written between the parts of an update, whose sum is not kept, nor between an
     update and the validation that follows it, which a resumed training would pass over. `minutes`
-    lie between two; the end of the training has one in any case.
+    lie between two; the end of the training has one in any case, and so has one that a signal asks
+    to stop (`common.stopping`).
     """
 
     def __init__(self, folder: Path, minutes: float) -> None:
@@ -41,8 +43,9 @@ class Checkpoints(Checkpoint):
         self.saved = time.monotonic()
 
     def on_train_start(self, *_: object) -> None:
-        """Count the minutes from here."""
+        """Count the minutes from here; Lightning would end at a signal without a checkpoint."""
         self.saved = time.monotonic()
+        listen_again()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
         """Save if it is time, the update is made and no validation follows."""
@@ -64,10 +67,13 @@ class Checkpoints(Checkpoint):
             self._save(trainer)
 
     def _save_in_time(self, trainer: pl.Trainer) -> None:
-        due = time.monotonic() - self.saved >= self.seconds
+        stopping = asked()
+        due = stopping or time.monotonic() - self.saved >= self.seconds
         # One process decides for all: saving waits for every one of them.
         if trainer.strategy.broadcast(due) and not trainer.should_stop:
             self._save(trainer)
+            if stopping:
+                stop()
 
     def _save(self, trainer: pl.Trainer) -> None:
         if trainer.is_global_zero and (self.folder / LAST).is_file():

@@ -19,6 +19,7 @@ from common.encoder.encoder import Encoder
 from common.encoder.pair import EncoderPair
 from common.progress import Progress
 from common.records import SAMPLE_RATE, Corpus, StrataError, Utterance, Waveform
+from common.stopping import asked, careful, stop
 from common.timing import Stopwatch
 
 log = logging.getLogger(__name__)
@@ -97,6 +98,7 @@ def stream(
     # numpy's idle threads spin, and so do torch's: taking turns, each slows the other tenfold.
     # The collectors use threads of their own instead.
     with (
+        careful(),
         threadpool_limits(1, user_api="blas"),
         Progress(
             "forward pass", round(total), "s of audio", shown=show_progress, bar_format=BAR
@@ -106,9 +108,11 @@ def stream(
             for batch in encoder.batches([len(item.heard) for item in items]):
                 _forward([items[i] for i in batch], encoder, consumers, watch, report, failed)
                 bar.update(sum(len(items[i].waveform) for i in batch) / SAMPLE_RATE)
-                if monotonic() - kept_at >= KEEP_EVERY:
+                if asked() or monotonic() - kept_at >= KEEP_EVERY:
                     keep(consumers, watch)
                     kept_at = monotonic()
+                if asked():
+                    stop()
     if report.unread and on_error == "raise":
         keep(consumers, watch)
         failures = {corpus.utterances[u].id: why for u, why in report.unread.items()}

@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping
 from common.config import Config
 from common.encoder.architecture import Blueprint
 from common.records import StrataError
+from common.stopping import careful, deaf
 from finetune.checkpoints import (
     BEST,
     BestWeights,
@@ -155,6 +156,7 @@ def follow(
     plan = replace(plan, config=silent)
     module, _ = plan.build()
     ready.send(None)
+    deaf()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the first process gives the same ones
         fit(plan, module, updates, held, begun, place)
@@ -174,7 +176,7 @@ def fit(
     """
     trainer = _trainer(plan, place)
     rank, world = (0, 1) if place is None else (place.rank, place.world)
-    with quiet():
+    with quiet(), careful():
         trainer.fit(
             module.train(),  # from_pretrained gives it in eval mode: without masks
             Numbered[Batch](replace(updates, rank=rank)),

@@ -18,6 +18,7 @@ from common.encoder.architecture import Blueprint, draw
 from common.records import Corpus, StrataError
 from common.results.results import describe_process
 from common.seeding import generator
+from common.stopping import careful
 from common.timing import Stopwatch
 from common.windows import hears_at_once, in_windows
 from common.writing import replacing, write_text
@@ -164,7 +165,7 @@ def train(
     )
     snapshots = Snapshots(recipe, blueprint, folder)
     trainer = trainer_of(config, length, folder, raw, [snapshots])
-    with quiet():
+    with quiet(), careful():
         trainer.fit(
             module,
             Numbered[Batch](crops),

@@ -86,7 +86,7 @@ from analysis.forward.{module} import {consumer} as Consumer
 stream.KEEP_EVERY = {every}
 ends = iter(range(100))
 Consumer.end = lambda self, end=Consumer.end: (
-    end(self), next(ends) < {after} or os.kill(os.getpid(), signal.SIGKILL))
+    end(self), next(ends) < {after} or os.kill(os.getpid(), signal.{how}))
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
@@ -97,12 +97,36 @@ CONSUMERS = {
 }
 
 
-def kill(experiment: str, after: int, folder: Path, *overrides: str, every: float = 0.0) -> None:
+def kill(
+    experiment: str,
+    after: int,
+    folder: Path,
+    *overrides: str,
+    every: float = 0.0,
+    how: str = "SIGKILL",
+    status: int = -signal.SIGKILL,
+) -> None:
     module, consumer = CONSUMERS[experiment]
-    code = KILLED.format(module=module, consumer=consumer, after=after, every=every)
+    code = KILLED.format(module=module, consumer=consumer, after=after, every=every, how=how)
     at = f"hydra.run.dir={folder}"
     done = forked("-c", code, str(ROOT / "run.py"), f"experiment={experiment}", *overrides, at)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert done.returncode == status, done.stderr
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_pass_that_a_signal_ends_keeps_all_that_it_heard(
+    name: str, common: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Slurm sends one of the two before a time limit; the status is the one that shells give."""
+    overrides = [*common, f"paths.cache={tmp_path / 'cache'}", f"paths.runs={tmp_path / 'runs'}"]
+    status = 128 + signal.Signals[name]
+    folder = tmp_path / "runs/a/b/stopped"
+    kill("cca_phone", 9, folder, *overrides, every=1e9, how=name, status=status)
+    told = (folder / "run.log").read_text()
+    assert f"{name}: ending as soon as what was done is written down" in told
+    assert not list(folder.glob(".statistics-*"))
+    again = execute(tmp_path / "again", "experiment=cca_phone", *overrides)
+    assert again.metadata["forward_pass"]["resumed"] == 10
 
 
 @pytest.mark.parametrize("experiment", CONSUMERS)

@@ -1,7 +1,9 @@
 """A training in several parts or several processes is the training of one, to the bit."""
 
 import logging
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +19,9 @@ from safetensors.torch import load_file
 from test_ctc import finetune
 from test_pretrain import pretrain
 
+from common import stopping
 from common.records import StrataError
-from finetune.checkpoints import BEST, LAST, PREVIOUS
+from finetune.checkpoints import BEST, LAST, PREVIOUS, steps_done
 from finetune.ctc.module import Recogniser
 from finetune.curves import read_curves
 from finetune.pretrain.objectives import Objective
@@ -118,6 +121,54 @@ def test_a_killed_ctc_goes_on_to_the_same_weights(
     assert before[: 2 * kill] + after == whole[1]
     assert_same_training(whole[0], done)
     assert whole[0].rows["value"].tolist() == done.rows["value"].tolist()
+
+
+def signalled(update: int, number: int) -> Any:
+    """A training step that gets the signal once, in this update."""
+    kinds = {kind: kind.training_step for kind in (Recogniser, Objective)}
+    sent: list[int] = []
+
+    def patched(kind: Any) -> Any:
+        def training_step(self: Any, batch: Any, place: int) -> torch.Tensor:
+            if self.global_step == update and not sent:
+                sent.append(number)
+                os.kill(os.getpid(), number)
+            return kinds[kind](self, batch, place)
+
+        return training_step
+
+    patch = pytest.MonkeyPatch()
+    for kind in kinds:
+        patch.setattr(kind, "training_step", patched(kind))
+    return patch
+
+
+@pytest.fixture
+def listening() -> Iterator[None]:
+    """The handlers that run.py sets, and afterwards those that were there."""
+    before = {number: signal.getsignal(number) for number in stopping.SIGNALS}
+    stopping.listen()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("listening")
+@pytest.mark.parametrize(("number", "update"), [(signal.SIGTERM, 4), (signal.SIGUSR1, 5)])
+def test_a_ctc_that_a_signal_ends_has_a_checkpoint_of_that_update(
+    number: int, update: int, whole: tuple[Finished, Heard], model: Path, tmp_path: Path
+) -> None:
+    """In the middle of an update, and in one that a validation follows."""
+    patch = signalled(update, number)
+    with pytest.raises(SystemExit) as ended:
+        finetune(tmp_path, model, *PARTS, "finetune.checkpoint_minutes=60")
+    patch.undo()
+    assert ended.value.code == 128 + number
+    assert steps_done(tmp_path) == update + 1
+    with hearing() as after:
+        done = finetune(tmp_path, model, *PARTS)
+    assert after == whole[1][2 * (update + 1) :]
+    assert_same_training(whole[0], done)
 
 
 def test_two_kills_one_of_them_in_a_validation(
@@ -263,6 +314,22 @@ def test_a_killed_pretraining_goes_on_to_the_same_weights(
         done = pretrain(tmp_path, *own)
     assert heard + after == pretrained[1]
     assert_same_training(pretrained[0], done, "snapshots/step_000005", "snapshots/step_000010")
+
+
+@pytest.mark.usefixtures("listening")
+def test_a_pretraining_that_a_signal_ends_has_a_checkpoint_of_that_step(
+    pretrained: tuple[Finished, Heard], model: Path, tmp_path: Path
+) -> None:
+    own = [f"model.checkpoint={model}", *PRETRAIN]
+    patch = signalled(3, signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended:
+        pretrain(tmp_path, *own, "pretrain.checkpoint_minutes=60")
+    patch.undo()
+    assert (ended.value.code, steps_done(tmp_path)) == (143, 4)
+    with hearing() as after:
+        done = pretrain(tmp_path, *own)
+    assert after == pretrained[1][4:]
+    assert_same_training(pretrained[0], done)
 
 
 @pytest.fixture(scope="module")

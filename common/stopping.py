@@ -1,0 +1,90 @@
+"""SIGTERM, and the SIGUSR1 that Slurm can send before a time limit: a run ends, nothing is lost."""
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn, final
+
+log = logging.getLogger(__name__)
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+class Stopped(SystemExit):  # it is no error, but an end that was asked for
+    """The end that a signal asked for, with the status by which shells tell it: 128 + number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+
+
+@final
+class _Signals:
+    """Which signal came, and whether something is going on that ends by itself in good order."""
+
+    def __init__(self) -> None:
+        self.asked: int | None = None
+        self.careful = False
+
+    def handle(self, number: int, _: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if not self.careful:
+            log.warning("%s: ending at once", name)
+            raise Stopped(number)
+        log.warning("%s: ending as soon as what was done is written down", name)
+        self.asked = number
+
+
+_signals = _Signals()
+_handlers: dict[int, Any] = {}
+
+
+def listen() -> None:
+    """Take both signals, where nobody else has: a launcher that requeues jobs has its own way."""
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, _signals.handle)
+            _handlers[number] = signal.getsignal(number)
+
+
+def listen_again() -> None:
+    """As before a library put itself in between."""
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in _handlers.items():
+            signal.signal(number, handler)
+
+
+def deaf() -> None:
+    """For processes that another one leads: that one hears the signals and decides for all."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def careful() -> Iterator[None]:
+    """In the body a signal waits for `asked` to be looked at, and `stop` to be called."""
+    _signals.careful, _signals.asked = True, None
+    try:
+        yield
+    finally:
+        _signals.careful = False
+    if _signals.asked is not None:  # it came too late to be looked at
+        stop()
+
+
+def asked() -> bool:
+    """Whether a signal came that is to end the run."""
+    return _signals.asked is not None
+
+
+def stop() -> NoReturn:
+    """End the run: what was done is written down."""
+    number = _signals.asked or signal.SIGTERM
+    log.warning(
+        "stopped by %s: the same command (of a training with hydra.run.dir= of this run) goes on",
+        signal.Signals(number).name,
+    )
+    raise Stopped(number)

@@ -1,0 +1,81 @@
+"""Signals that end a run: at once, or when what was done is written down."""
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from common import stopping
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in stopping.SIGNALS}
+    for number in stopping.SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", stopping.SIGNALS)
+def test_a_signal_ends_a_run_at_once_with_the_status_of_shells(number: signal.Signals) -> None:
+    stopping.listen()
+    with pytest.raises(SystemExit) as ended:
+        os.kill(os.getpid(), number)
+    assert ended.value.code == 128 + number
+
+
+def test_what_is_careful_goes_on_until_it_asks() -> None:
+    stopping.listen()
+    done: list[int] = []
+
+    def work() -> None:
+        with stopping.careful():
+            for k in range(9):
+                if k == 3:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    os.kill(os.getpid(), signal.SIGTERM)
+                done.append(k)
+                if k == 5 and stopping.asked():
+                    stopping.stop()
+
+    with pytest.raises(SystemExit) as ended:
+        work()
+    assert (done, ended.value.code) == (list(range(6)), 143)
+    with stopping.careful():
+        assert not stopping.asked()  # the next one is asked anew
+
+
+def test_a_signal_that_nobody_looked_at_ends_the_run_afterwards() -> None:
+    stopping.listen()
+    done: list[int] = []
+
+    def work() -> None:
+        with stopping.careful():
+            os.kill(os.getpid(), signal.SIGUSR1)
+            done.append(1)
+
+    with pytest.raises(SystemExit):
+        work()
+    assert done == [1]
+
+
+def test_handlers_of_others_stay_and_those_that_came_between_go() -> None:
+    heard: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    stopping.listen()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as a library might
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    stopping.listen_again()
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert heard == [signal.SIGTERM]
+    with pytest.raises(SystemExit):
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+
+def test_a_process_that_another_leads_hears_nothing() -> None:
+    stopping.deaf()
+    for number in stopping.SIGNALS:
+        os.kill(os.getpid(), number)
