@@ -6,6 +6,7 @@ answers with that process's exit status. Streams, signals, exit status, environm
 directory are the process's own; what is read from the environment on import is the server's.
 """
 
+import gc
 import json
 import os
 import runpy
@@ -45,6 +46,7 @@ def requested() -> list[str]:
 if __name__ == "__main__":
     for name in IMPORTED:
         import_module(name)
+    gc.freeze()
     sys.argv = requested()
     if sys.argv[0] == "-c":
         exec(compile(sys.argv.pop(1), "-c", "exec"), {"__name__": "__main__"})

@@ -55,9 +55,15 @@ class Finished:
         return own.groupby("layer", sort=False)["value"].mean().to_dict()
 
 
+@lru_cache(maxsize=1)
+def registered(conf: Path) -> None:
+    """Make the experiments of that configuration known, in the place of another's."""
+    register()
+
+
 @lru_cache
 def composed(overrides: tuple[str, ...], conf: Path = ROOT / "conf") -> DictConfig:
-    register()
+    registered(conf)
     with initialize_config_dir(version_base="1.3", config_dir=str(conf)):
         return compose("config", list(overrides))
 
