@@ -10,8 +10,7 @@ import pandas as pd
 from analysis.describe import describe_measured, describe_model, describe_speech, to_rows
 from analysis.forward.consumers import step_of
 from analysis.measure import Measured, Plan, measure, measure_untrained
-from analysis.pair_plots import plot_pairs
-from analysis.plots import plot_layers
+from analysis.plots import plot_layers, plot_pairs
 from analysis.report.advice.advise import advise, lines_of
 from analysis.sampling.speech import read_speech
 from analysis.studies.second_model import describe_other

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from analysis.studies.build import VERSIONS
+from analysis.studies.provide import VERSIONS
 from common.cache.cache import Cache, Entry, cache_root
 from common.config import Config
 from common.records import StrataError

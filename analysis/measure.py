@@ -9,8 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from analysis.forward.stream import PassReport
 from analysis.sampling.speech import Speech
-from analysis.studies.build import build_studies
-from analysis.studies.provide import provide, unread_of
+from analysis.studies.provide import build_studies, provide, unread_of
 from analysis.studies.study import Failure, Job, Scored, Setting, Study, failure_of
 from analysis.targets.mel import Mel
 from common.cache.cache import Cache

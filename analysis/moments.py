@@ -446,11 +446,28 @@ def fold_views(
     x: NDArray[np.floating], y: NDArray[np.floating], folds: NDArray[np.int64], trials: int
 ) -> Folds:
     """Cut two views held in memory, x (n, dx) and y (n, dy), by the fold (n,) of each row."""
+    x_view, y_view = (view_folds(view, folds, trials) for view in (x, y))
+    return pair_folds((x, y), folds, x_view, y_view)
+
+
+def view_folds(vectors: NDArray[np.floating], folds: NDArray[np.int64], trials: int) -> FoldedView:
+    """One view's moments by group, of vectors (n, d) in folds (n,)."""
     groups = group_of(folds, trials)
     count = groups_for(number_of(folds), trials)
-    parts = [moments_of(x[groups == g], y[groups == g]) for g in range(count)]
-    return Folds(
-        FoldedView(tuple(part.x for part in parts), trials),
-        FoldedView(tuple(part.y for part in parts), trials),
-        tuple(part.xy for part in parts),
-    )
+    return FoldedView(tuple(view_moments(vectors[groups == g]) for g in range(count)), trials)
+
+
+def pair_folds(
+    vectors: tuple[NDArray[np.floating], NDArray[np.floating]],
+    folds: NDArray[np.int64],
+    x: FoldedView,
+    y: FoldedView,
+) -> Folds:
+    """Moments of a pair of views, vectors (n, dx) and (n, dy), whose own moments are x and y."""
+    groups = group_of(folds, x.trials)
+    one, other = vectors
+    crosses = [
+        cross_scatter(one[groups == g], other[groups == g], part.mean, y.parts[g].mean)
+        for g, part in enumerate(x.parts)
+    ]
+    return Folds(x, y, tuple(crosses))

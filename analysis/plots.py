@@ -1,4 +1,7 @@
-"""The pictures of a run: a panel for each experiment, a curve over layers in it."""
+"""The pictures of a run: a panel for each experiment, with a curve over layers.
+
+Or a heat map, of experiments that compare every layer of a model with every layer of another.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +14,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from numpy.typing import NDArray
 
 from common.config.analysis import ASKS
+from common.results.pair_table import pair_matrix
 from common.results.results import WITHOUT_LAYERS, summarise
 
 # Okabe & Ito's colours: told apart by colour-blind readers; markers and dashes carry them in grey.
@@ -25,6 +30,8 @@ GREY = "0.45"
 COLUMNS = ROWS = 3  # panels of a page
 PANEL_WIDTHS = {1: 6.2, 2: 6.2, 3: 4.6}  # inches, by the number of columns
 PANEL_HEIGHT = 3.1
+HEAT_MAP = (7.4, 5.8)  # inches
+DARK = 0.55  # of a heat map's colour scale: above it black is read, below it white
 TITLE_PAD = 18  # points: between a panel's title and its frame are the names of its parts
 HEADINGS = {
     "acoustic": "Acoustics",
@@ -274,3 +281,50 @@ def mark_parts(axes: Axes, positions: dict[str, int], fontsize: float = 9) -> No
                 color="0.35",
             )
     axes.set_xlim(-0.6, len(positions) - 0.4)
+
+
+def plot_pairs(
+    frame: pd.DataFrame,
+    names: Sequence[str],
+    folder: Path,
+    title: str,
+    asks: Mapping[str, str] | None = None,
+) -> list[Path]:
+    """Write inter.png and inter.svg: a panel for each experiment, its means as colours and numbers.
+
+    Each panel has a scale of its own, from its lowest to its highest value or wider. Panels are
+    grouped by `asks` and laid out on pages as in `plot_layers`.
+    """
+    pages = pages_of(groups_of(names, asks or {}), title, HEAT_MAP)
+    for page in pages:
+        for name, (axes, _) in page.panels.items():
+            own = frame[frame["experiment"] == name]
+            draw_matrix(axes, name, str(own["metric"].iloc[0]), str(own["model"].iloc[0]), own)
+    return save_pages(pages, folder / "inter")
+
+
+def draw_matrix(axes: Axes, name: str, metric: str, model: str, frame: pd.DataFrame) -> None:
+    """The first layer at the bottom left, as in a plot of one model's layers against another's."""
+    matrix = pair_matrix(frame)
+    values = matrix.to_numpy()
+    bottom, top = colour_limits(values)
+    image = axes.imshow(values, "cividis", origin="lower", aspect="auto", vmin=bottom, vmax=top)
+    for (row, column), value in np.ndenumerate(values):
+        light = (value - bottom) / (top - bottom) > DARK
+        colour = "black" if light else "white"
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
+    others = [target.rpartition(":") for target in matrix.columns]
+    axes.set_xticks(range(len(others)), [layer for _, _, layer in others])
+    axes.set_yticks(range(len(matrix)), list(matrix.index))
+    axes.set_xlabel(", ".join(dict.fromkeys(other for other, _, _ in others)))
+    axes.set_ylabel(model)
+    axes.set_title(name, loc="left", fontsize=11)
+    axes.figure.colorbar(image, ax=axes, label=metric)
+
+
+def colour_limits(values: NDArray[np.floating]) -> tuple[float, float]:
+    """The lowest and highest value, moved apart to a width of `LEAST`; no metric exceeds 1."""
+    bottom, top = float(values.min()), float(values.max())
+    missing = max(LEAST - (top - bottom), 0.0)
+    top = min(top + missing / 2, max(top, 1.0))
+    return min(bottom, top - LEAST), top

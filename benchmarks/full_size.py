@@ -54,8 +54,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     from analysis import measure
     from analysis.experiment import choose_layers
     from analysis.sampling.speech import read_speech
-    from analysis.studies.build import build_studies
-    from analysis.studies.provide import collect
+    from analysis.studies.provide import build_studies, collect
     from analysis.studies.study import Setting
     from common.cache.cache import Cache
     from common.encoder.checkpoint import revision_of

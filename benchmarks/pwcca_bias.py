@@ -266,11 +266,10 @@ def measured_populations(layer: str, times: int, overrides: list[str]) -> Iterat
     from analysis.forward.consumers import prefix, step_of
     from analysis.measure import statistics_key
     from analysis.sampling.speech import read_speech
-    from analysis.studies.build import build_studies
-    from analysis.studies.moments import FrameStudy
-    from analysis.studies.provide import collect
+    from analysis.studies.moments import MomentStudy
+    from analysis.studies.provide import build_studies, collect
     from analysis.studies.study import Setting
-    from analysis.studies.vectors import UnitStudy
+    from analysis.studies.vectors import VectorStudy
     from common.cache.cache import Cache, cache_root
     from common.encoder.architecture import describe
     from common.encoder.checkpoint import revision_of
@@ -286,7 +285,7 @@ def measured_populations(layer: str, times: int, overrides: list[str]) -> Iterat
         (own,) = (one for one in layers if one.name == layer)
         for study in studies:
             for name, analysis in study.experiments.items():
-                if isinstance(study, FrameStudy):
+                if isinstance(study, MomentStudy):
                     target, place = analysis.target.name, prefix(0, step_of(own))
                     view, other = (
                         load_view(study.entry, place, side, study.samples.trials)
@@ -300,7 +299,7 @@ def measured_populations(layer: str, times: int, overrides: list[str]) -> Iterat
                     if target == "mel":
                         apart = scipy.linalg.block_diag(wide[:dx, :dx], wide[dx:, dx:])
                         yield Gaussian("unrelated", apart, dx)
-                elif isinstance(study, UnitStudy):
+                elif isinstance(study, VectorStudy):
                     units = study.units(name, 0, layer)
                     classes = CLASSES[name == "cca_word"]
                     title = f"{layer} | {classes} {analysis.unit}s"

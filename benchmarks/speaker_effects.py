@@ -36,10 +36,9 @@ from analysis.measure import statistics_key
 from analysis.metrics.cca import PWCCA, about, held_out_correlations
 from analysis.moments import fold_views
 from analysis.sampling.speech import read_speech
-from analysis.studies.build import build_studies
-from analysis.studies.provide import collect
+from analysis.studies.provide import build_studies, collect
 from analysis.studies.study import Setting
-from analysis.studies.vectors import UnitStudy
+from analysis.studies.vectors import VectorStudy
 from analysis.targets.base import LabelTarget
 from benchmarks.coverage import ALIKE, DIFFER, MOSTLY, PHONES, WORDS
 from common.cache.cache import Cache, cache_root
@@ -87,7 +86,7 @@ def effects(x: Array, y: Array, fold: NDArray[np.int64], speaker: NDArray[np.int
     return np.mean(found, axis=0)
 
 
-def study_of(overrides: list[str]) -> tuple[UnitStudy, str]:
+def study_of(overrides: list[str]) -> tuple[VectorStudy, str]:
     """The one study of a run, its vectors in the cache; and its experiment's name."""
     register()
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
@@ -96,7 +95,7 @@ def study_of(overrides: list[str]) -> tuple[UnitStudy, str]:
     cache = Cache(cache_root(config))
     key = statistics_key(config, speech.own, revision_of(config.model))
     (study,), *_ = build_studies(Setting(config, speech, layers, cache, key))
-    if not isinstance(study, UnitStudy):
+    if not isinstance(study, VectorStudy):
         raise TypeError("give an experiment of phones or words")
     collect(config, speech.whole, [study], Stopwatch(), {})
     return study, next(iter(study.experiments))

@@ -1,4 +1,4 @@
-"""What collects statistics in the forward pass: moments of frames, vectors of pooled units."""
+"""What collects statistics in the forward pass: moments of frames, pooled vectors, or frames."""
 
 import json
 from abc import ABC, abstractmethod
@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import final
 
 import numpy as np
 import torch
+import xxhash
+from numpy.typing import NDArray
 
 from analysis.forward.collectors import (
     MomentCollector,
@@ -19,17 +20,18 @@ from analysis.forward.collectors import (
     VectorCollector,
     moment_name,
 )
-from analysis.forward.heard import Hearing
 from analysis.forward.pooling import grid_geometry, grid_rows, grid_step, pool, to_grid
 from analysis.sampling.folds import FrameSamples
 from analysis.sampling.segments import Segments
 from analysis.targets.base import FrameTarget
-from analysis.targets.mel import HOP, WINDOW, Mel, mel_frames
+from analysis.targets.mel import HOP, MEL_BINS, WINDOW, Mel, mel_frames
 from common.cache.cache import Entry
+from common.cache.growing import GrowingArray
 from common.encoder.architecture import Layer
 from common.encoder.frames import FrameGeometry
 from common.records import StrataError, Waveform
 
+AUDIO_HASHES = "heard"  # file in an entry
 STATE_VERSION = 1  # bumped when the state of a pass that did not end would be read in another way
 
 
@@ -50,14 +52,14 @@ MEL = target_layer(FILTERBANK)
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """One utterance on its way through the encoder: its index in the corpus, what is heard (n,).
+    """One utterance on its way through the encoder: its index in the corpus, its audio (n,).
 
     Of a window of a long recording that is more than its own waveform, samples [first, end). `id`:
     the utterance's.
     """
 
     index: int
-    heard: Waveform
+    audio: Waveform
     id: str = ""
     first: int = 0
     end: int | None = None
@@ -65,10 +67,10 @@ class Item:
     @property
     def waveform(self) -> Waveform:
         """The utterance's own samples."""
-        return self.heard[self.first : self.end]
+        return self.audio[self.first : self.end]
 
     def frames(self, layer: Layer, hidden: torch.Tensor) -> torch.Tensor:
-        """The utterance's own frames (t, d) among those (T, d) of what is heard."""
+        """The utterance's own frames (t, d) among those (T, d) of the audio."""
         first, rest = divmod(self.first, layer.geometry.hop)
         if rest:
             raise StrataError(
@@ -81,7 +83,7 @@ class Item:
     def values(self, target: FrameTarget) -> torch.Tensor:
         """What a target gives each of the utterance's own frames of 10 ms."""
         first = self.first // HOP
-        return target.frames(self.heard, self.id)[first : first + mel_frames(len(self.waveform))]
+        return target.frames(self.audio, self.id)[first : first + mel_frames(len(self.waveform))]
 
 
 class Consumer(ABC):
@@ -124,70 +126,148 @@ class Consumer(ABC):
         """These could not be read; those it did not ask for are to be passed over."""
 
     @abstractmethod
-    def heard_before(self) -> int:
-        """How many utterances an earlier pass, which did not end, has heard for it."""
+    def collected_before(self) -> int:
+        """How many utterances an earlier pass, which did not end, has collected for it."""
+
+
+class OtherAudio(Exception):  # noqa: N818  # it is no error: the pass begins again
+    """A pass read other audio than the pass whose statistics the entry holds."""
+
+    def __init__(self, entry: Entry, what: str) -> None:
+        super().__init__(what)
+        self.entry = entry
+
+
+class AudioHashes:
+    """Which utterances the statistics of an entry are of, with a hash of each one's waveform.
+
+    Where the entry holds statistics of an earlier pass, audio other than that pass's raises
+    `OtherAudio`: all layers of an entry are of the same speech.
+    """
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        self.hashes: dict[int, int] = {}
+        self.unread: set[int] = set()
+        self.expected = read_audio_hashes(entry)[0] if entry.has(AUDIO_HASHES) else None
+
+    def add(self, utterance: int, waveform: Waveform) -> None:
+        """Hash an utterance that is about to be collected."""
+        found = xxhash.xxh3_64_intdigest(np.ascontiguousarray(waveform).data)
+        self.hashes[utterance] = found
+        if self.expected is not None and self.expected.get(utterance) != found:
+            raise OtherAudio(self.entry, "an utterance that is not what it was")
+
+    def save(self) -> None:
+        """Store the hashes at the end of a pass, before any of its statistics appear."""
+        if self.expected is not None:
+            if self.expected.keys() != self.hashes.keys():
+                lost = len(self.expected.keys() - self.hashes.keys())
+                raise OtherAudio(self.entry, f"{lost} utterances less than before")
+            return
+        self.entry.save(AUDIO_HASHES, self.state() | {"unread": _indices(self.unread)})
+
+    def state(self) -> State:
+        """As arrays, for a pass that resumes."""
+        utterances = sorted(self.hashes)
+        hashes = np.array([self.hashes[u] for u in utterances], dtype=np.uint64)
+        return {"heard": _indices(utterances), "digest": hashes}
+
+    def restore(self, state: State) -> None:
+        """Take up the state of an earlier pass."""
+        self.hashes = _hashes(state)
+
+
+def read_audio_hashes(entry: Entry) -> tuple[dict[int, int], list[int]]:
+    """Hash of each utterance of an entry, and the utterances that could not be read."""
+    arrays = entry.load(AUDIO_HASHES)
+    return _hashes(arrays), arrays["unread"].tolist()
+
+
+def _hashes(arrays: State) -> dict[int, int]:
+    return dict(zip(arrays["heard"].tolist(), arrays["digest"].tolist(), strict=True))
+
+
+def _indices(utterances: Collection[int]) -> NDArray[np.int64]:
+    return np.array(sorted(utterances), dtype=np.int64)
 
 
 class EntryConsumer(Consumer):
-    """Writes to an entry of the cache; goes on where a pass of the same `identity` left off."""
+    """Writes to an entry of the cache; resumes where a pass of the same `identity` was cut off.
 
-    def __init__(self, entry: Entry, *identity: object) -> None:
+    `numbers`: for each of the pass's utterances that it knows its number in the entry; by default
+    the same.
+    """
+
+    def __init__(
+        self, entry: Entry, *identity: object, numbers: Mapping[int, int] | None = None
+    ) -> None:
         self.entry = entry
+        self.numbers = numbers
         self.identity = json.dumps([STATE_VERSION, type(self).__name__, *identity])
-        self.hearing = Hearing(entry)
+        self.audio = AudioHashes(entry)
         self._kept = entry.kept(self.identity)  # and what other passes left is deleted
 
     def resume(self) -> None:
         """Take up what an earlier pass kept, if it kept anything of use; to be called once."""
         if self._kept is not None:
-            self.hearing.restore(self._kept)
+            self.audio.restore(self._kept)
             self.restore(self._kept)
-        self._before = len(self.hearing.digests)
+        self._before = len(self.audio.hashes)
         self._kept = None
 
     @abstractmethod
     def state(self) -> State:
-        """What it needs to go on later, beside what it heard."""
+        """What it needs to resume, beside the hashes of the audio."""
 
     @abstractmethod
     def restore(self, state: State) -> None:
-        """Go on from there."""
+        """Take up the state of an earlier pass."""
 
     @abstractmethod
     def wanted(self) -> Collection[int]:
-        """Utterances that it needs, those that it has heard included; quick to look one up in."""
+        """Utterances that it needs, those collected already included; quick to look one up in."""
 
     def utterances(self) -> Iterable[int]:
-        """Utterances that it needs and has not heard."""
-        return [u for u in self.wanted() if u not in self.hearing.digests]
+        """Utterances that it needs and has not collected."""
+        lacking = [u for u in self.wanted() if u not in self.audio.hashes]
+        if self.numbers is None:
+            return lacking
+        in_pass = {number: u for u, number in self.numbers.items()}
+        return [in_pass[number] for number in lacking]
 
-    def unheard(self, items: Sequence[Item]) -> list[tuple[int, Item]]:
-        """The items that it needs and has not collected yet, with their places in the batch."""
-        wanted = self.wanted()
-        own = [
-            (i, item)
-            for i, item in enumerate(items)
-            if item.index in wanted and item.index not in self.hearing.digests
-        ]
-        for _, item in own:
-            self.hearing.hear(item.index, item.heard)
+    def number(self, utterance: int) -> int:
+        """An utterance's number in the entry; -1 for one that the entry does not know."""
+        return utterance if self.numbers is None else self.numbers.get(utterance, -1)
+
+    def uncollected(self, items: Sequence[Item]) -> list[tuple[int, Item]]:
+        """The items that it needs and has not collected, under the numbers of the entry.
+
+        Each with its place in the batch.
+        """
+        wanted, own = self.wanted(), []
+        for i, item in enumerate(items):
+            number = self.number(item.index)
+            if number in wanted and number not in self.audio.hashes:
+                self.audio.add(number, item.audio)
+                own.append((i, replace(item, index=number)))
         return own
 
     def keep(self) -> None:
-        """The state, and what was heard for it."""
+        """The state, and the hashes of the audio that it is of."""
         if self.wanted():
-            self.entry.keep(self.identity, {**self.state(), **self.hearing.state()})
+            self.entry.keep(self.identity, {**self.state(), **self.audio.state()})
 
     def lose(self, utterances: Collection[int]) -> None:
         """Those of them that it needs go into the entry."""
-        self.hearing.unread |= set(utterances) & set(self.wanted())
+        self.audio.unread |= {self.number(u) for u in utterances} & set(self.wanted())
 
-    def heard_before(self) -> int:
-        """How many utterances an earlier pass has heard."""
+    def collected_before(self) -> int:
+        """How many utterances an earlier pass has collected."""
         return self._before
 
 
-class FrameConsumer(EntryConsumer):
+class MomentConsumer(EntryConsumer):
     """Moments of frames for every sample, each frame accumulated once.
 
     Utterances come by the set of samples that share them; a set's sums are added to each of its
@@ -246,7 +326,7 @@ class FrameConsumer(EntryConsumer):
         return arrays
 
     def restore(self, state: State) -> None:
-        """Go on from there."""
+        """Take up the state of an earlier pass."""
         self._pattern = tuple(state["pattern"].tolist())
         self._staged = state["staged"].tolist()
         self._masked = int(state["masked"])
@@ -255,7 +335,7 @@ class FrameConsumer(EntryConsumer):
         for sample, step in state["totals"].tolist():
             sums = self.grids[step].sums_from(state, f"total{sample}.{step}")
             self._totals.setdefault(sample, {})[step] = sums
-        for utterance in self.hearing.digests:
+        for utterance in self.audio.hashes:
             self._left.subtract(self.patterns[utterance])
 
     def layer_names(self) -> Collection[str]:
@@ -269,11 +349,11 @@ class FrameConsumer(EntryConsumer):
 
     def begin(self, items: Sequence[Item]) -> None:
         """Announce each row's group, and the targets' frames that the rows will meet."""
-        unheard = self.unheard(items)
-        self._items = [i for i, _ in unheard]
+        new = self.uncollected(items)
+        self._items = [i for i, _ in new]
         if not self._items:
             return
-        own = [item for _, item in unheard]
+        own = [item for _, item in new]
         self._turn_to(self.patterns[own[0].index])
         for item in own:
             self._left.subtract(self.patterns[item.index])
@@ -326,7 +406,7 @@ class FrameConsumer(EntryConsumer):
         self._turn_to(())
         for sample in list(self._totals):
             self._store(sample)
-        self.hearing.settle()
+        self.audio.save()
         for name in self._staged:
             self.entry.publish(name)
         self.entry.forget()
@@ -418,8 +498,8 @@ def vector_bytes(entry: Entry, layers: Iterable[Layer], rows: int) -> int:
     return 4 * rows * sum(layer.dim for layer in layers if not entry.has(layer.name))
 
 
-class UnitConsumer(EntryConsumer):
-    """Pooled vectors of the sampled units.
+class VectorConsumer(EntryConsumer):
+    """Pooled vectors of the sampled units. `numbers`: see `EntryConsumer`.
 
     Among the layers may be those that stand for `targets` of frames (`target_layer`). Units of
     which a target has no value are left out.
@@ -432,12 +512,13 @@ class UnitConsumer(EntryConsumer):
         layers: Sequence[Layer],
         pooling: str,
         targets: Sequence[FrameTarget] = (),
+        numbers: Mapping[int, int] | None = None,
     ) -> None:
         self.segments = segments
         self.targets = {target.name: target for target in (FILTERBANK, *targets)}
         self.pooling = pooling
         self.layers = {layer.name: layer for layer in layers if not entry.has(layer.name)}
-        super().__init__(entry, sorted(self.layers))
+        super().__init__(entry, sorted(self.layers), numbers=numbers)
         self.collector = VectorCollector(
             entry, {name: layer.dim for name, layer in self.layers.items()}, len(segments.label)
         )
@@ -462,7 +543,7 @@ class UnitConsumer(EntryConsumer):
         return {**self.collector.state(), **counts}
 
     def restore(self, state: State) -> None:
-        """Go on from there."""
+        """Take up the state of an earlier pass."""
         self.collector.restore(state)
         self._clipped = set(state["clipped"].tolist())
         self._empty = set(state["empty"].tolist())
@@ -478,7 +559,7 @@ class UnitConsumer(EntryConsumer):
 
     def begin(self, items: Sequence[Item]) -> None:
         """Find each utterance's units."""
-        rows = [(i, self.segments.of(item.index)) for i, item in self.unheard(items)]
+        rows = [(i, self.segments.of(item.index)) for i, item in self.uncollected(items)]
         self._own = [(i, own) for i, own in rows if own]
         own_items = {i for i, _ in self._own}
         for name in self.layers.keys() & self.targets.keys():
@@ -545,7 +626,7 @@ class UnitConsumer(EntryConsumer):
     def finish(self) -> Mapping[str, int]:
         """Publish the vectors, each layer's with which units it has."""
         if self.layers:
-            self.hearing.settle()
+            self.audio.save()
             self.collector.finish()
             self.entry.forget()
         name = self.segments.name
@@ -555,59 +636,120 @@ class UnitConsumer(EntryConsumer):
         } | ({f"{name}: without a value of the target": self._masked} if self._masked else {})
 
 
-NOBODY = -1  # the number of an utterance that a consumer does not know
+class FrameConsumer(EntryConsumer):
+    """Writes the frames of segments to disk as they come: nothing of them stays in memory.
 
-
-@final
-class Placed(Consumer):
-    """Hands on to a consumer the utterances at `places`, under the numbers that it knows.
-
-    places (n_utterances,): number in the run's speech of each utterance of the consumer's corpus.
+    Layers faster than 10 ms are laid on that grid; `MEL` among the layers is the filterbank.
+    `stored`: the type on disk.
     """
 
-    def __init__(self, consumer: Consumer, places: Sequence[int]) -> None:
-        self.consumer = consumer
-        self.places = places
-        self.numbers = {place: number for number, place in enumerate(places)}
+    def __init__(
+        self, segments: Segments, entry: Entry, layers: Sequence[Layer], stored: str
+    ) -> None:
+        self.segments = segments
+        self.layers = {layer.name: layer for layer in layers if not entry.has(layer.name)}
+        super().__init__(entry, sorted(self.layers), stored)
+        self.stored = stored
+        self._utterances = frozenset(segments.utterance.tolist() if self.layers else ())
+        self._arrays: dict[str, GrowingArray] = {}
+        self._rows = {name: np.full((len(segments.utterance), 2), -1) for name in self.layers}
+        self._n_samples = np.full(len(segments.utterance), -1)
+        self._items: list[tuple[int, Item]] = []
+        self._clipped: set[int] = set()
+        self.resume()
 
-    def utterances(self) -> Iterable[int]:
-        """Those that the consumer asks for."""
-        return [self.places[number] for number in self.consumer.utterances()]
+    def wanted(self) -> Collection[int]:
+        """Utterances with a segment."""
+        return self._utterances
+
+    def state(self) -> State:
+        """Where the frames of each segment are in the files, and how long these are."""
+        for array in self._arrays.values():
+            array.flush()
+        arrays: State = {f"rows|{name}": rows for name, rows in self._rows.items()}
+        sizes = {f"size|{name}": np.array([a.n, a.dim]) for name, a in self._arrays.items()}
+        counts = {"n": self._n_samples, "clipped": np.array(sorted(self._clipped))}
+        return {**arrays, **sizes, **counts}
+
+    def restore(self, state: State) -> None:
+        """Take up the state of an earlier pass; what was written after it is cut off."""
+        self._rows = {name: state[f"rows|{name}"] for name in self._rows}
+        self._n_samples = state["n"]
+        self._clipped = set(state["clipped"].tolist())
+        for name in self.layers:
+            if f"size|{name}" in state:
+                n, dim = state[f"size|{name}"].tolist()
+                self._arrays[name] = self.entry.grow(name, dim, self.stored, n)
 
     def layer_names(self) -> Collection[str]:
-        """Those that the consumer asks for."""
-        return self.consumer.layer_names()
+        """Layers that the entry lacks."""
+        return self.layers.keys() - {MEL.name}
 
-    def order(self, utterance: int) -> tuple[int, ...]:
-        """The consumer's own."""
-        return self.consumer.order(self.numbers.get(utterance, NOBODY))
+    def order(self, utterance: int) -> tuple[int, ...]:  # noqa: ARG002
+        """Any order will do."""
+        return ()
 
     def begin(self, items: Sequence[Item]) -> None:
-        """Number them as the consumer does."""
-        self.consumer.begin(
-            [replace(item, index=self.numbers.get(item.index, NOBODY)) for item in items]
-        )
+        """Find the utterances with a segment, and keep how long their audio is."""
+        self._items = [(i, it) for i, it in self.uncollected(items) if self.segments.of(it.index)]
+        for _, item in self._items:
+            self._n_samples[self.segments.of(item.index)] = len(item.waveform)
+        if MEL.name in self.layers and self._items:
+            own = {i: item.values(FILTERBANK) for i, item in self._items}
+            nothing = torch.zeros(0, MEL_BINS)
+            self.add(MEL, [own.get(i, nothing) for i in range(len(items))])
 
     def add(self, layer: Layer, frames: Sequence[torch.Tensor]) -> None:
-        """Hand on."""
-        self.consumer.add(layer, frames)
+        """Append the frames of each segment."""
+        if layer.name not in self.layers:
+            return
+        on_grid = grid_geometry(layer.geometry)
+        for i, item in self._items:
+            hidden = self._checked(layer, to_grid(frames[i], layer.geometry))
+            array = self._array(layer.name, hidden.shape[1])
+            for row in self.segments.of(item.index):
+                first, last = self.segments.span(row, len(hidden), on_grid)
+                if first < len(hidden) < last:
+                    self._clipped.add(row)
+                own = hidden[first:last]
+                self._rows[layer.name][row] = array.n, len(own)
+                array.append(own)
+
+    def _array(self, name: str, dim: int) -> GrowingArray:
+        if name not in self._arrays:
+            self._arrays[name] = self.entry.grow(name, dim, self.stored)
+        return self._arrays[name]
+
+    def _checked(self, layer: Layer, hidden: torch.Tensor) -> NDArray[np.float32]:
+        """Finite frames that the type on disk can hold."""
+        rows = hidden.float().cpu().numpy()
+        largest = float(np.abs(rows).max(initial=0))
+        if not np.isfinite(largest):
+            raise StrataError(
+                f"layer {layer.name} gives NaN or infinite values: try precision=fp32"
+            )
+        if largest > (most := float(np.finfo(np.dtype(self.stored)).max)):
+            raise StrataError(
+                f"layer {layer.name} has values up to {largest:.3g}, more than {self.stored} holds "
+                f"({most:.3g}): store its frames as float32"
+            )
+        return rows
 
     def end(self) -> None:
-        """Hand on."""
-        self.consumer.end()
+        """Nothing to close."""
 
     def finish(self) -> Mapping[str, int]:
-        """Hand on."""
-        return self.consumer.finish()
-
-    def keep(self) -> None:
-        """Hand on."""
-        self.consumer.keep()
-
-    def lose(self, utterances: Collection[int]) -> None:
-        """Hand on those that it knows."""
-        self.consumer.lose([self.numbers[u] for u in utterances if u in self.numbers])
-
-    def heard_before(self) -> int:
-        """The consumer's own."""
-        return self.consumer.heard_before()
+        """Publish the frames, with where each segment's begin and how many they are."""
+        if self.layers:
+            self.audio.save()
+        for name, layer in self.layers.items():
+            array = self._array(name, layer.dim)  # empty where no segment has a frame
+            array.close()
+            self.entry.save(f"{name}.rows", {"rows": self._rows[name], "n": self._n_samples})
+            self.entry.publish(name, needs=f"{name}.rows")
+        self.entry.forget()
+        missing = {len(rows) - int((rows[:, 1] > 0).sum()) for rows in self._rows.values()}
+        return {
+            "segments clipped to the utterance's frames": len(self._clipped),
+            "segments without a frame": max(missing, default=0),
+        }

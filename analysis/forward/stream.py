@@ -11,8 +11,7 @@ from time import monotonic
 import torch
 from threadpoolctl import threadpool_limits
 
-from analysis.forward.consumers import Consumer, Item
-from analysis.forward.heard import HeardOtherwise
+from analysis.forward.consumers import Consumer, Item, OtherAudio
 from analysis.forward.pooling import reach_of
 from common.encoder.architecture import Layer
 from common.encoder.encoder import Encoder
@@ -24,7 +23,7 @@ from common.timing import Stopwatch
 
 log = logging.getLogger(__name__)
 
-Hearing = Encoder | EncoderPair
+AnyEncoder = Encoder | EncoderPair
 
 BAR = (
     "{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio "
@@ -53,8 +52,8 @@ class UnreadableError(StrataError):
 class PassReport:
     """What a forward pass did: utterances and seconds of audio, and what it dropped by reason.
 
-    `resumed` utterances were heard by an earlier pass that did not end. `unread`: utterances that
-    could not be read, by their number in the pass, and why.
+    `resumed` utterances were collected by an earlier pass that did not end. `unread`: utterances
+    that could not be read, by their number in the pass, and why.
     """
 
     utterances: int = 0
@@ -72,7 +71,7 @@ class PassReport:
 @torch.inference_mode()
 def stream(
     corpus: Corpus,
-    encoder: Hearing,
+    encoder: AnyEncoder,
     consumers: Sequence[Consumer],
     watch: Stopwatch,
     batch_size: int = 1,
@@ -82,13 +81,13 @@ def stream(
 ) -> PassReport:
     """Run every utterance that a consumer needs through the encoder, once.
 
-    Audio that cannot be read is an error when the rest has been heard and kept, or where `on_error`
-    is "skip" left out. Progress in seconds of audio; by default shown only on a terminal. A
-    consumer that raises is left out of the rest, and is in `failed` with its exception; without
-    `failed`, or where none is left, the pass ends with that.
+    Audio that cannot be read is an error once the rest has been collected and kept, or where
+    `on_error` is "skip" left out. Progress in seconds of audio; by default shown only on a
+    terminal. A consumer that raises is left out of the rest, and is in `failed` with its exception;
+    without `failed`, or where none is left, the pass ends with that.
     """
     consumers = list(consumers)
-    report = PassReport(resumed=max((c.heard_before() for c in consumers), default=0))
+    report = PassReport(resumed=max((c.collected_before() for c in consumers), default=0))
     kept_at = monotonic()
     wanted = sorted(
         {u for consumer in consumers for u in consumer.utterances()},
@@ -105,7 +104,7 @@ def stream(
         ) as bar,
     ):
         for items in _windows(corpus, encoder, consumers, wanted, watch, report, batch_size):
-            for batch in encoder.batches([len(item.heard) for item in items]):
+            for batch in encoder.batches([len(item.audio) for item in items]):
                 _forward([items[i] for i in batch], encoder, consumers, watch, report, failed)
                 bar.update(sum(len(items[i].waveform) for i in batch) / SAMPLE_RATE)
                 if asked() or monotonic() - kept_at >= KEEP_EVERY:
@@ -140,7 +139,7 @@ def _tell(
     for consumer in list(consumers):
         try:
             call(consumer)
-        except (HeardOtherwise, OSError):
+        except (OtherAudio, OSError):
             raise
         except Exception as error:
             if failed is None:
@@ -160,7 +159,7 @@ def keep(consumers: Sequence[Consumer], watch: Stopwatch) -> None:
 
 def _forward(
     items: Sequence[Item],
-    encoder: Hearing,
+    encoder: AnyEncoder,
     consumers: list[Consumer],
     watch: Stopwatch,
     report: PassReport,
@@ -179,7 +178,7 @@ def _forward(
     with watch.stage("forward"):
         only = {name for consumer in consumers for name in consumer.layer_names()}
         if only:
-            encoder.run([item.heard for item in items], emit, only)
+            encoder.run([item.audio for item in items], emit, only)
     with watch.stage("collecting"):
         _tell(consumers, failed, lambda consumer: consumer.end())
     report.utterances += len(items)
@@ -188,7 +187,7 @@ def _forward(
 
 def _windows(
     corpus: Corpus,
-    encoder: Hearing,
+    encoder: AnyEncoder,
     consumers: Sequence[Consumer],
     wanted: Sequence[int],
     watch: Stopwatch,
@@ -220,7 +219,7 @@ def _chunks(run: Iterator[int], size: int) -> Iterator[list[int]]:
 
 
 def _read(
-    corpus: Corpus, window: Sequence[int], encoder: Hearing
+    corpus: Corpus, window: Sequence[int], encoder: AnyEncoder
 ) -> tuple[list[Item], Counter[str], dict[int, str]]:
     """Waveforms of a window, what was dropped, and why utterances could not be read."""
     items, dropped, unread = [], Counter[str](), {}
@@ -228,8 +227,8 @@ def _read(
     for index in window:
         utterance = corpus.utterances[index]
         try:
-            heard = _checked(utterance.read(), encoder)
-            items.append(_item(index, utterance, heard, reach))
+            audio = _checked(utterance.read(), encoder)
+            items.append(_item(index, utterance, audio, reach))
         except StrataError as error:
             reason = "utterance: too short or too long for the model"
             if not isinstance(error, LengthError):
@@ -240,17 +239,17 @@ def _read(
     return items, dropped, unread
 
 
-def _item(index: int, utterance: Utterance, heard: Waveform, reach: int) -> Item:
-    """An utterance of which `heard` was read, with what its last frames see beyond it."""
+def _item(index: int, utterance: Utterance, audio: Waveform, reach: int) -> Item:
+    """An utterance of which `audio` was read, with what its last frames see beyond it."""
     before, after = utterance.context
-    return Item(index, heard, utterance.id, before, len(heard) - after + min(reach, after))
+    return Item(index, audio, utterance.id, before, len(audio) - after + min(reach, after))
 
 
 class LengthError(StrataError):
     """A waveform that the encoder cannot take."""
 
 
-def _checked(waveform: Waveform, encoder: Hearing) -> Waveform:
+def _checked(waveform: Waveform, encoder: AnyEncoder) -> Waveform:
     n = len(waveform)
     if n < encoder.min_samples or n > (encoder.max_samples or n):
         raise LengthError(

@@ -13,13 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from analysis.pair_plots import colour_limits
 from analysis.plots import (
     COLOURS,
     CONTROL_DASHES,
     DASHES,
     GREY,
     MARKERS,
+    colour_limits,
     least_scale,
     mark_parts,
     save,

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 
 from analysis.forward import pooling
-from analysis.forward.consumers import Consumer
-from analysis.forward.frame_writer import FrameWriter
+from analysis.forward.consumers import Consumer, FrameConsumer
 from analysis.forward.pooling import grid_geometry
 from analysis.metrics import frames as frames_store
 from analysis.metrics.base import FrameMetric
@@ -42,7 +41,7 @@ VERSIONS = {
 
 
 @dataclass(frozen=True, eq=False)
-class StretchStudy(Study):
+class FrameStudy(Study):
     """Metrics of frames: experiments on the same segments share them, whatever they look for."""
 
     drawn: Mapping[str, Segments]
@@ -119,7 +118,7 @@ class StretchStudy(Study):
             1e-9 * self.disk_bytes(),
             self.stored,
         )
-        return FrameWriter(segments, self.entry, self.needed_layers(), self.stored)
+        return FrameConsumer(segments, self.entry, self.needed_layers(), self.stored)
 
     def disk_bytes(self) -> int:
         """Frames of the layers that are missing, as far as lengths are known without the audio."""

@@ -16,7 +16,7 @@ from analysis.forward.consumers import (
     FILTERBANK,
     MEL,
     Consumer,
-    FrameConsumer,
+    MomentConsumer,
     missing_pairs,
     moment_bytes,
     pair_step,
@@ -33,12 +33,12 @@ from analysis.studies.second_model import (
     find_other,
     find_pairs,
 )
-from analysis.studies.shared_views import SharedViews
 from analysis.studies.study import (
     Failure,
     Job,
     Scored,
     Setting,
+    SharedViews,
     Study,
     failure_of,
     metric_of,
@@ -78,7 +78,7 @@ class Cross:
 
 
 @dataclass(frozen=True, eq=False)
-class FrameStudy(Study):
+class MomentStudy(Study):
     """All frames of the utterances drawn, in moments of pairs of views.
 
     `crosses`: what each experiment compares; `targets`: the views that are no layer; `other`: the
@@ -157,7 +157,7 @@ class FrameStudy(Study):
     def consumer(self, device: torch.device) -> Consumer:
         """Moments of all that is missing."""
         layers, pairs = self.all_layers(), self.pairs()
-        return FrameConsumer(self.samples, self.entry, layers, pairs, device, self.targets)
+        return MomentConsumer(self.samples, self.entry, layers, pairs, device, self.targets)
 
     def disk_bytes(self) -> int:
         """Moments of the pairs that are missing."""
@@ -267,8 +267,8 @@ def why_no_interval(setting: Setting, analysis: AnalysisConfig, samples: FrameSa
     """Why the scores of these frames have no interval; "" if they have one."""
     run = setting.config.sampling
     speakers = [u.speaker for u in setting.corpus.utterances]
-    heard = [{speakers[u] for u in np.flatnonzero(own)} - {""} for own in samples.members.T]
-    tested = min(len(own) for own in heard) * run.tested_folds // run.folds
+    present = [{speakers[u] for u in np.flatnonzero(own)} - {""} for own in samples.members.T]
+    tested = min(len(own) for own in present) * run.tested_folds // run.folds
     return moment_metric(analysis).no_interval(samples.split, run.tested_folds, tested)
 
 

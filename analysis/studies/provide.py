@@ -1,4 +1,4 @@
-"""What the studies of a run need: from the cache, or computed in one forward pass."""
+"""The studies of a run, and their statistics: from the cache, or computed in one forward pass."""
 
 import logging
 import shutil
@@ -6,13 +6,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 
-from analysis.forward.consumers import Consumer
-from analysis.forward.heard import HEARD, HeardOtherwise, read_heard
-from analysis.forward.stream import Hearing, PassReport, UnreadableError, stream
+from analysis.forward.consumers import AUDIO_HASHES, Consumer, OtherAudio, read_audio_hashes
+from analysis.forward.stream import AnyEncoder, PassReport, UnreadableError, stream
+from analysis.metrics.base import FrameMetric, MomentMetric
 from analysis.sampling.speech import log_dropped
-from analysis.studies.study import Study
+from analysis.studies import frames, moments, vectors
+from analysis.studies.frames import FrameStudy
+from analysis.studies.moments import MomentStudy
+from analysis.studies.study import Failure, Setting, Study, failure_of, metric_of
+from analysis.studies.vectors import VectorStudy
+from analysis.targets.layers import SecondModel
 from common.cache.cache import FULL, Held
-from common.config import Config
+from common.config import AnalysisConfig, Config
 from common.encoder.pair import load_encoders
 from common.records import Corpus, StrataError
 from common.timing import Stopwatch
@@ -20,6 +25,52 @@ from common.timing import Stopwatch
 log = logging.getLogger(__name__)
 
 TRIES = 5  # passes after which an entry that others keep changing is given up
+# Of the stages that an entry's numbers went through; an entry with other versions is stale.
+VERSIONS = {
+    vectors.KIND: vectors.VERSIONS,
+    moments.KIND: moments.VERSIONS,
+    frames.KIND: frames.VERSIONS,
+    vectors.KIND_OF_TWO: vectors.VERSIONS_OF_TWO,
+    moments.KIND_OF_TWO: moments.VERSIONS,
+}
+
+
+def study_of(analysis: AnalysisConfig) -> type[Study]:
+    """The kind of study, by what the metric consumes: moments, vectors of units, or frames."""
+    metric = metric_of(analysis)
+    if isinstance(metric, FrameMetric):
+        return FrameStudy
+    every_pair = isinstance(analysis.target, SecondModel) and analysis.target.pairs == "all"
+    if isinstance(metric, MomentMetric) and analysis.unit == "frame" and not every_pair:
+        return MomentStudy
+    return VectorStudy
+
+
+def build_studies(setting: Setting) -> tuple[list[Study], dict[str, str], list[Failure]]:
+    """Draw every sample and find every cache entry, before any weights are read.
+
+    Experiments whose statistics are the same share a study. Returns also those that cannot run,
+    with the reason, where `leave_out` allows it (otherwise the first is an error), and those in
+    which something else went wrong.
+    """
+    studies: dict[tuple[type[Study], object], Study] = {}
+    left_out: dict[str, str] = {}
+    failures: list[Failure] = []
+    for name, analysis in setting.config.experiments.items():
+        kind = study_of(analysis)
+        try:
+            study = kind.build(setting, name, analysis)
+        except StrataError as error:
+            if not setting.config.leave_out:
+                raise
+            left_out[name] = str(error)
+            continue
+        except Exception as error:  # the other experiments go on
+            failures.append(failure_of(name, "drawing units", error))
+            continue
+        key = kind, study.entry.folder
+        studies[key] = studies[key].joined(study) if key in studies else study
+    return list(studies.values()), left_out, failures
 
 
 def provide(
@@ -61,9 +112,9 @@ def provide(
 def is_ready(study: Study) -> bool:
     """Whether the entry has all that is needed, undamaged, of all the speech that it wanted."""
     entry = study.entry
-    if not study.complete() or not entry.has(HEARD) or entry.damaged():
+    if not study.complete() or not entry.has(AUDIO_HASHES) or entry.damaged():
         return False
-    return not read_heard(entry)[1]
+    return not read_audio_hashes(entry)[1]
 
 
 def review(study: Study, corpus: Corpus, on_error: str) -> None:
@@ -76,12 +127,12 @@ def review(study: Study, corpus: Corpus, on_error: str) -> None:
         entry.discard(name)
     if not entry.names():
         return
-    if not entry.has(HEARD):
+    if not entry.has(AUDIO_HASHES):
         log.warning("%s: nothing tells what the cached statistics are of: computed again", names)
         entry.clear()
         return
     failures = {}
-    unread = read_heard(entry)[1]
+    unread = read_audio_hashes(entry)[1]
     for number in unread:
         utterance = corpus.utterances[study.utterance(number)]
         try:
@@ -96,7 +147,7 @@ def review(study: Study, corpus: Corpus, on_error: str) -> None:
         )
         entry.clear()
     elif failures and on_error == "raise":
-        raise UnreadableError(failures, len(read_heard(entry)[0]) + len(failures))
+        raise UnreadableError(failures, len(read_audio_hashes(entry)[0]) + len(failures))
 
 
 def collect(
@@ -107,7 +158,7 @@ def collect(
     failed: dict[Study, Exception],
 ) -> PassReport | None:
     """The pass for what the studies' entries lack, whose locks are held alone."""
-    encoder: Hearing | None = None
+    encoder: AnyEncoder | None = None
     while True:
         lacking = [study for study in studies if not study.complete()]
         for study in studies:
@@ -132,10 +183,10 @@ def collect(
                     config.on_error,
                     failed=broken,
                 )
-        except HeardOtherwise as otherwise:
+        except OtherAudio as otherwise:
             names = [", ".join(s.experiments) for s in lacking if s.entry == otherwise.entry]
             log.warning(
-                "%s: this pass heard %s, so that what the cache holds cannot be added to: all of "
+                "%s: this pass read %s, so that what the cache holds cannot be added to: all of "
                 "it is computed anew",
                 *(names, otherwise),
             )
@@ -193,7 +244,7 @@ def unread_of(studies: Sequence[Study], corpus: Corpus) -> dict[str, list[str]]:
     """Utterances that each experiment is without because they could not be read."""
     lost: dict[str, list[str]] = {}
     for study in studies:
-        unread = read_heard(study.entry)[1]
+        unread = read_audio_hashes(study.entry)[1]
         if unread:
             ids = [corpus.utterances[study.utterance(number)].id for number in unread]
             lost |= dict.fromkeys(study.experiments, ids)

@@ -2,14 +2,20 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import Any, Self
 
 import torch
 
 from analysis.forward.consumers import MEL, Consumer
 from analysis.metrics.base import Metric
+from analysis.moments import (
+    FoldedView,
+)
 from analysis.sampling.speech import Speech
 from analysis.targets.base import LabelTarget
 from common.cache.cache import Cache, Entry
@@ -223,3 +229,29 @@ def metric_of(analysis: AnalysisConfig) -> Metric:
 def split_of(config: Config, analysis: AnalysisConfig) -> str:
     """How an analysis cuts its folds: its own way, else the run's."""
     return analysis.split or config.split
+
+
+class SharedViews:
+    """Moments of views that many layers are compared with, computed once, by name.
+
+    `uses`: how often each will be asked for. A view is forgotten after its last use.
+    """
+
+    def __init__(self, uses: Counter[Hashable]) -> None:
+        self._uses = uses
+        self._views: dict[Hashable, FoldedView] = {}
+        self._lock = Lock()
+
+    @contextmanager
+    def view(self, name: Hashable, make: Callable[[], FoldedView]) -> Iterator[FoldedView]:
+        """The view of this name; two jobs may make it at once, and then share one of the two."""
+        held = self._views.get(name) or make()
+        if self._uses[name] > 1:
+            held = self._views.setdefault(name, held)
+        try:
+            yield held
+        finally:
+            with self._lock:
+                self._uses[name] -= 1
+                if self._uses[name] <= 0:
+                    self._views.pop(name, None)

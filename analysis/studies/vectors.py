@@ -15,8 +15,7 @@ from analysis.forward.collectors import valid_rows
 from analysis.forward.consumers import (
     MEL,
     Consumer,
-    Placed,
-    UnitConsumer,
+    VectorConsumer,
     step_of,
     target_layer,
     vector_bytes,
@@ -24,7 +23,14 @@ from analysis.forward.consumers import (
 from analysis.metrics.base import MomentMetric, Score, UnitMetric, ViewMetric
 from analysis.metrics.intervals import no_fold_interval
 from analysis.metrics.units import Units
-from analysis.moments import FoldedView, crossed_folds, rows_of_trial, view_moments
+from analysis.moments import (
+    FoldedView,
+    crossed_folds,
+    pair_folds,
+    rows_of_trial,
+    view_folds,
+    view_moments,
+)
 from analysis.sampling import folds as sampling
 from analysis.sampling.segments import (
     Segments,
@@ -42,12 +48,12 @@ from analysis.studies.second_model import (
     find_other,
     find_pairs,
 )
-from analysis.studies.shared_views import PairedRows, SharedViews, pair_folds, view_folds
 from analysis.studies.study import (
     Failure,
     Job,
     Scored,
     Setting,
+    SharedViews,
     Study,
     failure_of,
     metric_of,
@@ -101,7 +107,7 @@ class Drawn:
 
 
 @dataclass(frozen=True, eq=False)
-class UnitStudy(Study):
+class VectorStudy(Study):
     """Vectors of phones, words, stretches, single frames or utterances, kept on disk once.
 
     They serve metrics of moments, of two views and of labels, and any pairs of layers of two
@@ -223,8 +229,8 @@ class UnitStudy(Study):
         first = next(iter(self.drawn.values()))
         own = [d.target for d in self.drawn.values() if isinstance(d.target, FrameTarget)]
         layers = self.needed_layers()
-        consumer = UnitConsumer(first.samples, self.entry, layers, self.pooling, own)
-        return Placed(consumer, first.part.places.tolist())
+        numbers = {int(place): u for u, place in enumerate(first.part.places)}
+        return VectorConsumer(first.samples, self.entry, layers, self.pooling, own, numbers)
 
     def disk_bytes(self) -> int:
         """Vectors of the layers that are missing."""
@@ -343,10 +349,11 @@ class UnitStudy(Study):
             if units.type_fold is not None:
                 folds = crossed_folds(units.vectors, target, units.cuts, drawn.trials)
                 return metric.score(folds, with_interval)
-            rows = PairedRows(units.vectors, target, units.fold)
             x = view_folds(units.vectors, units.fold, drawn.trials)
             with shared.view(LABELS, partial(view_folds, target, units.fold, drawn.trials)) as y:
-                return metric.score(pair_folds(rows, x, y), with_interval)
+                return metric.score(
+                    pair_folds((units.vectors, target), units.fold, x, y), with_interval
+                )
         raise TypeError(f"{metric.name} scores neither units nor views")
 
     def _pair(
@@ -364,7 +371,7 @@ class UnitStudy(Study):
             return metric.score(x.vectors, y, seed)
         make = partial(view_folds, y, x.folds, x.trials)
         with shared.view(other, make) as view:
-            folds = pair_folds(PairedRows(x.vectors, y, x.folds), x.view, view)
+            folds = pair_folds((x.vectors, y), x.folds, x.view, view)
             return moment_metric(self.experiments[name]).score(folds, not self.no_interval[name])
 
     def units(self, name: str, sample: int, layer: str) -> Units:

@@ -11,7 +11,7 @@ from drawn import analysis
 from numpy.typing import NDArray
 
 from analysis.forward.collectors import Pair, load_folds, load_view
-from analysis.forward.consumers import FrameConsumer, UnitConsumer
+from analysis.forward.consumers import MomentConsumer, VectorConsumer
 from analysis.forward.stream import PassReport, stream
 from analysis.sampling.folds import FrameSamples, draw_frames
 from analysis.sampling.segments import Segments, draw_units
@@ -91,7 +91,7 @@ def collect_frames(
     crosses: Sequence[Pair],
     batch_size: int = 1,
 ) -> PassReport:
-    consumer = FrameConsumer(samples, entry, encoder.layers, crosses, encoder.device)
+    consumer = MomentConsumer(samples, entry, encoder.layers, crosses, encoder.device)
     return stream(corpus, encoder, [consumer], Stopwatch(), batch_size)
 
 
@@ -102,7 +102,7 @@ def phones(corpus: Corpus, **limits: int) -> Segments:
 def collect_units(
     corpus: Corpus, encoder: Encoder, units: Segments, entry: Entry, pooling: str
 ) -> PassReport:
-    consumer = UnitConsumer(units, entry, encoder.layers, pooling)
+    consumer = VectorConsumer(units, entry, encoder.layers, pooling)
     return stream(corpus, encoder, [consumer], Stopwatch())
 
 

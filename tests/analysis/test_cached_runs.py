@@ -14,7 +14,7 @@ import pytest
 from running import ROOT, Finished, execute, forked, textgrids
 
 from analysis.metrics.cca import PWCCA
-from analysis.studies.build import VERSIONS
+from analysis.studies.provide import VERSIONS
 from common import audio
 from common.metric import Score
 from common.records import StrataError, Waveform
@@ -91,9 +91,9 @@ sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 CONSUMERS = {
-    "cca_phone": ("consumers", "UnitConsumer"),
-    "cca_mel": ("consumers", "FrameConsumer"),
-    "word_discrimination_dtw": ("frame_writer", "FrameWriter"),
+    "cca_phone": ("consumers", "VectorConsumer"),
+    "cca_mel": ("consumers", "MomentConsumer"),
+    "word_discrimination_dtw": ("consumers", "FrameConsumer"),
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from running import Finished, execute
 
-from analysis.forward.consumers import UnitConsumer
+from analysis.forward.consumers import VectorConsumer
 from analysis.metrics.cca import PWCCA
 from analysis.moments import Folds
 from analysis.report.advice.advise import advise, lines_of
@@ -239,10 +239,10 @@ def test_an_exception_of_any_kind_spares_the_other_layers_and_experiments(
 def test_statistics_that_cannot_be_collected_spare_the_other_experiments(
     common: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(self: UnitConsumer, layer: Layer, frames: object) -> None:
+    def broken(self: VectorConsumer, layer: Layer, frames: object) -> None:
         raise StrataError(f"layer {layer.name} gives NaN or infinite values: try precision=fp32")
 
-    monkeypatch.setattr(UnitConsumer, "add", broken)
+    monkeypatch.setattr(VectorConsumer, "add", broken)
     overrides = ("experiment=paper", *common, f"paths.cache={tmp_path / 'cache'}")
     with pytest.raises(StrataError, match="cca_phone was not scored: forward pass: layer C1 gives"):
         execute(tmp_path / "run", *overrides)

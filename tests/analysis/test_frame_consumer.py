@@ -23,7 +23,7 @@ from passes import (
 )
 
 from analysis.forward.collectors import MomentCollector, Pair, load_folds, load_view
-from analysis.forward.consumers import FrameConsumer, missing_pairs, prefix
+from analysis.forward.consumers import MomentConsumer, missing_pairs, prefix
 from analysis.forward.stream import stream
 from analysis.moments import group_of, moments_of
 from analysis.targets.mel import mel
@@ -132,7 +132,7 @@ def test_a_second_experiment_computes_only_what_is_missing(
     collect_frames(corpus, encoder, samples, entry, mels)
     before = {path.name: path.stat().st_mtime_ns for path in entry.folder.iterdir()}
 
-    second = FrameConsumer(samples, entry, encoder.layers, mels + intra, encoder.device)
+    second = MomentConsumer(samples, entry, encoder.layers, mels + intra, encoder.device)
     assert {step: grid.pairs for step, grid in second.grids.items()} == {
         2: (("T1", "T0"), ("T2", "T0"), ("T3", "T0"))
     }
@@ -147,7 +147,7 @@ def test_a_second_experiment_computes_only_what_is_missing(
     assert_same(entry, whole, samples, mels + intra, rtol=1e-12)
 
     assert missing_pairs(entry, samples, encoder.layers, mels + intra) == {}
-    third = FrameConsumer(samples, entry, encoder.layers, mels + intra, encoder.device)
+    third = MomentConsumer(samples, entry, encoder.layers, mels + intra, encoder.device)
     assert list(third.utterances()) == []  # nothing left to do
 
 
@@ -183,13 +183,13 @@ def test_a_samples_sums_are_freed_when_its_last_utterance_has_passed(
     corpus: Corpus, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held: list[int] = []
-    turn_to = FrameConsumer._turn_to
+    turn_to = MomentConsumer._turn_to
 
-    def watched(self: FrameConsumer, pattern: tuple[int, ...]) -> None:
+    def watched(self: MomentConsumer, pattern: tuple[int, ...]) -> None:
         turn_to(self, pattern)
         held.append(sum(bool(totals) for totals in self._totals.values()))
 
-    monkeypatch.setattr(FrameConsumer, "_turn_to", watched)
+    monkeypatch.setattr(MomentConsumer, "_turn_to", watched)
     samples = draw(corpus, utterances=2)  # 3 x 2 of 8: disjoint
     entry = entry_at(tmp_path / "entry")
     collect_frames(corpus, encoder, samples, entry, crosses_with_mel(encoder))
@@ -213,19 +213,19 @@ def test_a_pass_that_broke_off_goes_on_to_the_same_bits(
     given = (samples, broken, encoder.layers, crosses, encoder.device)
     ends = iter(range(100))
 
-    def end(consumer: FrameConsumer) -> None:
+    def end(consumer: MomentConsumer) -> None:
         for collector in consumer.grids.values():
             collector.end()
         if next(ends) == after:
             raise RuntimeError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(FrameConsumer, "end", end)
+        patch.setattr(MomentConsumer, "end", end)
         with pytest.raises(RuntimeError, match="killed"):
-            stream(corpus, encoder, [FrameConsumer(*given)], Stopwatch())
+            stream(corpus, encoder, [MomentConsumer(*given)], Stopwatch())
     assert broken.names() == []
-    second = FrameConsumer(*given)
-    assert second.heard_before() == after
+    second = MomentConsumer(*given)
+    assert second.collected_before() == after
     stream(corpus, encoder, [second], Stopwatch())
     assert broken.names() == whole.names()
     for name in whole.names():

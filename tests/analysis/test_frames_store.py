@@ -8,8 +8,7 @@ import pytest
 import torch
 from drawn import segments_of
 
-from analysis.forward.consumers import Item
-from analysis.forward.frame_writer import FrameWriter
+from analysis.forward.consumers import FrameConsumer, Item
 from analysis.forward.pooling import grid_geometry, to_grid
 from analysis.forward.stream import stream
 from analysis.metrics.frames import Frames, load_frames
@@ -52,7 +51,7 @@ def collected(
 ) -> tuple[Entry, dict[str, int]]:
     entry = Entry(folder)
     layers = [layer for layer in encoder.layers if layer.name in ("C6", "T0", "T3")]
-    writer = FrameWriter(segments, entry, layers, stored)
+    writer = FrameConsumer(segments, entry, layers, stored)
     passed = stream(corpus, encoder, [writer], Stopwatch(), batch_size=2)
     assert all(entry.has(layer.name) for layer in layers)
     return entry, passed.dropped
@@ -125,7 +124,7 @@ def test_values_that_the_type_cannot_hold_are_an_error(tmp_path: Path) -> None:
         ("float16", 7e4, "values up to 7e.04, more than float16 holds"),
         ("float32", np.inf, "NaN or infinite"),
     ):
-        writer = FrameWriter(segments, Entry(tmp_path), [layer], stored)
+        writer = FrameConsumer(segments, Entry(tmp_path), [layer], stored)
         writer.begin([Item(0, models.noise(720))])
         with pytest.raises(StrataError, match=message):
             writer.add(layer, [torch.tensor([[0.0, 1.0], [value, 2.0]])])
@@ -137,7 +136,7 @@ def test_layers_that_the_entry_has_are_not_computed_again(
     segments = whole_utterances(corpus.utterances, np.arange(2))
     entry, _ = collected(tmp_path, encoder, corpus, segments, "float32")
     layers = [layer for layer in encoder.layers if layer.name in ("T0", "T3")]
-    assert not list(FrameWriter(segments, entry, layers, "float32").utterances())
+    assert not list(FrameConsumer(segments, entry, layers, "float32").utterances())
 
 
 def test_an_array_grows_on_disk_and_reads_as_one(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from analysis.metrics.base import UnitMetric
 from analysis.metrics.spoken_sts import SentenceSimilarity
 from analysis.metrics.word_discrimination import PooledDiscrimination
 from analysis.sampling.speech import Speech
-from analysis.studies.build import build_studies
+from analysis.studies.provide import build_studies
 from analysis.studies.study import Setting
 from common.cache.cache import Cache
 from common.config import Config, resolve

@@ -15,7 +15,7 @@ from PIL import Image
 from running import Finished, composed, execute, textgrids, write_corpus
 from safetensors.torch import load_file, save_file
 
-from analysis.pair_plots import colour_limits
+from analysis.plots import colour_limits
 from analysis.studies.second_model import find_other
 from common.config import resolve
 from common.encoder.encoder import load_encoder

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.forward.consumers import Consumer, FrameConsumer, Item
+from analysis.forward.consumers import Consumer, Item, MomentConsumer
 from analysis.forward.stream import WINDOW, UnreadableError, stream
 from analysis.sampling.folds import draw_frames
 from common.cache.cache import Entry
@@ -87,7 +87,7 @@ class Spy(Consumer):
     def lose(self, utterances: Collection[int]) -> None:
         self.lost = set(utterances)
 
-    def heard_before(self) -> int:
+    def collected_before(self) -> int:
         return 0
 
     @property
@@ -291,7 +291,7 @@ def test_frames_are_forgotten_and_memory_does_not_grow_with_utterances(
     corpus = corpus_of(map(utterance, range(n)))
     samples = draw_frames(corpus, UnitSampling(utterances=n), SamplingConfig(samples=1), "frame", 0)
     crosses = [(layer.name, "mel") for layer in encoder.layers]
-    real = FrameConsumer(samples, Entry(tmp_path), encoder.layers, crosses, encoder.device)
+    real = MomentConsumer(samples, Entry(tmp_path), encoder.layers, crosses, encoder.device)
     watcher = Watcher(range(n))
     stream(corpus, encoder, [watcher, real], Stopwatch())
     assert len(watcher.passed) == n * len(encoder.layers)

@@ -9,7 +9,7 @@ from running import composed
 from analysis.sampling import folds as sampling
 from analysis.sampling import segments
 from analysis.sampling.speech import Speech
-from analysis.studies.build import build_studies
+from analysis.studies.provide import build_studies
 from analysis.studies.study import Setting
 from common.cache.cache import Cache
 from common.config import resolve

@@ -5,6 +5,8 @@ from pathlib import Path
 import models
 import numpy as np
 import pytest
+import torch
+from drawn import segments_of
 from passes import (
     WINDOWS,
     Array,
@@ -20,7 +22,13 @@ from passes import (
 )
 
 from analysis.forward.collectors import valid_rows
-from analysis.forward.consumers import MEL, FrameConsumer, UnitConsumer
+from analysis.forward.consumers import (
+    MEL,
+    Item,
+    MomentConsumer,
+    VectorConsumer,
+    read_audio_hashes,
+)
 from analysis.forward.stream import stream
 from analysis.targets.mel import mel
 from common.encoder.encoder import Encoder
@@ -73,7 +81,7 @@ def test_mel_frames_are_pooled_like_a_layers(
     corpus: Corpus, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     units, entry = phones(corpus, instances=15), entry_at(tmp_path / "entry")
-    consumer = UnitConsumer(units, entry, [MEL], "middle_third")
+    consumer = VectorConsumer(units, entry, [MEL], "middle_third")
     assert set(consumer.layer_names()) == set()  # so the model need not run
     monkeypatch.setattr(Encoder, "run", None)
     stream(corpus, encoder, [consumer], Stopwatch())
@@ -100,7 +108,7 @@ def test_units_at_and_beyond_the_end_are_counted(
     corpus = Corpus("toy", "all", "none", utterances, {}, "f")
     units, entry = phones(corpus), entry_at(tmp_path / "entry")
     layers = [layer for layer in encoder.layers if layer.part == part]
-    report = stream(corpus, encoder, [UnitConsumer(units, entry, layers, "mean")], Stopwatch())
+    report = stream(corpus, encoder, [VectorConsumer(units, entry, layers, "mean")], Stopwatch())
     assert report.dropped == {
         "phone: clipped to the utterance's frames": 10,
         "phone: beyond the utterance's frames": 10,
@@ -128,11 +136,11 @@ def test_only_missing_layers_of_units_are_computed(
 ) -> None:
     units, entry = phones(corpus), entry_at(tmp_path / "entry")
     some = [layer for layer in encoder.layers if layer.part == "transformer"]
-    stream(corpus, encoder, [UnitConsumer(units, entry, some, "mean")], Stopwatch())
-    rest = UnitConsumer(units, entry, encoder.layers, "mean")
+    stream(corpus, encoder, [VectorConsumer(units, entry, some, "mean")], Stopwatch())
+    rest = VectorConsumer(units, entry, encoder.layers, "mean")
     assert set(rest.layers) == {"C1", "C2", "C3", "C4", "C5", "C6", "C7"}
     stream(corpus, encoder, [rest], Stopwatch())
-    done = UnitConsumer(units, entry, encoder.layers, "mean")
+    done = VectorConsumer(units, entry, encoder.layers, "mean")
     assert list(done.utterances()) == []
     whole = entry_at(tmp_path / "whole")
     collect_units(corpus, encoder, units, whole, "mean")
@@ -148,8 +156,8 @@ def test_frames_and_units_share_one_pass(corpus: Corpus, encoder: Encoder, tmp_p
     crosses = crosses_with_mel(encoder)
     shared = {kind: entry_at(tmp_path / f"{kind}-shared") for kind in ("frames", "units")}
     consumers = [
-        FrameConsumer(samples, shared["frames"], encoder.layers, crosses, encoder.device),
-        UnitConsumer(units, shared["units"], encoder.layers, "mean"),
+        MomentConsumer(samples, shared["frames"], encoder.layers, crosses, encoder.device),
+        VectorConsumer(units, shared["units"], encoder.layers, "mean"),
     ]
     report = stream(corpus, encoder, consumers, Stopwatch())
     assert report.utterances == len(corpus.utterances)  # frames were drawn from six of them
@@ -161,3 +169,21 @@ def test_frames_and_units_share_one_pass(corpus: Corpus, encoder: Encoder, tmp_p
         np.testing.assert_array_equal(
             shared["units"].open(layer.name), apart["units"].open(layer.name)
         )
+
+
+def test_an_entry_has_its_own_numbers_for_the_utterances_of_the_pass(tmp_path: Path) -> None:
+    waves = [models.noise(4000, seed=k) for k in range(3)]
+    units = segments_of([(0, 0, 4000, "a"), (2, 0, 4000, "b")])  # of utterances 7 and 3 of the pass
+    consumer = VectorConsumer(
+        units, entry_at(tmp_path / "own"), [MEL], "mean", (), {7: 0, 5: 1, 3: 2}
+    )
+    assert sorted(consumer.utterances()) == [3, 7]
+    consumer.begin([Item(u, wave) for u, wave in zip((3, 4, 7), waves, strict=True)])
+    consumer.end()
+    assert consumer.utterances() == []
+    consumer.lose([4, 5])
+    consumer.finish()
+    kept, unread = read_audio_hashes(consumer.entry)
+    assert (sorted(kept), unread) == ([0, 2], [])
+    means = [mel(wave).mean(0) for wave in (waves[2], waves[0])]
+    np.testing.assert_allclose(consumer.entry.open("mel"), torch.stack(means), atol=1e-2)
