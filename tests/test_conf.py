@@ -69,7 +69,7 @@ def test_every_metric_is_for_the_analyses_of_its_family(
     config = resolved(f"experiment={taker}", f"metric={name}", *more)
     assert config.experiments[taker].metric.name == metric.name
     alone = "cca_phone" if family != families["cca_phone"] else "word_segmentation"
-    with pytest.raises(StrataError, match=f"metric={metric.name}: it is a {family} metric"):
+    with pytest.raises(StrataError, match=f"metric={name}: it is a {family} metric"):
         resolved(f"experiment={alone}", f"metric={name}")
 
 
@@ -191,12 +191,13 @@ def test_run_folders_do_not_collide() -> None:
     assert "%f" in hydra["sweep"]["dir"]
 
 
-def test_an_experiment_may_set_its_run_folder() -> None:
+@pytest.mark.parametrize("name", ["report", "dashboard"])
+def test_an_experiment_may_set_its_run_folder(name: str) -> None:
     """A report is of no one model: its folder must not bear the default model's name."""
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        config = compose("config", ["experiment=report"], return_hydra_config=True)
+        config = compose("config", [f"experiment={name}"], return_hydra_config=True)
     raw = OmegaConf.to_container(config.hydra.run, resolve=False)
-    assert raw == {"dir": "${paths.runs}/report/${now:%Y-%m-%d_%H-%M-%S-%f}"}
+    assert raw == {"dir": f"${{paths.runs}}/{name}/${{now:%Y-%m-%d_%H-%M-%S-%f}}"}
 
 
 def test_hydra_does_not_copy_the_store_and_what_it_loads_is_a_copy() -> None:

@@ -42,7 +42,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:  # noqa: 
             size / 1e6,
         )
     (folder / TIDY).write_text(csv_of(gathered.frame), encoding="utf-8")
-    figures = plot_report(gathered.frame, folder / "figures")
+    figures = plot_report(gathered.frame, folder / "figures", gathered.asks)
     print_report(gathered, title, advice)
     for path in (page, folder / TIDY, *figures):
         print(path)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.plots import COLOURS, MARKERS
+from analysis.plots import COLOURS, HEADINGS, MARKERS, groups_of
 from analysis.report.advice.advise import summary
 from analysis.report.advice.wording import Advice
 from analysis.report.gather import Gathered
@@ -47,6 +47,7 @@ def page_content(gathered: Gathered, advice: Sequence[Advice]) -> dict[str, Any]
         "summaries": summaries(advice),
         "series": styles(series_of(gathered.frame, curves)),
         "curves": table(curves, CURVE),
+        "groups": groups(curves, gathered.asks),
         "matrices": [describe_matrix(one) for one in matrices_of(pairs)],
         "points": table(errors, POINT),
         "means": table(means, MEAN),
@@ -55,6 +56,15 @@ def page_content(gathered: Gathered, advice: Sequence[Advice]) -> dict[str, Any]
         "duplicates": dict(gathered.duplicates),
         "notes": list(gathered.notes),
     }
+
+
+def groups(curves: pd.DataFrame, asks: Mapping[str, str]) -> list[dict[str, object]]:
+    """Experiments under the heading of what they ask, as in `analysis.plots.plot_layers`."""
+    names = [] if curves.empty else list(dict.fromkeys(curves["experiment"]))
+    return [
+        {"heading": HEADINGS[question], "experiments": own}
+        for question, own in groups_of(names, asks).items()
+    ]
 
 
 def describe_advice(advice: Advice) -> dict[str, object]:

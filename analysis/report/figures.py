@@ -20,6 +20,7 @@ from analysis.plots import (
     GREY,
     MARKERS,
     colour_limits,
+    groups_of,
     least_scale,
     mark_parts,
     save,
@@ -56,12 +57,18 @@ LOOK: dict[Any, Any] = {
 Style = Mapping[str, Any]
 
 
-def plot_report(frame: pd.DataFrame, folder: Path) -> list[Path]:
-    """A PNG and an SVG for each experiment, model, pair of models and error rate; their paths."""
+def plot_report(frame: pd.DataFrame, folder: Path, asks: Mapping[str, str]) -> list[Path]:
+    """A PNG and an SVG for each experiment, model, pair of models and error rate; their paths.
+
+    Experiments come in the order of what they ask (`analysis.plots.plot_layers`).
+    """
     folder.mkdir(parents=True, exist_ok=True)
     scores, pairs, errors = split_frame(frame)
     curves = curves_of(scores)
     styled = {str(one["name"]): one for one in styles(series_of(frame, curves))}
+    if len(curves):
+        order = [n for own in groups_of(curves["experiment"].unique(), asks).values() for n in own]
+        curves = curves.sort_values("experiment", key=lambda n: n.map(order.index), kind="stable")
     figures: list[tuple[str, Figure]] = []
     with mpl.rc_context(LOOK):
         figures += [] if curves.empty else curve_figures(curves, styled)

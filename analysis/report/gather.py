@@ -22,10 +22,11 @@ from analysis.report.protocol import (
     train_subset,
 )
 from analysis.report.run_folders import LeftOut, Run, read_runs
+from common.config.analysis import ASKS
 from common.config.report import ReportConfig
 from common.reading import reading
 from common.records import StrataError
-from common.results.results import METADATA, unlike_widths
+from common.results.results import METADATA, reason_lines, unlike_widths
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Gathered:
     and `train_dataset`: its speech, "" elsewhere. `depth`: index of a layer by the number of its
     model's blocks, 0 to 1; NaN for what is no block. `model` tells revisions of one name apart.
     `duplicates`: rows of each run that a newer run has too. `notes`: what a reader should know.
+    `asks`: what each experiment asks of a layer (one of `ASKS`), as far as the runs say so.
     """
 
     frame: pd.DataFrame
@@ -53,6 +55,7 @@ class Gathered:
     left_out: tuple[LeftOut, ...]
     duplicates: Mapping[str, int]
     notes: tuple[str, ...]
+    asks: Mapping[str, str]
 
 
 def gather(config: ReportConfig) -> Gathered:
@@ -75,8 +78,19 @@ def gather(config: ReportConfig) -> Gathered:
     used = set(frame["run"])
     shown = tuple(run for run in runs if run.name in used)
     frame = frame.drop(columns=["reinit", "protocol"]).reset_index(drop=True)
-    notes += [f"{name}: {why}" for name, why in unlike_widths(frame).items()]
-    return Gathered(frame, shown, tuple(left_out), duplicates, tuple(notes))
+    notes += reason_lines(unlike_widths(frame))
+    return Gathered(frame, shown, tuple(left_out), duplicates, tuple(notes), asks_of(shown))
+
+
+def asks_of(runs: Sequence[Run]) -> dict[str, str]:
+    """What each experiment asks of a layer, of the newest run that says so."""
+    found: dict[str, str] = {}
+    for run in runs:
+        experiments = run.config.get("experiments")
+        for name, own in (experiments if isinstance(experiments, dict) else {}).items():
+            if isinstance(own, dict) and own.get("asks") in ASKS:
+                found.setdefault(str(name), own["asks"])
+    return found
 
 
 def understood(runs: Sequence[Run], left_out: Sequence[LeftOut]) -> tuple[list[Run], list[LeftOut]]:

@@ -392,15 +392,24 @@ def _with_metric(
                 f"it is a {metric.family} metric, and {', '.join(experiments)} "
                 f"{'takes' if len(experiments) == 1 else 'take'} {' and '.join(families)} metrics"
             )
-        raise StrataError(f"metric={metric.name}: {why}")
+        raise StrataError(f"metric={_option(config.metric)}: {why}")
     others = [name for name in experiments if name not in takers]
     if others:
-        log.info("metric=%s is not for %s: they keep their own", metric.name, ", ".join(others))
+        named = _option(config.metric), ", ".join(others)
+        log.info("metric=%s is not for %s: they keep their own", *named)
     given = {
         name: _metric("metric", _filled(config.metric, config.experiments[name].metric), config)
         for name in takers
     }
     return {n: replace(own, metric=given.get(n, own.metric)) for n, own in experiments.items()}
+
+
+def _option(node: Mapping[str, Any]) -> str:
+    """What to type after `metric=` for a metric: results may call it otherwise."""
+    line = f"_target_: {node['_target_']}"
+    options = sorted((CONF / "metric").glob("*.yaml"))
+    names = [path.stem for path in options if line in path.read_text().splitlines()]
+    return names[0] if names else str(node["_target_"])
 
 
 def _filled(given: Mapping[str, Any], own: Mapping[str, Any]) -> Mapping[str, Any]:

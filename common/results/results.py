@@ -186,6 +186,12 @@ def incomparable(frame: pd.DataFrame) -> dict[str, str]:
     return reasons
 
 
+def reason_lines(reasons: Mapping[str, str]) -> list[str]:
+    """A line for each reason: the experiments that have it, then the reason."""
+    names = {why: [n for n, own in reasons.items() if own == why] for why in reasons.values()}
+    return [f"{', '.join(own)}: {why}" for why, own in names.items()]
+
+
 def unlike_widths(frame: pd.DataFrame) -> dict[str, str]:
     """Experiments scored by a measure whose level depends on the width of a view, where it differs.
 

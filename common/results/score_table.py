@@ -19,6 +19,7 @@ from common.results.results import (
     directions,
     incomparable,
     rankable,
+    reason_lines,
     summarise,
     unlike_widths,
 )
@@ -46,15 +47,10 @@ def print_table(
         _print_figures(frame, title)
     else:
         _print_line(Console(), f"{title}: there are no scores")
-    for why, names in _by_reason(without_intervals or {}).items():
-        _print_line(Console(), f"no 95 % interval: {', '.join(names)}: {why}")
+    for line in reason_lines(without_intervals or {}):
+        _print_line(Console(), f"no 95 % interval: {line}")
     for name, why in (left_out or {}).items():
         _print_line(Console(), f"left out {name}: {why}")
-
-
-def _by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
-    """For each reason the experiments that have it."""
-    return {why: [n for n, own in reasons.items() if own == why] for why in reasons.values()}
 
 
 def _print_figures(frame: pd.DataFrame, title: str) -> None:
@@ -93,9 +89,8 @@ def _print_figures(frame: pd.DataFrame, title: str) -> None:
         why = "95 % interval of the best layer over test speakers"
         _print_line(console, f"{why}: {', '.join(bounds)}")
     for reasons in (incomparable(frame), directions(frame), unlike_widths(frame)):
-        for why in dict.fromkeys(reasons.values()):
-            names = [name for name, own in reasons.items() if own == why]
-            _print_line(console, f"{', '.join(names)}: {why}")
+        for line in reason_lines(reasons):
+            _print_line(console, line)
 
 
 def _print_line(console: Console, text: str) -> None:

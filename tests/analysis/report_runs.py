@@ -14,6 +14,7 @@ from common.config.report import ReportConfig
 from common.results.results import Row, to_frame, write_results
 
 HOSTILE = "</script><script>document.title='hacked'</script><img src=x onerror=alert(1)>$x$"
+ASKS = {"cca_phone": "phonetic", "cca_word": "word", "cca_mel": "acoustic"}
 TARGETS = {"cca_phone": "phone", "cca_word": "word", "cca_mel": "mel"}
 
 
@@ -39,6 +40,7 @@ def analysis_config(experiments: Sequence[str], **keys: Any) -> dict[str, Any]:
             "metric": {"_target_": "analysis.metrics.cca.PWCCA", "ridges": [[0.1, 0.1]]},
             "sampling": {"instances": 200, "labels": 39},
             "pooling": "mean",
+            "asks": ASKS.get(name, "other"),
         }
         for name in experiments
     }

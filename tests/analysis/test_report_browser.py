@@ -107,6 +107,7 @@ def test_it_draws_everything_without_an_error_or_a_request(page: Browser, addres
     assert page.get_log("browser") == []
     panels = texts(page, "#curves h3")
     assert panels == ["cca_phone", "cca_word"]
+    assert texts(page, "#curves .topic") == ["Phones", "Words"]
     assert count(page, "#curves svg .mark-line path") == 4  # three curves, and random weights
     assert count(page, "#curves svg .mark-area path") >= 4
     assert count(page, "#errors .card") == 1

@@ -125,6 +125,14 @@ def test_advice_heads_the_page(page: Reader) -> None:
         assert one["caveats"]
 
 
+def test_experiments_are_under_the_heading_of_what_they_ask(report: Path) -> None:
+    groups = Reader((report / "report.html").read_text()).data["groups"]
+    assert groups == [
+        {"heading": "Phones", "experiments": ["cca_phone"]},
+        {"heading": "Words", "experiments": ["cca_word"]},
+    ]
+
+
 def test_figures_are_a_column_wide_and_named_for_any_file_system(report: Path) -> None:
     figures = sorted((report / "figures").iterdir())
     stems = {path.stem for path in figures}

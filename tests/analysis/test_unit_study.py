@@ -86,6 +86,12 @@ def test_a_metric_of_another_kind_is_refused_for_the_experiment() -> None:
         resolve(composed(tuple(more)))
 
 
+def test_an_error_names_a_metric_as_it_was_typed() -> None:
+    more = ["experiment=cca_mel", "metric=average_precision"]
+    with pytest.raises(StrataError, match="metric=average_precision: it is a word_discrimination"):
+        resolve(composed(tuple(more)))
+
+
 def test_words_against_a_table_of_vectors(common: tuple[str, ...], tmp_path: Path) -> None:
     words = words_of(common)
     table = write_table(tmp_path / "table.txt", [*words[::2], "zyzzyva"])

@@ -13,11 +13,11 @@ function section(id, title, lead) {
   return own;
 }
 
-/** A card with a title and a chart; a promise of the chart. */
-function card(id, grid, title, under, spec, wide = false) {
+/** A card with a title and a chart, maybe below a topic; a promise of the chart. */
+function card(id, grid, title, under, spec, topic = "") {
   const chart = element("div", { class: "chart" });
-  const made = element("figure", { class: `card${wide ? " wide" : ""}`, style: "margin:0" },
-    element("h3", { text: title }), element("p", { class: "quiet", text: under }), chart);
+  const made = element("figure", { class: "card", style: "margin:0" },
+    ...(topic ? [element("p", { class: "topic", text: topic })] : []), element("h3", { text: title }), element("p", { class: "quiet", text: under }), chart);
   grid.append(made);
   if (spec === null) {
     chart.append(element("p", { class: "quiet", text: "Not known for this choice: relative depth is of blocks alone, and needs their number." }));
@@ -45,10 +45,14 @@ function drawCurves() {
   if (!rows.length) return nothing(own, "curve");
   const grid = element("div", { class: "grid" });
   own.append(controlsLegend(rows), grid);
-  return Promise.all(grouped(rows, ["experiment", "metric", "dataset", "partition"]).map((panel) => {
-    const { experiment, metric, dataset, partition } = panel[0];
-    return card("curves", grid, experiment, `${metric} · ${dataset} (${partition})`, curveSpec(panel));
-  }));
+  const panels = grouped(rows, ["experiment", "metric", "dataset", "partition"]);
+  const headed = DATA.groups.length > 1;
+  return Promise.all(DATA.groups.flatMap(({ heading, experiments }) =>
+    panels.filter((panel) => experiments.includes(panel[0].experiment)).map((panel) => {
+      const { experiment, metric, dataset, partition } = panel[0];
+      const under = `${metric} · ${dataset} (${partition})`;
+      return card("curves", grid, experiment, under, curveSpec(panel), headed ? heading : "");
+    })));
 }
 
 /** What the grey lines are. */
