@@ -20,7 +20,7 @@ class RecognitionConfig:
     with one weight and one word score: those that a training chose are in its metadata.json.
     Recordings longer than `window_seconds` are heard in windows of that length, of which
     `overlap_seconds` at each end are given up to their neighbours (CTC; another decoder's windows
-    follow each other). `language` of a decoder that knows several.
+    are cut where it is quiet). `language` of a decoder that knows several.
     """
 
     decoder: str = "auto"

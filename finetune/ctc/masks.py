@@ -55,6 +55,7 @@ class FairseqMasks:
         """`frames` of every utterance of the next batch, and the generator of its masks."""
         self.frames, self.rng = frames, rng
 
+    @torch.compiler.disable
     def mask(
         self,
         hidden_states: torch.Tensor,

@@ -19,7 +19,7 @@ from common.config import RecognitionConfig
 from common.encoder.architecture import draw
 from common.records import SAMPLE_RATE, StrataError, Utterance
 from finetune.ctc.evaluate import errors_by_speaker, errors_by_word, hear
-from finetune.ctc.recognition import CtcRecogniser, Transcript, load_recogniser
+from finetune.ctc.recognition import CtcRecogniser, Transcript, cut_in_quiet, load_recogniser
 from finetune.ctc.scoring import score
 from finetune.ctc.text import Vocabulary
 from finetune.ctc.transcribe import ctm, textgrid
@@ -235,11 +235,26 @@ def test_a_whisper_writes_with_its_own_decoder(tmp_path: Path) -> None:
     recogniser = load_recogniser(_config(tmp_path))
     short, long = recogniser(noise(16_000)), recogniser(noise(80_000))
     assert short.words is None
-    assert long.text.startswith(recogniser(noise(80_000)[:32_000]).text)
+    (end, *_) = cut_in_quiet(noise(80_000), 32_000)
+    assert long.text.startswith(recogniser(noise(80_000)[:end]).text)
     with_n_gram = _config(tmp_path)
     with_n_gram.recognition.lm.path = "x.arpa"
     with pytest.raises(StrataError, match="an n-gram goes with CTC"):
         load_recogniser(with_n_gram)
+
+
+def test_windows_of_another_decoder_are_cut_where_it_is_quiet() -> None:
+    waveform = noise(100_000)
+    for begin in (28_000, 55_000):
+        waveform[begin : begin + 4_000] = 0
+    first, second, *rest = cut_in_quiet(waveform, 40_000)
+    assert 28_000 < first < 32_000
+    assert 55_000 < second < 59_000
+    pieces = np.diff([0, first, second, *rest])
+    assert rest[-1] == 100_000
+    assert 0 < pieces.min() <= pieces.max() <= 40_000
+    assert cut_in_quiet(waveform[:40_000], 40_000) == [40_000]
+    assert cut_in_quiet(np.zeros(90_000, np.float32), 40_000)[-1] == 90_000
 
 
 def test_errors_of_words_are_what_was_heard_for_them() -> None:

@@ -1,0 +1,121 @@
+"""Are recordings of minutes transcribed like their sentences, and are times of words right?
+
+    python benchmarks/long_recordings.py OVERRIDES [--sentences 40]
+
+OVERRIDES are those of `python run.py experiment=transcribe`: a recogniser, and a dataset with
+transcripts, and with times of words where it can give them. Sentences, evenly spaced over the
+dataset, are transcribed alone, and then as one recording with pauses of 0.3 s between. Prints
+
+- error rates of either against the transcripts, and of one against the other;
+- of words that were heard right: how far their beginnings and ends lie from the alignment's, in ms
+  (median, nine tenths), and in how many the word's middle lies within the aligned word;
+- whether the `.ctm` and the TextGrid of the recording, read again, have the words that were heard.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import jiwer
+import numpy as np
+from hydra import compose, initialize_config_dir
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from common import alignments
+from common.config import register, resolve
+from common.records import SAMPLE_RATE, Interval
+from finetune.ctc.recognition import Word, load_recogniser, scored_text
+from finetune.ctc.text import normalise, references
+from finetune.ctc.transcribe import ctm, textgrid
+
+ROOT = Path(__file__).resolve().parents[1]
+PAUSE = 3 * SAMPLE_RATE // 10
+
+
+def main() -> None:
+    """Transcribe, measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--sentences", type=int, default=40)
+    given = parser.parse_args()
+    register()
+    with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf")):
+        config = resolve(compose("config", ["experiment=transcribe", *given.overrides]))
+    corpus = config.dataset.read(config.on_error).thinned(given.sentences)
+    recogniser = load_recogniser(config)
+    texts = references(corpus.utterances, recogniser.targets)
+    alone, pieces, aligned, start = [], [], [], 0
+    for utterance in corpus.utterances:
+        waveform = utterance.read()
+        alone.append(recogniser(waveform))
+        tier = utterance.tiers.get("phone" if recogniser.targets == "phones" else "word", ())
+        aligned += [Interval(start + i.start, start + i.end, i.label) for i in tier]
+        pieces += [waveform, np.zeros(PAUSE, np.float32)]
+        start += len(waveform) + PAUSE
+    recording = np.concatenate(pieces)
+    long = recogniser(recording)
+    apart = " ".join(filter(None, (scored_text(t, recogniser.targets) for t in alone)))
+    together = scored_text(long, recogniser.targets)
+    said = " ".join(texts)
+    print(f"{len(texts)} sentences, {len(recording) / SAMPLE_RATE / 60:.1f} min in one recording")
+    for name, reference, heard in (
+        ("sentences against transcripts", said, apart),
+        ("recording against transcripts", said, together),
+        ("recording against sentences", apart, together),
+    ):
+        words, characters = jiwer.wer(reference, heard), jiwer.cer(reference, heard)
+        print(f"{name}: words {100 * words:.1f} % wrong, characters {100 * characters:.1f} %")
+    if long.words is not None:
+        tell_times(long.words, aligned)
+        tell_files(long.words, len(recording) / SAMPLE_RATE)
+
+
+def tell_times(words: Sequence[Word], aligned: Sequence[Interval]) -> None:
+    """How far words that were heard right lie from where they are aligned."""
+    pairs = list(right(words, aligned))
+    if not pairs:
+        print("no word was heard right, or the dataset has no times of words")
+        return
+    starts = [abs(w.start - i.start / SAMPLE_RATE) for w, i in pairs]
+    ends = [abs(w.end - i.end / SAMPLE_RATE) for w, i in pairs]
+    inside = np.mean([i.start <= (w.start + w.end) / 2 * SAMPLE_RATE < i.end for w, i in pairs])
+    for name, distances in (("beginnings", starts), ("ends", ends)):
+        middle, most = 1000 * np.quantile(distances, [0.5, 0.9])
+        print(
+            f"{name} of {len(pairs)} words: {middle:.0f} ms off (median), {most:.0f} (nine tenths)"
+        )
+    print(f"middle within the aligned word: {100 * inside:.1f} %")
+
+
+def right(words: Sequence[Word], aligned: Sequence[Interval]) -> Iterator[tuple[Word, Interval]]:
+    """Words that were heard right, and their intervals."""
+    said = [normalise(i.label) or i.label for i in aligned]
+    out = jiwer.process_words(" ".join(said), " ".join(word.text for word in words))
+    for chunk in out.alignments[0]:
+        if chunk.type == "equal":
+            heard = words[chunk.hyp_start_idx : chunk.hyp_end_idx]
+            yield from zip(heard, aligned[chunk.ref_start_idx : chunk.ref_end_idx], strict=True)
+
+
+def tell_files(words: Sequence[Word], seconds: float) -> None:
+    """Whether what is written has the words and their times."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "recording.TextGrid"
+        path.write_text(textgrid(tuple(words), seconds), encoding="utf-8")
+        ((_, intervals),) = alignments.read(path).tiers
+    labelled = [i for i in intervals if i.label]
+    lines = [line.split() for line in ctm("recording", tuple(words)).splitlines()]
+    for name, texts, starts in (
+        ("TextGrid", [i.label for i in labelled], [i.start / SAMPLE_RATE for i in labelled]),
+        (".ctm", [line[4] for line in lines], [float(line[2]) for line in lines]),
+    ):
+        same = texts == [word.text for word in words]
+        off = max(abs(a - w.start) for a, w in zip(starts, words, strict=True))
+        print(f"{name}: the same {len(texts)} words: {same}; beginnings within {1000 * off:.1f} ms")
+
+
+if __name__ == "__main__":
+    main()
