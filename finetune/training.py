@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import DDPStrategy
 
 from common.config import Config
@@ -19,6 +19,7 @@ from common.encoder.encoder import pick_device
 from common.progress import Progress
 from common.tracking import log_training, run_name, training_logger
 from finetune.checkpoints import Checkpoints, WholeFiles
+from finetune.curves import Curves
 from finetune.processes import Place
 
 
@@ -50,7 +51,7 @@ def trainer_of(
     """
     device = pick_device(config.device)
     # Every point is written at once: a resumed training logs none from before its checkpoint.
-    loggers: list[Logger] = [CSVLogger(folder, name="curves", flush_logs_every_n_steps=1)]
+    loggers: list[Logger] = [Curves(folder, name="curves", flush_logs_every_n_steps=1)]
     tracker = training_logger(config.tracking, run_name(config), raw, folder)
     first, terminal = place is None or place.rank == 0, sys.stderr.isatty()
     return pl.Trainer(
