@@ -117,9 +117,11 @@ def stream(
         failures = {corpus.utterances[u].id: why for u, why in report.unread.items()}
         raise UnreadableError(failures, len(wanted))
     if report.utterances + report.resumed == 0:
+        first = f" (the first: {next(iter(report.unread.values()))})" if report.unread else ""
         raise StrataError(
             f"none of {len(wanted)} utterances could be used: "
             + "; ".join(f"{reason}: {count}" for reason, count in report.dropped.items())
+            + first
         )
     with watch.stage("storing"):
         _tell(consumers, failed, lambda consumer: consumer.lose(report.unread.keys()))

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -196,17 +197,24 @@ def _require_whole(frame: pd.DataFrame) -> None:
 def _read_metadata(path: Path) -> Mapping[str, Any]:
     """metadata.json; without it nobody knows what a run may be compared with."""
     try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        metadata = json.loads(text, parse_float=_finite, parse_constant=_finite)
     except FileNotFoundError:
         raise StrataError(
             f"half-written: no {METADATA} beside its {RESULTS}, so what it may be compared with "
             "is not known; run it again"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StrataError(f"{METADATA} cannot be read: {_first_line(error)}") from None
     if not isinstance(metadata, dict):
         raise StrataError(f"{METADATA} holds no mapping")
     return metadata
+
+
+def _finite(text: str) -> float | None:
+    """A number; None where it is not finite, which JSON cannot say."""
+    value = float(text)
+    return value if isfinite(value) else None
 
 
 def left_out_of(run: Run) -> list[LeftOut]:
