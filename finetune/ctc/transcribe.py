@@ -16,7 +16,7 @@ from common.writing import write_text
 from finetune.ctc.evaluate import hear
 from finetune.ctc.recognition import Word, load_recogniser
 
-TRANSCRIPTS, CTM, TEXTGRIDS = "transcripts.csv", "words.ctm", "textgrids"
+TRANSCRIPTS, TEXTGRIDS = "transcripts.csv", "textgrids"
 
 
 def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
@@ -33,15 +33,17 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
     table = pd.DataFrame([{"id": u.id, "speaker": u.speaker, "text": t.text} for u, t in pairs])
     write_text(folder / TRANSCRIPTS, csv_of(table))
     paths = [folder / TRANSCRIPTS]
+    tier = "phones" if recogniser.targets == "phones" else "words"
     timed = [(u, t.words) for u, t in pairs if t.words is not None]
     if timed:
-        write_text(folder / CTM, "".join(ctm(u.id, words) for u, words in timed))
+        times = folder / f"{tier}.ctm"
+        write_text(times, "".join(ctm(u.id, words) for u, words in timed))
         for utterance, words in timed:
             path = folder / TEXTGRIDS / f"{utterance.id}.TextGrid"
             path.parent.mkdir(parents=True, exist_ok=True)
             end = max(utterance.n_samples / SAMPLE_RATE, words[-1].end if words else 0.0)
-            write_text(path, textgrid(words, end))
-        paths += [folder / CTM, folder / TEXTGRIDS]
+            write_text(path, textgrid(words, end, tier))
+        paths += [times, folder / TEXTGRIDS]
     metadata = {
         "dataset": corpus.describe(),
         "dropped": dict(heard.dropped),
@@ -64,8 +66,8 @@ def ctm(id: str, words: tuple[Word, ...]) -> str:
     )
 
 
-def textgrid(words: tuple[Word, ...], seconds: float) -> str:
-    """A Praat TextGrid with the tier `words`, its pauses labelled with nothing."""
+def textgrid(words: tuple[Word, ...], seconds: float, tier: str = "words") -> str:
+    """A Praat TextGrid with one tier, its pauses labelled with nothing."""
     intervals: list[tuple[float, float, str]] = []
     end = 0.0
     for word in words:
@@ -86,7 +88,7 @@ def textgrid(words: tuple[Word, ...], seconds: float) -> str:
         "item []:",
         "    item [1]:",
         '        class = "IntervalTier"',
-        '        name = "words"',
+        f'        name = "{tier}"',
         "        xmin = 0",
         f"        xmax = {seconds:.6f}",
         f"        intervals: size = {len(intervals)}",

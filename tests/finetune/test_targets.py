@@ -70,7 +70,9 @@ def test_a_recogniser_of_phones_is_evaluated_and_transcribes(
     assert done.rows["metric"].tolist() == ["per"]
     assert (done.folder / "errors_by_phone.csv").is_file()
     texts = pd.read_csv(tmp_path / "transcribe" / "transcripts.csv", keep_default_na=False)
-    times = (tmp_path / "transcribe" / "words.ctm").read_text().splitlines()
+    times = (tmp_path / "transcribe" / "phones.ctm").read_text().splitlines()
+    grid = next((tmp_path / "transcribe").rglob("*.TextGrid")).read_text()
+    assert 'name = "phones"' in grid
     assert len(times) == sum(len(text.split()) for text in texts["text"])
     with pytest.raises(StrataError, match=r"targets=characters: .* writes phones; use"):
         finetune(
