@@ -1,4 +1,4 @@
-"""What a run writes of itself: its scores as rows, and the metadata beside them."""
+"""The rows and the metadata that a run writes."""
 
 import logging
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from analysis.measure import Measured
-from analysis.sampling.speech import Speech, partitions_of
+from analysis.sampling.speech import RunSpeech, partitions_of
 from analysis.studies.study import Scored, metric_of
 from common.config import Config
 from common.encoder.architecture import ModelDescription
@@ -16,7 +16,7 @@ from common.results.results import Row, git_commit
 log = logging.getLogger(__name__)
 
 
-def to_rows(config: Config, speech: Speech, measured: Measured, run_key: str) -> list[Row]:
+def to_rows(config: Config, speech: RunSpeech, measured: Measured, run_key: str) -> list[Row]:
     """A row per score."""
     commit = git_commit()
     own = config.dataset.partition
@@ -58,7 +58,7 @@ def to_rows(config: Config, speech: Speech, measured: Measured, run_key: str) ->
     return rows
 
 
-def partition_label(speech: Speech, names: tuple[str, str]) -> str:
+def partition_label(speech: RunSpeech, names: tuple[str, str]) -> str:
     """What was scored, and in front of it what was fitted on, where that is another partition."""
     fit, score = (speech.partitions[name].partition for name in names)
     return score if fit == score else f"{fit}>{score}"
@@ -87,7 +87,7 @@ def describe_model(
 def describe_measured(
     config: Config, measured: Measured, untrained: Measured | None
 ) -> dict[str, object]:
-    """What was drawn, heard, chosen and not scored, of the model and of its controls."""
+    """Samples, forward pass, choices and failures, of the model and of its controls."""
     return {
         "studies": measured.studies,
         "forward_pass": measured.describe_pass(),
@@ -123,7 +123,7 @@ def describe_controls(
     return {"random_weights": random, "without": without, "not_scored": failures}
 
 
-def describe_speech(speech: Speech) -> dict[str, object]:
+def describe_speech(speech: RunSpeech) -> dict[str, object]:
     """The dataset's own partition, and any other that was listed."""
     own, *others = (corpus.describe() for corpus in speech.partitions.values())
     return own | ({"other_partitions": others} if others else {})

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.describe import describe_measured, describe_model, describe_speech, to_rows
 from analysis.forward.consumers import step_of
-from analysis.measure import Measured, Plan, measure, measure_untrained
+from analysis.measure import Measured, ModelRun, measure, measure_untrained
 from analysis.plots import plot_layers, plot_pairs
 from analysis.report.advice.advise import advise, lines_of
 from analysis.sampling.speech import read_speech
@@ -49,8 +49,8 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> results.Figure:
     clear_left_over(Path(config.paths.runs).expanduser())
     with scratch_folder(folder) as scratch:
         cache = open_cache(config, scratch)
-        plan = Plan(config, speech, description, chosen, cache, watch)
-        measured, untrained = measure_all(plan)
+        model_run = ModelRun(config, speech, description, chosen, cache, watch)
+        measured, untrained = measure_all(model_run)
     run_key = results.config_key(raw)
     each = [measured, untrained] if untrained else [measured]
     rows = results.to_frame([row for one in each for row in to_rows(config, speech, one, run_key)])
@@ -64,7 +64,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> results.Figure:
         "config": raw,
     }
     publish(config, folder, raw, rows, metadata, measured, matrices)
-    tell_unread((untrained.unread if untrained else {}) | measured.unread, speech.whole.dropped)
+    print_unread((untrained.unread if untrained else {}) | measured.unread, speech.whole.dropped)
     if measured.failures:
         raise StrataError(
             "; ".join(f"{name} was not scored: {why}" for name, why in measured.failures.items())
@@ -80,33 +80,35 @@ def limits(config: Config, model: ModelDescription) -> list[int | None]:
     return [model.max_samples, describe_other(config.other).max_samples]
 
 
-def tell_unread(unread: Mapping[str, Sequence[str]], dropped: Mapping[str, int]) -> None:
-    """At the foot of the tables: which results are not of all the speech.
+def print_unread(unread: Mapping[str, Sequence[str]], dropped: Mapping[str, int]) -> None:
+    """Print which results are not of all the speech.
 
     `unread`: experiment -> utterances whose audio could not be read; `dropped`: what listing the
     dataset left out, by reason.
     """
     for reason in NOT_COMPLETE:
         if dropped.get(reason):
-            told = f"NOT COMPLETE: {dropped[reason]} left out of the dataset ({reason})"
-            log.warning("%s", told)
-            print(told)
+            message = f"NOT COMPLETE: {dropped[reason]} left out of the dataset ({reason})"
+            log.warning("%s", message)
+            print(message)
     lost: dict[tuple[str, ...], list[str]] = {}
     for name, ids in unread.items():
         lost.setdefault(tuple(ids), []).append(name)
     for ids, names in lost.items():
         some = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
-        told = f"NOT COMPLETE: {len(ids)} utterances could not be read ({some}): {', '.join(names)}"
-        log.warning("%s", told)
-        print(told)
+        message = (
+            f"NOT COMPLETE: {len(ids)} utterances could not be read ({some}): {', '.join(names)}"
+        )
+        log.warning("%s", message)
+        print(message)
 
 
-def measure_all(plan: Plan) -> tuple[Measured, Measured | None]:
+def measure_all(model_run: ModelRun) -> tuple[Measured, Measured | None]:
     """The model and, as a control where one is wanted, its architecture with random weights."""
-    measured = measure(plan)
-    if not plan.config.controls or plan.config.model.random_init:
+    measured = measure(model_run)
+    if not model_run.config.controls or model_run.config.model.random_init:
         return measured, None
-    return measured, measure_untrained(plan, measured)
+    return measured, measure_untrained(model_run, measured)
 
 
 def publish(

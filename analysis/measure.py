@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from threadpoolctl import threadpool_limits
 
 from analysis.forward.stream import PassReport
-from analysis.sampling.speech import Speech
+from analysis.sampling.speech import RunSpeech
 from analysis.studies.provide import build_studies, provide, unread_of
 from analysis.studies.study import Failure, Job, Scored, Setting, Study, failure_of
 from analysis.targets.mel import Mel
@@ -27,11 +27,11 @@ SCORING_BYTES = 4 << 30  # what jobs that run side by side may take together
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
-    """What a model is measured on. `chosen`: experiment -> names of the layers that it scores."""
+class ModelRun:
+    """One model and what it is measured on. `chosen`: experiment -> names of its layers."""
 
     config: Config
-    speech: Speech
+    speech: RunSpeech
     model: ModelDescription
     chosen: Mapping[str, Sequence[str]]
     cache: Cache
@@ -40,7 +40,7 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What came of one model. `failures` and `control_failures`: experiment -> in which layers it
+    """Results of one model. `failures` and `control_failures`: experiment -> in which layers it
     was not scored, and why.
 
     `without_controls`: experiment -> control -> why it cannot have it. `without_intervals`:
@@ -64,15 +64,20 @@ class Measured:
         return asdict(self.passed) if self.passed else "none: all statistics came from the cache"
 
 
-def measure(plan: Plan) -> Measured:
+def measure(model_run: ModelRun) -> Measured:
     """Draw, stream what the cache lacks, score; with `controls` also those of the same pass."""
-    config, speech, cache, watch = plan.config, plan.speech, plan.cache, plan.watch
+    config, speech, cache, watch = (
+        model_run.config,
+        model_run.speech,
+        model_run.cache,
+        model_run.watch,
+    )
     with watch.stage("preparing"):
         revision = revision_of(config.model)
         key = statistics_key(config, speech.own, revision)
-        setting = Setting(config, speech, plan.model.layers, cache, key)
+        setting = Setting(config, speech, model_run.model.layers, cache, key)
         studies, unfit, failures = build_studies(setting)
-        left_out = tell_left_out(config, unfit)
+        left_out = log_left_out(config, unfit)
     without_intervals = {n: why for s in studies for n, why in s.no_interval.items() if why}
     for name, why in without_intervals.items():
         log.info("%s: no 95 %% intervals: %s", name, why)
@@ -83,10 +88,14 @@ def measure(plan: Plan) -> Measured:
             names = study.experiments
             failures += [failure_of(name, "forward pass", error) for name in names]
         studies = [study for study in studies if study not in broken]
-        control_jobs = [j for s in studies if config.controls for j in s.control_jobs(plan.chosen)]
+        control_jobs = [
+            j for s in studies if config.controls for j in s.control_jobs(model_run.chosen)
+        ]
         with watch.stage("scoring"):
             workers = workers_for(studies)
-            scored, own_failures = score([j for s in studies for j in s.jobs(plan.chosen)], workers)
+            scored, own_failures = score(
+                [j for s in studies for j in s.jobs(model_run.chosen)], workers
+            )
             controls, control_failures = score(control_jobs, workers)
         unread = unread_of(studies, speech.whole)
     return Measured(
@@ -102,49 +111,49 @@ def measure(plan: Plan) -> Measured:
         control_failures=by_experiment(control_failures),
         left_out=left_out,
         unread=unread,
-        without_controls=without_controls(plan, studies),
+        without_controls=without_controls(model_run, studies),
         without_intervals=without_intervals,
     )
 
 
-def without_controls(plan: Plan, studies: Sequence[Study]) -> dict[str, dict[str, str]]:
+def without_controls(model_run: ModelRun, studies: Sequence[Study]) -> dict[str, dict[str, str]]:
     """For each experiment the controls that it cannot have, and why.
 
     Random weights are no floor for the spectrum in a model that is given it: random projections of
     80 numbers keep them, and learning can but lose some.
     """
     without = {n: dict(why) for s in studies for n, why in s.without_controls().items()}
-    for name, analysis in plan.config.experiments.items():
-        if isinstance(analysis.target, Mel) and plan.model.hears_spectrum:
+    for name, analysis in model_run.config.experiments.items():
+        if isinstance(analysis.target, Mel) and model_run.model.hears_spectrum:
             why = "the model hears a mel spectrum, which random weights keep: they are no floor"
             without.setdefault(name, {})["random_weights"] = why
     return without
 
 
-def measure_untrained(plan: Plan, measured: Measured) -> Measured | None:
+def measure_untrained(model_run: ModelRun, measured: Measured) -> Measured | None:
     """The same experiments on the same architecture with random weights; None if none has them."""
     experiments = {
         name: own
-        for name, own in plan.config.experiments.items()
+        for name, own in model_run.config.experiments.items()
         if name not in measured.left_out
         and "random_weights" not in measured.without_controls.get(name, {})
     }
     if not experiments:
         return None
     untrained = replace(
-        plan.config,
-        model=replace(plan.config.model, random_init=True),
+        model_run.config,
+        model=replace(model_run.config.model, random_init=True),
         experiments=experiments,
         controls=False,
         left_out={},
     )
     log.info("control: the same experiments on random weights, in a pass of their own")
-    own = measure(replace(plan, config=untrained))
+    own = measure(replace(model_run, config=untrained))
     return replace(own, scored=[replace(one, control="random_weights") for one in own.scored])
 
 
-def tell_left_out(config: Config, unfit: Mapping[str, str]) -> dict[str, str]:
-    """Say which analyses of the run cannot be had, and why; none left at all is an error."""
+def log_left_out(config: Config, unfit: Mapping[str, str]) -> dict[str, str]:
+    """Log which analyses of the run are left out, and why; StrataError where none is left."""
     left_out = config.left_out | dict(unfit)
     for name, why in left_out.items():
         log.warning("left out %s: %s", name, why)

@@ -56,7 +56,7 @@ class Progress:
             **self._bar,
         )
         if not self._shown:
-            self._lines = Thread(target=self._tell, name="progress", daemon=True)
+            self._lines = Thread(target=self._write_lines, name="progress", daemon=True)
             self._lines.start()
         return self
 
@@ -76,7 +76,7 @@ class Progress:
         self.done += n
         self._terminal.update(n)
 
-    def _tell(self) -> None:
+    def _write_lines(self) -> None:
         while not self._ended.wait(EVERY):
             log.info("%s", self.line(monotonic() - self._began))
 
@@ -86,11 +86,11 @@ class Progress:
         if not self.total:
             return f"{self.stage}: {self.done:.0f} {self.unit} {took}"
         share = self.done / self.total
-        told = f"{self.stage}: {self.done:.0f} of {self.total:.0f} {self.unit} ({share:.0%}) {took}"
+        text = f"{self.stage}: {self.done:.0f} of {self.total:.0f} {self.unit} ({share:.0%}) {took}"
         own = self.done - self.initial
         if own <= 0:
-            return told
-        return f"{told}, about {_minutes(seconds * (self.total - self.done) / own)} left"
+            return text
+        return f"{text}, about {_minutes(seconds * (self.total - self.done) / own)} left"
 
 
 def _minutes(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Take rows as they come and forget the frames: moments of frames, vectors of pooled units."""
+"""Accumulators of the forward pass: moments of frames, vectors of pooled units."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,7 +42,7 @@ class Sums:
         return Sums(self.counts.copy(), first, second)
 
     def arrays(self, name: str) -> State:
-        """As arrays whose names begin with this one."""
+        """As arrays whose names start with `name`."""
         counts = {f"{name}|counts": self.counts}
         first = {f"{name}|first|{view}": t.cpu().numpy() for view, t in self.first.items()}
         second = {f"{name}|second|{x}|{y}": t.cpu().numpy() for (x, y), t in self.second.items()}
@@ -82,7 +82,7 @@ class MomentCollector:
 
     @cached_property
     def sums(self) -> Sums:
-        """What has been multiplied so far."""
+        """Sums of the rows multiplied so far."""
         zeros = partial(torch.zeros, dtype=torch.float64, device=self.device)
         first = {view: zeros(self.groups, dim) for view, dim in self.dims.items()}
         second = {(x, y): zeros(self.groups, self.dims[x], self.dims[y]) for x, y in self.pairs}
@@ -121,7 +121,7 @@ class MomentCollector:
         self._fill += self._counts
 
     def flush(self) -> None:
-        """Multiply what waits in the buffers."""
+        """Multiply the buffered rows."""
         for g in range(self.groups):
             self._flush(g)
 
@@ -171,21 +171,21 @@ class MomentCollector:
         return sums
 
     def continue_from(self, sums: Sums) -> None:
-        """Go on adding to these sums."""
+        """Continue from these sums."""
         self.flush()
         self.sums = sums
 
     def sums_from(self, state: State, name: str) -> Sums:
-        """What `Sums.arrays` gave, where this collector computes."""
+        """Sums from the arrays of `Sums.arrays`, on this collector's device."""
         own = partial(_tensor, state, self.device)
         first = {view: own(f"{name}|first|{view}") for view in self.dims}
         second = {(x, y): own(f"{name}|second|{x}|{y}") for x, y in self.pairs}
         return Sums(state[f"{name}|counts"], first, second)
 
     def state(self, name: str) -> State:
-        """Everything that was added, as arrays; going on changes nothing in them.
+        """All that was added, as arrays that later additions leave as they are.
 
-        What waits in the buffers stays there: blocks end where they would have ended.
+        Buffered rows stay buffered, so that blocks end where they would have ended.
         """
         fill = int(self._fill.max(initial=0))
         buffers = {
@@ -197,7 +197,7 @@ class MomentCollector:
         return {**self.sums.arrays(name), **buffers, **shifts, **numbers}
 
     def restore(self, state: State, name: str) -> None:
-        """Be as one was that gave this state."""
+        """Take up the state of an earlier collector."""
         own = partial(_tensor, state, self.device)
         rows = int(state[f"{name}|rows"])
         self.sums = self.sums_from(state, name)
@@ -238,7 +238,7 @@ def moment_name(prefix: str, x: str, y: str) -> str:
 
 
 def load_view(entry: Entry, prefix: str, view: str, trials: int) -> FoldedView:
-    """A view's moments by group, for so many trials."""
+    """A view's moments by group, for `trials` trials."""
     arrays = entry.load(moment_name(prefix, view, view))
     columns = zip(arrays["n"], arrays["mean"], arrays["scatter"], strict=True)
     parts = tuple(ViewMoments(int(n), mean, scatter) for n, mean, scatter in columns)
@@ -274,7 +274,7 @@ class VectorCollector:
         self.valid[layer][rows] = True
 
     def finish(self) -> None:
-        """Publish the files: from now on they can be read."""
+        """Publish the files: they can be read from now on."""
         for layer, valid in self.valid.items():
             self._arrays[layer].flush()
             self.entry.save(f"{layer}.valid", {"valid": valid})
@@ -287,7 +287,7 @@ class VectorCollector:
         return {f"valid|{layer}": valid for layer, valid in self.valid.items()}
 
     def restore(self, state: State) -> None:
-        """Go on from there."""
+        """Take up the state of an earlier pass."""
         self.valid = {layer: state[f"valid|{layer}"] for layer in self.valid}
 
 

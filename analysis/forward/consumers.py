@@ -103,31 +103,31 @@ class Consumer(ABC):
 
     @abstractmethod
     def begin(self, items: Sequence[Item]) -> None:
-        """The next utterances are these; those it did not ask for are to be passed over."""
+        """Start a batch of utterances; it ignores those that it did not ask for."""
 
     @abstractmethod
     def add(self, layer: Layer, frames: Sequence[torch.Tensor]) -> None:
-        """A layer's frames (T_i, d) of each of them."""
+        """Take a layer's frames (T_i, d) of each utterance of the batch."""
 
     @abstractmethod
     def end(self) -> None:
-        """Every layer has been added."""
+        """End the batch: every layer has been added."""
 
     @abstractmethod
     def finish(self) -> Mapping[str, int]:
-        """No more utterances: write what was collected; returns what was dropped, by reason."""
+        """Write what was collected at the end of a pass; returns what was dropped, by reason."""
 
     @abstractmethod
     def keep(self) -> None:
-        """Write down how far it has come, so that another pass can go on from here."""
+        """Store the state, so that another pass can resume from here."""
 
     @abstractmethod
     def lose(self, utterances: Collection[int]) -> None:
-        """These could not be read; those it did not ask for are to be passed over."""
+        """Record utterances that could not be read; it ignores those that it did not ask for."""
 
     @abstractmethod
     def collected_before(self) -> int:
-        """How many utterances an earlier pass, which did not end, has collected for it."""
+        """Number of utterances that an earlier, unfinished pass has collected for it."""
 
 
 class OtherAudio(Exception):  # noqa: N818  # it is no error: the pass begins again
@@ -209,7 +209,7 @@ class EntryConsumer(Consumer):
         self._kept = entry.kept(self.identity)  # and what other passes left is deleted
 
     def resume(self) -> None:
-        """Take up what an earlier pass kept, if it kept anything of use; to be called once."""
+        """Restore the state of an earlier pass, if there is one; to be called once."""
         if self._kept is not None:
             self.audio.restore(self._kept)
             self.restore(self._kept)
@@ -259,11 +259,11 @@ class EntryConsumer(Consumer):
             self.entry.keep(self.identity, {**self.state(), **self.audio.state()})
 
     def lose(self, utterances: Collection[int]) -> None:
-        """Those of them that it needs go into the entry."""
+        """Record those of them that it needs."""
         self.audio.unread |= {self.number(u) for u in utterances} & set(self.wanted())
 
     def collected_before(self) -> int:
-        """How many utterances an earlier pass has collected."""
+        """Number of utterances that an earlier pass has collected."""
         return self._before
 
 
@@ -348,7 +348,7 @@ class MomentConsumer(EntryConsumer):
         return (-len(pattern), *pattern)
 
     def begin(self, items: Sequence[Item]) -> None:
-        """Announce each row's group, and the targets' frames that the rows will meet."""
+        """Add the targets' frames, and tell the collectors each row's group."""
         new = self.uncollected(items)
         self._items = [i for i, _ in new]
         if not self._items:
@@ -386,7 +386,7 @@ class MomentConsumer(EntryConsumer):
         return min(rows, ceil(mel_frames(n_samples) / step))
 
     def add(self, layer: Layer, frames: Sequence[torch.Tensor]) -> None:
-        """Lay a layer on its grid and hand its rows on."""
+        """Pool a layer to its grid and collect its rows."""
         collector = self.grids.get(step_of(layer))
         if not self._items or collector is None or layer.name not in collector.dims:
             return
@@ -396,7 +396,7 @@ class MomentConsumer(EntryConsumer):
         collector.add(layer.name, rows if valued is None else rows[valued.to(rows.device)])
 
     def end(self) -> None:
-        """Close the utterances in every grid."""
+        """End the batch in every grid."""
         if self._items:
             for collector in self.grids.values():
                 collector.end()
@@ -418,7 +418,7 @@ class MomentConsumer(EntryConsumer):
             self._staged += self.grids[step].store(self.entry, sums, prefix(sample, step))
 
     def _turn_to(self, pattern: tuple[int, ...]) -> None:
-        """Give what was collected to the samples it belongs to, and go on with another set."""
+        """Add what was collected to its samples' sums, and start another set of samples."""
         if pattern == self._pattern:
             return
         for step, collector in self.grids.items():
@@ -554,7 +554,7 @@ class VectorConsumer(EntryConsumer):
         return self.layers.keys() - self.targets.keys()
 
     def order(self, utterance: int) -> tuple[int, ...]:  # noqa: ARG002
-        """Any order will do."""
+        """No order is preferred."""
         return ()
 
     def begin(self, items: Sequence[Item]) -> None:
@@ -686,7 +686,7 @@ class FrameConsumer(EntryConsumer):
         return self.layers.keys() - {MEL.name}
 
     def order(self, utterance: int) -> tuple[int, ...]:  # noqa: ARG002
-        """Any order will do."""
+        """No order is preferred."""
         return ()
 
     def begin(self, items: Sequence[Item]) -> None:

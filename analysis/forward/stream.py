@@ -124,12 +124,12 @@ def stream(
             + first
         )
     with watch.stage("storing"):
-        _tell(consumers, failed, lambda consumer: consumer.lose(report.unread.keys()))
-        _tell(consumers, failed, lambda consumer: report.drop(consumer.finish()))
+        _call_each(consumers, failed, lambda consumer: consumer.lose(report.unread.keys()))
+        _call_each(consumers, failed, lambda consumer: report.drop(consumer.finish()))
     return report
 
 
-def _tell(
+def _call_each(
     consumers: list[Consumer],
     failed: dict[Consumer, Exception] | None,
     call: Callable[[Consumer], None],
@@ -153,7 +153,7 @@ def _tell(
 
 
 def keep(consumers: Sequence[Consumer], watch: Stopwatch) -> None:
-    """Let every consumer write down how far it has come."""
+    """Store every consumer's state."""
     with watch.stage("storing"):
         for consumer in consumers:
             consumer.keep()
@@ -167,22 +167,22 @@ def _forward(
     report: PassReport,
     failed: dict[Consumer, Exception] | None,
 ) -> None:
-    """One batch through the encoder; its layers are handed on as they are computed."""
+    """Run one batch; its layers go to the consumers as they are computed."""
 
     def emit(layer: Layer, hidden: torch.Tensor, lengths: tuple[int, ...]) -> None:
         with watch.stage("collecting"):
             each = zip(items, lengths, strict=True)
             frames = [item.frames(layer, hidden[b, :n]) for b, (item, n) in enumerate(each)]
-            _tell(consumers, failed, lambda consumer: consumer.add(layer, frames))
+            _call_each(consumers, failed, lambda consumer: consumer.add(layer, frames))
 
     with watch.stage("collecting"):
-        _tell(consumers, failed, lambda consumer: consumer.begin(items))
+        _call_each(consumers, failed, lambda consumer: consumer.begin(items))
     with watch.stage("forward"):
         only = {name for consumer in consumers for name in consumer.layer_names()}
         if only:
             encoder.run([item.audio for item in items], emit, only)
     with watch.stage("collecting"):
-        _tell(consumers, failed, lambda consumer: consumer.end())
+        _call_each(consumers, failed, lambda consumer: consumer.end())
     report.utterances += len(items)
     report.audio_seconds += sum(len(item.waveform) for item in items) / SAMPLE_RATE
 

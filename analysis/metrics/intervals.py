@@ -66,10 +66,10 @@ def bootstrap(
     """
     rng = generator(seed, "bootstrap", speakers)
     counts = rng.multinomial(speakers, np.full(speakers, 1 / speakers), size=resamples)
-    told = _on_scale(score_of, counts.astype(np.float64), scale)
-    if told is None:
+    scored = _on_scale(score_of, counts.astype(np.float64), scale)
+    if scored is None:
         return None
-    own, values = told
+    own, values = scored
     return limits(values, 2 * own - float(values.mean()), speakers, scale)
 
 
@@ -91,10 +91,10 @@ def half_samples(
     left_out = speakers // 2
     rng = generator(seed, "half samples", speakers)
     order = rng.permuted(np.tile(np.arange(speakers), (resamples, 1)), axis=1)
-    told = _on_scale(score_of, (order >= left_out).astype(np.float64), scale)
-    if told is None:
+    scored = _on_scale(score_of, (order >= left_out).astype(np.float64), scale)
+    if scored is None:
         return None
-    own, values = told
+    own, values = scored
     spread = np.sqrt((speakers - left_out) / left_out) * values.std()
     return around(own, float(spread), speakers, scale)
 
@@ -190,5 +190,5 @@ def no_fold_interval(split: str, trials: int, speakers: int) -> str:
 def too_few(speakers: int) -> str:
     """Why a sample that is tested on so many known speakers has no interval, or ""."""
     enough = speakers >= LEAST_SPEAKERS
-    told = f"a sample is tested on {speakers} known speakers, {LEAST_SPEAKERS} are needed"
-    return "" if enough else told
+    why = f"a sample is tested on {speakers} known speakers, {LEAST_SPEAKERS} are needed"
+    return "" if enough else why

@@ -109,7 +109,7 @@ class MutualInformation(UnitMetric):
         # Layers are scored side by side: a thread for each.
         found = clusterer.cluster(units.vectors[fit], units.vectors[held], k, seed, threads=1)
         label = units.label[held]
-        told, pure = agreement(found.held, label), purity(found.held, label)
+        shared, pure = agreement(found.held, label), purity(found.held, label)
         by_chance = purity_by_chance(found.held, label, units.seed)
         detail = {"clusters": str(k), "fitted": str(len(fit)), "scored": str(len(held))}
         normalised: Bounds = (None, None)
@@ -118,9 +118,9 @@ class MutualInformation(UnitMetric):
             normalised, adjusted = intervals(found.held, label, units.tested(held)[0])
         named = units.target.name if units.target else "label"
         scores = [
-            Score(told.adjusted, "", detail, *adjusted),
-            Score(told.normalised, "pnmi", {}, *normalised),
-            Score(told.by_chance, "pnmi_shuffled"),
+            Score(shared.adjusted, "", detail, *adjusted),
+            Score(shared.normalised, "pnmi", {}, *normalised),
+            Score(shared.by_chance, "pnmi_shuffled"),
             Score(pure.label, f"{named}_purity"),
             Score(by_chance.label, f"{named}_purity_shuffled"),
             Score(pure.cluster, "cluster_purity"),

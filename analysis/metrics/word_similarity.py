@@ -98,8 +98,8 @@ class WordSimilarity(UnitMetric):
         ways = [dict(score.detail) for score in scores if not score.metric]
         different = [way for i, way in enumerate(ways) if way not in ways[:i]]
         if different:
-            told = "; ".join(f"{name} {way}" for name, way in different[0].items())
-            log.info("%s: pairs of known words: %s", experiment, told)
+            counts = "; ".join(f"{name} {way}" for name, way in different[0].items())
+            log.info("%s: pairs of known words: %s", experiment, counts)
         return {"coverage": different}
 
 

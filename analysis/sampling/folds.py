@@ -1,4 +1,4 @@
-"""Draw utterances before the forward pass, with a seed; what every draw needs: blocks and folds."""
+"""Utterances drawn for each sample, with a seed, and how folds are cut."""
 
 import hashlib
 import logging
@@ -54,7 +54,7 @@ class FrameSamples:
         return group_of(folds, self.trials)
 
     def representative(self, sample: int) -> int:
-        """The first sample with just the same utterances: its numbers are this one's numbers."""
+        """The first sample with the same utterances, whose scores are the same."""
         same = (self.members == self.members[:, [sample]]).all(0)
         return int(np.flatnonzero(same)[0])
 
@@ -143,7 +143,7 @@ def blocks(order: Index, size: int, samples: int) -> list[Index]:
 
 
 def group_keys(utterances: Sequence[Utterance], split: str) -> list[str]:
-    """What must not be torn apart by a fold: the utterance or its speaker."""
+    """Group of each utterance that a fold keeps together: itself, or its speaker."""
     if split == "utterance":
         return [u.id for u in utterances]
     unknown = list(dict.fromkeys(u.id for u in utterances if not u.speaker))

@@ -228,7 +228,7 @@ def hold_out_types(drawn: Segments, run: SamplingConfig, seed: int) -> Segments:
 
 
 def dealt_types(label: Index, types: int, folds: int, rng: np.random.Generator) -> Index:
-    """Fold (types,) of each type, dealt out by how often it occurs: there and back again."""
+    """Fold (types,) of each type: in order of frequency, to folds 0 … k, then k … 0, and so on."""
     counts, order = np.bincount(label, minlength=types), rng.permutation(types)
     order = order[np.argsort(-counts[order], kind="stable")]
     there = np.arange(folds)

@@ -1,4 +1,4 @@
-"""What a run listens to: the utterances of every partition that one of its experiments names."""
+"""The speech of a run: utterances of every partition that one of its experiments names."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class ExperimentSpeech:
     """The speech of one experiment, and where it is among all of the run's.
 
     places (n_utterances,); scored (n_utterances,): False for what may only be fitted on.
@@ -35,7 +35,7 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
-class Speech:
+class RunSpeech:
     """Corpora by partition, the dataset's own first; `whole` holds each of their utterances once.
 
     An utterance of `own` has the same number there as in `whole`.
@@ -50,12 +50,14 @@ class Speech:
         """The dataset's own partition."""
         return next(iter(self.partitions.values()))
 
-    def part(self, analysis: AnalysisConfig) -> Part:
+    def part(self, analysis: AnalysisConfig) -> ExperimentSpeech:
         """What an analysis fits and scores on."""
         fit, score = partitions_of(analysis, next(iter(self.partitions)))
         if fit == score:
             corpus = self.partitions[fit]
-            return Part(corpus, self.places[fit], np.ones(len(corpus.utterances), dtype=bool))
+            return ExperimentSpeech(
+                corpus, self.places[fit], np.ones(len(corpus.utterances), dtype=bool)
+            )
         shared = np.intersect1d(self.places[fit], self.places[score])
         if len(shared):
             raise StrataError(
@@ -66,7 +68,9 @@ class Speech:
         one, other = self.partitions[fit], self.partitions[score]
         scored = np.repeat([False, True], [len(one.utterances), len(other.utterances)])
         places = np.concatenate([self.places[fit], self.places[score]])
-        return Part(together([one, other], one.utterances + other.utterances), places, scored)
+        return ExperimentSpeech(
+            together([one, other], one.utterances + other.utterances), places, scored
+        )
 
 
 def partitions_of(analysis: AnalysisConfig, own: str) -> tuple[str, str]:
@@ -90,7 +94,7 @@ def together(corpora: Iterable[Corpus], utterances: tuple[Utterance, ...]) -> Co
     )
 
 
-def read_speech(config: Config, limits: Iterable[int | None] = ()) -> Speech:
+def read_speech(config: Config, limits: Iterable[int | None] = ()) -> RunSpeech:
     """List every partition, and say what it holds and what was left out of it.
 
     `limits`: how many samples each model can take at once, None for any number.
@@ -114,7 +118,7 @@ def read_speech(config: Config, limits: Iterable[int | None] = ()) -> Speech:
                 known.append(len(utterances))
                 utterances.append(utterance)
         places[name] = np.array(found, dtype=np.int64)
-    return Speech(partitions, places, together(partitions.values(), tuple(utterances)))
+    return RunSpeech(partitions, places, together(partitions.values(), tuple(utterances)))
 
 
 def is_same(one: Utterance, other: Utterance) -> bool:
@@ -122,8 +126,8 @@ def is_same(one: Utterance, other: Utterance) -> bool:
 
     A folder taken for a partition may give another id and no speaker; times do not agree by chance.
     """
-    told = one.n_samples == other.n_samples and one.text == other.text and one.tiers == other.tiers
-    return told and (one.speaker == other.speaker or any(one.tiers.values()))
+    same = one.n_samples == other.n_samples and one.text == other.text and one.tiers == other.tiers
+    return same and (one.speaker == other.speaker or any(one.tiers.values()))
 
 
 def read_corpus(config: Config, partition: str, longest: int) -> Corpus:
@@ -145,7 +149,7 @@ def read_corpus(config: Config, partition: str, longest: int) -> Corpus:
 
 
 def log_dropped(dropped: Mapping[str, int]) -> None:
-    """One line for all that was left out; nothing goes without a count."""
+    """Log the counts of what was left out, in one line."""
     counts = [f"{reason} {count}" for reason, count in dropped.items() if count]
     if counts:
         log.info("left out: %s", "; ".join(counts))

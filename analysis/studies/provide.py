@@ -89,7 +89,7 @@ def provide(
     held.read()
     if config.cache != "refresh" and all(is_ready(study) for study in studies):
         for study in studies:
-            tell_cached(study)
+            log_cached(study)
         return None
     passed = None
     for k in range(TRIES):
@@ -110,7 +110,7 @@ def provide(
 
 
 def is_ready(study: Study) -> bool:
-    """Whether the entry has all that is needed, undamaged, of all the speech that it wanted."""
+    """Whether the entry has all statistics, undamaged, of all the speech drawn."""
     entry = study.entry
     if not study.complete() or not entry.has(AUDIO_HASHES) or entry.damaged():
         return False
@@ -163,7 +163,7 @@ def collect(
         lacking = [study for study in studies if not study.complete()]
         for study in studies:
             if study not in lacking and encoder is None:
-                tell_cached(study)
+                log_cached(study)
         if not lacking:
             return None
         check_room(lacking)
@@ -171,7 +171,7 @@ def collect(
             with watch.stage("loading"):
                 encoder = load_encoders(config, any(study.needs_second_model for study in lacking))
         try:
-            with full_disk_told(lacking):
+            with full_disk_explained(lacking):
                 consumers: list[Consumer] = [study.consumer(encoder.device) for study in lacking]
                 broken: dict[Consumer, Exception] = {}
                 passed = stream(
@@ -201,14 +201,14 @@ def collect(
         return passed
 
 
-def tell_cached(study: Study) -> None:
-    """Say that nothing is computed for a study, and what was dropped when it was."""
+def log_cached(study: Study) -> None:
+    """Log that a study's statistics are cached, and what was dropped when they were computed."""
     log.info("%s: statistics come from the cache", ", ".join(study.experiments))
     log_dropped(study.entry.notes().get("dropped", {}))
 
 
 def check_room(studies: Sequence[Study]) -> None:
-    """Raise where the disk has not the room that a pass will need."""
+    """Raise StrataError where the disk has less room than a pass needs."""
     needed = sum(study.disk_bytes() for study in studies)
     folder = studies[0].entry.folder
     free = shutil.disk_usage(folder).free
@@ -222,8 +222,8 @@ def check_room(studies: Sequence[Study]) -> None:
 
 
 @contextmanager
-def full_disk_told(studies: Sequence[Study]) -> Iterator[None]:
-    """A disk that is full before the pass is over is an error that says so."""
+def full_disk_explained(studies: Sequence[Study]) -> Iterator[None]:
+    """Turn a full disk during the pass into a StrataError that says so."""
     try:
         yield
     except OSError as error:

@@ -16,7 +16,7 @@ from analysis.metrics.base import Metric
 from analysis.moments import (
     FoldedView,
 )
-from analysis.sampling.speech import Speech
+from analysis.sampling.speech import RunSpeech
 from analysis.targets.base import LabelTarget
 from common.cache.cache import Cache, Entry
 from common.config import AnalysisConfig, Config
@@ -55,7 +55,7 @@ class Failure:
 
 
 def failure_of(experiment: str, layer: str, error: Exception) -> Failure:
-    """What an exception did to a layer of an experiment; its traceback goes to the log.
+    """A failure from an exception, whose traceback goes to the log.
 
     An error that tells the user what to do needs no traceback.
     """
@@ -67,7 +67,7 @@ def failure_of(experiment: str, layer: str, error: Exception) -> Failure:
 
 @dataclass(frozen=True)
 class Job:
-    """A piece of scoring that needs no other; of which experiments and layer, should it fail."""
+    """An independent piece of scoring, with the experiments and the layer that fail with it."""
 
     experiments: tuple[str, ...]
     layer: str
@@ -83,10 +83,10 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """What the studies of a run have in common. `key`: what every statistic depends on."""
+    """What all studies of a run share. `key`: what every statistic depends on."""
 
     config: Config
-    speech: Speech
+    speech: RunSpeech
     layers: tuple[Layer, ...]
     cache: Cache
     key: Mapping[str, object]

@@ -39,7 +39,7 @@ from analysis.sampling.segments import (
     draw_units,
     hold_out_types,
 )
-from analysis.sampling.speech import Part
+from analysis.sampling.speech import ExperimentSpeech
 from analysis.studies.moments import NO_LABELS, moment_metric, with_prepared_frames
 from analysis.studies.second_model import (
     NO_CONTROLS,
@@ -96,7 +96,7 @@ class Drawn:
     not the same for all; empty where the target is known from the labels alone.
     """
 
-    part: Part
+    part: ExperimentSpeech
     samples: Segments
     target: Target
     speaker: NDArray[np.int64]
@@ -375,7 +375,7 @@ class VectorStudy(Study):
             return moment_metric(self.experiments[name]).score(folds, not self.no_interval[name])
 
     def units(self, name: str, sample: int, layer: str) -> Units:
-        """What one sample drew, in one layer; units that a layer of its lacks are left out."""
+        """One sample's units in one layer, without those that a layer of the experiment lacks."""
         drawn = self.drawn[name]
         own = {layer, *(one.name for one in self.layers_of(name))}
         if drawn.pairs:
@@ -457,7 +457,7 @@ def stored_pairs(
 def draw(
     setting: Setting,
     analysis: AnalysisConfig,
-    part: Part,
+    part: ExperimentSpeech,
     pairs: Sequence[tuple[Layer, Layer, str]],
 ) -> tuple[Segments, Target]:
     """Draw units of an experiment, and its target with what it needs to know of their labels."""

@@ -83,7 +83,7 @@ class FrameFiles(FromFile, FrameTarget):
             return self._with_table(ids)
         found = files_named(self.file)
         own = {id: found[id] for id in ids if id in found}
-        self._tell(len(own), len(ids), ids, list(found))
+        self._log_missing(len(own), len(ids), ids, list(found))
         first = next(iter(own.values()))
         for path in own.values():
             if why := needs_praat(path):
@@ -102,11 +102,11 @@ class FrameFiles(FromFile, FrameTarget):
             )
         tables = read_tables(self.file, UTTERANCE)
         own = {id: self._chosen(tables[id], self.file) for id in ids if id in tables}
-        self._tell(len(own), len(ids), ids, list(tables))
+        self._log_missing(len(own), len(ids), ids, list(tables))
         names = next(iter(own.values())).names
         return replace(self, names=names, digest=content_hash(self.file), tables=own)
 
-    def _tell(self, found: int, total: int, ids: list[str], others: list[str]) -> None:
+    def _log_missing(self, found: int, total: int, ids: list[str], others: list[str]) -> None:
         if not found:
             raise StrataError(
                 f"target.path={self.path}: nothing in it is named as one of the {total} utterances "

@@ -85,7 +85,7 @@ class SpokenPhone(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Speech:
+class SynthesisedSpeech:
     """What espeak said, at 22.05 kHz.
 
     `pcm` is (n,) int16. `phones` has pauses too ("_:"), in order of time; each lasts to the next.
@@ -97,7 +97,7 @@ class Speech:
     words: tuple[int, ...]
 
 
-def speak(words: Sequence[str], voice: Voice) -> Speech:
+def speak(words: Sequence[str], voice: Voice) -> SynthesisedSpeech:
     """Say `words`, punctuation attached to them, as one utterance."""
     engine = _engine(os.getpid())
     # A word joiner before a word keeps it out of espeak's contractions: "of the" has one entry in
@@ -163,7 +163,7 @@ class _Engine:
         self._library.espeak_SetParameter(_RATE, voice.rate, 0)
         self._library.espeak_SetParameter(_VOLUME, _VOLUME_PERCENT, 0)
 
-    def say(self, text: str) -> Speech:
+    def say(self, text: str) -> SynthesisedSpeech:
         """Synthesise `text` in the voice chosen last."""
         self._pcm.clear()
         self._events.clear()
@@ -181,7 +181,7 @@ class _Engine:
                 name = mnemonic.decode().lstrip("',%=")
                 phones.append(SpokenPhone(sample, name, len(words) - 1))
         pcm = np.frombuffer(bytes(self._pcm), dtype=np.int16)
-        return Speech(pcm, tuple(phones), tuple(words))
+        return SynthesisedSpeech(pcm, tuple(phones), tuple(words))
 
     def _collect(self, pcm: object, n: int, events: object) -> int:
         if n > 0:

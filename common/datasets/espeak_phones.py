@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from common.datasets.espeak import ESPEAK_RATE, Speech
+from common.datasets.espeak import ESPEAK_RATE, SynthesisedSpeech
 from common.records import SAMPLE_RATE, Interval, StrataError
 
 # espeak's mnemonic -> ARPABET, where every accent agrees. Two or three phones share the interval.
@@ -154,7 +154,7 @@ def arpabet(mnemonic: str, accent: str, following: str = "") -> tuple[str, ...]:
 
 
 def align(
-    speech: Speech, words: Sequence[str], accent: str, lead: int
+    speech: SynthesisedSpeech, words: Sequence[str], accent: str, lead: int
 ) -> dict[str, tuple[Interval, ...]]:
     """The tiers "phone" and "word" of `speech` in samples at 16 kHz.
 
@@ -181,7 +181,7 @@ def align(
     return {"phone": tuple(phones), "word": tuple(spoken)}
 
 
-def _by_word(speech: Speech) -> list[list[_Timed]]:
+def _by_word(speech: SynthesisedSpeech) -> list[list[_Timed]]:
     """For each word its phones as (start, end, mnemonic), at 22.05 kHz, pauses and glides gone."""
     grouped: list[list[_Timed]] = [[] for _ in speech.words]
     last = len(speech.pcm)

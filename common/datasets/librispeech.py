@@ -23,7 +23,7 @@ SHARD = re.compile(r"(?P<partition>.+)-\d{5}-of-(?P<n>\d{5})\.parquet")
 
 
 @dataclass(frozen=True)
-class Part(ABC):
+class Shard(ABC):
     """A stretch of a partition that can be opened on its own, in any process: a file, a group."""
 
     path: str
@@ -46,7 +46,7 @@ class Part(ABC):
 
 
 @dataclass(frozen=True)
-class ArrowFile(Part):
+class ArrowFile(Shard):
     """Cached: an Arrow file that `datasets` made of the downloaded parquet, memory-mapped.
 
     A row is read where it lies, so neither listing nor shuffled reading holds the audio in memory.
@@ -73,7 +73,7 @@ class ArrowFile(Part):
 
 
 @dataclass(frozen=True)
-class RowGroup(Part):
+class RowGroup(Shard):
     """Streamed: one row group of a parquet file on the Hub, by range requests for its columns.
 
     Listing fetches a few megabytes of text. The audio of a group (the published files have about
@@ -107,7 +107,7 @@ class RowGroup(Part):
 class Row:
     """Reads one utterance's waveform (n,). It holds a path and a number, so it pickles."""
 
-    part: Part
+    part: Shard
     row: int
     id: str
 
@@ -155,7 +155,7 @@ class LibriSpeech(Dataset):
             fingerprint=files.fingerprint(utterances, evidence),
         )
 
-    def _cached(self) -> tuple[str, list[Part]]:
+    def _cached(self) -> tuple[str, list[Shard]]:
         """Commit and Arrow files; downloads what the Hub cache lacks."""
         from datasets import Audio
         from datasets import Dataset as Table
@@ -174,7 +174,7 @@ class LibriSpeech(Dataset):
         table = table.cast_column("audio", Audio(decode=False))
         return snapshot.name, [ArrowFile(str(f["filename"])) for f in table.cache_files]
 
-    def _streamed(self) -> tuple[str, list[Part]]:
+    def _streamed(self) -> tuple[str, list[Shard]]:
         """Commit and row groups."""
         from huggingface_hub import HfApi, HfFileSystem
 
@@ -210,9 +210,9 @@ class LibriSpeech(Dataset):
             )
 
 
-def _utterances(rows: Iterable[tuple[Part, int]], faults: Faults) -> Iterator[Utterance]:
+def _utterances(rows: Iterable[tuple[Shard, int]], faults: Faults) -> Iterator[Utterance]:
     """Utterances of the rows, read part by part."""
-    by_part: dict[Part, list[int]] = {}
+    by_part: dict[Shard, list[int]] = {}
     for part, row in rows:
         by_part.setdefault(part, []).append(row)
     for part, own in by_part.items():
@@ -221,7 +221,7 @@ def _utterances(rows: Iterable[tuple[Part, int]], faults: Faults) -> Iterator[Ut
             yield utterance
 
 
-def _utterance(part: Part, own: tuple[int, dict[str, Any]], dropped: Counter[str]) -> Utterance:
+def _utterance(part: Shard, own: tuple[int, dict[str, Any]], dropped: Counter[str]) -> Utterance:
     row, record = own
     id = str(record["id"])
     raw = {

@@ -11,7 +11,7 @@ import soxr
 
 from common.datasets import files, grammar
 from common.datasets.base import Dataset
-from common.datasets.espeak import ESPEAK_RATE, Speech, Voice, speak, version
+from common.datasets.espeak import ESPEAK_RATE, SynthesisedSpeech, Voice, speak, version
 from common.datasets.espeak_phones import align, is_pause
 from common.datasets.faults import Faults
 from common.records import SAMPLE_RATE, Corpus, Interval, StrataError, Utterance, Waveform
@@ -107,7 +107,7 @@ class Synthetic(Dataset):
             fingerprint=digest.hexdigest(),
         )
 
-    def _spoken(self) -> Iterator[tuple[Utterance, Speech]]:
+    def _spoken(self) -> Iterator[tuple[Utterance, SynthesisedSpeech]]:
         """Utterances with their speech, until `minutes` are full."""
         voices = [_voice(self.seed, k) for k in range(self.speakers)]
         wanted = self.minutes * 60 * SAMPLE_RATE
@@ -140,7 +140,7 @@ class Reading:
     text: str
     voice: Voice
 
-    def speech(self) -> Speech:
+    def speech(self) -> SynthesisedSpeech:
         """What espeak says, at 22.05 kHz, with the times of its phones and words."""
         return speak(self.text.split(), self.voice)
 
@@ -155,7 +155,7 @@ class Reading:
         return (steps / 2**15).astype(np.float32)
 
 
-def _length(speech: Speech) -> int:
+def _length(speech: SynthesisedSpeech) -> int:
     """Samples at 16 kHz of an utterance, its silent edges included."""
     return (len(speech.pcm) + 2 * _EDGE) * SAMPLE_RATE // ESPEAK_RATE
 

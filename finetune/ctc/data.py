@@ -25,7 +25,7 @@ BEYOND_LIMIT = "utterance: beyond dataset.limit"
 
 
 @dataclass(frozen=True)
-class Part:
+class TranscribedSpeech:
     """Utterances whose text is what is to be written; counts of what was left out, by reason."""
 
     name: str
@@ -65,7 +65,7 @@ class Limits:
 
 def read_parts(
     config: Config, geometry: FrameGeometry, max_samples: int | None = None
-) -> dict[str, Part]:
+) -> dict[str, TranscribedSpeech]:
     """Training, validation and test speech: no speaker is in two of them.
 
     `geometry` of the frames that get characters; `max_samples` that the model hears at once.
@@ -80,7 +80,7 @@ def read_parts(
         words = not (recipe.targets == "phones" and "phone" in corpus.tiers)
         corpora[name] = in_windows(corpus, longest, shorter.get(name), False, words)
     speakers = choose_speakers(recipe, corpora)
-    parts: dict[str, Part] = {}
+    parts: dict[str, TranscribedSpeech] = {}
     for name in reversed(PARTS):  # the test set first: it gives up no speaker
         others = {u.speaker for part in parts.values() for u in part.utterances}
         others |= {s for other in PARTS[PARTS.index(name) + 1 :] for s in speakers[other] or ()}
@@ -149,7 +149,7 @@ def _part(
     speakers: Collection[str] | None,
     others: Collection[str],
     limits: Limits,
-) -> Part:
+) -> TranscribedSpeech:
     own: PartConfig = getattr(recipe, name)
     dropped: Counter[str] = Counter()
     texts = references(corpus.utterances, recipe.targets)
@@ -173,7 +173,7 @@ def _part(
             f"out: {dict(dropped)}. No speaker may be in two of train, valid and test: give "
             "speakers, a speaker_share or a partition of their own to valid and test"
         )
-    part = Part(name, corpus, tuple(kept), {k: n for k, n in dropped.items() if n})
+    part = TranscribedSpeech(name, corpus, tuple(kept), {k: n for k, n in dropped.items() if n})
     log.info(
         "%s: %s (%s), %d utterances, %.1f min, %d speakers; left out: %s",
         name,
@@ -287,7 +287,9 @@ def _seconds(utterances: Iterable[Utterance]) -> float:
     return sum(u.n_samples for u in utterances) / SAMPLE_RATE
 
 
-def tell_unknown(parts: Mapping[str, Part], vocabulary: Vocabulary) -> dict[str, dict[str, int]]:
+def log_unknown(
+    parts: Mapping[str, TranscribedSpeech], vocabulary: Vocabulary
+) -> dict[str, dict[str, int]]:
     """Characters or phones that the model cannot write, counted, by part; they cost errors."""
     own = "phones" if vocabulary.targets == "phones" else "characters"
     lacking = {

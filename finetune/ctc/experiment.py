@@ -23,7 +23,7 @@ from common.writing import write_text
 from finetune.ctc.adapters import merged
 from finetune.ctc.batches import Clips, Heldout
 from finetune.ctc.blocks import plan_blocks, shortened
-from finetune.ctc.data import Part, frames_needed, read_parts, tell_unknown
+from finetune.ctc.data import TranscribedSpeech, frames_needed, log_unknown, read_parts
 from finetune.ctc.decode import BeamSearch, beam_search
 from finetune.ctc.fitting import Plan, train
 from finetune.ctc.module import Recogniser
@@ -47,14 +47,14 @@ HYPOTHESES = "hypotheses.csv"
 class Prepared:
     """A part's speech, ready for batches; `numbers` of the utterances that can be used."""
 
-    part: Part
+    part: TranscribedSpeech
     clips: Clips
     numbers: tuple[int, ...]
     dropped: Mapping[str, int]
 
 
 @dataclass(frozen=True)
-class Speech:
+class TrainingData:
     """What is trained, validated and tested on, and how it is written down.
 
     `tokenizer` is the checkpoint's own, or None; `unknown` counts characters that cannot be
@@ -140,7 +140,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
     return best
 
 
-def read_speech(config: Config, blueprint: Blueprint, folder: Path) -> Speech:
+def read_speech(config: Config, blueprint: Blueprint, folder: Path) -> TrainingData:
     """List the three parts, settle the characters, then read all audio once."""
     recipe = config.finetune
     tokenizer = None
@@ -160,16 +160,16 @@ def read_speech(config: Config, blueprint: Blueprint, folder: Path) -> Speech:
             "finetune.characters=text for a new head"
         )
     search = beam_search(recipe.lm, vocabulary)
-    unknown = tell_unknown(parts, vocabulary)
+    unknown = log_unknown(parts, vocabulary)
     prepared = {
         name: prepare(part, vocabulary, blueprint, folder / "speech", config.on_error)
         for name, part in parts.items()
     }
-    return Speech(prepared, vocabulary, tokenizer, search, unknown)
+    return TrainingData(prepared, vocabulary, tokenizer, search, unknown)
 
 
 def export_recogniser(
-    module: Recogniser, speech: Speech, blueprint: Blueprint, folder: Path
+    module: Recogniser, speech: TrainingData, blueprint: Blueprint, folder: Path
 ) -> Path:
     """The folder that transformers reads, with its tokenizer."""
     with TemporaryDirectory() as scratch:
@@ -187,7 +187,11 @@ def show(folder: Path, title: str, tested: Tested, paths: Sequence[Path]) -> Non
 
 
 def prepare(
-    part: Part, vocabulary: Vocabulary, blueprint: Blueprint, folder: Path, on_error: str = "raise"
+    part: TranscribedSpeech,
+    vocabulary: Vocabulary,
+    blueprint: Blueprint,
+    folder: Path,
+    on_error: str = "raise",
 ) -> Prepared:
     """Read a part's audio once; what is shorter than listed is left out.
 

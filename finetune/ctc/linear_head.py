@@ -251,7 +251,7 @@ def load_linear(
     return loaded
 
 
-def tell_unused(recipe: FinetuneConfig, keys: Sequence[str], blueprint: Blueprint) -> None:
+def log_unused(recipe: FinetuneConfig, keys: Sequence[str], blueprint: Blueprint) -> None:
     """Say what of a recipe has no effect on this architecture."""
     given = ", ".join(f"finetune.{key}={getattr(recipe, key)}" for key in keys)
     log.warning(

@@ -14,7 +14,7 @@ from common.encoder.convolutions import keep_exact
 from common.encoder.loading import load_checkpoint, random
 from common.records import StrataError
 from finetune.ctc.adapters import check_adapters
-from finetune.ctc.linear_head import HEAD, load_linear, survey, tell_unused
+from finetune.ctc.linear_head import HEAD, load_linear, log_unused, survey
 from finetune.ctc.text import Vocabulary
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def check_recipe(recipe: FinetuneConfig, blueprint: Blueprint) -> tuple[str, ...
     check_adapters(recipe.adapters, blueprint)
     if recipe.weighted_sum or not has_ctc_model(config):
         unused = survey(recipe, blueprint).unused
-        tell_unused(recipe, unused, blueprint)
+        log_unused(recipe, unused, blueprint)
         if recipe.characters == "checkpoint":
             _check_head(blueprint)
     else:

@@ -15,7 +15,7 @@ from common.encoder.feature_extractor import FeatureExtractor
 from common.records import SAMPLE_RATE
 from common.seeding import generator
 from finetune.pretrain.masking import draw_negatives, span_mask
-from finetune.pretrain.speech import Speech
+from finetune.pretrain.speech import PretrainingSpeech
 
 STEP = SAMPLE_RATE // 2  # crops are a whole number of these long
 
@@ -51,7 +51,7 @@ class Crops(IterableDataset[Batch]):
     Its length counts from batch 0, since Lightning's progress counts what went before.
     """
 
-    speech: Speech
+    speech: PretrainingSpeech
     recipe: PretrainConfig
     feature_extractor: FeatureExtractor
     negatives: int

@@ -28,7 +28,7 @@ from finetune.export import export
 from finetune.pretrain.acoustics import check_geometry
 from finetune.pretrain.crops import Batch, Crops
 from finetune.pretrain.objectives import Contrastive, MaskedUnits, Objective, build, objective_of
-from finetune.pretrain.speech import Speech, prepare
+from finetune.pretrain.speech import PretrainingSpeech, prepare
 from finetune.pretrain.units import acoustic_units, learnt_units, teacher_layer
 from finetune.resume import hold_settings
 from finetune.training import Length, finish_tracking, quiet, trainer_of
@@ -114,7 +114,7 @@ def read_corpora(config: Config, recipe: PretrainConfig) -> dict[str, Corpus]:
     return corpora
 
 
-def units_of(config: Config, speech: Speech, folder: Path) -> NDArray[np.int32]:
+def units_of(config: Config, speech: PretrainingSpeech, folder: Path) -> NDArray[np.int32]:
     """Units of every frame; kept beside the speech, so that a resumed run has the same ones."""
     recipe = config.pretrain
     kept = folder / "units.npz"
@@ -141,7 +141,7 @@ def units_of(config: Config, speech: Speech, folder: Path) -> NDArray[np.int32]:
 def train(
     config: Config,
     module: Objective,
-    speech: Speech,
+    speech: PretrainingSpeech,
     blueprint: Blueprint,
     folder: Path,
     raw: Mapping[str, Any],
@@ -176,7 +176,9 @@ def train(
     return trainer, recipe.steps - done
 
 
-def divide(speech: Speech, recipe: PretrainConfig, seed: int) -> tuple[Speech, Speech]:
+def divide(
+    speech: PretrainingSpeech, recipe: PretrainConfig, seed: int
+) -> tuple[PretrainingSpeech, PretrainingSpeech]:
     """The utterances to learn from, and those kept for the validation curves: one at least."""
     n = len(speech.lengths)
     if n < 2:

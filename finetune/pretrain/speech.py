@@ -29,7 +29,7 @@ SHORTEST = SAMPLE_RATE // 2  # samples: too little to guess a part of from the r
 
 
 @dataclass(frozen=True, eq=False)
-class Speech:
+class PretrainingSpeech:
     """u utterances, one after another in two memory-mapped files.
 
     pcm (N,) int16; acoustics (F, 39) float16, MFCC as they come; lengths (u,) samples and
@@ -101,7 +101,7 @@ def prepare(
     geometry: FrameGeometry,
     folder: Path,
     on_error: str = "raise",
-) -> Speech:
+) -> PretrainingSpeech:
     """Read all audio once and write it to `folder`; what is there already, whole, is kept.
 
     What cannot be read is one error when the rest has been, or (`skip`) left out and counted.
@@ -123,7 +123,7 @@ def prepare(
     n_frames = int(arrays["frames"].sum())
     acoustics = np.memmap(folder / "acoustics", np.float16, "r", shape=(n_frames, DIM))
     sample = acoustics[:: max(1, n_frames // 100_000)].astype(np.float32)
-    return Speech(
+    return PretrainingSpeech(
         pcm=np.memmap(folder / "pcm", np.int16, "r"),
         acoustics=acoustics,
         lengths=arrays["lengths"],

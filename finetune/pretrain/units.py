@@ -13,7 +13,7 @@ from common.encoder.frames import FrameGeometry
 from common.progress import progress
 from common.records import StrataError
 from common.seeding import generator
-from finetune.pretrain.speech import Speech
+from finetune.pretrain.speech import PretrainingSpeech
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def cluster(features: NDArray[np.floating], k: int, seed: int) -> MiniBatchKMean
     return means.fit(features[np.sort(rows)].astype(np.float32))
 
 
-def acoustic_units(speech: Speech, k: int, seed: int) -> NDArray[np.int32]:
+def acoustic_units(speech: PretrainingSpeech, k: int, seed: int) -> NDArray[np.int32]:
     """Units (F,) of every frame: clusters of its normalised MFCC."""
     features = speech.normalised(np.arange(len(speech.units)))
     return _label(cluster(features, k, seed), features)
@@ -70,7 +70,7 @@ def teacher_layer(recipe: PretrainConfig, geometry: FrameGeometry) -> Layer:
     return layer
 
 
-def learnt_units(speech: Speech, config: Config) -> NDArray[np.int32]:
+def learnt_units(speech: PretrainingSpeech, config: Config) -> NDArray[np.int32]:
     """Units (F,) of every frame: clusters of a layer of a trained model, the teacher."""
     recipe = config.pretrain
     layer = teacher_layer(recipe, speech.geometry)

@@ -16,7 +16,7 @@ from analysis.experiment import choose_layers
 from analysis.metrics.base import UnitMetric
 from analysis.metrics.spoken_sts import SentenceSimilarity
 from analysis.metrics.word_discrimination import PooledDiscrimination
-from analysis.sampling.speech import Speech
+from analysis.sampling.speech import RunSpeech
 from analysis.studies.provide import build_studies
 from analysis.studies.study import Setting
 from common.cache.cache import Cache
@@ -85,7 +85,7 @@ def prepare(
     """All that happens before the pass; what each study says of its draw."""
     config, layers = configured(experiment, *files(experiment, folder, **texts), *more)
     choose_layers(config, layers)
-    speech = Speech({"all": corpus}, {"all": np.arange(len(corpus.utterances))}, corpus)
+    speech = RunSpeech({"all": corpus}, {"all": np.arange(len(corpus.utterances))}, corpus)
     studies, left_out, failures = build_studies(
         Setting(config, speech, layers, Cache(folder / "c"), {})
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from analysis.sampling.speech import Speech, read_speech
+from analysis.sampling.speech import RunSpeech, read_speech
 from analysis.targets.labels import Word
 from common.config import AnalysisConfig, Config, ModelConfig
 from common.datasets.base import Dataset
@@ -39,7 +39,7 @@ class Folders(Dataset):
         return Corpus("folders", self.partition, "none", tuple(own), {}, mark)
 
 
-def speech_of(own: str, fit: str | None = None, score: str | None = None) -> Speech:
+def speech_of(own: str, fit: str | None = None, score: str | None = None) -> RunSpeech:
     return read_speech(config_of(own, fit, score))
 
 

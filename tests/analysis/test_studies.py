@@ -8,7 +8,7 @@ from running import composed
 
 from analysis.sampling import folds as sampling
 from analysis.sampling import segments
-from analysis.sampling.speech import Speech
+from analysis.sampling.speech import RunSpeech
 from analysis.studies.provide import build_studies
 from analysis.studies.study import Setting
 from common.cache.cache import Cache
@@ -34,7 +34,7 @@ def corpus() -> Corpus:
 def folders(corpus: Corpus, root: Path) -> set[Path]:
     config = resolve(composed(OVERRIDES))
     layers = describe(config.model).layers
-    speech = Speech({"all": corpus}, {"all": np.arange(len(corpus.utterances))}, corpus)
+    speech = RunSpeech({"all": corpus}, {"all": np.arange(len(corpus.utterances))}, corpus)
     studies, left_out, failures = build_studies(Setting(config, speech, layers, Cache(root), {}))
     assert (left_out, failures) == ({}, [])
     return {study.entry.folder for study in studies}

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("espeakng_loader", reason="needs espeak-ng: pip install espeakng-loader")
 
 from common.datasets import grammar
-from common.datasets.espeak import Speech, SpokenPhone, Voice, speak
+from common.datasets.espeak import SpokenPhone, SynthesisedSpeech, Voice, speak
 from common.datasets.espeak_phones import ACCENTS, align, arpabet, is_pause
 from common.phones import ARPABET
 from common.records import Interval, StrataError
@@ -113,7 +113,7 @@ def test_glides_closures_and_shared_sounds():
         SpokenPhone(2646, "i@", 1),
         SpokenPhone(3528, "_:", 1),
     )
-    tiers = align(Speech(pcm, phones, (0, 1764)), ("eat", "old"), "en-US", 441)
+    tiers = align(SynthesisedSpeech(pcm, phones, (0, 1764)), ("eat", "old"), "en-US", 441)
     assert tiers["word"] == (Interval(320, 1600, "eat"), Interval(1600, 2880, "old"))
     assert tiers["phone"] == (
         Interval(320, 640, "iy"),
@@ -127,7 +127,7 @@ def test_glides_closures_and_shared_sounds():
 
 
 def test_a_word_without_sound_is_an_error():
-    silent = Speech(np.zeros(441, np.int16), (SpokenPhone(0, "_:", 0),), (0,))
+    silent = SynthesisedSpeech(np.zeros(441, np.int16), (SpokenPhone(0, "_:", 0),), (0,))
     with pytest.raises(StrataError, match="left out the word 'mute'"):
         align(silent, ("mute",), "en-US", 0)
 

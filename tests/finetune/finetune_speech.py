@@ -9,7 +9,7 @@ from common.config import PretrainConfig
 from common.datasets.synthetic import Synthetic
 from common.encoder.architecture import Blueprint, draw
 from common.records import Corpus
-from finetune.pretrain.speech import Speech, prepare
+from finetune.pretrain.speech import PretrainingSpeech, prepare
 
 RECIPE: dict[str, Any] = {
     "steps": 6,
@@ -40,7 +40,7 @@ def blueprint_of(name: str, folder: Path) -> Blueprint:
     return draw(configured(save(name, folder / name), random_init=True))
 
 
-def prepared(blueprint: Blueprint, folder: Path, **corpora: Corpus) -> Speech:
+def prepared(blueprint: Blueprint, folder: Path, **corpora: Corpus) -> PretrainingSpeech:
     corpora = corpora or {"main": synthetic()}
     geometry = blueprint.description.layers[-1].geometry
     return prepare(corpora, dict.fromkeys(corpora, 1.0), geometry, folder / "speech")

@@ -10,7 +10,7 @@ from common.encoder.frames import FrameGeometry
 from common.records import Corpus, StrataError, Utterance, Waveform
 from finetune.ctc.recordings import record
 from finetune.pretrain.acoustics import frame_mfcc
-from finetune.pretrain.speech import INDEX, Speech, prepare
+from finetune.pretrain.speech import INDEX, PretrainingSpeech, prepare
 
 GEOMETRY = FrameGeometry.from_convolutions([10, 3, 3, 3, 3, 2, 2], [5, 2, 2, 2, 2, 2, 2])
 
@@ -26,7 +26,7 @@ def spoken(n: int, seed: int) -> Callable[[], Waveform]:
     return lambda: noise(n, seed)
 
 
-def two(folder: Path, **weights: float) -> Speech:
+def two(folder: Path, **weights: float) -> PretrainingSpeech:
     corpora = {
         "a": corpus("a", spoken(16_000, 1), spoken(48_000, 2)),
         "b": corpus("b", spoken(24_000, 3), spoken(20_001, 4)),
