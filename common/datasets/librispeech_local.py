@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +24,7 @@ PARTITIONS = (
 )
 
 LICENCE = "CC BY 4.0"
+SPEAKERS = "SPEAKERS.TXT"
 
 
 def canonical(partition: str) -> str:
@@ -43,6 +44,8 @@ class LibriSpeechLocal(Dataset):
 
     Both roots may be the folder that holds the partitions or its parent (`LibriSpeech/…`, as the
     archives unpack); a null `alignment_root` looks beside the audio. `partition` takes - or _.
+    `gender` and `subset` of the speakers are known where the archives' SPEAKERS.TXT is beside the
+    partition's folder.
     """
 
     audio_root: str
@@ -57,10 +60,12 @@ class LibriSpeechLocal(Dataset):
         audio_root, alignment_root = self._roots()
         found = files.pair(audio_root, alignment_root, faults)
         pairs = files.thin(found, self.limit, faults.dropped)
-        texts = read_transcripts(audio_root)
+        texts, known = read_transcripts(audio_root), read_speakers(audio_root.parent / SPEAKERS)
 
         def utterance(pair: files.Pair, dropped: Counter[str]) -> tuple[Utterance, bytes]:
-            return _utterance(pair, texts, dropped), files.glance(pair.audio)
+            made = _utterance(pair, texts, dropped)
+            own = replace(made, attributes=known.get(made.speaker, {}))
+            return own, files.glance(pair.audio)
 
         listed = [made for _, made in faults.usable(pairs, utterance)]
         utterances = [one for one, _ in listed]
@@ -105,6 +110,27 @@ def read_transcripts(root: Path) -> Mapping[str, str]:
             id, _, text = line.strip().partition(" ")
             texts[id] = text
     return texts
+
+
+def read_speakers(path: Path) -> Mapping[str, Mapping[str, str]]:
+    """Gender (f, m) and subset of each speaker of a SPEAKERS.TXT; none without the file.
+
+    Lines are `id | sex | subset | minutes | name`, those that begin with ; are comments.
+    """
+    if not path.is_file():
+        return {}
+    known = {}
+    for number, line in enumerate(decode(path).splitlines(), start=1):
+        if not line.strip() or line.startswith(";"):
+            continue
+        fields = [field.strip() for field in line.split("|")]
+        if len(fields) < 3:
+            raise StrataError(
+                f"{path}, line {number}: {line[:80]!r} is not `id | sex | subset | …`: unpack the "
+                "archive again"
+            )
+        known[fields[0]] = {"gender": fields[1].casefold(), "subset": fields[2]}
+    return known
 
 
 def _utterance(pair: files.Pair, texts: Mapping[str, str], dropped: Counter[str]) -> Utterance:

@@ -73,3 +73,18 @@ def test_an_incomplete_copy_is_an_error(tree: Path) -> None:
     next((tree / "LibriSpeech").rglob("1272*.trans.txt")).unlink()
     with pytest.raises(StrataError, match=r"no line for 1272-128104-0000"):
         local(tree).read()
+
+
+def test_gender_and_subset_are_those_of_the_archives_own_list(tree: Path) -> None:
+    assert {u.attribute("gender") for u in local(tree).read().utterances} == {""}
+    lines = (
+        ";ID  |SEX| SUBSET |MINUTES| NAME\n84  | F | dev-clean | 8.0 | A\n1272 | M | dev-clean\n"
+    )
+    path = tree / "LibriSpeech" / "SPEAKERS.TXT"
+    path.write_text(lines)
+    utterances = local(tree).read().utterances
+    assert [u.attribute("gender") for u in utterances] == ["m", "f", "f"]
+    assert {u.attribute("subset") for u in utterances} == {"dev-clean"}
+    path.write_text("84 F dev-clean\n")
+    with pytest.raises(StrataError, match=r"line 1: '84 F dev-clean' is not `id \| sex"):
+        local(tree).read()
