@@ -59,12 +59,20 @@ def _normaliser(kind: str, phones: str) -> Callable[[str], str | None]:
         return normalise_word
     if kind == "phone":
         return lambda label: normalise(label, phones)
+    if kind not in MARKS:
+        return _as_written
 
     def mark(label: str) -> str | None:
         found = parse(label, phones)
         return None if found is None else found.stress if kind == "stress" else found.tone
 
     return mark
+
+
+def _as_written(label: str) -> str | None:
+    """A label of a tier of any kind; silence is empty, or in angle brackets as MAUS writes it."""
+    plain = label.strip()
+    return None if not plain or re.fullmatch("<[^<>]*>", plain) else plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +166,15 @@ def select(tiers: RawTiers, kind: str, pattern: str | None, speaker: str, path: 
         if found:
             return found[0]
     return None
+
+
+def named(tiers: RawTiers, name: str, speaker: str, path: Path) -> tuple[Interval, ...] | None:
+    """Intervals of the tier of that name, maybe with "{speaker} - " before it; None without it."""
+    wanted = (name, f"{speaker} - {name}")
+    found = [intervals for own, intervals in tiers if own.strip() in wanted]
+    if len(found) > 1:
+        raise StrataError(f"{shown(path)}: {len(found)} tiers are called {name!r}: rename one")
+    return found[0] if found else None
 
 
 def placed(alignment: Alignment, n_samples: int, where: object, dropped: Counter[str]) -> RawTiers:

@@ -37,6 +37,14 @@ class Target(ABC):
                 f"{key}.unit={unit}: the target {self.name} is for units {', '.join(self.units)}"
             )
 
+    def unit_of(self, unit: str) -> str:
+        """The kind of unit that the configuration's stands for."""
+        return unit
+
+    def tiers(self, unit: str) -> tuple[str, ...]:  # noqa: ARG002
+        """Tiers that a dataset reads only when they are asked for by name."""
+        return ()
+
     def missing(self, key: str) -> str:  # noqa: ARG002
         """What the user has yet to give, and how to get it; "" where nothing is missing.
 

@@ -142,11 +142,14 @@ def test_full_is_every_analysis_with_controls_and_leaves_out_what_lacks_a_file(
     assert set(config.experiments) | set(config.left_out) == set(ANALYSES)
     assert config.controls
     assert not resolved("experiment=paper").controls
-    files = {name: why for name, why in config.left_out.items() if name != "cca_inter"}
+    labels = [name for name in config.left_out if name.endswith(("_label", "_number"))]
+    files = {n: why for n, why in config.left_out.items() if n not in ("cca_inter", *labels)}
     for name, why in files.items():
         assert f"experiments.{name}.target.path is not given: " in why
+    assert all("which label is not given" in config.left_out[name] for name in labels)
     assert "model@other=NAME" in config.left_out["cca_inter"]
     paths = [f"experiments.{name}.target.path={tmp_path}" for name in files]
+    paths += [f"experiments.{name}.target.column=age" for name in labels]
     assert resolved("experiment=full", "model@other=hubert_base", *paths).left_out == {}
     with pytest.raises(StrataError, match="no such file"):  # what was given must be there
         resolved("experiment=full", f"{paths[0]}/absent")

@@ -1,6 +1,7 @@
 """What a metric is: a pure function of moments, of pooled units or of whole frames."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:  # metrics are constructed with the configuration, before torc
 
 __all__ = [
     "FrameMetric",
+    "LabelledMetric",
+    "LayersMetric",
     "Metric",
     "MomentMetric",
     "Score",
@@ -32,8 +35,10 @@ __all__ = [
 
 
 def is_label(target: Target) -> bool:
-    """Whether a target is the label itself of a unit."""
-    return isinstance(target, LabelTarget) and not isinstance(target, FromFile | SecondModel)
+    """Whether a target is the label itself of a unit, and one of some classes."""
+    if not isinstance(target, LabelTarget) or isinstance(target, FromFile | SecondModel):
+        return False
+    return not target.numeric
 
 
 def takes_two_views(unit: str, target: Target) -> bool:
@@ -42,7 +47,7 @@ def takes_two_views(unit: str, target: Target) -> bool:
         return True
     if isinstance(target, FromFile) and not isinstance(target, WordVectors):
         return False
-    return isinstance(target, LabelTarget) == (unit != "frame")
+    return isinstance(target, LabelTarget) or unit == "frame"
 
 
 @dataclass(frozen=True)
@@ -100,8 +105,11 @@ class ViewMetric(Metric):
 
 
 @dataclass(frozen=True)
-class UnitMetric(Metric):
-    """A function of pooled vectors and their labels."""
+class LabelledMetric(Metric):
+    """A function of pooled vectors and their labels: of each layer's, or of all layers' together.
+
+    Derive from `UnitMetric` or `LayersMetric`.
+    """
 
     def accepts(self, unit: str, target: Target) -> bool:  # noqa: ARG002
         """Units of any kind, with labels that the corpus itself gives."""
@@ -120,9 +128,9 @@ class UnitMetric(Metric):
         """
         return f"{self.name} has none over speakers"
 
-    @abstractmethod
-    def score(self, units: Units) -> list[Score]:
-        """Scores of one layer on one sample: the own figure first, secondary figures after it."""
+    def without_controls(self) -> Mapping[str, str]:
+        """Controls that say nothing of it, and why."""
+        return {}
 
     def refuse_partitions(self, units: Units) -> None:
         """Raise where a fit_partition was given, for a metric that does not fit on one."""
@@ -131,6 +139,31 @@ class UnitMetric(Metric):
                 f"{self.name} fits on no partition of its own: leave fit_partition and "
                 "score_partition out, or give both the same name"
             )
+
+
+@dataclass(frozen=True)
+class UnitMetric(LabelledMetric):
+    """A function of pooled vectors of one layer and their labels."""
+
+    @abstractmethod
+    def score(self, units: Units) -> list[Score]:
+        """Scores of one layer on one sample: the own figure first, secondary figures after it."""
+
+
+@dataclass(frozen=True)
+class LayersMetric(LabelledMetric):
+    """A function of pooled vectors of all layers of one dimension together, and their labels."""
+
+    def without_controls(self) -> Mapping[str, str]:
+        """The filterbank is one layer."""
+        return {"mel": "mel is one view, and the weights are of many"}
+
+    @abstractmethod
+    def score(self, layers: Mapping[str, Units]) -> Mapping[str, list[Score]]:
+        """Scores of every layer on one sample: the own figure first, secondary figures after it.
+
+        `layers`: the same units in each layer, by its name.
+        """
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,8 @@ class LinearProbe(UnitMetric):
                 if not np.isin(units.label[rows], known).any():
                     raise StrataError(
                         f"trial {trial} {what} on {len(rows)} units, none with a label that it "
-                        "trains on: every label has one instance, or one speaker? Use more speech"
+                        "trains on: every label has one instance, or one speaker? Use more "
+                        "speech, or split=utterance where the labels are speakers"
                     )
 
     def no_interval(self, units: Units) -> str:

@@ -273,9 +273,11 @@ def labelled_segments(
 def long_enough(
     name: str, units: list[Segment], sampling: UnitSampling
 ) -> tuple[list[Segment], dict[str, int]]:
-    """Units that last `min_seconds` and whose label has `min_characters`, and counts of others."""
+    """Units with a label, of `min_characters`, that last `min_seconds`, and counts of others."""
     shortest, fewest = sampling.min_seconds, sampling.min_characters
-    dropped: dict[str, int] = {}
+    kept = [one for one in units if one.label]
+    dropped = {f"{name}: without a label": len(units) - len(kept)} if len(kept) < len(units) else {}
+    units = kept
     if shortest is not None:
         kept = [one for one in units if one.end - one.start >= shortest * SAMPLE_RATE]
         dropped[f"{name}: shorter than {shortest:g} s"] = len(units) - len(kept)

@@ -15,6 +15,7 @@ from analysis.studies.frames import FrameStudy
 from analysis.studies.moments import MomentStudy
 from analysis.studies.study import Failure, Setting, Study, failure_of, metric_of
 from analysis.studies.vectors import VectorStudy
+from analysis.targets.base import LabelTarget
 from analysis.targets.layers import SecondModel
 from common.cache.cache import FULL, Held
 from common.config import AnalysisConfig, Config
@@ -40,8 +41,11 @@ def study_of(analysis: AnalysisConfig) -> type[Study]:
     metric = metric_of(analysis)
     if isinstance(metric, FrameMetric):
         return FrameStudy
-    every_pair = isinstance(analysis.target, SecondModel) and analysis.target.pairs == "all"
-    if isinstance(metric, MomentMetric) and analysis.unit == "frame" and not every_pair:
+    target = analysis.target
+    every_pair = isinstance(target, SecondModel) and target.pairs == "all"
+    labelled = isinstance(target, LabelTarget) and not isinstance(target, SecondModel)
+    every_frame = analysis.unit == "frame" and not every_pair and not labelled
+    if isinstance(metric, MomentMetric) and every_frame:
         return MomentStudy
     return VectorStudy
 

@@ -20,7 +20,14 @@ from analysis.forward.consumers import (
     target_layer,
     vector_bytes,
 )
-from analysis.metrics.base import MomentMetric, Score, UnitMetric, ViewMetric
+from analysis.metrics.base import (
+    LabelledMetric,
+    LayersMetric,
+    MomentMetric,
+    Score,
+    UnitMetric,
+    ViewMetric,
+)
 from analysis.metrics.intervals import no_fold_interval
 from analysis.metrics.units import Units
 from analysis.moments import (
@@ -127,7 +134,7 @@ class VectorStudy(Study):
         config, part = setting.config, setting.speech.part(analysis)
         analysis = with_prepared_frames(analysis, part.corpus)
         run, seed, target = config.sampling, config.seed, analysis.target
-        if not isinstance(analysis.metric, UnitMetric):
+        if not isinstance(analysis.metric, LabelledMetric):
             setting.refuse_partitions(name, analysis)
         pairs: tuple[tuple[Layer, Layer, str], ...] = ()
         kind, versions, other = KIND, VERSIONS, None
@@ -173,9 +180,15 @@ class VectorStudy(Study):
         Returns why its scores will have no intervals, or "".
         """
         samples, metric = self.drawn[name].samples, metric_of(self.experiments[name])
+        dims = sorted({layer.dim for layer in self.layers_of(name)})
+        if isinstance(metric, LayersMetric) and len(dims) > 1:
+            raise StrataError(
+                f"layers of {' and '.join(map(str, dims))} dimensions have no sum: choose those of "
+                f"one width, experiments.{name}.parts=[transformer]"
+            )
         without = []
         for sample, folds in enumerate(samples.folds):
-            if isinstance(metric, UnitMetric):
+            if isinstance(metric, LabelledMetric):
                 rows = samples.drawn(sample)
                 units = self._units(name, sample, rows, np.zeros((len(rows), 0), np.float32))
                 metric.check(units)
@@ -249,6 +262,9 @@ class VectorStudy(Study):
         """
         for name, drawn in self.drawn.items():
             layers = [layer for layer in self.layers if layer.name in chosen[name]]
+            if isinstance(metric_of(self.experiments[name]), LayersMetric):
+                yield from self._together(name, layers)
+                continue
             for sample in range(len(drawn.samples.folds)):
                 pairs = [pair for pair in drawn.pairs if pair[0] in layers]
                 uses: Counter[Hashable] = Counter(y.name for _, y, _ in pairs)
@@ -262,9 +278,35 @@ class VectorStudy(Study):
                     score = partial(self._score, name, sample, layer, others, shared)
                     yield Job((name,), layer.name, score)
 
+    def _together(self, name: str, layers: Sequence[Layer], control: str = "") -> Iterator[Job]:
+        """A job per sample: all layers at once."""
+        for sample in range(len(self.drawn[name].samples.folds) if layers else 0):
+            score = partial(self._score_layers, name, sample, layers, control)
+            yield Job((name,), "all layers", score)
+
+    def _score_layers(
+        self, name: str, sample: int, layers: Sequence[Layer], control: str
+    ) -> list[Scored | Failure]:
+        metric, split = metric_of(self.experiments[name]), self.drawn[name].samples.split
+        if not isinstance(metric, LayersMetric):
+            raise TypeError(f"{metric.name} scores layers one by one")
+        units = {layer.name: self.units(name, sample, layer.name) for layer in layers}
+        if control:
+            units = {layer: self._controlled(name, own) for layer, own in units.items()}
+        found = metric.score(units)
+        n = len(next(iter(units.values())).label)
+        return [Scored(name, one, sample, n, split, found[one.name], control) for one in layers]
+
     def control_jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
         """Mel in a layer's place; every layer with labels, or rows of a table, permuted."""
-        samples = {name: len(drawn.samples.folds) for name, drawn in self.drawn.items()}
+        alone = {}
+        for name, drawn in self.drawn.items():
+            if isinstance(metric_of(self.experiments[name]), LayersMetric):
+                layers = [layer for layer in self.layers if layer.name in chosen[name]]
+                yield from self._together(name, layers, self.label_control(name))
+            else:
+                alone[name] = drawn
+        samples = {name: len(drawn.samples.folds) for name, drawn in alone.items()}
         controls = list(self.controls_of(samples, chosen))
         uses = Counter((name, sample, control) for name, sample, _, control in controls)
         shared = {which: SharedViews(Counter({LABELS: n})) for which, n in uses.items()}
@@ -279,11 +321,16 @@ class VectorStudy(Study):
         if self.other is not None:
             return {name: dict(NO_CONTROLS) for name in self.experiments}
         none, mel = dict(NO_LABELS), {"mel": "mel is the target itself"}
-        return {
+        without = {
             name: none | (mel if isinstance(drawn.target, Mel) else {})
             for name, drawn in self.drawn.items()
             if drawn.pairs
         }
+        for name, analysis in self.experiments.items():
+            metric = metric_of(analysis)
+            if isinstance(metric, LabelledMetric) and metric.without_controls():
+                without[name] = without.get(name, {}) | dict(metric.without_controls())
+        return without
 
     def _score(
         self,
@@ -325,7 +372,10 @@ class VectorStudy(Study):
         """A sample's vectors in float32 and in float64, and of pairs the moments by group."""
         drawn = max(int((d.samples.folds >= 0).sum(1).max()) for d in self.drawn.values())
         if self.other is None:
-            return 12 * drawn * max(layer.dim for layer in self.layers)
+            every = (metric_of(analysis) for analysis in self.experiments.values())
+            together = any(isinstance(metric, LayersMetric) for metric in every)
+            dims = [layer.dim for layer in self.layers]
+            return 12 * drawn * (sum(dims) if together else max(dims))
         dim, trials = max(layer.dim for layer in self.needed_layers()), self._trials()
         return 24 * drawn * dim + 8 * (4 * trials + 2) * dim**2
 
@@ -399,7 +449,7 @@ class VectorStudy(Study):
             fold=samples.folds[sample][rows],
             scored=drawn.part.scored[samples.utterance[rows]],
             seed=int(generator(drawn.seed, "sample", sample).integers(2**31)),
-            target=self.experiments[name].target,
+            target=drawn.target,
             trials=drawn.trials,
             type_fold=None if samples.type_folds is None else samples.type_folds[rows],
             seconds=(samples.end - samples.start)[rows] / SAMPLE_RATE,
@@ -476,7 +526,8 @@ def draw(
     if isinstance(target, SecondModel):
         return draw_units(part.corpus, analysis, run, split, seed), target
     segments = label_target(analysis).segments(part.corpus, analysis.unit)
-    target = label_target(analysis).prepared({segment.label for segment in segments})
+    labels = {segment.label for segment in segments}
+    target = label_target(analysis).prepared(labels, part.corpus)
     scored = part.scored if part.split else None
     centre = setting.layers[-1].geometry.centre(0)
     analysis = replace(analysis, target=target)
@@ -514,7 +565,7 @@ def check_target(name: str, units: Units, target: LabelTarget) -> None:
                     "with a column for each word: use another table, or by_type=false (types then "
                     "lie in training and test)"
                 )
-        elif not np.isin(test, train).any():
+        elif not target.numeric and not np.isin(test, train).any():
             raise StrataError(
                 f"trial {trial}: none of the {len(test)} {name} labels of its test fold is among "
                 f"the {len(train)} that it is fitted on; {remedy}"

@@ -40,10 +40,12 @@ class LabelTarget(Target):
 
     `by_type`: what a unit is compared with follows from its label and is not the label itself (a
     word's vector): folds then keep labels apart, or a score would reward knowing which label it is.
+    `numeric`: labels are numbers, and it is their value that a unit is compared with.
     """
 
     by_type: ClassVar[bool] = False
     labels_units: ClassVar[bool] = True
+    numeric: ClassVar[bool] = False
 
     def labelled_by(self, unit: str) -> str:  # noqa: ARG002
         """What gives a unit its label: a tier, `speaker`, `utterance`, …"""
@@ -79,9 +81,9 @@ class LabelTarget(Target):
 
     @abstractmethod
     def label(self, utterance: Utterance, interval: Interval) -> str:
-        """The label of a unit."""
+        """The label of a unit; "" where it has none, for which it is left out and counted."""
 
-    def prepared(self, labels: Collection[str]) -> Self:  # noqa: ARG002
+    def prepared(self, labels: Collection[str], corpus: Corpus) -> Self:  # noqa: ARG002
         """The target with what it needs to know of these labels, the corpus's, read."""
         return self
 

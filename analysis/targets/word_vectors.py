@@ -34,7 +34,7 @@ from safetensors import SafetensorError, safe_open
 
 from analysis.targets.base import Index, LabelTarget
 from common.reading import reading, shown
-from common.records import Interval, StrataError, Utterance
+from common.records import Corpus, Interval, StrataError, Utterance
 from common.target import FromFile
 
 Row = tuple[str, NDArray[np.float32]]
@@ -81,7 +81,7 @@ class WordVectors(FromFile, LabelTarget):
         """The interval's own."""
         return interval.label
 
-    def prepared(self, labels: Collection[str]) -> Self:
+    def prepared(self, labels: Collection[str], corpus: Corpus) -> Self:  # noqa: ARG002
         """With the vectors of these words read."""
         changed = self.file.stat().st_mtime_ns
         return replace(self, table=table_of(self.file, changed, frozenset(labels)))

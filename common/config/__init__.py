@@ -19,6 +19,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from common.config.analysis import (
     ASKS,
     LIMITS,
+    POOLINGS,
     SPLITS,
     AnalysisConfig,
     SamplingConfig,
@@ -209,6 +210,7 @@ def resolve(cfg: DictConfig) -> Config:
         raise StrataError(f"experiment={config.name} mounts no analysis")
     experiments = {name: _member(name, own, config) for name, own in config.experiments.items()}
     _check_limits(experiments, config.sampling)
+    dataset = dataset.with_tiers(_tiers(experiments))
     experiments = _as_published(experiments, dataset, config)
     metric = None if config.metric is None else _metric("metric", config.metric, config)
     experiments = experiments if metric is None else _with_metric(metric, experiments, config)
@@ -268,6 +270,9 @@ def _dataset(key: str, node: object, config: Config) -> Dataset:
 def _member(name: str, analysis: AnalysisConfig, config: Config) -> AnalysisConfig:
     """One analysis with the run's own target and sampling laid over it."""
     target = _target(name, analysis, config)
+    analysis = replace(analysis, unit=target.unit_of(analysis.unit))
+    if analysis.unit != "frame":
+        require(f"experiments.{name}.pooling", analysis.pooling, POOLINGS)
     metric = _metric(f"experiments.{name}.metric", analysis.metric, config)
     if not metric.accepts(analysis.unit, target):
         raise StrataError(
@@ -323,6 +328,9 @@ TARGET_KEYS = {
     "path": ("what a file says", "cca_glove"),
     "pairs": ("a second model", "cca_inter"),
     "attribute": ("what is known of an utterance", "probe_gender"),
+    "tier": ("a label of your own", "cca_label"),
+    "table": ("a label of your own", "cca_label"),
+    "column": ("a label of your own", "cca_label"),
 }
 
 
@@ -343,6 +351,12 @@ def _target(name: str, analysis: AnalysisConfig, config: Config) -> Target:
     target: Target = construct(key, node, Target, "analysis", config.plugins)  # type: ignore[type-abstract]
     target.check(f"experiments.{name}", analysis.unit, analysis.sampling)
     return target
+
+
+def _tiers(experiments: Mapping[str, AnalysisConfig]) -> list[str]:
+    """Tiers that the experiments ask for by name."""
+    named = (tier for own in experiments.values() for tier in own.target.tiers(own.unit))
+    return list(dict.fromkeys(named))
 
 
 def _as_published(

@@ -9,7 +9,7 @@ from omegaconf import MISSING
 
 from common.records import StrataError
 
-UNITS = ("frame", "phone", "word", "utterance")
+OWN = "own"  # the unit that a label of one's own is of
 POOLINGS = ("mean", "middle_third", "centre", "first", "last", "max")
 PARTS = ("cnn", "transformer")
 # The last one: speakers where there are enough of them, else utterances.
@@ -52,6 +52,9 @@ class TargetOverrides:
     path: str | None = None
     pairs: str | None = None
     attribute: str | None = None
+    tier: str | None = None
+    table: str | None = None
+    column: str | None = None
 
 
 @dataclass(kw_only=True)
@@ -124,6 +127,8 @@ class AnalysisConfig:
     """unit + target + metric + sampling. `conf/analysis/NAME.yaml` holds one each.
 
     `asks`: the kind of question, by which experiments are ordered and grouped.
+    `unit`: `frame`, `phone`, `word`, `utterance`; for labels of your own also any other tier, or
+    `own`, what the label is of.
     `split` null: the run's. A unit `frame` with labels is a stretch of 20 ms, labelled by what
     lies in its middle. `fit_partition` and `score_partition`: parts of the dataset, null for its
     own; where they differ, one is fitted on and the other one scored on, without folds.
@@ -147,10 +152,7 @@ class AnalysisConfig:
     def __post_init__(self) -> None:
         require("asks", self.asks, ASKS)
         require("stored", self.stored, STORED)
-        require("unit", self.unit, UNITS)
         for part in self.parts:
             require("parts", part, PARTS)
-        if self.unit != "frame":
-            require("pooling", self.pooling, POOLINGS)
         if self.split is not None:
             require("split", self.split, SPLITS)

@@ -1,17 +1,15 @@
 """What a table knows of speakers or utterances beside the speech: gender, age, first language, …"""
 
-import csv
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from common.reading import decode, reading
+from common.datasets.label_tables import KEYS, columns_of, rows_of
+from common.reading import reading
 from common.records import Corpus, StrataError
 
 log = logging.getLogger(__name__)
-
-KEYS = ("utterance", "speaker")
 
 
 def with_attributes(corpus: Corpus, path: str) -> Corpus:
@@ -41,21 +39,10 @@ def with_attributes(corpus: Corpus, path: str) -> Corpus:
 
 def read_attributes(path: Path) -> tuple[str, Mapping[str, Mapping[str, str]]]:
     """Whether lines are of utterances or speakers, and the attributes of each."""
-    if not path.is_file():
-        raise StrataError(f"dataset.attributes={path}: there is no such file")
+    columns = columns_of(path, "dataset.attributes")
+    by = next(key for key in KEYS if key in columns)
     with reading(path, "a table of attributes"):
-        text = decode(path)
-        delimiter = "," if path.suffix.casefold() == ".csv" else "\t"
-        reader = csv.DictReader(text.splitlines(), delimiter=delimiter)
-        columns = list(reader.fieldnames or ())
-        by = next((key for key in KEYS if key in columns), None)
-        if by is None:
-            named = {",": "commas", "\t": "tabs"}[delimiter]
-            raise StrataError(
-                f"dataset.attributes={path}: its first line must name a column utterance or "
-                f"speaker among others, separated by {named}; it has "
-                f"{', '.join(columns) or 'nothing'}"
-            )
+        reader = rows_of(path)
         table: dict[str, dict[str, str]] = {}
         for row in reader:
             own = {k: v.strip() for k, v in row.items() if k and k != by and v and v.strip()}

@@ -1,8 +1,9 @@
 """The one thing every corpus can do: list itself."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Self, final
 
 from common.datasets import files
 from common.datasets.attributes import with_attributes
@@ -56,6 +57,10 @@ class Dataset(ABC):
         if self.only_speakers is not None:
             chosen = chosen.only_speakers(self.only_speakers)
         return self._attributed(chosen.thinned(self.limit))
+
+    def with_tiers(self, names: Sequence[str]) -> Self:  # noqa: ARG002
+        """The dataset with these tiers read too, where its files may have others than it reads."""
+        return self
 
     def _attributed(self, corpus: Corpus) -> Corpus:
         return with_attributes(corpus, self.attributes) if self.attributes else corpus

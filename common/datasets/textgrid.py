@@ -4,10 +4,10 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 from common import alignments, audio
 from common.datasets import files
@@ -30,6 +30,8 @@ class TextGrid(Dataset):
     case-insensitive, {speaker} allowed; null tries `common.alignments.TIER_PATTERNS`.
     `speaker`: "folder" = the first folder below the root, "prefix" = the file name up to the first
     "-" or "_", "none" = unknown. An unknown speaker is "".
+    `tiers`: further tiers to take as they are, by their names in the files (a "{speaker} - " before
+    them may be left out); those that an experiment's labels are of are taken anyway.
     Transcripts come from the .lab or .txt beside the audio or the alignment, else the word tier.
     `phones`: the convention of phone labels (`common.phones.parse`); null guesses it, and takes
     labels as they are where the inventory leaves a doubt. `licence` is recorded with the results.
@@ -39,6 +41,7 @@ class TextGrid(Dataset):
     alignment_root: str | None
     word_tier: str | None
     phone_tier: str | None
+    tiers: list[str] | None = None
     phones: str | None = None
     speaker: SpeakerRule
     licence: str
@@ -92,7 +95,9 @@ class TextGrid(Dataset):
             utterances=tuple(utterances),
             dropped=faults.dropped,
             fingerprint=files.fingerprint(
-                utterances, (proof for one, proof in listed if one is not None), phones
+                map(self._without_further, utterances),
+                (proof for one, proof in listed if one is not None),
+                phones,
             ),
             phones=phones,
         )
@@ -123,6 +128,18 @@ class TextGrid(Dataset):
             f". Name their convention, dataset.phones={'|'.join(CONVENTIONS)}" if doubt else "",
         )
         return phones
+
+    def with_tiers(self, names: Sequence[str]) -> Self:
+        """With these taken too; words, phones and their marks are taken anyway."""
+        more = [*(self.tiers or ()), *(name for name in names if name not in ("word", "phone"))]
+        return replace(self, tiers=list(dict.fromkeys(more)) or None)
+
+    def _without_further(self, utterance: Utterance) -> Utterance:
+        """What the fingerprint is of: which other tiers are looked at changes nothing stored."""
+        if not self.tiers:
+            return utterance
+        kept = {k: own for k, own in utterance.tiers.items() if k not in self.tiers}
+        return replace(utterance, tiers=kept)
 
     def _select(
         self, kind: str, pattern: str | None, tiers: alignments.RawTiers, pair: files.Pair
@@ -162,6 +179,12 @@ class TextGrid(Dataset):
             else:
                 tiers[kind] = alignments.tier(kind, *own)
                 words = raw[index][1]
+        for name in self.tiers or ():
+            found = alignments.named(raw, name, speaker, pair.alignment)
+            if found is not None:
+                tiers[name] = alignments.tier(name, found, n_samples, pair.alignment, dropped)
+            elif name not in tiers:
+                dropped[f"{name}: no such tier in the file"] += 1
         if not tiers:
             unfit[tuple(name for name, _ in raw)] += 1
             dropped["utterance: neither word nor phone tier"] += 1

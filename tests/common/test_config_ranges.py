@@ -26,7 +26,7 @@ WRONG = {
     "layers.select=single": ["layers=single", "layers.index=3"],
     "experiments.cca_intra.target.layer=last": ["target.layer=last", "T0"],
     "experiments.cca_intra.target.layer=null": ["target.layer=null", "T0"],
-    "experiments.cca_mel.unit=syllable": ["unit=syllable", "frame, phone, word"],
+    "experiments.cca_mel.unit=syllable": ["unit=syllable", "target mel", "units frame"],
     "experiments.cca_phone.pooling=median": ["pooling=median", "middle_third"],
     "experiments.cca_phone.unit=utterance": ["unit=utterance", "target phone", "phone, frame"],
     "experiments.cca_intra.target.layer=X3": ["target.layer", "X3", "T0"],

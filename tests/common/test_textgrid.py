@@ -333,3 +333,24 @@ def test_speechocean762_reads_whole(shared_data: Path) -> None:
     for utterance in listed.utterances[::300]:
         assert utterance.read().shape == (utterance.n_samples,)
         assert utterance.text == " ".join(i.label for i in utterance.tiers["word"])
+
+
+def test_further_tiers_are_read_by_name_as_they_are_written(corpus: Path) -> None:
+    own = [(0.0, 0.4, " H* "), (0.4, 0.6, "<p:>"), (0.6, 0.9, "L-L%"), (0.9, 1.0, "")]
+    grids = corpus / "alignments"
+    write_textgrid(grids / "anna/a-1.TextGrid", words=WORDS, phones=PHONES, accent=own)
+    named = {"words": WORDS, "phones": PHONES, "anna - accent": own}
+    write_textgrid(grids / "anna/a-2.TextGrid", **named)
+    listed = read(corpus, tiers=["accent"])
+    spoken = (Interval(0, 6400, "H*"), Interval(9600, 14400, "L-L%"))
+    assert [u.tiers.get("accent") for u in listed.utterances] == [spoken, spoken, None]
+    assert listed.dropped["accent: no such tier in the file"] == 1
+    assert listed.dropped["accent: silence"] == 4
+    plain = read(corpus)
+    assert listed.fingerprint == plain.fingerprint  # nothing that is stored depends on them
+    assert plain.tiers == ("phone", "stress", "word")
+    asked = textgrid(corpus / "audio", grids).with_tiers(["accent", "word"])
+    assert asked.read().tiers == ("accent", "phone", "stress", "word")
+    write_textgrid(grids / "anna/a-2.TextGrid", **named, accent=own)
+    with pytest.raises(StrataError, match="2 tiers are called 'accent': rename one"):
+        read(corpus, tiers=["accent"])

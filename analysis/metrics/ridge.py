@@ -1,0 +1,163 @@
+"""A linear probe of numbers: how much of an age or a rating can be read off vectors of others?"""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.metrics.base import Score, UnitMetric
+from analysis.metrics.intervals import Limits, Scale, ScoreOf, bootstrap, too_few
+from analysis.metrics.probe import trials_of
+from analysis.metrics.units import Index, Units
+from analysis.targets.base import LabelTarget
+from common.records import StrataError
+from common.target import Target
+
+log = logging.getLogger(__name__)
+
+Array = NDArray[np.float64]
+Errors = tuple[
+    Index, Array, Array
+]  # rows of a test fold, squared errors of the fit and of the mean
+
+# The logarithm of what is left unexplained, turned round so that more is better.
+EXPLAINED = Scale(
+    lambda r: -np.log(np.maximum(1 - np.asarray(r), 1e-12)), lambda x: -np.expm1(-np.asarray(x))
+)
+
+
+@dataclass(frozen=True)
+class RidgeProbe(UnitMetric):
+    """R2 of a linear regression of numbers on the vectors of held-out folds. Range (-inf, 1].
+
+    scikit-learn's ridge regression on standardised vectors; the penalty, one of `penalties` times
+    the number of training units, is the one with the smallest squared error on dev. Trial t trains
+    on all folds but t (test) and the next one (dev). R2 = 1 - (squared error of the fit) / (squared
+    error of the training units' mean): 0 for a fit that knows no more than that mean, below 0 for
+    one that is misled. scikit-learn's `r2_score` takes the test fold's own mean, which no fit can
+    know; of few speakers that differ it punishes even the best guess.
+
+    Folds keep speakers apart. Where all units of a speaker have one number (an age), it is as hard
+    to tell as there are speakers, however many units they have: with 60 speakers a fit of 768
+    columns sees 48 numbers. Expect R2 below 0 then, and look at the interval.
+
+    Every trial carries the 95 % interval of the trials' mean R2, over test speakers with the fits
+    held fixed: it leaves out what training on other speakers would change.
+    """
+
+    name: ClassVar[str] = "r2"
+    family: ClassVar[str] = "regression"
+    held_out: ClassVar[bool] = True
+
+    penalties: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "penalties", tuple(map(float, self.penalties)))
+        if not self.penalties or not all(p > 0 for p in self.penalties):
+            raise StrataError(
+                f"metric.penalties={list(self.penalties)}: give one or more numbers above 0"
+            )
+
+    def accepts(self, unit: str, target: Target) -> bool:  # noqa: ARG002
+        """Units of any kind, with numbers."""
+        return isinstance(target, LabelTarget) and target.numeric
+
+    def check(self, units: Units) -> None:
+        """Each trial trains on two different numbers, and tests and chooses on some unit."""
+        self.refuse_partitions(units)
+        for trial, (train, dev, test) in enumerate(trials_of(units)):
+            if len(np.unique(units.label[train])) < 2 or not len(dev) or not len(test):
+                raise StrataError(
+                    f"trial {trial} trains on {len(train)} units of "
+                    f"{len(np.unique(units.label[train]))} number(s), chooses on {len(dev)} and "
+                    f"tests on {len(test)}: use more speech, or fewer sampling.folds"
+                )
+
+    def no_interval(self, units: Units) -> str:
+        """Too few speakers are tested."""
+        tests = np.concatenate([test for _, _, test in trials_of(units)])
+        return too_few(units.tested(tests)[1])
+
+    def score(self, units: Units) -> list[Score]:
+        """R2 of every trial."""
+        numbers = numbers_of(units)
+        found = [self._fit(units, numbers, *trial) for trial in trials_of(units)]
+        errors = [own for own, _ in found]
+        low, high = (None, None) if self.no_interval(units) else interval(units, errors)
+        return [
+            Score(
+                1 - float(own.sum() / mean.sum()),
+                detail={"penalty": f"{penalty:g}", "tested": str(len(rows))},
+                low=low,
+                high=high,
+            )
+            for (rows, own, mean), penalty in found
+        ]
+
+    def _fit(
+        self, units: Units, numbers: Array, train: Index, dev: Index, test: Index
+    ) -> tuple[Errors, float]:
+        """Errors on a trial's test fold, and the penalty that did best on dev."""
+        # scikit-learn takes a second to import: not while the configuration is read.
+        from sklearn.linear_model import Ridge
+        from sklearn.preprocessing import StandardScaler
+
+        grid = np.array(sorted(self.penalties))
+        scaler = StandardScaler().fit(units.vectors[train].astype(np.float64))
+        x, choosing, held = (
+            scaler.transform(units.vectors[rows].astype(np.float64)) for rows in (train, dev, test)
+        )
+        model = Ridge(alpha=grid * len(train), solver="cholesky")
+        model.fit(x, np.repeat(numbers[train, None], len(grid), 1))
+        chosen, found = (model.predict(own).reshape(len(own), -1) for own in (choosing, held))
+        errors = ((chosen - numbers[dev, None]) ** 2).mean(0)
+        best = len(grid) - 1 - int(np.argmin(errors[::-1]))  # of equals the largest penalty
+        own = (found[:, best] - numbers[test]) ** 2
+        return (test, own, (numbers[train].mean() - numbers[test]) ** 2), float(grid[best])
+
+    def summary(self, scores: list[Score], experiment: str) -> dict[str, object]:
+        """How often each penalty was chosen."""
+        chosen = Counter(score.detail["penalty"] for score in scores)
+        edges = {f"{edge:g}" for edge in (min(self.penalties), max(self.penalties))}
+        at_edge = sum(chosen[edge] for edge in edges)
+        if at_edge:
+            log.info(
+                "%s: %d of %d choices of a penalty are at the edge of the grid (%s); "
+                "experiments.%s.metric.penalties widens it",
+                *(experiment, at_edge, len(scores), ", ".join(sorted(edges)), experiment),
+            )
+        return {"penalties": dict(chosen), "tested": sum(int(s.detail["tested"]) for s in scores)}
+
+
+def numbers_of(units: Units) -> Array:
+    """The number (n,) of each unit."""
+    if not isinstance(units.target, LabelTarget):
+        raise TypeError(f"{units.target} has no numbers")
+    return np.asarray(units.target.view(units.label, units.labels), np.float64)[:, 0]
+
+
+def interval(units: Units, errors: Sequence[Errors]) -> Limits | tuple[None, None]:
+    """95 % interval of the mean of the trials' R2 over their speakers."""
+    score_of, speakers = resampled_r2(units, errors)
+    return bootstrap(score_of, speakers, units.seed, EXPLAINED) or (None, None)
+
+
+def resampled_r2(units: Units, errors: Sequence[Errors]) -> tuple[ScoreOf, int]:
+    """Mean R2 of the trials, as a function of how often each of so many speakers counts."""
+    names = np.unique(units.speaker[np.concatenate([rows for rows, _, _ in errors])])
+    trials = []
+    for rows, own, mean in errors:
+        codes = np.searchsorted(names, units.speaker[rows])
+        sums = (np.bincount(codes, weights, minlength=len(names)) for weights in (own, mean))
+        trials.append(tuple(sums))
+
+    def score_of(counts: Array) -> Array:
+        with np.errstate(invalid="ignore", divide="ignore"):  # a resample may lack a trial's all
+            each = [1 - (counts @ own) / (counts @ mean) for own, mean in trials]
+        return np.nanmean(each, axis=0, dtype=np.float64)
+
+    return score_of, len(names)

@@ -1,0 +1,112 @@
+"""Tables of labels: of utterances, of speakers, or of stretches of utterances."""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+
+from common.alignments import to_samples
+from common.reading import decode, reading, shown
+from common.records import SAMPLE_RATE, Interval, StrataError
+
+KEYS = ("utterance", "speaker")
+TIMES = ("start", "end")
+
+
+@dataclass(frozen=True, eq=False)
+class LabelTable:
+    """One column of a table. `by`: "utterance" or "speaker", whose names `values` are of; or
+    "segment": then `intervals` has those of each utterance, in order of time.
+    """
+
+    by: str
+    values: Mapping[str, str]
+    intervals: Mapping[str, tuple[Interval, ...]]
+
+    @property
+    def names(self) -> list[str]:
+        """Utterances or speakers that it has lines of."""
+        return list(self.intervals if self.by == "segment" else self.values)
+
+
+def key_of(columns: list[str]) -> str:
+    """What the lines of a table with these columns are of; "" where no column tells."""
+    if {"utterance", *TIMES} <= set(columns):
+        return "segment"
+    return next((key for key in KEYS if key in columns), "")
+
+
+def columns_of(path: Path, key: str) -> list[str]:
+    """Names of the columns, among them one that says whom a line is of. `key`: for errors."""
+    if not path.is_file():
+        raise StrataError(f"{key}={path}: there is no such file")
+    with reading(path, "a table of labels"):
+        columns = list(rows_of(path).fieldnames or ())
+    if not key_of(columns):
+        named = {",": "commas", "\t": "tabs"}[_delimiter(path)]
+        raise StrataError(
+            f"{key}={path}: its first line must name a column utterance or speaker among others, "
+            f"separated by {named}; it has {', '.join(columns) or 'nothing'}"
+        )
+    return columns
+
+
+@lru_cache(maxsize=8)
+def read_labels(path: Path, changed: int, key: str, column: str) -> LabelTable:  # noqa: ARG001
+    """A column of a table; empty cells are no label. `changed`: the file's time, for the cache.
+
+    StrataError where two lines are of one utterance or speaker, or of one moment.
+    """
+    by = key_of(columns_of(path, key))
+    with reading(path, "a table of labels"):
+        reader = rows_of(path)
+        values: dict[str, str] = {}
+        intervals: dict[str, list[Interval]] = {}
+        for row in reader:
+            name = (row["utterance" if by == "segment" else by] or "").strip()
+            label = (row[column] or "").strip()
+            where = f"{shown(path)}, line {reader.line_num}"
+            if by == "segment":
+                own = intervals.setdefault(name, [])
+                if label:
+                    own.append(_interval(row, label, where))
+                continue
+            if name in values:
+                raise StrataError(f"{where}: {name} has a line already")
+            values[name] = label
+    return LabelTable(by, values, {n: _in_order(n, own, path) for n, own in intervals.items()})
+
+
+def _delimiter(path: Path) -> str:
+    return "," if path.suffix.casefold() == ".csv" else "\t"
+
+
+def rows_of(path: Path) -> "csv.DictReader[str]":
+    """The lines of a .csv, or of a file with tabs, by the names of its columns."""
+    return csv.DictReader(decode(path).splitlines(), delimiter=_delimiter(path))
+
+
+def _interval(row: Mapping[str, str | None], label: str, where: str) -> Interval:
+    try:
+        start, end = (to_samples(float(row[time] or "")) for time in TIMES)
+    except ValueError:
+        start, end = -1, -1
+    if not 0 <= start < end:
+        raise StrataError(
+            f"{where}: start {row['start']!r} and end {row['end']!r} are no stretch of time: give "
+            "seconds from the start of the audio"
+        )
+    return Interval(start, end, label)
+
+
+def _in_order(name: str, own: list[Interval], path: Path) -> tuple[Interval, ...]:
+    ordered = sorted(own, key=lambda interval: interval.start)
+    for before, after in pairwise(ordered):
+        if after.start < before.end:
+            raise StrataError(
+                f"{shown(path)}: {name} has {before.label!r} and {after.label!r} at "
+                f"{after.start / SAMPLE_RATE:g} s: give each moment one label, or each kind a table"
+            )
+    return tuple(ordered)
