@@ -49,7 +49,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).mkdir(parents=True)
     for name in (
         *("data/glove/glove.840B.300d.zip", "data/glove/glove.6B.50d.txt", "data/agwe/AGWE.zip"),
-        *("PAIRS.csv", "SPEAKERS.tsv", "4-gram.arpa", "EMA.csv"),
+        *("PAIRS.csv", "SPEAKERS.tsv", "4-gram.arpa", "EMA.csv", "SYNONYMS.csv"),
+        "WORD_BENCHMARKS/word-similarity/monolingual/en/simlex999.csv",
         *("qvec/oracles/semcor_noun_verb.supersenses.en", "qvec/oracles/ptb.pos_tags"),
     ):
         (folder / name).touch()

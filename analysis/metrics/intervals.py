@@ -187,6 +187,19 @@ def no_fold_interval(split: str, trials: int, speakers: int) -> str:
     return too_few(speakers)
 
 
+def no_jackknife(speaker: Index, fold: Index, known: int) -> str:
+    """Why leaving out each fold in turn tells nothing of other speakers, or "".
+
+    speaker, fold (n,) of each unit; `known` speakers are known by name.
+    """
+    folds = len(np.unique(fold))
+    if np.unique(np.stack([speaker, fold]), axis=1).shape[1] > len(np.unique(speaker)):
+        return "folds do not keep speakers apart, and an interval tells of other speakers"
+    if folds < LEAST_FOLDS:
+        return f"there are {folds} folds of speakers, {LEAST_FOLDS} are needed"
+    return too_few(known)
+
+
 def too_few(speakers: int) -> str:
     """Why a sample that is tested on so many known speakers has no interval, or ""."""
     enough = speakers >= LEAST_SPEAKERS

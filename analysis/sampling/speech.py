@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.targets.cut_audio import CutAudio
 from common.config import AnalysisConfig, Config
 from common.records import Corpus, StrataError, Utterance
 from common.windows import hears_at_once, in_windows
@@ -52,7 +53,10 @@ class RunSpeech:
 
     def part(self, analysis: AnalysisConfig) -> ExperimentSpeech:
         """What an analysis fits and scores on."""
-        fit, score = partitions_of(analysis, next(iter(self.partitions)))
+        own = next(iter(self.partitions))
+        fit, score = partitions_of(analysis, own)
+        if isinstance(analysis.target, CutAudio):
+            fit = score = analysis.target.partition(own, analysis.sampling)
         if fit == score:
             corpus = self.partitions[fit]
             return ExperimentSpeech(
@@ -105,6 +109,10 @@ def read_speech(config: Config, limits: Iterable[int | None] = ()) -> RunSpeech:
     )
     longest = hears_at_once(config.model.max_seconds, limits)
     partitions = {name: read_corpus(config, name, longest) for name in names}
+    for analysis in config.experiments.values():
+        if isinstance(target := analysis.target, CutAudio):
+            cut = target.derived(partitions[own], analysis.sampling, config.seed)
+            partitions[target.partition(own, analysis.sampling)] = cut
     places: dict[str, Index] = {}
     utterances: list[Utterance] = []
     numbers: dict[str, list[int]] = {}

@@ -1,0 +1,119 @@
+"""How much of a frame is as it was when what lies farther away is cut off?"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.metrics.base import Score, UnitMetric
+from analysis.metrics.intervals import SHARE, fold_jackknife, no_jackknife
+from analysis.metrics.units import Units
+from analysis.targets.cut_audio import WHOLE, CutAudio
+from common.records import StrataError
+from common.target import Target
+
+Array = NDArray[np.float64]
+
+LEAST = 10  # frames
+
+
+@dataclass(frozen=True)
+class ContextKept(UnitMetric):
+    """Share of the frames' variance that is left when the context is cut to `width`. (-inf, 1].
+
+    Effective context by truncation (Meng, Goldwater & Tang 2025, arXiv 2505.22487): the distance of
+    a frame in all of its utterance from the same frame where nothing is heard beyond a window
+    around it. Here 1 - (mean squared distance) / (variance of the frames in their utterances): 1
+    where a layer does not hear farther than the window, 0 where a frame is no nearer to itself than
+    to the mean of all frames, whatever the layer's scale.
+
+    `context_kept_WIDTH` is the same for each of the target's widths, in seconds on each side; the
+    own figure is that of `width`.
+
+    Traps. Models that normalise an utterance (its waveform, or by group norm in the first
+    convolution) feel a cut in every frame, however far it is. A window's edges are where the model
+    has heard few utterances begin: some of the change is that of an odd utterance, not of lost
+    context. One frame of each utterance is drawn, so the samples of a run are the same frames.
+
+    The 95 % interval is over speakers: the jackknife over folds that keep these apart.
+    """
+
+    name: ClassVar[str] = "context_kept"
+    family: ClassVar[str] = "context"
+    held_out: ClassVar[bool] = False
+
+    width: float
+
+    def accepts(self, unit: str, target: Target) -> bool:  # noqa: ARG002
+        """Frames with their cuts."""
+        return isinstance(target, CutAudio)
+
+    def without_controls(self) -> Mapping[str, str]:
+        """There are no labels but the widths."""
+        return {"shuffled_labels": "frames are compared with themselves: there are no labels"}
+
+    def check(self, units: Units) -> None:
+        """There are frames, and the width is among the target's."""
+        self.refuse_partitions(units)
+        labels = cuts_of(units)
+        if f"{self.width:g}" not in labels:
+            raise StrataError(
+                f"metric.width={self.width:g}: it is none of target.widths "
+                f"({', '.join(labels[1:])}): what is cut and what is shown go together"
+            )
+        if len(units.label) < LEAST * len(labels):
+            raise StrataError(
+                f"{len(units.label) // len(labels)} frames were drawn, {LEAST} are needed: use "
+                "more speech, or narrower target.widths"
+            )
+
+    def no_interval(self, units: Units) -> str:
+        """Folds must keep speakers apart, and there must be enough of both."""
+        _, known = units.tested(np.arange(len(units.label)))
+        return no_jackknife(units.speaker, units.fold, known)
+
+    def score(self, units: Units) -> list[Score]:
+        """One for the sample."""
+        cuts = frames_of(units)
+        whole = cuts.pop(WHOLE)
+        kept = {label: share_kept(whole, own) for label, own in cuts.items()}
+        own = f"{self.width:g}"
+        low, high = None, None
+        if not self.no_interval(units):
+            fold = units.fold[units.label == units.labels.index(WHOLE)]
+            rows = [fold != one for one in np.unique(fold)]
+            each = [share_kept(whole[some], cuts[own][some]) for some in rows]
+            low, high = fold_jackknife(kept[own], each, SHARE)
+        secondary = [Score(value, f"{self.name}_{label}") for label, value in kept.items()]
+        return [Score(kept[own], low=low, high=high), *secondary]
+
+
+def cuts_of(units: Units) -> list[str]:
+    """Labels of a frame's cuts, the whole utterance first."""
+    if not isinstance(units.target, CutAudio):
+        raise TypeError(f"{units.target} is of no cuts")
+    return units.target.labels()
+
+
+def frames_of(units: Units) -> dict[str, Array]:
+    """Vectors (n, d) of the same n frames, for each cut; frames that lack one are left out."""
+    labels = cuts_of(units)
+    frame = units.utterance // len(labels)  # a frame's cuts come one after another
+    codes = [units.labels.index(label) for label in labels]
+    there = [frame[units.label == code] for code in codes]
+    common = np.array([k for k in there[0] if all(k in own for own in there[1:])])
+    rows = {
+        label: np.flatnonzero((units.label == code) & np.isin(frame, common))
+        for label, code in zip(labels, codes, strict=True)
+    }
+    return {label: units.vectors[own].astype(np.float64) for label, own in rows.items()}
+
+
+def share_kept(whole: Array, cut: Array) -> float:
+    """1 - (mean squared distance of rows (n, d)) / (variance of the rows of `whole`)."""
+    variance = ((whole - whole.mean(0)) ** 2).sum()
+    if not variance > 0:
+        raise StrataError(f"{len(whole)} frames are all the same: their context tells nothing")
+    return float(1 - ((whole - cut) ** 2).sum() / variance)

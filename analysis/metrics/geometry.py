@@ -1,0 +1,152 @@
+"""How labels and speakers lie in a layer's space: in directions apart, and in how many."""
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import scipy  # loads a submodule when it is first used
+from numpy.typing import NDArray
+
+from analysis.metrics.base import Score, UnitMetric, is_label
+from analysis.metrics.intervals import SHARE, fold_jackknife, no_jackknife
+from analysis.metrics.units import Units
+from common.records import StrataError
+from common.target import Target
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+LEAST = 3  # labels, and speakers: two centroids have one direction
+
+
+@dataclass(frozen=True)
+class Geometry(UnitMetric):
+    """Share of the labels' variance left as the speakers' directions are removed. Range [0, 1].
+
+    Orthogonality by Cumulative Residual Variance (Mohamed, Liu, Tang & Goldwater 2024, arXiv
+    2406.09200; after Liu, Tang & Goldwater 2023, arXiv 2305.12464): the principal directions of the
+    speakers' centroids are removed from the labels' centroids one by one, the largest first, and
+    the share of variance that is left is averaged, each step weighing as much as its direction has
+    of the speakers' variance. 1: no direction is shared. 0: one direction holds both. Of r equal
+    directions that both share it is (1 - 1 / r) / 2.
+
+    Centroids here are the effects of labels and of speakers in an additive model that is fitted to
+    all units by least squares. Plain means, as the paper takes of many frames, of unevenly mixed
+    units share directions for that alone: a speaker who says more vowels lies nearer to them.
+
+    Secondary figures: `orthogonality_speakers`, the speakers' variance left as the labels'
+    directions are removed; `isotropy`, the IsoScore of the units (Rudman et al. 2022, arXiv
+    2108.07344): 0 for one direction, 1 for equal variance in all; `isotropy_labels`, the labels'
+    variance left as their own directions are removed (the paper's Self-CRV), at most 1/2 with equal
+    variance in many; `variance_labels` and `variance_speakers`, the share of the units' variance
+    that the centroids have.
+
+    Traps. Unrelated directions of many dimensions are nearly orthogonal: with shuffled labels the
+    score is near 1, and that control says what unrelated centroids would give, not a floor.
+    Centroids of few units are noisy, and noise lies in directions of its own: more units of each
+    label and speaker, `sampling.instances`, or the layers cannot be compared with those of a run
+    with more. One dimension of huge variance, as many models have, takes isotropy to 0.
+
+    The 95 % interval is over speakers: the jackknife over folds that keep these apart.
+    """
+
+    name: ClassVar[str] = "orthogonality"
+    family: ClassVar[str] = "geometry"
+    held_out: ClassVar[bool] = False
+
+    def accepts(self, unit: str, target: Target) -> bool:  # noqa: ARG002
+        """Units with labels that are not their speakers."""
+        return is_label(target) and target.name != "speaker"
+
+    def check(self, units: Units) -> None:
+        """Three labels and three speakers at least, known by name."""
+        self.refuse_partitions(units)
+        _, speakers = units.tested(np.arange(len(units.label)))
+        labels = len(np.unique(units.label))
+        if labels < LEAST or speakers < LEAST:
+            raise StrataError(
+                f"{len(units.label)} units of {labels} labels by {speakers} known speakers: "
+                f"directions of centroids need {LEAST} of each; use more speech, or "
+                "dataset.speaker= to name the speakers"
+            )
+
+    def no_interval(self, units: Units) -> str:
+        """Folds must keep speakers apart, and there must be enough of both."""
+        _, known = units.tested(np.arange(len(units.label)))
+        return no_jackknife(units.speaker, units.fold, known)
+
+    def score(self, units: Units) -> list[Score]:
+        """One for the sample."""
+        vectors = units.vectors.astype(np.float64)
+        vectors -= vectors.mean(0)
+        own = centroids(vectors, units.label, units.speaker)
+        value = residual_variance(own.labels, own.speakers)
+        low, high = None, None
+        if not self.no_interval(units):
+            folds = np.unique(units.fold)
+            low, high = fold_jackknife(value, [_without(vectors, units, f) for f in folds], SHARE)
+        total = float((vectors**2).sum())
+        return [
+            Score(value, low=low, high=high),
+            Score(residual_variance(own.speakers, own.labels), "orthogonality_speakers"),
+            Score(isoscore(vectors), "isotropy"),
+            Score(residual_variance(own.labels, own.labels), "isotropy_labels"),
+            Score(float((own.of_labels**2).sum()) / total, "variance_labels"),
+            Score(float((own.of_speakers**2).sum()) / total, "variance_speakers"),
+        ]
+
+
+class Centroids(NamedTuple):
+    """labels (l, d) and speakers (s, d), centred; of_labels and of_speakers (n, d): each unit's."""
+
+    labels: Array
+    speakers: Array
+    of_labels: Array
+    of_speakers: Array
+
+
+def centroids(vectors: Array, label: Index, speaker: Index) -> Centroids:
+    """Effects of labels and speakers on vectors (n, d), fitted together by least squares."""
+    _, of_label = np.unique(label, return_inverse=True)
+    _, of_speaker = np.unique(speaker, return_inverse=True)
+    n_labels, n_speakers = of_label.max() + 1, of_speaker.max() + 1
+    counts = np.zeros((n_labels, n_speakers))
+    np.add.at(counts, (of_label, of_speaker), 1)
+    normal = np.block([[np.diag(counts.sum(1)), counts], [counts.T, np.diag(counts.sum(0))]])
+    sums = np.zeros((n_labels + n_speakers, vectors.shape[1]))
+    np.add.at(sums, of_label, vectors)
+    np.add.at(sums, n_labels + of_speaker, vectors)
+    effects = scipy.linalg.lstsq(normal, sums)[0]
+    labels, speakers = effects[:n_labels], effects[n_labels:]
+    labels, speakers = labels - labels.mean(0), speakers - speakers.mean(0)
+    of_labels = labels[of_label] - labels[of_label].mean(0)
+    of_speakers = speakers[of_speaker] - speakers[of_speaker].mean(0)
+    return Centroids(labels, speakers, of_labels, of_speakers)
+
+
+def residual_variance(view: Array, removed: Array) -> float:
+    """Mean share of the variance of `view` (k, d) left as directions of `removed` (m, d) go.
+
+    Both are centred. Directions go by decreasing variance, each step weighs as much as its own.
+    """
+    _, values, directions = np.linalg.svd(removed, full_matrices=False)
+    shares = values**2 / (values**2).sum()
+    taken = ((view @ directions.T) ** 2).sum(0) / (view**2).sum()
+    return float(np.clip(shares @ (1 - np.cumsum(taken)), 0, 1))
+
+
+def isoscore(vectors: Array) -> float:
+    """IsoScore of centred vectors (n, d), from the eigenvalues v of their covariance.
+
+    (d phi - 1) / (d - 1) with phi = (sum v)^2 / (d sum v^2), to which its definition comes down.
+    """
+    _, d = vectors.shape
+    scatter = vectors.T @ vectors
+    phi = np.trace(scatter) ** 2 / (d * (scatter**2).sum())
+    return float((d * phi - 1) / (d - 1))
+
+
+def _without(vectors: Array, units: Units, fold: int) -> float:
+    rows = np.flatnonzero(units.fold != fold)
+    own = centroids(vectors[rows], units.label[rows], units.speaker[rows])
+    return residual_variance(own.labels, own.speakers)
