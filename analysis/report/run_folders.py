@@ -62,8 +62,11 @@ def find_folders(patterns: Sequence[str]) -> list[Path]:
     found: dict[Path, None] = {}
     seen: set[Path] = set()
     for pattern in patterns:
-        # pathlib takes no absolute pattern.
-        for match in sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True)):  # noqa: PTH207
+        named = str(Path(pattern).expanduser())
+        # A folder of that very name may hold what glob takes for a pattern (`[seed 1]`); pathlib
+        # takes no absolute pattern.
+        matches = glob.glob(named, recursive=True)  # noqa: PTH207
+        for match in [named] if Path(named).exists() else sorted(matches):
             path = Path(match)
             top = path if path.is_dir() else path.parent if path.name == RESULTS else None
             if top is not None:

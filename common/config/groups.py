@@ -131,7 +131,8 @@ class TrackingConfig:
 
     def __post_init__(self) -> None:
         require("tracking", self.backend, ("none", "wandb"))
-        require("tracking.mode", self.mode, ("online", "offline", "disabled"))
+        if self.backend == "wandb" or self.mode != _wandb_mode():  # else nobody asks for it
+            require("tracking.mode", self.mode, ("online", "offline", "disabled"))
 
     def in_sweep(self, sweep: Path) -> "TrackingConfig":
         """The runs of a sweep share a group: the one asked for, or else the sweep's folder."""

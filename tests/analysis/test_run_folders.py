@@ -138,3 +138,8 @@ def test_results_of_a_part_of_the_speech_are_told(tmp_path: Path) -> None:
     (lost,) = gathered(tmp_path).left_out
     assert lost.what == "2 utterances of cca_phone"
     assert lost.why == "NOT COMPLETE: could not be read"
+
+
+def test_a_folder_whose_name_looks_like_a_pattern_is_found_by_it(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "model=[a,b] seed*", curve())
+    assert find_folders([str(folder)]) == [folder.resolve()]

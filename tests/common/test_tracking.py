@@ -220,6 +220,16 @@ def test_wandbs_environment_counts_where_a_key_does_not_say_otherwise(
     assert TrackingConfig(backend="wandb").in_sweep(Path("a/2026")).group == "night"
 
 
+def test_a_mode_that_wandb_alone_knows_concerns_only_runs_that_it_logs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "shared")
+    assert TrackingConfig(backend="none").mode == "shared"
+    for keys in ({"backend": "wandb"}, {"backend": "none", "mode": "live"}):
+        with pytest.raises(StrataError, match=r"tracking\.mode="):
+            TrackingConfig(**keys)
+
+
 @pytest.mark.parametrize("mode", ["offline", "disabled"])
 def test_a_training_that_goes_on_goes_on_with_its_run(
     quiet: None, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
