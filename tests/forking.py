@@ -20,7 +20,7 @@ IMPORTED = (
     *("matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "sklearn.cluster"),
     *("scipy.linalg", "scipy.special", "transformers.models.wav2vec2.modeling_wav2vec2"),
 )
-SECONDS = 120  # after which a process is ended
+SECONDS = 300  # after which a process is ended
 
 
 def requested() -> list[str]:

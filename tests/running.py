@@ -100,7 +100,7 @@ def python(*arguments: str, cwd: Path = ROOT, **env: str) -> subprocess.Complete
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
 
 
