@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins import MixedPrecision, Precision
 from pytorch_lightning.strategies import DDPStrategy
 
 from common.config import Config
@@ -58,7 +59,6 @@ def trainer_of(
         accelerator={"cuda": "gpu"}.get(device.type, device.type),
         devices=1 if place is None else place.world,
         strategy="auto" if place is None else _parallel(place),
-        precision="bf16-mixed" if config.precision == "bf16" else "32-true",
         max_steps=length.steps,
         max_epochs=-1,
         gradient_clip_val=length.gradient_clip or None,
@@ -68,7 +68,7 @@ def trainer_of(
         num_sanity_val_steps=0,
         log_every_n_steps=min(50, length.valid_every),
         logger=loggers if tracker is None else [*loggers, tracker],
-        plugins=[WholeFiles()],
+        plugins=[WholeFiles(), _numbers(config.precision, device.type)],
         callbacks=[
             *([Steps()] if first and not terminal else []),
             *own,
@@ -79,6 +79,14 @@ def trainer_of(
         enable_model_summary=False,
         default_root_dir=folder,
     )
+
+
+def _numbers(precision: str, device: str) -> Precision:
+    """In which numbers is computed; fp16 scales the loss, so that small gradients are no zeros."""
+    if precision == "fp32":
+        return Precision()
+    kinds: dict[str, Literal["bf16-mixed", "16-mixed"]] = {"bf16": "bf16-mixed", "fp16": "16-mixed"}
+    return MixedPrecision(kinds[precision], device)
 
 
 def _parallel(place: Place) -> DDPStrategy:
@@ -134,6 +142,8 @@ def quiet() -> Iterator[None]:
     """Without advice that does not apply: a batch takes milliseconds and is known by number."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*does not have many workers")
+        # fp16: updates that overflow are left out, the first ones until the loss's scale is found.
+        warnings.filterwarnings("ignore", "Detected call of .lr_scheduler.step")
         warnings.filterwarnings("ignore", ".*IterableDataset.*__len__")
         warnings.filterwarnings("ignore", "The number of training batches .* logging interval")
         warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.* is deprecated")

@@ -84,7 +84,7 @@ TASKS = (
 )
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 @dataclass(kw_only=True)

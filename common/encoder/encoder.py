@@ -28,7 +28,7 @@ Emit = Callable[[Layer, torch.Tensor, tuple[int, ...]], None]
 # narrow groups are right with precision=bf16 on CPUs with AMX.
 VERSION = 3
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PROBE_SAMPLES = 16_000
 # Rounding alone stays below 1e-5 of a frame's length; padding that is felt changes it by 1e-2 up.
 PADDING_TOLERANCE = 1e-4
@@ -201,7 +201,7 @@ class Encoder:
             raise StrataError(
                 f"layer {layer.name} of {self.architecture} ({self.revision}) holds NaN or "
                 f"infinity for utterances of {list(lengths)} samples. Look for NaN in the audio "
-                f"or damaged weights; with precision=bf16 try fp32."
+                f"or damaged weights; with precision=bf16 or fp16 try fp32."
             )
         return hidden, counts
 
@@ -236,6 +236,11 @@ def load_encoder(config: ModelConfig, device: str = "auto", precision: str = "fp
     revision = revision_of(config, blueprint.checkpoint)
     model = model.eval().requires_grad_(False).to(target)
     return Encoder(model, blueprint, revision, target, precision, config.batch_size)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Within it, matrix products are in the numbers of a precision; fp32 leaves all as it is."""
+    return torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
 
 
 def pick_device(device: str) -> torch.device:

@@ -13,7 +13,7 @@ import torch
 from common.config import Config
 from common.encoder.architecture import Blueprint, draw
 from common.encoder.checkpoint import revision_of
-from common.encoder.encoder import Encoder, pick_device
+from common.encoder.encoder import Encoder, autocast, pick_device
 from common.progress import progress
 from common.records import Corpus, StrataError
 from common.results import results
@@ -280,7 +280,7 @@ def probabilities(
     found = {}
     batches = heldout(config, module, prepared, blueprint)
     for batch in progress(batches, "listening", "batches"):
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        with autocast(device, config.precision):
             scores, frames = module.log_probabilities(batch.to(device))
         for k, number in enumerate(batch.numbers.tolist()):
             found[number] = scores[k, : frames[k]].cpu()

@@ -11,7 +11,7 @@ from transformers import AutoModelForSpeechSeq2Seq, AutoTokenizer
 
 from common.config import Config
 from common.encoder.architecture import Blueprint, draw
-from common.encoder.encoder import pick_device
+from common.encoder.encoder import autocast, pick_device
 from common.encoder.feature_extractor import FeatureExtractor
 from common.encoder.frames import FrameGeometry
 from common.encoder.loading import load_checkpoint
@@ -175,8 +175,7 @@ class CtcRecogniser:
     def _hear(self, waveform: Waveform) -> Probabilities:
         inputs = self.feature_extractor([waveform])
         values = next(x for key, x in inputs.items() if key != "attention_mask")
-        bf16 = self.precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+        with autocast(self.device, self.precision):
             logits = self.model(values.to(self.device)).logits
         n_frames = self.geometry.n_frames(len(waveform))
         scores = torch.log_softmax(logits[0, :n_frames].float(), dim=-1)
@@ -240,8 +239,7 @@ class _OwnDecoder:
             inputs = self.feature_extractor([waveform[start:end]])
             start = end
             values = next(x for key, x in inputs.items() if key != "attention_mask")
-            bf16 = self.precision == "bf16"
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            with autocast(self.device, self.precision):
                 written = self.model.generate(
                     values.to(self.device), num_beams=1, do_sample=False, **self.options
                 )

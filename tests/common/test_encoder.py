@@ -261,6 +261,14 @@ def test_train_mode_changes_nothing(checkpoints):
         assert torch.equal(frames, expected[layer])
 
 
+def test_fp16_is_closer_to_fp32_than_bf16(plain, checkpoints):
+    config = configured(checkpoints["wav2vec2_base"])
+    exact = alone(plain("wav2vec2_base"), noise(8_000))
+    for layer, frames in alone(load_encoder(config, "cpu", "fp16"), noise(8_000)).items():
+        distance = (frames.float() - exact[layer]).norm() / exact[layer].norm()
+        assert 0 < distance < 0.01
+
+
 @every_architecture
 def test_bf16_is_close_to_fp32(plain, checkpoints, name):
     config = configured(checkpoints[name])

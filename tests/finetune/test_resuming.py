@@ -188,7 +188,7 @@ def test_two_kills_one_of_them_in_a_validation(
 def test_a_killed_run_with_every_other_option_goes_on_to_the_same_weights(
     model: Path, tmp_path: Path
 ) -> None:
-    """Drawn for each update: fairseq's masks, LoRA's dropout, speeds and noise."""
+    """fp16 with the scale of its loss; fairseq's masks, LoRA's dropout, speeds and noise."""
     folder = tmp_path / "noise"
     folder.mkdir()
     soundfile.write(folder / "noise.wav", noise(20_000), 16_000)
@@ -197,7 +197,7 @@ def test_a_killed_run_with_every_other_option_goes_on_to_the_same_weights(
         *("finetune.batch_seconds=15", "finetune.max_seconds=15", "finetune.freeze_updates=1"),
         *("finetune.targets=phones", "finetune.masks=fairseq", "finetune.drop_top=1"),
         *("finetune.adapters.method=lora", "finetune.adapters.dropout=0.3"),
-        *("finetune.reinit_top=1", "finetune.layer_decay=0.8"),
+        *("finetune.reinit_top=1", "finetune.layer_decay=0.8", "precision=fp16"),
         *("finetune.augment.speeds=[0.9,1.0,1.1]", f"finetune.augment.noise={folder}"),
     ]
     with hearing() as whole:
@@ -208,6 +208,7 @@ def test_a_killed_run_with_every_other_option_goes_on_to_the_same_weights(
         done = finetune(tmp_path / "killed", model, *own)
     assert before + after == whole
     assert_same_training(undisturbed, done)
+    assert weights_of(done)["lm_head.weight"].any()  # not every update has overflown
 
 
 def test_two_processes_killed_and_resumed_train_what_one_does_in_as_many_parts(
