@@ -55,6 +55,8 @@ _IPA_STRESS = {"\u02c8": "1", "\u02cc": "2"}  # primary, secondary
 _IPA_TONE = re.compile(
     "[\u02e5-\u02e9\u00b9\u00b2\u00b3\u2074\u2075\u0300\u0301\u0302\u0304\u030b\u030c\u030f]"
 )
+# What keyboards have, for the letters that IPA has: ejectives, the voiced velar stop, length.
+_IPA_TYPED = str.maketrans({"'": "\u02bc", "\u2019": "\u02bc", "g": "\u0261", ":": "\u02d0"})
 _SAMPA_STRESS = {'"': "1", "%": "2"}
 _SAMPA_TONE = re.compile(r"(?:_[THMLBRF])+$")
 # One or more symbols of (X-)SAMPA: a letter or sign, then its modifiers.
@@ -77,7 +79,8 @@ def parse(label: str, convention: str) -> PhoneLabel | None:
     """A phone's label read in a convention, or None for silence and noise.
 
     arpabet: case is folded, stress (AH0) and Kaldi's position in the word (AH0_B) are taken off.
-    ipa: canonical Unicode; stress marks and tones (letters, raised numbers, accents) are taken off.
+    ipa: canonical Unicode, with ' g : as typed for ʼ ɡ ː; stress marks and tones (letters,
+    raised numbers, accents) are taken off.
     sampa (SAMPA, X-SAMPA): S and s are two phones; stress (" and %) and tones (_H) are taken off.
     as_is: the label, without blanks around it.
     """
@@ -102,7 +105,7 @@ def parse(label: str, convention: str) -> PhoneLabel | None:
 
 
 def _parse_ipa(label: str) -> PhoneLabel:
-    apart = unicodedata.normalize("NFD", label)
+    apart = unicodedata.normalize("NFD", label).translate(_IPA_TYPED)
     stress = next((value for mark, value in _IPA_STRESS.items() if mark in apart), None)
     tone = "".join(_IPA_TONE.findall(apart))
     phone = _IPA_TONE.sub("", apart.translate(dict.fromkeys(map(ord, _IPA_STRESS))))
@@ -121,15 +124,16 @@ def guess_convention(labels: Collection[str]) -> str:
 
     arpabet: every label is a phone of ARPABET in one case, digits stand after vowels alone, and one
     label or more is unmistakable (pinyin's er1 and sh are phones of ARPABET too). ipa: some labels
-    hold letters beyond ASCII, none a capital, a digit or a sign of SAMPA. sampa: all are symbols of
-    SAMPA, @ or { is among them, and some letter is there both as a capital and small.
+    hold letters beyond ASCII, none a capital, a digit or a sign of SAMPA but ' and :. sampa: all
+    are symbols of SAMPA, @ or { is among them, and some letter is there both as a capital and
+    small.
     """
     spoken = [label.strip() for label in labels if parse(label, "as_is")]
     if _all_arpabet(spoken):
         return "arpabet"
     if any(not label.isascii() for label in spoken):
         ascii_part = "".join(c for label in spoken for c in label if c.isascii())
-        return "ipa" if re.fullmatch(r"[a-z.]*", ascii_part) else "as_is"
+        return "ipa" if re.fullmatch(r"[a-z.':]*", ascii_part) else "as_is"
     single = {label for label in spoken if len(label) == 1}
     both_cases = any(label.isupper() and label.lower() in single for label in single)
     sign = any(label[0] in "@{" for label in spoken)

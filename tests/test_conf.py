@@ -39,6 +39,7 @@ def test_every_option_of_every_group_composes_and_resolves(
 ) -> None:
     (tmp_path / "dev-clean").mkdir()  # librispeech_local and timit look for their partitions
     (tmp_path / "TRAIN").mkdir()
+    (tmp_path / "wav.scp").touch()  # and kaldi for this
     libri_light(tmp_path)
     overrides = [f"{group}={name}" for group, name in case.items()]
     config = resolved(*overrides, *lacking(case, tmp_path))

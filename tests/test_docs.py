@@ -44,13 +44,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *("WORD_BENCHMARKS/word-similarity/monolingual/en", "data/glove", "data/agwe"),
         "qvec/oracles",
         "RUN/model",
-        "FRAMES",
+        *("FRAMES", "VOXANGELES", "KALDI"),
     ):
         (folder / name).mkdir(parents=True)
     for name in (
         *("data/glove/glove.840B.300d.zip", "data/glove/glove.6B.50d.txt", "data/agwe/AGWE.zip"),
         *("PAIRS.csv", "SPEAKERS.tsv", "4-gram.arpa", "EMA.csv", "SYNONYMS.csv"),
         "WORD_BENCHMARKS/word-similarity/monolingual/en/simlex999.csv",
+        *("WORDS.ctm", "PHONES.ctm", "KALDI/wav.scp"),
         *("qvec/oracles/semcor_noun_verb.supersenses.en", "qvec/oracles/ptb.pos_tags"),
     ):
         (folder / name).touch()

@@ -199,6 +199,19 @@ KINDS = {
         tower="model.audio_tower",
         positions="embed_positions.weight",
     ),
+    "audio_flamingo_3": Kind(
+        lambda: hf.AudioFlamingo3ForConditionalGeneration(
+            hf.AudioFlamingo3Config(
+                audio_config=CONVOLVED | MEL,
+                text_config=TEXT | {"model_type": "qwen2"},
+                audio_token_id=9,
+            )
+        ),
+        _whisper_like,
+        (2, 4),
+        tower="model.audio_tower",
+        positions="embed_positions.weight",
+    ),
     "glm_asr": Kind(
         lambda: hf.GlmAsrForConditionalGeneration(
             hf.GlmAsrConfig(

@@ -123,13 +123,12 @@ def _unusable(path: Path) -> StrataError | None:
     return None
 
 
-def is_alignment(path: Path) -> bool:
-    """Whether the suffix is .TextGrid, in any case."""
-    return path.suffix.casefold() == ".textgrid"
-
-
-def pair(audio_root: Path, alignment_root: Path, faults: Faults) -> tuple[Pair, ...]:
+def pair(
+    audio_root: Path, alignment_root: Path, faults: Faults, suffix: str = ".TextGrid"
+) -> tuple[Pair, ...]:
     """Audio with alignments of the same path below the roots; else of the same, unique name.
+
+    Alignments are files with that suffix, in any case.
 
     The second rule serves an aligner's flat output beside nested audio: the name must be that of
     one audio file and of one alignment alone. What has no partner is counted; nothing to pair at
@@ -138,6 +137,10 @@ def pair(audio_root: Path, alignment_root: Path, faults: Faults) -> tuple[Pair, 
     audio = _keyed(list_files(audio_root, is_audio, faults), audio_root, faults)
     # A folder of both was looked through for faults already.
     again = Faults() if alignment_root == audio_root else faults
+
+    def is_alignment(path: Path) -> bool:
+        return path.suffix.casefold() == suffix.casefold()
+
     alignments = _keyed(list_files(alignment_root, is_alignment, again), alignment_root, faults)
     pairs = [Pair(k, p, alignments[k]) for k, p in audio.items() if k in alignments]
     paired = {p.key for p in pairs}
@@ -147,7 +150,7 @@ def pair(audio_root: Path, alignment_root: Path, faults: Faults) -> tuple[Pair, 
         if key not in paired and other not in paired:
             pairs.append(Pair(key, audio[key], alignments[other]))
     if not pairs and not faults.found:
-        raise _nothing(audio_root, alignment_root, audio, alignments)
+        raise _nothing(audio_root, alignment_root, audio, alignments, suffix)
     _count(faults.dropped, "utterance: audio without alignment", len(audio) - len(pairs))
     _count(faults.dropped, "utterance: alignment without audio", len(alignments) - len(pairs))
     return tuple(sorted(pairs, key=lambda p: p.key.parts))
@@ -193,10 +196,11 @@ def _nothing(
     alignment_root: Path,
     audio: dict[Path, Path],
     alignments: dict[Path, Path],
+    suffix: str,
 ) -> StrataError:
     found = (
         f"{len(audio)} audio files (.wav, .flac, .mp3, .ogg, …) below {audio_root} and "
-        f"{len(alignments)} .TextGrid files below {alignment_root}"
+        f"{len(alignments)} {suffix} files below {alignment_root}"
     )
     if not audio or not alignments:
         return StrataError(f"found {found}: need both. Check the two roots")

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import ClassVar, Literal, Self, get_args
 
 from common import alignments, audio
 from common.datasets import files
 from common.datasets.base import Dataset
 from common.datasets.faults import Faults
-from common.phones import CONVENTIONS, guess_convention, normalise, parse
+from common.datasets.listed import check_convention, convention
 from common.records import Corpus, Interval, StrataError, Utterance
 
 log = logging.getLogger(__name__)
@@ -46,29 +46,29 @@ class TextGrid(Dataset):
     speaker: SpeakerRule
     licence: str
 
+    name: ClassVar[str] = "textgrid"
+    suffix: ClassVar[str] = ".TextGrid"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self._roots()
         for key, value in (("word_tier", self.word_tier), ("phone_tier", self.phone_tier)):
             _check_pattern(key, value)
-        if self.phones is not None and self.phones not in CONVENTIONS:
-            raise StrataError(
-                f"dataset.phones={self.phones}: use {', '.join(CONVENTIONS)}, or null to guess"
-            )
+        check_convention(self.phones)
         if self.speaker not in get_args(SpeakerRule):
             raise StrataError(f"dataset.speaker={self.speaker}: use folder, prefix or none")
 
     def _list(self, faults: Faults) -> Corpus:
         """List the pairs: every TextGrid is parsed, of the audio only the header is read."""
         audio_root, alignment_root = self._roots()
-        found = files.pair(audio_root, alignment_root, faults)
+        found = files.pair(audio_root, alignment_root, faults, self.suffix)
         pairs = files.thin(found, self.limit, faults.dropped)
         names = Counter(pair.key.name for pair in pairs)
         unfit: Counter[tuple[str, ...]] = Counter()
 
         def times(pair: files.Pair, dropped: Counter[str]) -> tuple[int, alignments.RawTiers]:
             n_samples = audio.header(pair.audio)
-            alignment = alignments.read(pair.alignment)
+            alignment = self._read_alignment(pair.alignment)
             return n_samples, alignments.placed(alignment, n_samples, pair.alignment, dropped)
 
         timed = list(faults.usable(pairs, times))
@@ -89,7 +89,7 @@ class TextGrid(Dataset):
             raise self._no_tier(len(pairs), unfit)
         self._warn_of_unknown_speakers(utterances)
         return Corpus(
-            name="textgrid",
+            name=self.name,
             partition=self.partition,
             licence=self.licence,
             utterances=tuple(utterances),
@@ -102,32 +102,21 @@ class TextGrid(Dataset):
             phones=phones,
         )
 
+    @staticmethod
+    def _read_alignment(path: Path) -> alignments.Alignment:
+        return alignments.read(path)
+
     def _convention(self, raw: Mapping[files.Pair, alignments.RawTiers]) -> str:
         """How phone labels are read: as declared, or as all of them together leave no doubt."""
-        inventory: Counter[str] = Counter()
+        labels: list[str] = []
         for pair, tiers in raw.items():
             try:
                 index = self._select("phone", self.phone_tier, tiers, pair)
             except StrataError:
                 continue  # told where the utterance is listed
             if index is not None:
-                inventory.update(interval.label.strip() for interval in tiers[index][1])
-        spoken = sorted(label for label in inventory if parse(label, "as_is"))
-        if not spoken:
-            return self.phones or "as_is"
-        phones = self.phones or guess_convention(inventory)
-        read = sorted({str(normalise(label, phones)) for label in spoken})
-        doubt = self.phones is None and phones == "as_is"
-        log.log(
-            logging.WARNING if doubt else logging.INFO,
-            "phones: %d labels read as %s (%s): %s%s",
-            len(spoken),
-            phones,
-            "dataset.phones" if self.phones else "in doubt" if doubt else "guessed",
-            " ".join(read),
-            f". Name their convention, dataset.phones={'|'.join(CONVENTIONS)}" if doubt else "",
-        )
-        return phones
+                labels += [interval.label for interval in tiers[index][1]]
+        return convention(labels, self.phones)
 
     def with_tiers(self, names: Sequence[str]) -> Self:
         """With these taken too; words, phones and their marks are taken anyway."""
@@ -214,8 +203,9 @@ class TextGrid(Dataset):
     def _no_tier(self, n_pairs: int, unfit: Counter[tuple[str, ...]]) -> StrataError:
         names, times = unfit.most_common(1)[0]
         return StrataError(
-            f"none of {n_pairs} TextGrids below {self.alignment_root or self.audio_root} has a "
-            f"word or phone tier by these names: dataset.word_tier={self.word_tier}, "
+            f"none of {n_pairs} {self.suffix} files below "
+            f"{self.alignment_root or self.audio_root} has a word or phone tier by these names: "
+            f"dataset.word_tier={self.word_tier}, "
             f"dataset.phone_tier={self.phone_tier}. {times} have the tiers "
             f"{', '.join(map(repr, names)) or '(none)'}: name those"
         )

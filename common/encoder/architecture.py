@@ -23,6 +23,7 @@ from common.encoder.fronts import codec_geometries, front_geometry, weighted_fro
 from common.encoder.hooks import (
     LayerHook,
     Part,
+    asks_for_padding,
     entering,
     find_hooks,
     hear,
@@ -111,6 +112,8 @@ def draw(config: ModelConfig, depth: int | None = None) -> Blueprint:
         encoder.eval()
         if packs(encoder):
             feature_extractor = replace(feature_extractor, max_samples=None, cut=True)
+        if asks_for_padding(encoder):
+            feature_extractor = replace(feature_extractor, tells=True)
         layer_hooks = find_hooks(encoder, is_codec(model))
         if is_codec(model):
             layers = _of_codec(encoder, own, layer_hooks, feature_extractor)
@@ -220,7 +223,7 @@ def _trace(
         shapes[hook.name] = hidden.shape
 
     *convolutions, entrance = (h for h in layer_hooks if h.part == "cnn" or h.index == 0)
-    if packs(encoder):  # by lengths that are not to be had on the meta device
+    if packs(encoder) or asks_for_padding(encoder):  # which reads lengths: none on the meta device
         encoder = weighted_front(encoder, entrance)
     else:
         inputs = {key: x.to("meta") for key, x in inputs.items()}

@@ -30,7 +30,8 @@ class FeatureExtractor:
     `rate`: samples a second that the model hears, to which audio is resampled. `geometry` is that
     of the frames it yields: single samples, or those of a spectrum (B, T, F) with time as its axis
     `time`, 2 for (B, F, T). `max_samples` is the fixed length to which it pads everything, if it
-    does; `cut`: its models hear any length of what it would pad so.
+    does; `cut`: its models hear any length of what it would pad so; `tells`: they ask which frames
+    of that length are the audio's.
     `min_samples` are enough to make numbers of: one frame alone has no variance to divide by.
     """
 
@@ -41,6 +42,7 @@ class FeatureExtractor:
     max_samples: int | None = None
     min_samples: int = 1
     cut: bool = False
+    tells: bool = False
 
     @property
     def spectrum(self) -> bool:
@@ -64,11 +66,11 @@ class FeatureExtractor:
         if self.cut:  # as much behind the audio as its last frame sees
             padding = max(map(len, heard)) // self.extractor.hop_length + 4
             padding *= self.extractor.hop_length
-        masked = not fixed and (differ or self.spectrum)
+        masked = self.tells or (not fixed and (differ or self.spectrum))
         inputs = _extract(self.extractor, heard, padding, masked)
         if self.spectrum and not fixed:
             inputs = _without_padding(inputs)
-        masked = differ and not fixed
+        masked = self.tells or (differ and not fixed)
         return {key: x for key, x in inputs.items() if masked or key not in MASKS}
 
 

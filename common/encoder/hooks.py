@@ -18,6 +18,7 @@ Part = Literal["cnn", "transformer", "mel", "baseline"]
 Side = Literal["input", "output"]
 Read = Callable[[torch.Tensor], torch.Tensor]
 
+MASK = "input_features_mask"  # of Audio Flamingo 3
 PATCHES = "embeddings.patch_embeddings.projection"  # of the Audio Spectrogram Transformer
 
 
@@ -108,6 +109,8 @@ def hear(encoder: nn.Module, inputs: Mapping[str, torch.Tensor]) -> None:
     more: dict[str, Any] = {key: x for key, x in list(inputs.items())[1:] if key in keys}
     if "kwargs" in keys:
         more |= {"output_hidden_states": False, "output_attentions": False}
+    if asks_for_padding(encoder):
+        more[MASK] = inputs["attention_mask"]
     if packs(encoder):
         (features,) = features
         more["feature_lens"] = torch.tensor([features.shape[-1]], device=features.device)
@@ -158,6 +161,11 @@ def find_hooks(encoder: nn.Module, codec: bool = False) -> tuple[LayerHook, ...]
         for i in range(1, depth + 1)
     ]
     return (*convolutions, entrance, *rest)
+
+
+def asks_for_padding(encoder: nn.Module) -> bool:
+    """Whether an encoder is to be told which frames of a fixed length are padding."""
+    return MASK in inspect.signature(encoder.forward).parameters
 
 
 def _reading(encoder: nn.Module) -> Read:

@@ -33,6 +33,10 @@ IPA = ["ɑː", "b", "tʃ", "ə", "ɡ", "ŋ", "s", "ʃ", "t", "θ", "ˈiː", "ˌ�
         ("a˥˩", "ipa", PhoneLabel("a", None, "˥˩")),
         ("á", "ipa", PhoneLabel("a", None, "\u0301")),
         ("ç", "ipa", PhoneLabel("ç")),
+        ("k'", "ipa", PhoneLabel("kʼ")),  # as typed, and as IPA has it: one phone
+        ("kʼ", "ipa", PhoneLabel("kʼ")),
+        ("g:", "ipa", PhoneLabel("ɡː")),
+        ("e\u0303", "ipa", PhoneLabel("ẽ")),
         ("er1", "as_is", PhoneLabel("er1")),
         (" N ", "as_is", PhoneLabel("N")),
         *((silence, kind, None) for silence in ("<p:>", "SIL", "") for kind in ("sampa", "as_is")),

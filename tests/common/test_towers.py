@@ -20,6 +20,7 @@ from common.records import SAMPLE_RATE, StrataError
 pytestmark = pytest.mark.usefixtures("one_thread")
 every_kind = pytest.mark.parametrize("name", list(KINDS))
 CODECS = ("encodec", "dac")
+MASKED = ("qwen2_5_omni", "audio_flamingo_3")  # whose encoders are told what is padding
 blocks = pytest.mark.parametrize("name", [name for name in KINDS if name not in CODECS])
 
 
@@ -43,7 +44,7 @@ def inputs_of(folder, waveform):
     if rate != SAMPLE_RATE:
         whole = len(waveform) * rate // SAMPLE_RATE
         waveform = soxr.resample(waveform, SAMPLE_RATE, rate)[:whole]
-    keys = {"return_attention_mask": True} if folder.name == "qwen2_5_omni" else {}
+    keys = {"return_attention_mask": True} if folder.name in MASKED else {}
     return dict(extractor(waveform, sampling_rate=rate, return_tensors="pt", **keys))
 
 
@@ -56,6 +57,8 @@ def own_states(name, folder, heard, waveform):
             "input_features": features,
             "feature_lens": torch.tensor([features.shape[1]]),
         }
+    if name == "audio_flamingo_3":
+        inputs["input_features_mask"] = inputs.pop("attention_mask")
     inputs.pop("padding_mask", None)
     with torch.no_grad():
         states = heard(**inputs, output_hidden_states=True).hidden_states
@@ -156,7 +159,10 @@ def test_codecs_without_blocks_say_so(plain, whole):
 
 @pytest.mark.parametrize(("name", "prefix"), [("qwen2_audio", ""), ("qwen2_5_omni", "thinker.")])
 def test_only_the_audio_towers_weights_are_read(plain, tmp_path, name, prefix):
-    """Shards without any of the tower's are not there, and names as a whole Qwen2.5-Omni has."""
+    """Shards without any of the tower's are not there.
+
+    A whole Qwen2.5-Omni is a thinker, which hears, and two more models.
+    """
     towers.build(name, tmp_path, max_shard_size="40KB")
     index = tmp_path / "model.safetensors.index.json"
     held = json.loads(index.read_text())["weight_map"]
@@ -170,6 +176,9 @@ def test_only_the_audio_towers_weights_are_read(plain, tmp_path, name, prefix):
             save_file(state, tmp_path / file, metadata={"format": "pt"})
     whole = {"weight_map": {prefix + key: file for key, file in held.items()}}
     index.write_text(json.dumps(whole))
+    if prefix:
+        thinker = json.loads((tmp_path / "config.json").read_text())
+        transformers.Qwen2_5OmniConfig(thinker_config=thinker).save_pretrained(tmp_path)
     encoder = load_encoder(configured(tmp_path), "cpu")
     assert encoder.revision.startswith("sha256:")
     expected = alone(plain(name), noise(8_000))
