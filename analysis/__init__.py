@@ -63,7 +63,7 @@ def analyse(*overrides: str, folder: str | Path | None = None) -> "pd.DataFrame"
 
 
 def summarise(results: "pd.DataFrame") -> "pd.DataFrame":
-    """Mean and standard deviation over samples and trials of each layer's own figures.
+    """Mean and standard deviation over samples and trials of each layer's primary figures.
 
     `results` as `analyse` returns them, or several of them concatenated. One line for each model,
     experiment, control and layer, with the columns `mean`, `std`, `count`, `low` and `high`.

@@ -16,7 +16,7 @@ from analysis.sampling.speech import read_speech
 from analysis.studies.second_model import describe_other
 from analysis.targets.layers import AnotherLayer
 from common.cache.cache import open_cache
-from common.cache.scratch import clear_left_over, scratch_folder
+from common.cache.locks import clear_left_over, scratch_folder
 from common.config import Config
 from common.datasets.faults import NOT_COMPLETE
 from common.encoder.architecture import Layer, ModelDescription, describe

@@ -17,11 +17,11 @@ from rich.table import Table
 from analysis import experiment
 from analysis.plots import (
     TITLE_PAD,
-    draw_controls,
     groups_of,
     least_scale,
     mark_parts,
     pages_of,
+    plot_controls,
     save_pages,
     thin_ticks,
     widen,
@@ -102,13 +102,13 @@ def plot_growth(
     pages = pages_of(groups, f"{title}: layer curves as it learns")
     for page in pages:
         for name, (axes, _) in page.panels.items():
-            draw_panel(axes, name, rows[rows["experiment"] == name])
+            plot_panel(axes, name, rows[rows["experiment"] == name])
         handles, labels = axes.get_legend_handles_labels()
         page.figure.legend(handles, labels, title="step", loc="outside right center", frameon=False)
     return save_pages(pages, folder / "growth")
 
 
-def draw_panel(axes: Axes, name: str, rows: pd.DataFrame) -> None:
+def plot_panel(axes: Axes, name: str, rows: pd.DataFrame) -> None:
     """An experiment's curves, from dark (first) to bright (last); controls in grey."""
     held = results.summarise(rows[rows["control"].isin(["", "mel"]) & rows["primary"]])
     rows = results.own_figures(rows)
@@ -132,5 +132,5 @@ def draw_panel(axes: Axes, name: str, rows: pd.DataFrame) -> None:
     axes.grid(axis="y", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     mark_parts(axes, positions)
-    draw_controls(axes, held, positions)
+    plot_controls(axes, held, positions)
     widen(axes, max(least_scale(results.summarise(own)) for _, own in rows.groupby("step")))

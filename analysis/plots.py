@@ -69,7 +69,7 @@ def plot_layers(
     pages = []
     for page in pages_of(groups_of(names, asks or {}), title):
         for name, (axes, group) in page.panels.items():
-            draw_panel(axes, group, name, every[every["experiment"] == name])
+            plot_panel(axes, group, name, every[every["experiment"] == name])
         pages.append(page)
     return save_pages(pages, folder / "layers")
 
@@ -186,7 +186,7 @@ def save(figure: Figure, stem: Path, dpi: int = 150) -> list[Path]:
     return paths
 
 
-def draw_panel(axes: Axes, k: int, name: str, summary: pd.DataFrame) -> None:
+def plot_panel(axes: Axes, k: int, name: str, summary: pd.DataFrame) -> None:
     """An experiment's curve, with a line for each part: the CNN is not joined to the blocks.
 
     Colour, marker and dash are the `k`th ones.
@@ -209,11 +209,11 @@ def draw_panel(axes: Axes, k: int, name: str, summary: pd.DataFrame) -> None:
     axes.grid(axis="y", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     mark_parts(axes, positions)
-    draw_controls(axes, summary, positions)
+    plot_controls(axes, summary, positions)
     widen(axes, least_scale(curve))
 
 
-def draw_controls(axes: Axes, summary: pd.DataFrame, positions: dict[str, int]) -> None:
+def plot_controls(axes: Axes, summary: pd.DataFrame, positions: dict[str, int]) -> None:
     """Grey lines for what the scores are held against, with bands of one standard deviation.
 
     Layers with random weights or shuffled labels have a curve each; mel and comb, which are no
@@ -299,11 +299,11 @@ def plot_pairs(
     for page in pages:
         for name, (axes, _) in page.panels.items():
             own = frame[frame["experiment"] == name]
-            draw_matrix(axes, name, str(own["metric"].iloc[0]), str(own["model"].iloc[0]), own)
+            plot_matrix(axes, name, str(own["metric"].iloc[0]), str(own["model"].iloc[0]), own)
     return save_pages(pages, folder / "inter")
 
 
-def draw_matrix(axes: Axes, name: str, metric: str, model: str, frame: pd.DataFrame) -> None:
+def plot_matrix(axes: Axes, name: str, metric: str, model: str, frame: pd.DataFrame) -> None:
     """The first layer at the bottom left, as in a plot of one model's layers against another's."""
     matrix = pair_matrix(frame)
     values = matrix.to_numpy()

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from common.config import FinetuneConfig, ModelConfig
 from common.datasets.synthetic import Synthetic
-from common.encoder.architecture import Blueprint, draw
+from common.encoder.architecture import Blueprint, read_blueprint
 from common.records import SAMPLE_RATE
 from finetune.ctc.batches import Batch, Clips, Updates
 from finetune.ctc.module import Recogniser
@@ -51,7 +51,7 @@ def main() -> None:
         layerdrop=0.0,
         valid_every=updates,
     )
-    blueprint = draw(MODEL)
+    blueprint = read_blueprint(MODEL)
     with TemporaryDirectory() as folder:
         batches, vocabulary = prepare(recipe, blueprint, Path(folder))
         audio = sum(int(b.samples.sum()) for b in batches) / SAMPLE_RATE

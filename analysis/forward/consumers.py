@@ -25,8 +25,7 @@ from analysis.sampling.folds import FrameSamples
 from analysis.sampling.segments import Segments
 from analysis.targets.base import FrameTarget
 from analysis.targets.mel import HOP, MEL_BINS, WINDOW, Mel, mel_frames
-from common.cache.cache import Entry
-from common.cache.growing import GrowingArray
+from common.cache.cache import Entry, GrowingArray
 from common.encoder.architecture import Layer
 from common.encoder.frames import FrameGeometry
 from common.records import StrataError, Waveform

@@ -61,7 +61,7 @@ class Block:
     starts: Index
 
     def place(self, phone: int) -> slice:
-        """Where the items of a phone are."""
+        """Rows of a phone's items."""
         ends = (*self.starts[1:].tolist(), len(self.items))
         return slice(int(self.starts[phone]), ends[phone])
 
@@ -134,7 +134,7 @@ class Abx(FrameMetric):
         return unit == "frame" and isinstance(target, Phone)
 
     def check(self, frames: "Frames") -> None:
-        """There is something to compare; says where there is nothing for the other figure."""
+        """Raise where nothing can be compared; warn where one of the two figures has nothing."""
         frames.refuse_nameless("items are compared within and across speakers")
         items = Items(self, frames)
         for kind in SPEAKERS:
@@ -158,7 +158,7 @@ class Abx(FrameMetric):
         return ": use more speech, of more speakers"
 
     def score(self, frames: "Frames") -> list[Score]:
-        """The own figure first, the error rates of both kinds after it."""
+        """The primary figure first, the error rates of both kinds after it."""
         items = Items(self, frames)
         errors, detail = [], {"items": str(len(items.items))}
         if self.context == "within":

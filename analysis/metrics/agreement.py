@@ -1,4 +1,4 @@
-"""How much a clustering tells of labels: information and purity, and what chance would give."""
+"""How much clusters say of labels: information and purity, with their chance levels."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ PERMUTATIONS = 20  # that a purity by chance is the mean of: known to 0.002 at 2
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of clusters with labels, in nats: `information`, the labels' `entropy`, and `chance`.
+    """Agreement of clusters with labels in nats: `information`, the labels' `entropy`, `chance`.
 
     `chance` is the exact mean of the information over all permutations of the labels (Vinh et al.
     2010, section 3): no single permutation adds its noise. With few units for each cluster it is
@@ -68,7 +68,7 @@ def agreement(clusters: Codes, labels: Codes) -> Agreement:
 
 @dataclass(frozen=True)
 class Purity:
-    """Of clusters with labels; each in (0, 1].
+    """Purities of clusters with labels; each in (0, 1].
 
     Hsu et al. 2021 (HuBERT, arXiv 2106.07447, section IV-E): `label` (there "phone purity") is the
     share of units that have the commonest label of their cluster, the accuracy of a rule that names

@@ -89,7 +89,7 @@ class ViewMetric(Metric):
     rows: int
 
     def accepts(self, unit: str, target: Target) -> bool:
-        """What a metric of moments takes."""
+        """The same two views as a metric of moments."""
         return takes_two_views(unit, target)
 
     def score(self, x: NDArray[np.floating], y: NDArray[np.floating], seed: int) -> list[Score]:
@@ -101,7 +101,7 @@ class ViewMetric(Metric):
 
     @abstractmethod
     def score_views(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> list[Score]:
-        """Scores of the layer x (n, dx) and the target y (n, dy): the own figure first."""
+        """Scores of the layer x (n, dx) and the target y (n, dy): the primary figure first."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class UnitMetric(LabelledMetric):
 
     @abstractmethod
     def score(self, units: Units) -> list[Score]:
-        """Scores of one layer on one sample: the own figure first, secondary figures after it."""
+        """Scores of one layer on one sample: the primary figure, then secondary figures."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class FrameMetric(Metric):
     no_shuffled_labels: ClassVar[str] = "frames are compared with boundaries: there are no labels"
 
     def check(self, frames: "Frames") -> None:
-        """Raise a StrataError if these stretches, still without frames (0, 0), cannot be scored.
+        """Raise a StrataError if these segments, still without frames (0, 0), cannot be scored.
 
         Called for every sample before the forward pass.
         """
@@ -190,4 +190,4 @@ class FrameMetric(Metric):
 
     @abstractmethod
     def score(self, frames: "Frames") -> list[Score]:
-        """Scores of one layer on one sample: the own figure first, secondary figures after it."""
+        """Scores of one layer on one sample: the primary figure, then secondary figures."""

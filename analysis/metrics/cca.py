@@ -110,7 +110,7 @@ class PairSums:
 
 
 def pair_sums(projection: Projection, fold: Moments) -> PairSums:
-    """Of a fold's scatters as they are."""
+    """Sums from a fold's scatters, unchanged."""
     a, b = projection.a, projection.b
     xy = np.einsum("kd,kd->k", a @ fold.xy, b)
     xx = np.einsum("kd,kd->k", a @ fold.x.scatter, a)
@@ -186,7 +186,7 @@ def population_estimate(training: float, held_out: Array) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What a trial's training folds settle: directions, their weights (k,), and their own score.
+    """A fit on a trial's training folds: directions, their weights (k,), and the training score.
 
     The weights sum to 1; `training` is the weighted mean of the training folds' correlations.
     `weighted`: as in `Score`. A test fold is taken `about` its training folds first.
@@ -240,7 +240,7 @@ class HeldOutCCA(RidgedCCA):
         return ""
 
     def whitenings(self, train: Moments) -> tuple[Whitening, Whitening]:
-        """Of the directions of each view that enter the fit."""
+        """Whitenings of the directions of each view that enter the fit."""
         ridge_x, ridge_y = self.ridges[0]
         return train.x.whitening(ridge_x), train.y.whitening(ridge_y)
 
@@ -299,7 +299,7 @@ class HeldOutCCA(RidgedCCA):
 
 
 def pooled(fits: Sequence[Fit], sums: Sequence[PairSums]) -> Callable[[Array], float]:
-    """The score of test folds, each `about` its training folds, that count so often (folds,).
+    """The score of test folds, each `about` its training folds, with weights (folds,).
 
     Numerators and denominators of the correlations are summed over folds.
     """
@@ -447,7 +447,7 @@ class SVCCA(MeanCCA):
             raise StrataError(f"metric.variance={self.variance}: a share of variance in (0, 1]")
 
     def whitenings(self, train: Moments) -> tuple[Whitening, Whitening]:
-        """Of the truncated spectra of both views."""
+        """Whitenings of the truncated spectra of both views."""
         ridge_x, ridge_y = self.ridges[0]
         x, y = (view.spectrum.truncated(self.variance) for view in (train.x, train.y))
         return x.whitening(ridge_x), y.whitening(ridge_y)

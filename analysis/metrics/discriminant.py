@@ -1,4 +1,4 @@
-"""Linear discriminant analysis with as much shrinkage of the covariance as does best on dev."""
+"""Linear discriminant analysis with a shrinkage of the covariance that is chosen on dev."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""k-means by others' hands: scikit-learn's mini-batches as published, or faiss on all rows."""
+"""k-means by scikit-learn, on mini-batches as published, or by faiss, on all rows."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -94,7 +94,7 @@ class Lloyd(Clusterer):
     def cluster(
         self, fit: Vectors, held: Vectors, k: int, seed: int, threads: int | None = None
     ) -> Clustering:
-        """No row is left out: faiss by itself takes at most 256 for each centre."""
+        """All rows are used: by default faiss takes at most 256 for each centre."""
         import faiss
 
         model = faiss.Kmeans(

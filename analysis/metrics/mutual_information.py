@@ -86,7 +86,7 @@ class MutualInformation(UnitMetric):
             )
 
     def no_interval(self, units: Units) -> str:
-        """Too few speakers are scored, or too few units for so many clusters."""
+        """Too few speakers are scored, or too few units for the number of clusters."""
         fit, held = fit_and_held(units)
         k = self.clusters_for(fit)
         if len(held) < SHARE * k:

@@ -130,7 +130,7 @@ def speaker_codes(speaker: Index, names: Sequence[str]) -> Index:
 
 
 def figures(found: PairPrecision, name: str, own: bool = True) -> list[Score]:
-    """The figure of all pairs, the metric's own or not, then those of different speakers if any."""
+    """The figure of all pairs, then those of different speakers; `own`: the first is primary."""
     detail = {
         "pairs": f"{found.matches} of {found.pairs} pairs are the same word, "
         f"{found.matches_across} by different speakers; chance {found.chance:.4f}"
@@ -143,7 +143,7 @@ def figures(found: PairPrecision, name: str, own: bool = True) -> list[Score]:
 
 
 def pairs_of(scores: list[Score]) -> list[str]:
-    """What the own figures say of their pairs, each once."""
+    """What the primary figures say of their pairs, each once."""
     return list(dict.fromkeys(score.detail["pairs"] for score in scores if score.metric == ""))
 
 

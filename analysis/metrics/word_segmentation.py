@@ -42,7 +42,7 @@ class Setting:
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """Boundaries of u utterances on one line, in half samples, no utterance in reach of the next.
+    """Boundaries of u utterances end to end, in half samples, with gaps wider than the tolerance.
 
     utterance (p,), position (p,), ascending.
     """
@@ -208,7 +208,7 @@ def figures(counts: Counts, setting: str, tuning_score: float) -> list[Score]:
 
 
 def tuning_half(frames: "Frames") -> NDArray[np.bool_]:
-    """Which utterances (u,) settings are chosen on: those of a drawn half of the speakers."""
+    """Utterances (u,) that settings are chosen on: those of a random half of the speakers."""
     frames.refuse_nameless("settings are chosen on one half of the speakers")
     speakers = [utterance.speaker for utterance in frames.utterances]
     if len(set(speakers)) < 2:

@@ -94,7 +94,7 @@ def named(figures: Sequence[tuple[str, Figure]]) -> list[tuple[str, Figure]]:
 
 
 def curve_figures(curves: pd.DataFrame, styled: Mapping[str, Style]) -> list[tuple[str, Figure]]:
-    """A figure for each experiment's own figure on each dataset."""
+    """A figure for each experiment's primary figure on each dataset."""
     shown = curves[curves["primary"]]
     several = shown.groupby("experiment")["dataset"].nunique()
     made = []
@@ -104,7 +104,7 @@ def curve_figures(curves: pd.DataFrame, styled: Mapping[str, Style]) -> list[tup
             continue
         figure = Figure(figsize=(COLUMN, 2.35), layout="constrained")
         axes = figure.subplots()
-        draw_curves(axes, panel, styled)
+        plot_curves(axes, panel, styled)
         axes.set_title(f"{experiment}, {dataset} ({partition})", loc="left", pad=12)
         axes.set_ylabel(metric)
         add_legend(figure, axes)
@@ -113,7 +113,7 @@ def curve_figures(curves: pd.DataFrame, styled: Mapping[str, Style]) -> list[tup
     return made
 
 
-def draw_curves(axes: Axes, panel: pd.DataFrame, styled: Mapping[str, Style]) -> None:
+def plot_curves(axes: Axes, panel: pd.DataFrame, styled: Mapping[str, Style]) -> None:
     """The curve of each series with its band, and what they are held against."""
     own = panel[panel["control"] == ""].sort_values(["part", "layer_index"])
     positions = {layer: x for x, layer in enumerate(dict.fromkeys(own["layer"]))}
@@ -121,7 +121,7 @@ def draw_curves(axes: Axes, panel: pd.DataFrame, styled: Mapping[str, Style]) ->
         style = styled[str(series)]
         colour = COLOURS[style["colour"]]
         for number, (_, part) in enumerate(rows.groupby("part")):
-            draw_band(axes, part, positions, colour, 0.2)
+            plot_band(axes, part, positions, colour, 0.2)
             axes.plot(
                 [positions[layer] for layer in part["layer"]],
                 part["mean"],
@@ -135,11 +135,11 @@ def draw_curves(axes: Axes, panel: pd.DataFrame, styled: Mapping[str, Style]) ->
     axes.grid(axis="y", color="0.9", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     mark_parts(axes, positions, fontsize=7)
-    draw_held_against(axes, panel[panel["control"] != ""], positions, styled)
+    plot_held_against(axes, panel[panel["control"] != ""], positions, styled)
     widen(axes, least_scale(panel[panel["control"] == ""]))
 
 
-def draw_held_against(
+def plot_held_against(
     axes: Axes,
     controls: pd.DataFrame,
     positions: Mapping[str, int],
@@ -170,7 +170,7 @@ def draw_held_against(
                 name = f"{name} ({series})"
                 look = {"color": COLOURS[style["colour"]], "alpha": 0.55, "markersize": 2.5}
                 look |= {"marker": MARKERS[style["marker"]], "markerfacecolor": "white"}
-            draw_band(axes, known, positions, look["color"], 0.08 if several else 0.15)
+            plot_band(axes, known, positions, look["color"], 0.08 if several else 0.15)
             x = [positions[layer] for layer in known["layer"]]
             dash = CONTROL_DASHES[str(control)]
             (line,) = axes.plot(x, known["mean"], dash, linewidth=0.9, zorder=0.5, **look)
@@ -179,7 +179,7 @@ def draw_held_against(
         named_already.add(name)
 
 
-def draw_band(
+def plot_band(
     axes: Axes, rows: pd.DataFrame, positions: Mapping[str, int], colour: str, alpha: float
 ) -> None:
     """One standard deviation around the mean, and the interval over test speakers as a bar."""
@@ -268,7 +268,7 @@ def error_figures(errors: pd.DataFrame, styled: Mapping[str, Style]) -> list[tup
         figure = Figure(figsize=(COLUMN, 2.2), layout="constrained")
         axes = figure.subplots()
         here = (errors[keys] == pd.Series(dict(zip(keys, key, strict=True)))).all(axis=1)
-        draw_errors(axes, rows, errors[here], styled)
+        plot_errors(axes, rows, errors[here], styled)
         dataset, partition, _, metric, trained, subset = key
         axes.set_title(f"{subset} of {trained}, tested on {dataset} ({partition})", loc="left")
         axes.set_ylabel(f"{metric.replace('_lm', ' with n-gram').upper()} (lower is better)")
@@ -277,7 +277,7 @@ def error_figures(errors: pd.DataFrame, styled: Mapping[str, Style]) -> list[tup
     return made
 
 
-def draw_errors(
+def plot_errors(
     axes: Axes, means: pd.DataFrame, points: pd.DataFrame, styled: Mapping[str, Style]
 ) -> None:
     """Seeds as open marks, their mean as a line, Student's interval as bars."""

@@ -81,7 +81,7 @@ def _groups(frame: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[tuple, p
 
 
 def matrices_of(pairs: pd.DataFrame) -> list[Matrix]:
-    """A matrix for each pair of models, dataset, experiment and metric; own figures alone."""
+    """A matrix for each pair of models, dataset, experiment and metric; primary figures alone."""
     own = pairs[pairs["control"] == ""]
     matrices = []
     for key, rows in _groups(own, [*PLACE, "model", "other"]):
@@ -109,7 +109,7 @@ def errors_of(errors: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_layers(curves: pd.DataFrame) -> pd.DataFrame:
-    """The best layer of every curve that is an experiment's own figure.
+    """The best layer of every curve that is an experiment's primary figure.
 
     Among those that can be held against each other (`common.results.rankable`).
     """

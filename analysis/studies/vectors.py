@@ -144,7 +144,7 @@ class VectorStudy(Study):
             pairs = tuple((x, y, other.label(y)) for x, y in found)
         elif not isinstance(target, LabelTarget):
             pairs = stored_pairs(analysis, setting.layers)
-        samples, target = draw(setting, analysis, part, pairs)
+        samples, target = draw_segments(setting, analysis, part, pairs)
         trials = run.tested_folds
         drawn = Drawn(part, samples, target, *speakers_of(part.corpus), trials, seed, pairs)
         how = analysis.pooling or "mean"
@@ -504,7 +504,7 @@ def stored_pairs(
     return tuple((layer, other, "") for layer in own)
 
 
-def draw(
+def draw_segments(
     setting: Setting,
     analysis: AnalysisConfig,
     part: ExperimentSpeech,

@@ -22,7 +22,6 @@ import numpy as np
 import xxhash
 from numpy.typing import DTypeLike, NDArray
 
-from common.cache.growing import GrowingArray
 from common.cache.locks import FolderLock
 from common.config import Config
 
@@ -36,6 +35,58 @@ READ_AT_ONCE = 1 << 23  # bytes
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a disk without room
 DEFAULT = "~/.cache/strata"
 FOLDER = re.compile(r"[0-9a-f]{24}")
+
+
+class GrowingArray:
+    """A .npy file (n, d) written front to back; it can be read once it is closed.
+
+    numpy leaves room in a header for the number of rows to grow, so that it can be written anew
+    in place. Of a file that is there already the first `n` rows are kept, and what follows them is
+    cut off.
+    """
+
+    def __init__(self, path: Path, dim: int, dtype: DTypeLike, n: int = 0) -> None:
+        self.path = path
+        self.dim = dim
+        self.dtype = np.dtype(dtype)
+        self.n = n
+        if n == 0:
+            path.write_bytes(b"")
+        self._write_header()
+        end = self._end()
+        if path.stat().st_size < end:
+            raise ValueError(f"{path} is shorter than its {n} rows")
+        os.truncate(path, end)
+
+    def append(self, rows: NDArray[np.generic]) -> None:
+        """Write rows (r, d) after those that are there, in the array's own type."""
+        r, d = rows.shape
+        if d != self.dim:
+            raise ValueError(f"rows of {d} columns for an array of {self.dim}")
+        with self.path.open("ab") as file:  # not held open: a pass may break off anywhere
+            file.write(np.ascontiguousarray(rows, dtype=self.dtype).tobytes())
+        self.n += r
+
+    def flush(self) -> None:
+        """See to it that what was written is on the disk."""
+        with self.path.open("ab") as file:
+            os.fsync(file.fileno())
+
+    def close(self) -> None:
+        """Say in the header how many rows came."""
+        self._write_header()
+
+    def _end(self) -> int:
+        with self.path.open("rb") as file:
+            np.lib.format.read_magic(file)
+            np.lib.format.read_array_header_1_0(file)
+            return file.tell() + self.n * self.dim * self.dtype.itemsize
+
+    def _write_header(self) -> None:
+        described = np.lib.format.dtype_to_descr(self.dtype)
+        header = {"descr": described, "fortran_order": False, "shape": (self.n, self.dim)}
+        with self.path.open("r+b") as file:
+            np.lib.format.write_array_header_1_0(file, header)
 
 
 @dataclass(frozen=True)
@@ -129,13 +180,13 @@ class Entry:
         return np.load(self._found(name) / f"{name}.npy", mmap_mode="r")
 
     def keep(self, identity: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Write down how far a pass has come, for one of the same `identity` to go on from."""
+        """Store the state of a pass, from which one of the same `identity` can resume."""
         files = [path.name for path in self._partials() if path.name != f"{PARTIAL}{STATE}.npz"]
         named = {"identity": np.array(identity), "files": np.array(files, dtype=np.str_)}
         self.stage(STATE, {**arrays, **named})
 
     def kept(self, identity: str) -> dict[str, NDArray[Any]] | None:
-        """How far a pass of this identity had come; what any other left is deleted."""
+        """The stored state of a pass of this identity; what any other left is deleted."""
         try:
             with np.load(self._partial(f"{STATE}.npz"), allow_pickle=False) as archive:
                 arrays = dict(archive)
@@ -247,7 +298,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _allocate(file: int, start: int, size: int) -> None:
-    """Take room on the disk, or fail now."""
+    """Reserve room on the disk, or fail now."""
     if size == 0:
         return
     if hasattr(os, "posix_fallocate"):
@@ -326,7 +377,7 @@ class Held:
             entry.prepare()
 
     def release(self) -> None:
-        """Let go of them."""
+        """Release the locks."""
         for lock in self._locks:
             lock.release()
 

@@ -1,13 +1,19 @@
-"""Locks on folders, shared by those who read what is in them, exclusive for who changes it."""
+"""Locks on folders: shared for reading, exclusive for changing; scratch folders held by a lock."""
 
 import fcntl
 import logging
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import mkdtemp
 
 log = logging.getLogger(__name__)
 
 NAME = ".lock"
+SCRATCH = ".statistics-"
+DEEPEST = 4  # levels of folders between the folder of all runs and a run's own
 
 
 class FolderLock:
@@ -47,7 +53,7 @@ class FolderLock:
             os.close(file)  # the folder was deleted meanwhile, with the file that was waited for
 
     def release(self) -> None:
-        """Let go of it."""
+        """Release the lock."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
@@ -69,3 +75,29 @@ class FolderLock:
             return False
         own = os.fstat(file)
         return (own.st_dev, own.st_ino) == (there.st_dev, there.st_ino)
+
+
+@contextmanager
+def scratch_folder(folder: Path) -> Iterator[Path]:
+    """A new folder inside `folder`, deleted at the end of the block."""
+    own = Path(mkdtemp(dir=folder, prefix=SCRATCH))
+    lock = FolderLock(own)
+    lock.take(exclusive=True)
+    try:
+        yield own
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+        lock.release()
+
+
+def clear_left_over(root: Path) -> int:
+    """Delete the scratch folders below `root` that no running job holds; returns how many."""
+    cleared = 0
+    for depth in range(DEEPEST + 1):
+        for folder in root.glob("*/" * depth + f"{SCRATCH}*"):
+            lock = FolderLock(folder)
+            if not folder.is_symlink() and lock.take(exclusive=True, wait=False):
+                shutil.rmtree(folder, ignore_errors=True)
+                lock.release()
+                cleared += 1
+    return cleared

@@ -29,7 +29,7 @@ from common.config.analysis import (
     require,
 )
 from common.config.building import construct
-from common.config.finetune import FinetuneConfig, PartConfig
+from common.config.finetune import FinetuneConfig, PartConfig, RecognitionConfig
 from common.config.groups import (
     LayersConfig,
     ModelConfig,
@@ -38,7 +38,6 @@ from common.config.groups import (
     TrackingConfig,
 )
 from common.config.pretrain import PretrainConfig
-from common.config.recognition import RecognitionConfig
 from common.config.report import ReportConfig
 from common.datasets.base import Dataset
 from common.datasets.librispeech_local import PARTITIONS as LIBRISPEECH_PARTITIONS

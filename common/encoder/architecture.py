@@ -88,11 +88,11 @@ class Blueprint:
 
 def describe(config: ModelConfig) -> ModelDescription:
     """Layers and size of a model, from its two small JSON files."""
-    return draw(config).description
+    return read_blueprint(config).description
 
 
-def draw(config: ModelConfig, depth: int | None = None) -> Blueprint:
-    """Build a model on the meta device, send a second through it and see what comes out where.
+def read_blueprint(config: ModelConfig, depth: int | None = None) -> Blueprint:
+    """Build a model on the meta device and trace a second of audio through it.
 
     `depth`: with so many of its blocks, the first ones, instead of all.
     """
@@ -105,7 +105,7 @@ def draw(config: ModelConfig, depth: int | None = None) -> Blueprint:
         kind, own = _class_of(model_config)
         # Constructors draw numbers even for the meta device.
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            model = made(kind, own)
+            model = new_model(kind, own)
         tower, encoder = _tower(model)
         if tower:
             kind, own = type(encoder), encoder.config
@@ -146,7 +146,7 @@ def draw(config: ModelConfig, depth: int | None = None) -> Blueprint:
     )
 
 
-def made(kind: Any, config: Any) -> Any:
+def new_model(kind: Any, config: Any) -> Any:
     """A model of one of transformers' classes with the weights that it begins with, in float32."""
     if kind is AutoModel:
         return AutoModel.from_config(config, dtype=torch.float32)
@@ -163,7 +163,7 @@ def set_depth(config: Any, depth: int) -> None:
 
 
 def encoder_of(model: Any) -> Any:
-    """The part that hears: the whole model, the encoder of an encoder-decoder or of a codec."""
+    """The audio encoder: the whole model, or the encoder of an encoder-decoder or of a codec."""
     if is_codec(model):
         return model.encoder
     return model.get_encoder() if model.config.is_encoder_decoder else model
@@ -186,7 +186,7 @@ def _class_of(config: Any) -> tuple[Any, Any]:
 
 
 def _tower(model: Any) -> tuple[str, Any]:
-    """The part that hears, and its name where it is one of a model that does more than that."""
+    """The audio tower, and its name where it is a part of a larger model."""
     encoder = encoder_of(model)
     if is_codec(model) or encoder.main_input_name in ("input_values", "input_features"):
         return "", encoder

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from common.config import ModelConfig
-from common.encoder.architecture import Blueprint, Layer, ModelDescription, describe, draw
+from common.encoder.architecture import Blueprint, Layer, ModelDescription, describe, read_blueprint
 from common.encoder.checkpoint import revision_of
 from common.encoder.hooks import LayerHook, hear, hooked, packs
 from common.encoder.loading import pretrained, random
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 @final
 class Encoder:
-    """A model in eval mode whose layers are handed on as they are computed.
+    """A model in eval mode; each layer is passed on as it is computed.
 
     T0 is what enters the first block, without the absolute positions that some models add to it
     (Whisper; see `common.positions`): the same for any audio, they would swamp what is heard.
@@ -74,7 +74,7 @@ class Encoder:
     def run(
         self, waveforms: Sequence[Waveform], emit: Emit, only: Collection[str] | None = None
     ) -> None:
-        """Hand on each layer of a batch of utterances, in one forward pass; keep nothing.
+        """Pass on each layer of a batch of utterances, in one forward pass; nothing is kept.
 
         `emit` gets the layer, its frames (B, T, D) on the model's device, float32 (or bfloat16,
         where autocast computes so), and the number of valid frames of each waveform: frames
@@ -155,7 +155,7 @@ class Encoder:
         exact = torch.backends.cudnn.flags(torch.backends.cudnn.enabled, allow_tf32=False)
         hooks = hooked(self.model, layer_hooks, hand_on)
         self.model.eval()
-        with torch.inference_mode(), autocast, exact, hooks, _patience():
+        with torch.inference_mode(), autocast, exact, hooks, _known_warnings_silenced():
             hear(self.model, inputs)
 
     def _positions_of(self, n_samples: int) -> torch.Tensor | None:
@@ -231,7 +231,7 @@ class Encoder:
 def load_encoder(config: ModelConfig, device: str = "auto", precision: str = "fp32") -> Encoder:
     """A checkpoint's encoder, ready to run; `random_init` takes its architecture alone."""
     target = pick_device(device)
-    blueprint = draw(config)
+    blueprint = read_blueprint(config)
     model = random(blueprint, config.init_seed) if config.random_init else pretrained(blueprint)
     revision = revision_of(config, blueprint.checkpoint)
     model = model.eval().requires_grad_(False).to(target)
@@ -259,8 +259,8 @@ def pick_device(device: str) -> torch.device:
 
 
 @contextmanager
-def _patience() -> Iterator[None]:
-    """Silence what torch says of how transformers' WavLM and LASR call it; the frames are right."""
+def _known_warnings_silenced() -> Iterator[None]:
+    """Silence torch's warnings about transformers' WavLM and LASR; their frames are right."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Using padding='same' with even kernel", UserWarning)
         warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask", UserWarning)

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from common.encoder.architecture import Blueprint, encoder_of, made
+from common.encoder.architecture import Blueprint, encoder_of, new_model
 from common.encoder.convolutions import keep_exact
 from common.records import StrataError
 
@@ -132,7 +132,7 @@ def random(blueprint: Blueprint, seed: int) -> Any:
     """The encoder as its architecture initialises it; the global random state stays as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model = made(blueprint.kind, blueprint.own)
+        model = new_model(blueprint.kind, blueprint.own)
     keep_exact(model)
     return model if blueprint.tower else encoder_of(model)
 

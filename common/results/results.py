@@ -37,7 +37,7 @@ LATER_COLUMNS = {
     "pairs": pd.NA,
 }
 WHOLE = {"trial": "Int64", "pairs": "Int64"}  # whole numbers, or missing
-# What used to be an experiment's own figure: how it is called now, and what stands in its place.
+# Former primary figures of experiments: what each is called now, and which figure replaced it.
 # Both are in older results as well.
 EARLIER_FIGURES = {
     "mutual_information": ("pnmi", "mutual_information_adjusted"),
@@ -68,7 +68,7 @@ class Row:
 
     `layer_index` counts C1 … as 1 …, T0 as 0, and `part` says which of the two. `trial` is None
     for metrics that have no trials. `n` units of `dim` columns entered. `primary`: the
-    experiment's own figure, not a secondary one. `control`: "" for the experiment itself, else
+    experiment's primary figure, not a secondary one. `control`: "" for the experiment itself, else
     one of `CONTROLS`. `low` and `high`: a 95 % interval, or None.
     `weighted`: which view's columns weigh a CCA's directions, "layer" or "target"; "" where a
     metric does not weigh, and in older runs. `pairs`: how many pairs a rank correlation is of; None

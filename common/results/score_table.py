@@ -34,7 +34,7 @@ def print_table(
     left_out: Mapping[str, str] | None = None,
     without_intervals: Mapping[str, str] | None = None,
 ) -> None:
-    """Layers down, experiments across, own figures only; then a row for each control.
+    """Layers down, experiments across, primary figures only; then a row for each control.
 
     Experiments that do not fit beside the others come in a table below (`print_columns`).
 

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import AutoModel
 
 from common.config.finetune import AdaptersConfig
-from common.encoder.architecture import Blueprint, encoder_of, made
+from common.encoder.architecture import Blueprint, encoder_of, new_model
 from common.records import SAMPLE_RATE, StrataError
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def check_adapters(own: AdaptersConfig, blueprint: Blueprint) -> None:
 def _check_lora(own: AdaptersConfig, blueprint: Blueprint) -> None:
     """Send a gradient through the encoder on the meta device: each of LoRA's maps must feel it."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        model = made(blueprint.kind, blueprint.own)
+        model = new_model(blueprint.kind, blueprint.own)
         encoder = (model if blueprint.tower else encoder_of(model)).eval()
         linear = {n.split(".")[-1] for n, m in encoder.named_modules() if isinstance(m, nn.Linear)}
         lacking = [name for name in own.targets if name not in linear]
@@ -118,7 +118,7 @@ def _bottleneck_of(config: Any, size: int, kind: Any = AutoModel) -> Any:
     own = type(config).from_dict(config.to_dict())
     own.update({BOTTLENECK_SIZE: size})
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        model = made(kind, own)
+        model = new_model(kind, own)
     found = (m for name, m in model.named_modules() if name.endswith(f".{BOTTLENECK}"))
     first = next(found, None)
     return None if first is None else type(first)(own)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from common.config import FinetuneConfig, ModelConfig
-from common.encoder.architecture import Blueprint, draw, set_depth
+from common.encoder.architecture import Blueprint, read_blueprint, set_depth
 from common.records import StrataError
 from finetune.ctc.linear_head import LinearHead
 
@@ -96,7 +96,7 @@ def _last(names: Sequence[str], n: int) -> tuple[str, ...]:
 def _final_norm(model: ModelConfig, needed: bool) -> str | None:
     """Name of the layer norm that is computed after the blocks; None without, unless `needed`."""
     try:
-        return draw(replace(model, final_norm=True)).layer_hooks[-1].module
+        return read_blueprint(replace(model, final_norm=True)).layer_hooks[-1].module
     except StrataError as error:
         if not needed:
             return None
@@ -107,7 +107,7 @@ def shortened(blueprint: Blueprint, model: ModelConfig, blocks: Blocks) -> Bluep
     """The blueprint without the blocks that are dropped."""
     if not blocks.dropped:
         return blueprint
-    short = draw(model, depth=len(blocks.modules))
+    short = read_blueprint(model, depth=len(blocks.modules))
     left = [hook.name for hook in short.layer_hooks if hook.part == "transformer"][1:]
     if left != [*blocks.modules]:
         raise StrataError(

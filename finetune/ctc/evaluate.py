@@ -11,7 +11,7 @@ import pandas as pd
 
 from common.config import Config
 from common.datasets.faults import Faults, OnError
-from common.encoder.architecture import draw
+from common.encoder.architecture import read_blueprint
 from common.encoder.checkpoint import revision_of
 from common.progress import progress
 from common.records import Corpus, StrataError, Utterance
@@ -62,7 +62,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
     )
     by_unit = BY_UNIT.format(unit_of(table))
     tested = Tested(table, None, {})
-    revision = revision_of(config.model, draw(config.model).checkpoint)
+    revision = revision_of(config.model, read_blueprint(config.model).checkpoint)
     key = results.config_key(raw, own=("recognition",))
     rows = results.to_frame(score_rows(config, tested, corpus, revision, key))
     without = len(corpus.utterances) - len(chosen)

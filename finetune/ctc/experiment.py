@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from common.config import Config
-from common.encoder.architecture import Blueprint, draw
+from common.encoder.architecture import Blueprint, read_blueprint
 from common.encoder.checkpoint import revision_of
 from common.encoder.encoder import Encoder, autocast, pick_device
 from common.progress import progress
@@ -91,7 +91,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
     Returns the best error rate in validation (`finetune.monitor`, or the only one).
     """
     watch = Stopwatch()
-    whole = draw(config.model)
+    whole = read_blueprint(config.model)
     check_processes(config)
     hold_settings(folder, raw, "finetune")
     unused = check_recipe(config.finetune, whole)

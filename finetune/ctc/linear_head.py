@@ -15,7 +15,7 @@ from transformers.modeling_outputs import CausalLMOutput
 
 from common.config import FinetuneConfig, ModelConfig
 from common.config.finetune import DROPOUTS
-from common.encoder.architecture import Blueprint, encoder_of, made
+from common.encoder.architecture import Blueprint, encoder_of, new_model
 from common.encoder.loading import pretrained, random
 from common.records import SAMPLE_RATE, StrataError
 
@@ -74,7 +74,7 @@ def survey(recipe: FinetuneConfig, blueprint: Blueprint) -> Survey:
     config, unused = _configured(recipe, blueprint.own)
     asked, kind = blueprint.checkpoint.asked, config.model_type
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        model = made(blueprint.kind, config)
+        model = new_model(blueprint.kind, config)
     encoder = (model if blueprint.tower else encoder_of(model)).eval()
     if not any(name.endswith("masked_spec_embed") for name, _ in encoder.named_parameters()):
         unused += [key for key in MASKS if key.endswith("_prob") and getattr(recipe, key)]

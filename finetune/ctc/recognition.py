@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForSpeechSeq2Seq, AutoTokenizer
 
 from common.config import Config
-from common.encoder.architecture import Blueprint, draw
+from common.encoder.architecture import Blueprint, read_blueprint
 from common.encoder.encoder import autocast, pick_device
 from common.encoder.feature_extractor import FeatureExtractor
 from common.encoder.frames import FrameGeometry
@@ -62,7 +62,7 @@ class Recogniser(Protocol):
 
 def load_recogniser(config: Config) -> Recogniser:
     """The recogniser that a checkpoint is; an error where it is none."""
-    blueprint = draw(config.model)
+    blueprint = read_blueprint(config.model)
     asked = blueprint.checkpoint.asked
     if config.model.random_init:
         raise StrataError(f"{asked}: model.random_init=true has no recogniser's weights")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback
 
 from common.config import Config, PretrainConfig
-from common.encoder.architecture import Blueprint, draw
+from common.encoder.architecture import Blueprint, read_blueprint
 from common.records import Corpus, StrataError
 from common.results.results import describe_process
 from common.seeding import generator
@@ -45,7 +45,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float | None:
     """
     watch = Stopwatch()
     recipe = config.pretrain
-    blueprint = draw(config.model)
+    blueprint = read_blueprint(config.model)
     geometry = blueprint.description.layers[-1].geometry
     objective_of(blueprint)
     check_geometry(geometry)

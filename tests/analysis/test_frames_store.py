@@ -13,8 +13,7 @@ from analysis.forward.pooling import grid_geometry, to_grid
 from analysis.forward.stream import stream
 from analysis.metrics.frames import Frames, load_frames
 from analysis.sampling.segments import Segments, whole_utterances
-from common.cache.cache import Entry
-from common.cache.growing import GrowingArray
+from common.cache.cache import Entry, GrowingArray
 from common.encoder.architecture import Layer
 from common.encoder.encoder import Encoder
 from common.encoder.frames import FrameGeometry
@@ -142,11 +141,12 @@ def test_layers_that_the_entry_has_are_not_computed_again(
 def test_an_array_grows_on_disk_and_reads_as_one(tmp_path: Path) -> None:
     path = tmp_path / "array.npy"
     parts = [np.random.default_rng(k).normal(size=(n, 3)) for k, n in enumerate([2, 0, 12_000])]
-    with GrowingArray(path, 3, np.float32) as array:
-        for part in parts:
-            array.append(part)
-        with pytest.raises(ValueError, match="2 columns for an array of 3"):
-            array.append(np.zeros((1, 2)))
+    array = GrowingArray(path, 3, np.float32)
+    for part in parts:
+        array.append(part)
+    with pytest.raises(ValueError, match="2 columns for an array of 3"):
+        array.append(np.zeros((1, 2)))
+    array.close()
     found = np.load(path, mmap_mode="r")
     np.testing.assert_array_equal(found, np.concatenate(parts).astype(np.float32))
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from running import python
 
-from analysis.plots import COLOURS, LEAST, draw_panel, plot_layers, widen
+from analysis.plots import COLOURS, LEAST, plot_layers, plot_panel, widen
 from common.results.results import summarise
 
 CNN = [f"C{i}" for i in range(1, 4)]
@@ -52,7 +52,7 @@ def scores(
 
 def panel(frame: pd.DataFrame, k: int = 0) -> Axes:
     axes = Figure().subplots()
-    draw_panel(axes, k, "cca_mel", summarise(frame))
+    plot_panel(axes, k, "cca_mel", summarise(frame))
     return axes
 
 

@@ -7,7 +7,7 @@ from models import configured, save
 
 from common.config import PretrainConfig
 from common.datasets.synthetic import Synthetic
-from common.encoder.architecture import Blueprint, draw
+from common.encoder.architecture import Blueprint, read_blueprint
 from common.records import Corpus
 from finetune.pretrain.speech import PretrainingSpeech, prepare
 
@@ -37,7 +37,7 @@ def synthetic(minutes: float = 0.5, speakers: int = 3, seed: int = 0) -> Corpus:
 
 
 def blueprint_of(name: str, folder: Path) -> Blueprint:
-    return draw(configured(save(name, folder / name), random_init=True))
+    return read_blueprint(configured(save(name, folder / name), random_init=True))
 
 
 def prepared(blueprint: Blueprint, folder: Path, **corpora: Corpus) -> PretrainingSpeech:

@@ -16,7 +16,7 @@ from test_reinit import recipe
 from transformers import AutoModel, Wav2Vec2ForCTC
 
 from common.config.finetune import AdaptersConfig
-from common.encoder.architecture import draw
+from common.encoder.architecture import read_blueprint
 from common.encoder.encoder import load_encoder
 from common.records import StrataError
 from finetune.ctc import recogniser
@@ -38,7 +38,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def check(folder: Path, **keys: Any) -> None:
-    check_recipe(recipe(**keys), draw(configured(folder)))
+    check_recipe(recipe(**keys), read_blueprint(configured(folder)))
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_loras_maps_begin_with_nothing_and_are_added_into_the_weights(
     own = AdaptersConfig(method="lora", rank=2, targets=targets)
     check(folders[name], adapters=own)
     config = configured(folders[name])
-    blueprint = draw(config)
+    blueprint = read_blueprint(config)
     model, _ = recogniser.load(recipe(), Vocabulary.of_text(["A"]), config, blueprint, True)
     model.eval()
     inputs = next(iter(blueprint.feature_extractor([noise(16_000)]).values()))
@@ -176,12 +176,13 @@ def test_a_head_on_a_weighted_sum_is_trained_kept_and_read_again(
     assert head["layer_weights"].shape == (3,)  # T0, T1, T2
     assert head["layer_weights"].abs().min() > 0
     config = configured(folder)
-    vocabulary = Vocabulary.of_tokenizer(read_tokenizer(draw(config).checkpoint))
+    blueprint = read_blueprint(config)
+    vocabulary = Vocabulary.of_tokenizer(read_tokenizer(blueprint.checkpoint))
     assert list(vocabulary.tokens) == done.metadata["characters"]
-    model, _ = recogniser.load(recipe(), vocabulary, config, draw(config), fresh_head=False)
+    model, _ = recogniser.load(recipe(), vocabulary, config, blueprint, fresh_head=False)
     waveform = noise(16_000)
     with torch.inference_mode():
-        logits = model.eval()(draw(config).feature_extractor([waveform])["input_values"]).logits
+        logits = model.eval()(blueprint.feature_extractor([waveform])["input_values"]).logits
     torch.testing.assert_close(read_as_told(folder, waveform)["logits"], logits)
     heard: dict[str, torch.Tensor] = {}
     load_encoder(config).run([waveform], lambda layer, h, _: heard.update({layer.name: h.clone()}))

@@ -11,7 +11,7 @@ from test_ctc import SMALL, clips, module_of
 from test_reinit import recipe
 
 from common.config import resolve
-from common.encoder.architecture import draw
+from common.encoder.architecture import read_blueprint
 from finetune.ctc.batches import Updates
 from finetune.ctc.data import Part
 from finetune.ctc.experiment import Prepared, heldout, probabilities
@@ -71,7 +71,7 @@ def test_activations_that_are_computed_again_give_the_same_gradients(tmp_path: P
 
 def test_padding_to_a_fixed_length_takes_no_speech_from_an_update(tmp_path: Path) -> None:
     """Five utterances of 4.5 s in all, of which a Whisper of two seconds makes ten."""
-    blueprint = draw(configured(save("whisper", tmp_path / "model")))
+    blueprint = read_blueprint(configured(save("whisper", tmp_path / "model")))
     vocabulary = Vocabulary.of_text(TEXTS)
     own = clips(tmp_path, vocabulary, TEXTS, blueprint.feature_extractor)
     updates = Updates(own, tuple(range(5)), recipe(batch_seconds=5, max_seconds=2), 0, 0, 1)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from test_ctc import finetune
 from test_reinit import recipe
 
-from common.encoder.architecture import Blueprint, draw
+from common.encoder.architecture import Blueprint, read_blueprint
 from common.encoder.encoder import load_encoder
 from common.records import StrataError
 from finetune.ctc import recogniser
@@ -32,7 +32,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def planned(folder: Path, **keys: Any) -> tuple[Blocks, Blueprint]:
     config = configured(folder)
-    return plan_blocks(recipe(**keys), config, draw(config)), draw(config)
+    return plan_blocks(recipe(**keys), config, read_blueprint(config)), read_blueprint(config)
 
 
 @pytest.mark.parametrize("name", SOME)
@@ -156,4 +156,4 @@ def test_a_run_without_its_last_block_exports_what_it_trained(
     assert set(before) - set(own) == of_blocks(set(before), 2)
     moved = {n for n, t in own.items() if not torch.equal(t, before[n])}
     assert moved == of_blocks(set(before), 1)
-    assert draw(configured(done.folder / "model")).description.layers[-1].name == "T2"
+    assert read_blueprint(configured(done.folder / "model")).description.layers[-1].name == "T2"

@@ -17,7 +17,7 @@ from test_reinit import recipe
 from transformers import Wav2Vec2ForCTC, pipeline
 from wandb_files import API_KEY, files_with, offline_run
 
-from common.encoder.architecture import draw
+from common.encoder.architecture import read_blueprint
 from common.records import StrataError
 from finetune.ctc import recogniser
 from finetune.ctc.batches import Clips, Updates, plan_epoch
@@ -57,7 +57,7 @@ def clips(folder: Path, vocabulary: Vocabulary, texts: list[str], feature_extrac
 
 
 def module_of(model: Path, texts: list[str], **keys: Any) -> tuple[Recogniser, Any, Vocabulary]:
-    blueprint = draw(configured(model))
+    blueprint = read_blueprint(configured(model))
     vocabulary = Vocabulary.of_text(texts)
     own = recipe(**keys)
     loaded, _ = recogniser.load(own, vocabulary, configured(model), blueprint, True)

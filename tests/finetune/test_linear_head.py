@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from test_ctc import finetune, sung
 from test_reinit import recipe
 
-from common.encoder.architecture import draw
+from common.encoder.architecture import read_blueprint
 from common.encoder.encoder import load_encoder
 from common.records import StrataError
 from common.windows import CUT
@@ -59,7 +59,7 @@ def moonshine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def loaded(folder: Path, vocabulary: Vocabulary, fresh: bool) -> Any:
-    blueprint = draw(configured(folder))
+    blueprint = read_blueprint(configured(folder))
     return recogniser.load(recipe(), vocabulary, configured(folder), blueprint, fresh)[0].eval()
 
 
@@ -106,11 +106,13 @@ def test_whisper_is_fine_tuned_kept_and_read_again(
     assert all(name.startswith("encoder.layers.2.") for name in moved)
     assert set(after) == {name for name in before if name.startswith("encoder.")}
     # The folder's own words, the recogniser loaded again and the analysis of it agree.
-    vocabulary = Vocabulary.of_tokenizer(read_tokenizer(draw(configured(folder)).checkpoint))
+    vocabulary = Vocabulary.of_tokenizer(
+        read_tokenizer(read_blueprint(configured(folder)).checkpoint)
+    )
     assert list(vocabulary.tokens) == done.metadata["characters"]
     model = loaded(folder, vocabulary, fresh=False)
     waveform = noise(33_333)
-    inputs = draw(configured(folder)).feature_extractor([waveform])["input_features"]
+    inputs = read_blueprint(configured(folder)).feature_extractor([waveform])["input_features"]
     with torch.inference_mode():
         logits = model(inputs).logits[0, :105]  # 209 mel frames, every second one
     capsys.readouterr()
@@ -157,15 +159,15 @@ def test_what_a_head_cannot_stand_on_is_told_before_weights_are_read(
     config.save_pretrained(tmp_path)
     hf.WhisperFeatureExtractor(chunk_length=2).save_pretrained(tmp_path)
     with pytest.raises(StrataError, match=r"last hidden state has 50 frames where .* has 100"):
-        check_recipe(recipe(), draw(configured(tmp_path)))
+        check_recipe(recipe(), read_blueprint(configured(tmp_path)))
     with pytest.raises(StrataError, match=r"characters=checkpoint: .*has no head\.safetensors"):
-        check_recipe(recipe(characters="checkpoint"), draw(configured(whisper)))
+        check_recipe(recipe(characters="checkpoint"), read_blueprint(configured(whisper)))
 
 
 def test_a_whisper_learns_utterances_by_heart(whisper: Path, caplog: Any) -> None:
     caplog.set_level(logging.ERROR)
     vocabulary = Vocabulary.of_text(["AB"])
-    blueprint = draw(configured(whisper))
+    blueprint = read_blueprint(configured(whisper))
     with one_thread():
         model = loaded(whisper, vocabulary, fresh=True).train()
         torch.nn.init.normal_(model.lm_head.weight)  # from zero it takes five times as long
@@ -189,6 +191,6 @@ def test_a_random_model_is_the_one_that_is_analysed(whisper: Path) -> None:
     """So that before and after fine-tuning are the same model."""
     config = configured(whisper, random_init=True, init_seed=3)
     vocabulary = Vocabulary.of_text(["AB"])
-    model, _ = recogniser.load(recipe(), vocabulary, config, draw(config), True)
+    model, _ = recogniser.load(recipe(), vocabulary, config, read_blueprint(config), True)
     analysed = load_encoder(config).model.state_dict()
     assert all(torch.equal(t, analysed[n]) for n, t in model.base_model.state_dict().items())

@@ -7,7 +7,7 @@ from models import save
 from test_ctc import clips, module_of
 
 from finetune.ctc.masks import FairseqMasks, equal_masks, masks_of
-from finetune.pretrain.masking import draw_negatives, span_mask
+from finetune.pretrain.crops import draw_negatives, span_mask
 
 
 def rng(seed: int = 0) -> np.random.Generator:

@@ -7,7 +7,7 @@ from finetune_speech import blueprint_of, prepared, recipe
 from models import one_thread
 
 from common.config import ModelConfig
-from common.encoder.architecture import draw
+from common.encoder.architecture import read_blueprint
 from common.records import StrataError
 from finetune.pretrain.crops import Batch, Crops
 from finetune.pretrain.objectives import Contrastive, MaskedUnits, Objective, build, objective_of
@@ -166,7 +166,9 @@ def test_a_loss_that_is_not_finite_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["wav2vec2_tiny", "hubert_tiny"])
 def test_a_batch_can_be_learnt_by_heart(name: str, tmp_path: Path) -> None:
-    blueprint = draw(ModelConfig(name=name, checkpoint=f"assets/{name}", random_init=True))
+    blueprint = read_blueprint(
+        ModelConfig(name=name, checkpoint=f"assets/{name}", random_init=True)
+    )
     speech = prepared(blueprint, tmp_path)
     units = np.random.default_rng(0).integers(0, 10, len(speech.units)).astype(np.int32)
     crops = Crops(

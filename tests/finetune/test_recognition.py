@@ -16,7 +16,7 @@ from transformers import AutoModelForCTC
 
 from common import alignments
 from common.config import RecognitionConfig
-from common.encoder.architecture import draw
+from common.encoder.architecture import read_blueprint
 from common.records import SAMPLE_RATE, StrataError, Utterance
 from finetune.ctc.evaluate import errors_by_speaker, errors_by_word, hear
 from finetune.ctc.recognition import CtcRecogniser, Transcript, cut_in_quiet, load_recogniser
@@ -270,7 +270,7 @@ def test_errors_of_words_are_what_was_heard_for_them() -> None:
 
 def test_transformers_reads_what_is_scored(folder: Path) -> None:
     model = AutoModelForCTC.from_pretrained(folder).eval()
-    feature_extractor = draw(configured(folder)).feature_extractor
+    feature_extractor = read_blueprint(configured(folder)).feature_extractor
     waveform = sung("CAB").astype(np.float32)
     with torch.inference_mode():
         logits = model(feature_extractor([waveform])["input_values"]).logits[0]

@@ -8,7 +8,7 @@ from models import configured, save
 from transformers import AutoModelForCTC
 
 from common.config import FinetuneConfig
-from common.encoder.architecture import draw
+from common.encoder.architecture import read_blueprint
 from common.records import StrataError
 from finetune.ctc.blocks import modules_of, plan_blocks
 from finetune.ctc.reinit import reinitialise
@@ -50,7 +50,7 @@ def touched(folder: Path, seed: int = 0, **keys: Any) -> tuple[Any, set[str], li
     """The model, the names of tensors that changed, and those that were said to."""
     model = perturbed(folder)
     config = configured(folder)
-    plan = plan_blocks(recipe(**keys), config, draw(config))
+    plan = plan_blocks(recipe(**keys), config, read_blueprint(config))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     named = reinitialise(model, modules_of(model, plan.fresh), seed)
     after = model.state_dict()
@@ -132,4 +132,4 @@ def test_what_the_model_lacks_is_told_from_its_description(
         ({"reinit_include_final_norm": True}, r"include_final_norm=true.*has no layer norm"),
     ):
         with pytest.raises(StrataError, match=told):
-            plan_blocks(recipe(**keys), config, draw(config))
+            plan_blocks(recipe(**keys), config, read_blueprint(config))

@@ -47,7 +47,7 @@ OPTIONAL: Mapping[str, object] = {
 
 
 def advise(frame: pd.DataFrame) -> list[Advice]:
-    """What the scores of a tidy frame (columns of `Row`, and `OPTIONAL`) say, model by model.
+    """Advice from the scores of a tidy frame (columns of `Row`, and `OPTIONAL`), model by model.
 
     For every model and dataset: where acoustic, phonetic and word content and meaning are highest
     and which layers cannot be told apart from there, where content turns back (only where that is
