@@ -160,7 +160,7 @@ class LayersMetric(LabelledMetric):
 
     @abstractmethod
     def score(self, layers: Mapping[str, Units]) -> Mapping[str, list[Score]]:
-        """Scores of every layer on one sample: the own figure first, secondary figures after it.
+        """Scores of every layer on one sample: the primary figure, then secondary figures.
 
         `layers`: the same units in each layer, by its name.
         """

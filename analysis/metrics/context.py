@@ -30,7 +30,7 @@ class ContextKept(UnitMetric):
     to the mean of all frames, whatever the layer's scale.
 
     `context_kept_WIDTH` is the same for each of the target's widths, in seconds on each side; the
-    own figure is that of `width`.
+    primary figure is that of `width`.
 
     Traps. Models that normalise an utterance (its waveform, or by group norm in the first
     convolution) feel a cut in every frame, however far it is. A window's edges are where the model

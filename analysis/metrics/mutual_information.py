@@ -35,8 +35,8 @@ class MutualInformation(UnitMetric):
 
     Information divided by the entropy of the labels is what the paper reports and what HuBERT's
     authors call PNMI (Hsu et al. 2021, arXiv 2106.07447, section IV-E). Of pure noise it gives
-    much, the more the fewer units there are for each cluster, so it is no headline: the own figure
-    is (pnmi - pnmi_shuffled) / (1 - pnmi_shuffled) (Vinh et al. 2010).
+    much, the more the fewer units there are for each cluster, so it is no headline: the primary
+    figure is (pnmi - pnmi_shuffled) / (1 - pnmi_shuffled) (Vinh et al. 2010).
 
     Secondary figures, each with its chance level where labels are permuted: `pnmi` and
     `pnmi_shuffled` (exact mean over all permutations); `phone_purity` (`word_purity` of words),
@@ -45,7 +45,7 @@ class MutualInformation(UnitMetric):
     `bitrate_labels`, that of the labels themselves. `clusters_in_use`: share of the clusters with a
     fitted unit.
 
-    The own figure and pnmi have a 95 % interval over scored speakers, by the jackknife, the
+    The primary figure and pnmi have a 95 % interval over scored speakers, by the jackknife, the
     clusters held fixed: of what as many other speakers would score on average, since both depend on
     how many units are scored. (Resampled speakers come several times, and mutual information takes
     that for a relation: of 39 labels in 100 clusters by 20 speakers the bootstrap's standard error

@@ -69,8 +69,8 @@ class Segmentation(FrameMetric):
     speech (hubert_tiny) combs chosen by it, with three and eight times as many boundaries as there
     are, have .447 of phones and .220 of words, where T0 has .398 and .204. The R-value (Räsänen et
     al. 2009) of these combs is -0.9 and -4.9; chosen by it, T0 has .480 and .331, the best comb
-    .402 and .324. So it is the own figure, and the control `comb` stands beside it: boundaries at
-    equal distances from the start of each recording, the distance chosen as settings are.
+    .402 and .324. So it is the primary figure, and the control `comb` stands beside it: boundaries
+    at equal distances from the start of each recording, the distance chosen as settings are.
 
     A reference boundary is the start or end of a unit of the tier, each moment once; those at the
     edges of the recording are left out. It is matched with at most one peak within `tolerance_ms`,

@@ -29,7 +29,7 @@ class WordSimilarity(UnitMetric):
 
     Pasad et al. 2024 (arXiv 2307.00162), after Chung & Glass 2018: a word's vector is the mean of
     its sampled instances, here less the mean of all words drawn: vectors that share a large mean
-    all have cosines near 1, whatever the words are. The own figure is the micro average: each
+    all have cosines near 1, whatever the words are. The primary figure is the micro average: each
     benchmark's rho weighs as much as it has pairs of known words. `word_similarity_centred_macro`
     is the plain mean, and `word_similarity_centred_NAME` the rho of one benchmark. Beside them
     stand those of the vectors as they are, as published: `word_similarity`, `…_macro`, `…_NAME`.
@@ -38,8 +38,8 @@ class WordSimilarity(UnitMetric):
     Benchmarks with fewer than `min_pairs` pairs of known words are left out, and listed: near 0
     rho has a standard error of 1 / sqrt(pairs - 1), 0.23 for 20; mc-30, the smallest, has 30.
 
-    The own figure has a 95 % interval over speakers: every half of them has means of its own, and
-    only pairs of words that it says. It is of what as many other speakers would score on
+    The primary figure has a 95 % interval over speakers: every half of them has means of its own,
+    and only pairs of words that it says. It is of what as many other speakers would score on
     average; more speakers have steadier means, and score higher. The pairs are held fixed.
     """
 

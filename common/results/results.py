@@ -122,7 +122,7 @@ def read_results(folder: Path) -> pd.DataFrame:
 
 
 def _with_figures_of_today(frame: pd.DataFrame) -> pd.DataFrame:
-    """Older rows under today's names of figures, today's own figure of an experiment marked.
+    """Older rows under today's names of figures, today's primary figure of an experiment marked.
 
     An experiment without the figure of today keeps its own one.
     """
@@ -156,7 +156,7 @@ def _plain(value: object) -> object:
 
 
 def own_figures(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the experiments' own figures, controls and secondary figures left out."""
+    """Rows of the experiments' primary figures, controls and secondary figures left out."""
     return frame[frame["primary"] & (frame["control"] == "")]
 
 
