@@ -79,49 +79,77 @@ class Geometry(UnitMetric):
         """One for the sample."""
         vectors = units.vectors.astype(np.float64)
         vectors -= vectors.mean(0)
-        own = centroids(vectors, units.label, units.speaker)
-        value = residual_variance(own.labels, own.speakers)
+        sums = Sums.of(vectors, units.label, units.speaker)
+        labels, speakers = centroids(sums)
+        value = residual_variance(labels, speakers)
         low, high = None, None
         if not self.no_interval(units):
-            folds = np.unique(units.fold)
-            low, high = fold_jackknife(value, [_without(vectors, units, f) for f in folds], SHARE)
-        total = float((vectors**2).sum())
+            each = []
+            for fold in np.unique(units.fold):
+                own = units.fold == fold
+                left = sums.without(Sums.of(vectors[own], units.label[own], units.speaker[own]))
+                each.append(residual_variance(*centroids(left)))
+            low, high = fold_jackknife(value, each, SHARE)
+        total = float(np.einsum("nd,nd->", vectors, vectors))
+        by_label, by_speaker = (own[own > 0] for own in (sums.counts.sum(1), sums.counts.sum(0)))
         return [
             Score(value, low=low, high=high),
-            Score(residual_variance(own.speakers, own.labels), "orthogonality_speakers"),
+            Score(residual_variance(speakers, labels), "orthogonality_speakers"),
             Score(isoscore(vectors), "isotropy"),
-            Score(residual_variance(own.labels, own.labels), "isotropy_labels"),
-            Score(float((own.of_labels**2).sum()) / total, "variance_labels"),
-            Score(float((own.of_speakers**2).sum()) / total, "variance_speakers"),
+            Score(residual_variance(labels, labels), "isotropy_labels"),
+            Score(weighted_variance(labels, by_label) / total, "variance_labels"),
+            Score(weighted_variance(speakers, by_speaker) / total, "variance_speakers"),
         ]
 
 
-class Centroids(NamedTuple):
-    """labels (l, d) and speakers (s, d), centred; of_labels and of_speakers (n, d): each unit's."""
+class Sums(NamedTuple):
+    """Of units by label and speaker: counts (l, s), sums of vectors by_label (l, d), by_speaker
+    (s, d). Labels and speakers keep their numbers, whether they occur or not.
+    """
 
-    labels: Array
-    speakers: Array
-    of_labels: Array
-    of_speakers: Array
+    counts: Array
+    by_label: Array
+    by_speaker: Array
+
+    @classmethod
+    def of(cls, vectors: Array, label: Index, speaker: Index) -> "Sums":
+        """Of vectors (n, d)."""
+        made = cls(
+            np.zeros((label.max() + 1, speaker.max() + 1)),
+            np.zeros((label.max() + 1, vectors.shape[1])),
+            np.zeros((speaker.max() + 1, vectors.shape[1])),
+        )
+        np.add.at(made.counts, (label, speaker), 1)
+        np.add.at(made.by_label, label, vectors)
+        np.add.at(made.by_speaker, speaker, vectors)
+        return made
+
+    def without(self, part: "Sums") -> "Sums":
+        """Of the other units."""
+        left = Sums(*(own.copy() for own in self))
+        for own, taken in zip(left, part, strict=True):
+            own[tuple(slice(n) for n in taken.shape)] -= taken
+        return left
 
 
-def centroids(vectors: Array, label: Index, speaker: Index) -> Centroids:
-    """Effects of labels and speakers on vectors (n, d), fitted together by least squares."""
-    _, of_label = np.unique(label, return_inverse=True)
-    _, of_speaker = np.unique(speaker, return_inverse=True)
-    n_labels, n_speakers = of_label.max() + 1, of_speaker.max() + 1
-    counts = np.zeros((n_labels, n_speakers))
-    np.add.at(counts, (of_label, of_speaker), 1)
+def centroids(sums: Sums) -> tuple[Array, Array]:
+    """Effects of labels (l, d) and speakers (s, d) that occur, centred, fitted together.
+
+    The normal equations of least squares on a column for each label and each speaker.
+    """
+    there, said = sums.counts.sum(1) > 0, sums.counts.sum(0) > 0
+    counts = sums.counts[there][:, said]
     normal = np.block([[np.diag(counts.sum(1)), counts], [counts.T, np.diag(counts.sum(0))]])
-    sums = np.zeros((n_labels + n_speakers, vectors.shape[1]))
-    np.add.at(sums, of_label, vectors)
-    np.add.at(sums, n_labels + of_speaker, vectors)
-    effects = scipy.linalg.lstsq(normal, sums)[0]
-    labels, speakers = effects[:n_labels], effects[n_labels:]
-    labels, speakers = labels - labels.mean(0), speakers - speakers.mean(0)
-    of_labels = labels[of_label] - labels[of_label].mean(0)
-    of_speakers = speakers[of_speaker] - speakers[of_speaker].mean(0)
-    return Centroids(labels, speakers, of_labels, of_speakers)
+    right = np.concatenate([sums.by_label[there], sums.by_speaker[said]])
+    effects = scipy.linalg.lstsq(normal, right)[0]
+    labels, speakers = effects[: len(counts)], effects[len(counts) :]
+    return labels - labels.mean(0), speakers - speakers.mean(0)
+
+
+def weighted_variance(effects: Array, counts: Array) -> float:
+    """Sum of squares of centroids (k, d), each as often as it has units (k,), about their mean."""
+    centred = effects - counts @ effects / counts.sum()
+    return float(counts @ (centred**2).sum(1))
 
 
 def residual_variance(view: Array, removed: Array) -> float:
@@ -144,9 +172,3 @@ def isoscore(vectors: Array) -> float:
     scatter = vectors.T @ vectors
     phi = np.trace(scatter) ** 2 / (d * (scatter**2).sum())
     return float((d * phi - 1) / (d - 1))
-
-
-def _without(vectors: Array, units: Units, fold: int) -> float:
-    rows = np.flatnonzero(units.fold != fold)
-    own = centroids(vectors[rows], units.label[rows], units.speaker[rows])
-    return residual_variance(own.labels, own.speakers)
