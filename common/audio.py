@@ -116,9 +116,11 @@ def _samples(file: soundfile.SoundFile, size: int, name: str) -> Iterator[NDArra
     if _unknown(file.frames, size):
         yield from _blocks(file)
         return
+    # soundfile seeks after each read, and after a seek an mp3's first samples are others.
+    block = file.frames if file.format == "MP3" else LONG_BLOCK
     decoded = 0
     while decoded < file.frames:
-        wanted = min(LONG_BLOCK, file.frames - decoded)
+        wanted = min(block, file.frames - decoded)
         samples: NDArray[np.float32] = file.read(wanted, dtype="float32", always_2d=True)
         decoded += len(samples)
         if len(samples) < wanted:

@@ -1,6 +1,7 @@
 """Long recordings in windows: utterances of no more samples than a model hears at once."""
 
 import hashlib
+import logging
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,6 +9,8 @@ from dataclasses import replace
 from functools import lru_cache, partial
 
 from common.records import SAMPLE_RATE, Corpus, Interval, StrataError, Utterance, Waveform
+
+log = logging.getLogger(__name__)
 
 VERSION = 1  # bumped when the same recording would be cut elsewhere
 OVERLAP = 2 * SAMPLE_RATE  # samples heard before and after a window's own, at most
@@ -54,6 +57,11 @@ def in_windows(
             utterances += _windows(utterance, within - 2 * beside, beside, counts)
         else:
             utterances.append(utterance)
+    log.info(
+        "%s (%s): %d recordings longer than %.1f s are heard in %d windows",
+        *(corpus.name, corpus.partition, counts[CUT], longest / SAMPLE_RATE),
+        len(utterances) - len(corpus.utterances) + counts[CUT],
+    )
     cut = (corpus.fingerprint, VERSION, longest, within, beside)
     return replace(
         corpus,

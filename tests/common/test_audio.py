@@ -222,3 +222,32 @@ def test_channels_that_cancel_are_an_error_that_says_so(tmp_path: Path) -> None:
         audio.read(path)
     write_floats(path, np.stack([left, np.zeros_like(left)], axis=1))
     assert np.allclose(audio.read(path), left / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_a_file_in_blocks_is_the_file_at_once(
+    suffix: str, channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"long.{suffix}"
+    noise = np.random.default_rng(0).normal(0, 0.1, (200_000, channels))
+    soundfile.write(path, noise, 44100)
+    at_once = audio.read(path)
+    monkeypatch.setattr(audio, "LONG_BLOCK", 30_000)
+    assert np.array_equal(audio.read(path), at_once)
+
+
+def test_what_is_wrong_in_a_later_block_is_found_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audio, "LONG_BLOCK", 3000)
+    samples = tone(16000)
+    samples[7001] = np.nan
+    path = write_floats(tmp_path / "nan.wav", samples)
+    with pytest.raises(StrataError, match=r"nan\.wav: .* first at sample 7001"):
+        audio.read(path)
+    left = np.stack([tone(16000), -tone(16000)], axis=1)
+    with pytest.raises(StrataError, match="cancel each other"):
+        audio.read(write_floats(tmp_path / "antiphase.wav", left))
+    with pytest.raises(StrataError, match="silent throughout"):
+        audio.read(write_floats(tmp_path / "silent.wav", np.full(8000, 0.1)))
