@@ -17,6 +17,7 @@ OVERLAP = 2 * SAMPLE_RATE  # samples heard before and after a window's own, at m
 # Windows begin at a multiple of these samples where a silence allows it, and are heard from one on:
 # hops divide it, so that frames lie where they would lie in the whole recording.
 GRID, FINER_GRID = 1280, 320
+SHORTEST = SAMPLE_RATE  # samples that windows may have at most
 
 CUT = "utterance: longer than model.max_seconds (kept, in windows)"
 CLIPPED = "unit: cut by a window's end, there is no silence to cut at (kept)"
@@ -35,12 +36,12 @@ def in_windows(
     Windows are utterances: `recording@0063.280` begins at 63.28 s of its recording, and has the
     intervals, the words and the samples from there to the next window. They are cut in the longest
     silence that the tiers leave within reach, else between two units, and are of at most `within`
-    samples (None: `longest`), with what is heard beside them (`Utterance.context`, where `overlap`
-    is wanted). `with_words`: recordings stay whole where it is not known which words are in which
-    window. What is not cut stays as it is, and so does the fingerprint of a corpus without such
-    recordings.
+    samples (None: `longest`; a second at least), with what is heard beside them
+    (`Utterance.context`, where `overlap` is wanted). `with_words`: recordings stay whole where it
+    is not known which words are in which window. What is not cut stays as it is, and so does the
+    fingerprint of a corpus without such recordings.
     """
-    within = longest if within is None else within
+    within = max(longest if within is None else within, SHORTEST)
 
     def is_long(utterance: Utterance) -> bool:
         long = utterance.n_samples > longest

@@ -125,3 +125,11 @@ def test_a_recording_is_decoded_once_and_a_broken_one_is_an_error_of_each_window
         with pytest.raises(StrataError, match="damaged"):
             window.read()
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("within", [1, 800, 1281])
+def test_windows_are_no_shorter_than_a_second_allows(within: int) -> None:
+    recording = spoken("r", 30, [(0, 29, "endless")])
+    windows = in_windows(corpus_of(recording), 10 * SECOND, within, overlap=False).utterances
+    assert sum(w.n_samples for w in windows) == recording.n_samples
+    assert all(0 < w.n_samples <= SECOND for w in windows)
