@@ -109,8 +109,8 @@ def describe_controls(
     without = {name: dict(why) for name, why in measured.without_controls.items()}
     if config.model.random_init:
         for name in {one.experiment for one in measured.scored}:
-            own = "the model itself has random weights"
-            without.setdefault(name, {})["random_weights"] = own
+            why = "the model itself has random weights"
+            without.setdefault(name, {})["random_weights"] = why
     failures = measured.control_failures | (untrained.failures if untrained else {})
     for name, reasons in without.items():
         for control, why in reasons.items():
@@ -125,15 +125,15 @@ def describe_controls(
 
 def describe_speech(speech: RunSpeech) -> dict[str, object]:
     """The dataset's own partition, and any other that was listed."""
-    own, *others = (corpus.describe() for corpus in speech.partitions.values())
-    return own | ({"other_partitions": others} if others else {})
+    first, *others = (corpus.describe() for corpus in speech.partitions.values())
+    return first | ({"other_partitions": others} if others else {})
 
 
 def summarise_scoring(config: Config, scored: Sequence[Scored]) -> dict[str, object]:
     """What each experiment's metric has to say of its choices."""
     summaries: dict[str, object] = {}
     for name, analysis in config.experiments.items():
-        own = (one for one in scored if one.experiment == name and not one.control)
-        scores = [score for one in own for score in one.scores]
+        scored_here = (one for one in scored if one.experiment == name and not one.control)
+        scores = [score for one in scored_here for score in one.scores]
         summaries[name] = metric_of(analysis).summary(scores, name)
     return summaries

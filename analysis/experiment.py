@@ -74,7 +74,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> results.Figure:
 
 def limits(config: Config, model: ModelDescription) -> list[int | None]:
     """How many samples each model of the run can take at once; None: any number."""
-    second = any(own.target.needs_second_model for own in config.experiments.values())
+    second = any(analysis.target.needs_second_model for analysis in config.experiments.values())
     if config.other is None or not second:
         return [model.max_samples]
     return [model.max_samples, describe_other(config.other).max_samples]
@@ -149,22 +149,22 @@ def choose_layers(config: Config, layers: tuple[Layer, ...]) -> dict[str, list[s
     wanted = config.layers.choose(by_name)
     chosen = {}
     for name, analysis in config.experiments.items():
-        own = [layer for layer in wanted if by_name[layer].part in analysis.parts]
+        covered = [layer for layer in wanted if by_name[layer].part in analysis.parts]
         if isinstance(analysis.target, AnotherLayer):
             target = analysis.target.layer
             if target not in by_name:
                 raise StrataError(
                     f"experiments.{name}.target.layer={target}: this model has {', '.join(by_name)}"
                 )
-            check_same_grid(name, [by_name[layer] for layer in own], by_name[target])
-        chosen[name] = own
+            check_same_grid(name, [by_name[layer] for layer in covered], by_name[target])
+        chosen[name] = covered
     if not any(chosen.values()):
         raise StrataError(
             f"layers={config.layers.select} leaves nothing to score: {', '.join(chosen)} cover "
             "other parts of the model. For its convolutional layers, all that some codecs have: "
             f"experiments.{next(iter(chosen))}.parts=[cnn]"
         )
-    for name in [name for name, own in chosen.items() if not own]:
+    for name in [name for name, layers in chosen.items() if not layers]:
         log.warning("%s scores none of the chosen layers", name)
     return chosen
 

@@ -47,11 +47,11 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
     frames = []
     for step, model in steps.items():
         log.info("%s after %d steps", config.model.name, step)
-        own = folder / f"step_{step:06d}"
-        own.mkdir(exist_ok=True)
+        snapshot_folder = folder / f"step_{step:06d}"
+        snapshot_folder.mkdir(exist_ok=True)
         controls = config.controls and step == max(steps)  # step 0 has random weights already
-        experiment.run(replace(config, model=model, controls=controls), own, raw)
-        frames.append(results.read_results(own).assign(step=step))
+        experiment.run(replace(config, model=model, controls=controls), snapshot_folder, raw)
+        frames.append(results.read_results(snapshot_folder).assign(step=step))
     rows = pd.concat(frames)
     (folder / TABLE).write_text(csv_of(rows), encoding="utf-8")
     print_growth(rows, config.model.name)
@@ -83,8 +83,10 @@ def print_growth(rows: pd.DataFrame, title: str) -> None:
     names = list(dict.fromkeys(rows["experiment"]))
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
-    for step, own in results.own_figures(rows).groupby("step"):
-        best = {row.experiment: row for row in results.best_of(results.summarise(own)).itertuples()}
+    for step, figures in results.own_figures(rows).groupby("step"):
+        best = {
+            row.experiment: row for row in results.best_of(results.summarise(figures)).itertuples()
+        }
         cells = (f"{best[n].mean:.3f} ({best[n].layer})" if n in best else "" for n in names)
         table.add_row(str(step), *cells)
     console = Console()
@@ -133,4 +135,7 @@ def plot_panel(axes: Axes, name: str, rows: pd.DataFrame) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     mark_parts(axes, positions)
     plot_controls(axes, held, positions)
-    widen(axes, max(least_scale(results.summarise(own)) for _, own in rows.groupby("step")))
+    widen(
+        axes,
+        max(least_scale(results.summarise(step_rows)) for _, step_rows in rows.groupby("step")),
+    )

@@ -133,8 +133,8 @@ def without_controls(model_run: ModelRun, studies: Sequence[Study]) -> dict[str,
 def measure_untrained(model_run: ModelRun, measured: Measured) -> Measured | None:
     """The same experiments on the same architecture with random weights; None if none has them."""
     experiments = {
-        name: own
-        for name, own in model_run.config.experiments.items()
+        name: analysis
+        for name, analysis in model_run.config.experiments.items()
         if name not in measured.left_out
         and "random_weights" not in measured.without_controls.get(name, {})
     }
@@ -148,8 +148,10 @@ def measure_untrained(model_run: ModelRun, measured: Measured) -> Measured | Non
         left_out={},
     )
     log.info("control: the same experiments on random weights, in a pass of their own")
-    own = measure(replace(model_run, config=untrained))
-    return replace(own, scored=[replace(one, control="random_weights") for one in own.scored])
+    control = measure(replace(model_run, config=untrained))
+    return replace(
+        control, scored=[replace(one, control="random_weights") for one in control.scored]
+    )
 
 
 def log_left_out(config: Config, unfit: Mapping[str, str]) -> dict[str, str]:
@@ -205,6 +207,6 @@ def by_experiment(failures: Sequence[Failure]) -> dict[str, str]:
         if one.layer not in layers[one.experiment][one.why]:
             layers[one.experiment][one.why].append(one.layer)
     return {
-        name: "; ".join(f"{', '.join(own)}: {why}" for why, own in reasons.items())
+        name: "; ".join(f"{', '.join(names)}: {why}" for why, names in reasons.items())
         for name, reasons in layers.items()
     }

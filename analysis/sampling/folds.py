@@ -99,7 +99,7 @@ def draw_frames(
             run.samples,
         )
     drawn = np.flatnonzero(members.any(1))
-    samples = [np.flatnonzero(own) for own in members.T]
+    samples = [np.flatnonzero(drawn_by) for drawn_by in members.T]
     split = resolved_split(split, corpus.utterances, samples, run.folds, "frame")
     folds = None
     if split != "frame":
@@ -120,9 +120,9 @@ def resolved_split(
     """
     if split != "speaker_else_utterance":
         return split
-    speakers = [{utterances[u].speaker for u in own} for own in samples]
-    known = min(len(own - {""}) for own in speakers)
-    if not any("" in own for own in speakers) and known >= folds:
+    speakers = [{utterances[u].speaker for u in names} for names in samples]
+    known = min(len(names - {""}) for names in speakers)
+    if not any("" in names for names in speakers) and known >= folds:
         log.info("%s: %d folds keep %d speakers apart (split=speaker)", name, folds, known)
         return "speaker"
     nameless = sum(not utterances[u].speaker for u in np.unique(np.concatenate(samples)))

@@ -171,8 +171,8 @@ def refold(drawn: Segments, corpus: Corpus, run: SamplingConfig, split: str, see
     keys = np.array(group_keys([corpus.utterances[u] for u in drawn.utterance], split))
     if split == "speaker":
         rng = generator(seed, "folds", drawn.name, split)
-        own = grouped_folds(list(keys), run.folds, split, rng)
-        return replace(drawn, folds=np.where(drawn.folds >= 0, own, -1), split=split)
+        fold = grouped_folds(list(keys), run.folds, split, rng)
+        return replace(drawn, folds=np.where(drawn.folds >= 0, fold, -1), split=split)
     folds = drawn.folds.copy()
     for sample, row in enumerate(folds):
         rows = np.flatnonzero(row >= 0)
@@ -203,20 +203,20 @@ def hold_out_types(drawn: Segments, run: SamplingConfig, seed: int) -> Segments:
             "layer scores for knowing which word it is)"
         )
     rng = generator(seed, "folds", drawn.name, "type")
-    own = dealt_types(drawn.label, types, run.folds, rng)[drawn.label]
+    type_fold = dealt_types(drawn.label, types, run.folds, rng)[drawn.label]
     if drawn.split == "speaker":
-        cells = [(row == f) & (own == f) for row in drawn.folds for f in tested]
+        cells = [(row == f) & (type_fold == f) for row in drawn.folds for f in tested]
         units = min(int(np.count_nonzero(cell)) for cell in cells)
         fewest = min(len(np.unique(drawn.label[cell])) for cell in cells)
         if units >= LEAST_CELL and fewest >= LEAST_TYPES:
-            return replace(drawn, type_folds=own, split=SPEAKERS_AND_TYPES)
+            return replace(drawn, type_folds=type_fold, split=SPEAKERS_AND_TYPES)
         log.warning(
             "%s: folds keep word types apart, not speakers (split=type): of new types by new "
             "speakers a trial would be tested on %d units of %d types, %d units of %d types are "
             "needed",
             *(drawn.name, units, fewest, LEAST_CELL, LEAST_TYPES),
         )
-    folds = np.where(drawn.folds >= 0, own, -1)
+    folds = np.where(drawn.folds >= 0, type_fold, -1)
     fewest = min(len(np.unique(drawn.label[row == f])) for row in folds for f in tested)
     if fewest < LEAST_TYPES:
         raise StrataError(
@@ -419,7 +419,7 @@ def draw_single_frames(
     ]
     kept = np.unique(np.concatenate(samples))
     utterance, frame = place(counts, kept)
-    own = folds_of(drawn, utterance, frame, counts)
+    fold = folds_of(drawn, utterance, frame, counts)
     geometry = geometries[0]
     lead = geometry.centre(0) - int(geometry.hop // 2)
     left_out = int(counts[drawn.members.any(1)].sum()) - len(kept)
@@ -434,7 +434,7 @@ def draw_single_frames(
         end=lead + geometry.steps(frame + 1),
         label=np.zeros(len(kept), dtype=np.int64),
         place=np.full(len(kept), -1),
-        folds=np.stack([np.where(np.isin(kept, rows), own, -1) for rows in samples]),
+        folds=np.stack([np.where(np.isin(kept, rows), fold, -1) for rows in samples]),
         dropped={f"frame: beyond the {sampling.frames} of a sample": left_out},
     )
 
@@ -460,9 +460,9 @@ def folds_of(drawn: FrameSamples, utterance: Index, frame: Index, counts: Index)
         return drawn.utterance_folds[utterance]
     folds = np.zeros(len(frame), dtype=np.int64)
     for u in np.unique(utterance):
-        own = utterance == u
+        inside = utterance == u
         hashed = hashed_folds(drawn.seed, drawn.ids[u], int(counts[u]), drawn.folds)
-        folds[own] = hashed[frame[own]]
+        folds[inside] = hashed[frame[inside]]
     return folds
 
 

@@ -53,10 +53,10 @@ class RunSpeech:
 
     def part(self, analysis: AnalysisConfig) -> ExperimentSpeech:
         """What an analysis fits and scores on."""
-        own = next(iter(self.partitions))
-        fit, score = partitions_of(analysis, own)
+        default = next(iter(self.partitions))
+        fit, score = partitions_of(analysis, default)
         if isinstance(analysis.target, CutAudio):
-            fit = score = analysis.target.partition(own, analysis.sampling)
+            fit = score = analysis.target.partition(default, analysis.sampling)
         if fit == score:
             corpus = self.partitions[fit]
             return ExperimentSpeech(
@@ -77,9 +77,9 @@ class RunSpeech:
         )
 
 
-def partitions_of(analysis: AnalysisConfig, own: str) -> tuple[str, str]:
+def partitions_of(analysis: AnalysisConfig, default: str) -> tuple[str, str]:
     """What an analysis fits on and what it scores on; not given: the dataset's own partition."""
-    return analysis.fit_partition or own, analysis.score_partition or own
+    return analysis.fit_partition or default, analysis.score_partition or default
 
 
 def together(corpora: Iterable[Corpus], utterances: tuple[Utterance, ...]) -> Corpus:
@@ -103,16 +103,16 @@ def read_speech(config: Config, limits: Iterable[int | None] = ()) -> RunSpeech:
 
     `limits`: how many samples each model can take at once, None for any number.
     """
-    own = config.dataset.partition
+    default = config.dataset.partition
     names = dict.fromkeys(
-        (own, *(p for a in config.experiments.values() for p in partitions_of(a, own)))
+        (default, *(p for a in config.experiments.values() for p in partitions_of(a, default)))
     )
     longest = hears_at_once(config.model.max_seconds, limits)
     partitions = {name: read_corpus(config, name, longest) for name in names}
     for analysis in config.experiments.values():
         if isinstance(target := analysis.target, CutAudio):
-            cut = target.derived(partitions[own], analysis.sampling, config.seed)
-            partitions[target.partition(own, analysis.sampling)] = cut
+            cut = target.derived(partitions[default], analysis.sampling, config.seed)
+            partitions[target.partition(default, analysis.sampling)] = cut
     places: dict[str, Index] = {}
     utterances: list[Utterance] = []
     numbers: dict[str, list[int]] = {}

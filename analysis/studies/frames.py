@@ -90,16 +90,16 @@ class FrameStudy(Study):
         drawn, utterances = self.drawn[name], self.corpus.utterances
         for sample in range(len(drawn.folds)):
             segments = drawn.take(drawn.drawn(sample))
-            own = [utterances[u] for u in segments.utterance]
-            zero = np.zeros(len(own), dtype=np.int64)
+            chosen = [utterances[u] for u in segments.utterance]
+            zero = np.zeros(len(chosen), dtype=np.int64)
             announced = Frames(
                 hidden=np.zeros((0, 0), dtype=np.float32),
                 starts=zero,
-                offsets=np.zeros(len(own) + 1, dtype=np.int64),
+                offsets=np.zeros(len(chosen) + 1, dtype=np.int64),
                 geometry=pooling.grid_geometry(self.layers[-1].geometry),
                 segments=segments,
-                utterances=tuple(own),
-                n_samples=np.array([u.n_samples for u in own]),
+                utterances=tuple(chosen),
+                n_samples=np.array([u.n_samples for u in chosen]),
                 tier=label_target(self.experiments[name]).labelled_by("frame"),
                 seed=self.sample_seed(sample),
             )
@@ -167,20 +167,20 @@ class FrameStudy(Study):
         """A metric's own baseline, which is of no layer."""
         metric = frame_metric(self.experiments[name])
         frames = self._frames(name, sample, self.layers_of(name)[0])
-        own = Layer(metric.baseline_name, "baseline", 0, 0, FrameGeometry())
+        layer = Layer(metric.baseline_name, "baseline", 0, 0, FrameGeometry())
         scores = metric.baseline(frames)
-        return [Scored(name, own, sample, len(frames.utterances), "speaker", scores, own.name)]
+        return [Scored(name, layer, sample, len(frames.utterances), "speaker", scores, layer.name)]
 
     def _frames(self, name: str, sample: int, layer: Layer) -> Frames:
         drawn = self.drawn[name]
-        own = {layer.name, *(one.name for one in self.layers_of(name))}
+        layers = {layer.name, *(one.name for one in self.layers_of(name))}
         chosen = drawn.drawn(sample)
         return load_frames(
             self.entry,
             layer.name,
             grid_geometry(layer.geometry),
             drawn,
-            chosen[segments_with_frames(self.entry, own)[chosen]],
+            chosen[segments_with_frames(self.entry, layers)[chosen]],
             self.corpus.utterances,
             label_target(self.experiments[name]).labelled_by("frame"),
             self.sample_seed(sample),

@@ -104,8 +104,10 @@ class MomentStudy(Study):
             more = {"other": other.key()}
             pairs = find_pairs(setting, name, analysis, other)
             crosses = [Cross(x, y.name, other.label(y)) for x, y in pairs]
-        own = (target,) if isinstance(target, FrameTarget) and not isinstance(target, Mel) else ()
-        if own:  # its values, and which frames have one, are no other target's
+        others = (
+            (target,) if isinstance(target, FrameTarget) and not isinstance(target, Mel) else ()
+        )
+        if others:  # its values, and which frames have one, are no other target's
             more = {"target": [target.name, target.version, target.identity()]}
         samples = draw_moments(setting, analysis)
         study = cls(
@@ -114,7 +116,7 @@ class MomentStudy(Study):
             entry=setting.cache.entry(kind, key_of(setting, analysis, samples) | more),
             samples=samples,
             crosses={name: crosses},
-            targets=(FILTERBANK, *own),
+            targets=(FILTERBANK, *others),
             other=other,
             controls=setting.config.controls and other is None,
         )
@@ -172,11 +174,11 @@ class MomentStudy(Study):
                 for cross in crosses:
                     if cross.layer.name in chosen[name]:
                         wanted.setdefault(cross.layer, []).append((name, cross))
-            compared = [cross for own in wanted.values() for _, cross in own]
+            compared = [cross for to_score in wanted.values() for _, cross in to_score]
             shared = SharedViews(Counter((step_of(c.layer), c.view) for c in compared))
-            for layer, own in wanted.items():
-                names = tuple(name for name, _ in own)
-                score = partial(self._score, sample, layer, step_of(layer), own, shared)
+            for layer, to_score in wanted.items():
+                names = tuple(name for name, _ in to_score)
+                score = partial(self._score, sample, layer, step_of(layer), to_score, shared)
                 yield Job(names, layer.name, score)
 
     def control_jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
@@ -187,8 +189,8 @@ class MomentStudy(Study):
                 if chosen[name]:
                     target = self.experiments[name].target.name
                     step = pair_step(by_name, (MEL.name, target))
-                    own, shared = [(name, Cross(MEL, target))], SharedViews(Counter())
-                    score = partial(self._score, sample, MEL, step, own, shared, "mel")
+                    to_score, shared = [(name, Cross(MEL, target))], SharedViews(Counter())
+                    score = partial(self._score, sample, MEL, step, to_score, shared, "mel")
                     yield Job((name,), MEL.name, score)
 
     def _score(
@@ -201,16 +203,16 @@ class MomentStudy(Study):
         control: str = "",
     ) -> list[Scored | Failure]:
         """`shared` holds the views that many layers are compared with, with their spectra."""
-        own, trials = prefix(sample, step), self.samples.trials
-        view = load_view(self.entry, own, layer.name, trials)
+        files, trials = prefix(sample, step), self.samples.trials
+        view = load_view(self.entry, files, layer.name, trials)
         n = sum(part.n for part in view.parts)
         scored: list[Scored | Failure] = []
         for name, cross in crosses:
-            load = partial(load_view, self.entry, own, cross.view, trials)
+            load = partial(load_view, self.entry, files, cross.view, trials)
             metric = moment_metric(self.experiments[name])
             try:
                 with shared.view((step, cross.view), load) as other:
-                    folds = load_folds(self.entry, own, view, other, (layer.name, cross.view))
+                    folds = load_folds(self.entry, files, view, other, (layer.name, cross.view))
                     scores = metric.score(folds, not self.no_interval[name])
             except Exception as error:  # the layer's other experiments go on
                 scored.append(failure_of(name, layer.name, error))
@@ -224,10 +226,10 @@ class MomentStudy(Study):
 
     def describe(self) -> dict[str, object]:
         """Utterances of each sample; of a second model also the layers without a partner."""
-        own: dict[str, object] = {"experiments": list(self.experiments)}
+        described: dict[str, object] = {"experiments": list(self.experiments)}
         if self.other is not None:
-            own = describe_pairs(self.experiments, self.layers, self.other)
-        return own | {
+            described = describe_pairs(self.experiments, self.layers, self.other)
+        return described | {
             "utterances_per_sample": self.samples.members.sum(0).tolist(),
             "distinct_samples": len(self.samples.distinct()),
         }
@@ -267,8 +269,10 @@ def why_no_interval(setting: Setting, analysis: AnalysisConfig, samples: FrameSa
     """Why the scores of these frames have no interval; "" if they have one."""
     run = setting.config.sampling
     speakers = [u.speaker for u in setting.corpus.utterances]
-    present = [{speakers[u] for u in np.flatnonzero(own)} - {""} for own in samples.members.T]
-    tested = min(len(own) for own in present) * run.tested_folds // run.folds
+    present = [
+        {speakers[u] for u in np.flatnonzero(drawn_by)} - {""} for drawn_by in samples.members.T
+    ]
+    tested = min(map(len, present)) * run.tested_folds // run.folds
     return moment_metric(analysis).no_interval(samples.split, run.tested_folds, tested)
 
 

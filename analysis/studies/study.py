@@ -184,8 +184,8 @@ class Study(ABC):
     def needed_layers(self) -> list[Layer]:
         """Layers that any of the experiments covers, and mel where controls are wanted."""
         parts = {part for analysis in self.experiments.values() for part in analysis.parts}
-        own = [layer for layer in self.layers if layer.part in parts]
-        return own + ([MEL] if self.controls else [])
+        covered = [layer for layer in self.layers if layer.part in parts]
+        return covered + ([MEL] if self.controls else [])
 
     def each(
         self, samples: Mapping[str, int], chosen: Mapping[str, Sequence[str]]
