@@ -26,9 +26,11 @@ TASKS = {
     "ctc": "finetune.ctc.experiment",
     "evaluate": "finetune.ctc.evaluate",
     "transcribe": "finetune.ctc.transcribe",
+    "features": "analysis.features",
     "growth": "analysis.growth",
     "pretrain": "finetune.pretrain.experiment",
     "report": "analysis.report.build",
+    "units": "analysis.units",
 }
 
 RENAMED = {("finetune", "authors"): "libri_10m_unfrozen"}  # options, by group and old name

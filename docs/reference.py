@@ -39,6 +39,8 @@ SECTIONS = {
     "experiments.NAME.sampling": "UnitSampling",
     "tracking": "TrackingConfig",
     "report": "ReportConfig",
+    "features": "FeaturesConfig",
+    "units": "UnitsConfig",
     "pretrain": "PretrainConfig",
     "finetune": "FinetuneConfig",
     "finetune.train": "PartConfig",

@@ -704,7 +704,7 @@ class FrameConsumer(EntryConsumer):
             return
         on_grid = grid_geometry(layer.geometry)
         for i, item in self._items:
-            hidden = self._checked(layer, to_grid(frames[i], layer.geometry))
+            hidden = checked(layer, to_grid(frames[i], layer.geometry), self.stored)
             array = self._array(layer.name, hidden.shape[1])
             for row in self.segments.of(item.index):
                 first, last = self.segments.span(row, len(hidden), on_grid)
@@ -718,21 +718,6 @@ class FrameConsumer(EntryConsumer):
         if name not in self._arrays:
             self._arrays[name] = self.entry.grow(name, dim, self.stored)
         return self._arrays[name]
-
-    def _checked(self, layer: Layer, hidden: torch.Tensor) -> NDArray[np.float32]:
-        """Finite frames that the type on disk can hold."""
-        rows = hidden.float().cpu().numpy()
-        largest = float(np.abs(rows).max(initial=0))
-        if not np.isfinite(largest):
-            raise StrataError(
-                f"layer {layer.name} gives NaN or infinite values: try precision=fp32"
-            )
-        if largest > (most := float(np.finfo(np.dtype(self.stored)).max)):
-            raise StrataError(
-                f"layer {layer.name} has values up to {largest:.3g}, more than {self.stored} holds "
-                f"({most:.3g}): store its frames as float32"
-            )
-        return rows
 
     def end(self) -> None:
         """Nothing to close."""
@@ -752,3 +737,17 @@ class FrameConsumer(EntryConsumer):
             "segments clipped to the utterance's frames": len(self._clipped),
             "segments without a frame": max(missing, default=0),
         }
+
+
+def checked(layer: Layer, hidden: torch.Tensor, stored: str) -> NDArray[np.float32]:
+    """Finite frames (t, d) that the type on disk can hold."""
+    rows = hidden.float().cpu().numpy()
+    largest = float(np.abs(rows).max(initial=0))
+    if not np.isfinite(largest):
+        raise StrataError(f"layer {layer.name} gives NaN or infinite values: try precision=fp32")
+    if largest > (most := float(np.finfo(np.dtype(stored)).max)):
+        raise StrataError(
+            f"layer {layer.name} has values up to {largest:.3g}, more than {stored} holds "
+            f"({most:.3g}): store its frames as float32"
+        )
+    return rows

@@ -20,13 +20,14 @@ CLUSTERERS = ("minibatch", "faiss")
 class Clustering:
     """Clusters 0 … k - 1 of the rows fitted on, `fitted` (n,), and of held-out rows, `held` (m,).
 
-    `inertia`: mean squared distance of a fitted row to its centre.
+    `inertia`: mean squared distance of a fitted row to its centre; `centres` (k, d).
     """
 
     fitted: Codes
     held: Codes
     k: int
     inertia: float
+    centres: Vectors
 
     @property
     def in_use(self) -> float:
@@ -71,7 +72,8 @@ class MiniBatch(Clusterer):
             fitted = model.fit(fit).labels_
             predicted = model.predict(held)
         inertia = float(model.inertia_) / len(fit)
-        return Clustering(fitted.astype(np.int64), predicted.astype(np.int64), k, inertia)
+        centres = model.cluster_centers_.astype(np.float32)
+        return Clustering(fitted.astype(np.int64), predicted.astype(np.int64), k, inertia, centres)
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,14 @@ class Lloyd(Clusterer):
             model.train(fit)
             distances, fitted = model.index.search(np.ascontiguousarray(fit), 1)
             _, predicted = model.index.search(np.ascontiguousarray(held), 1)
-        return Clustering(fitted[:, 0], predicted[:, 0], k, float(distances.mean()))
+        centres = np.asarray(model.centroids, dtype=np.float32)
+        return Clustering(fitted[:, 0], predicted[:, 0], k, float(distances.mean()), centres)
+
+
+def nearest(rows: NDArray[np.floating], centres: Vectors) -> Codes:
+    """Number (n,) of the centre (k, d) nearest to each row (n, d)."""
+    x, c = np.asarray(rows, dtype=np.float64), centres.astype(np.float64)
+    return np.argmin((c**2).sum(1) / 2 - x @ c.T, axis=1).astype(np.int64)
 
 
 def clusterer_of(name: str, batch: int, seeds: int, iterations: int) -> Clusterer:

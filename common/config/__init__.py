@@ -29,6 +29,7 @@ from common.config.analysis import (
     require,
 )
 from common.config.building import construct
+from common.config.extraction import FeaturesConfig, UnitsConfig
 from common.config.finetune import FinetuneConfig, PartConfig, RecognitionConfig
 from common.config.groups import (
     LayersConfig,
@@ -49,6 +50,7 @@ from common.target import Target
 __all__ = [
     "AnalysisConfig",
     "Config",
+    "FeaturesConfig",
     "FinetuneConfig",
     "LayersConfig",
     "ModelConfig",
@@ -60,6 +62,7 @@ __all__ = [
     "TargetOverrides",
     "TrackingConfig",
     "UnitSampling",
+    "UnitsConfig",
     "register",
     "resolve",
 ]
@@ -77,6 +80,8 @@ TASKS = (
     "ctc",
     "evaluate",
     "transcribe",
+    "features",
+    "units",
     "report",
     "dashboard",
     "steps",
@@ -139,6 +144,8 @@ class Config:
     steps: dict[str, str] = field(default_factory=dict)
     snapshots: str | None = None
     report: ReportConfig = field(default_factory=ReportConfig)
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
+    units: UnitsConfig = field(default_factory=UnitsConfig)
     plugins: list[str] = field(default_factory=list)
     tracking: TrackingConfig = MISSING
     paths: PathsConfig = MISSING

@@ -59,6 +59,8 @@ NOT_IN_KEY = (
     "steps",
     "snapshots",
     "report",
+    "features",
+    "units",
 )
 
 

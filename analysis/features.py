@@ -1,0 +1,248 @@
+"""The task `features`: layers of utterances to files that other tools read."""
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from analysis.describe import describe_model, describe_speech
+from analysis.experiment import limits
+from analysis.forward.feature_writer import (
+    TIMES,
+    FeatureWriter,
+    UtteranceFiles,
+    bytes_of,
+    check_ids,
+)
+from analysis.forward.stream import PassReport, stream
+from analysis.sampling.speech import read_speech
+from common.config import Config
+from common.encoder.architecture import Layer, describe
+from common.encoder.checkpoint import revision_of
+from common.encoder.encoder import load_encoder
+from common.records import Corpus, StrataError
+from common.results import results
+from common.tables import csv_of
+from common.timing import Stopwatch
+from common.writing import replacing, write_text
+
+log = logging.getLogger(__name__)
+
+SETTINGS, INDEX, HDF5 = "features.json", "index.csv", "features.h5"
+UNPACKED = "utterances"  # what a single file is made of, until it is
+EXTRAS = {"hdf5": "h5py", "ark": "kaldiio"}
+
+
+def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
+    """Write the chosen layers of the chosen utterances; nothing is written twice."""
+    own = config.features
+    check_extra(own.format)
+    watch = Stopwatch()
+    with watch.stage("preparing"):
+        description = describe(config.model)
+        names = config.layers.choose([layer.name for layer in description.layers])
+        layers = [layer for layer in description.layers if layer.name in names]
+        speech = read_speech(config, limits(config, description))
+        corpus = chosen(speech.own, own.utterances)
+        check_ids(corpus)
+        revision = revision_of(config.model)
+    place = Path(own.folder).expanduser() if own.folder else folder / "features"
+    place.mkdir(parents=True, exist_ok=True)
+    take_up(place, settings(config, corpus, names, revision))
+    packed = own.format in EXTRAS
+    arrays = [name + more for name in names for more in ("", TIMES)]
+    files = UtteranceFiles(place / UNPACKED if packed else place, arrays, own.format == "npy")
+    if packed and (there := archives(place, own.format, arrays)) is not None:
+        log.info("%s: all is there already", place)
+        passed, missing = None, []
+    else:
+        passed = write_layers(config, corpus, layers, files, own.stored, watch, packed)
+        missing = [u.id for u in corpus.utterances if not files.complete(u.id)]
+        ids = [u.id for u in corpus.utterances if u.id not in set(missing)]
+        with watch.stage("packing"):
+            there = pack(place, own.format, files, ids) if packed else []
+        table = [
+            {"id": u.id, "speaker": u.speaker, "samples": u.n_samples}
+            for u in corpus.utterances
+            if u.id not in set(missing)
+        ]
+        write_text(place / INDEX, csv_of(pd.DataFrame(table)))
+    metadata = {
+        "model": describe_model(config, description, revision),
+        "dataset": describe_speech(speech),
+        "forward_pass": asdict(passed) if passed else "none: all was there",
+        "not_complete": missing,
+        **results.describe_process(watch),
+        "config": raw,
+    }
+    write_text(folder / results.METADATA, json.dumps(metadata, indent=1, default=str))
+    if missing:
+        print(f"NOT COMPLETE: {len(missing)} utterances have no features: {', '.join(missing[:5])}")
+    for path in (*(there or [place]), place / INDEX, folder / results.METADATA):
+        print(path)
+
+
+def check_extra(format: str) -> None:
+    """Raise where the library of a format is not installed."""
+    if format in EXTRAS and find_spec(EXTRAS[format]) is None:
+        raise StrataError(
+            f"features.format={format}: {EXTRAS[format]} is not installed; pip install "
+            f"'strata[{format}]', or use features.format=safetensors"
+        )
+
+
+def chosen(corpus: Corpus, ids: Sequence[str] | None) -> Corpus:
+    """The utterances of these ids alone."""
+    if ids is None:
+        return corpus
+    known = {utterance.id for utterance in corpus.utterances}
+    unknown = [id for id in ids if id not in known]
+    if unknown:
+        raise StrataError(
+            f"features.utterances: {len(unknown)} of {len(ids)} are none of the {len(known)} of "
+            f"{corpus.name} ({corpus.partition}), as {unknown[0]}; one that is: {min(known)}"
+        )
+    kept = tuple(utterance for utterance in corpus.utterances if utterance.id in set(ids))
+    return replace(corpus, utterances=kept)
+
+
+def settings(
+    config: Config, corpus: Corpus, names: Sequence[str], revision: str
+) -> dict[str, object]:
+    """What files of one folder have in common."""
+    return {
+        "checkpoint": config.model.checkpoint,
+        "revision": revision,
+        "final_norm": config.model.final_norm,
+        "precision": config.precision,
+        "layers": list(names),
+        "format": config.features.format,
+        "stored": config.features.stored,
+        "dataset": corpus.fingerprint,
+        "utterances": len(corpus.utterances),
+    }
+
+
+def take_up(place: Path, own: Mapping[str, object]) -> None:
+    """Write the settings, or raise where the folder holds features of others."""
+    path = place / SETTINGS
+    if path.exists():
+        there = json.loads(path.read_text(encoding="utf-8"))
+        other = [
+            f"{key} {there.get(key)} (now {own[key]})" for key in own if there.get(key) != own[key]
+        ]
+        if other:
+            raise StrataError(
+                f"{place} holds other features: {'; '.join(other)}. Name another folder "
+                "(features.folder=), or delete this one"
+            )
+    elif any(place.iterdir()):
+        raise StrataError(
+            f"{place} is not empty and holds no {SETTINGS}: name a new folder (features.folder=)"
+        )
+    write_text(path, json.dumps(own, indent=1))
+
+
+def write_layers(
+    config: Config,
+    corpus: Corpus,
+    layers: Sequence[Layer],
+    files: UtteranceFiles,
+    stored: str,
+    watch: Stopwatch,
+    twice: bool = False,
+) -> PassReport | None:
+    """The forward pass for the utterances that lack files; None if none does.
+
+    `twice`: what is written will be packed into one file more.
+    """
+    writer = FeatureWriter(corpus, files, layers, stored)
+    if not writer.left:
+        return None
+    check_room(corpus, writer, stored, twice)
+    with watch.stage("loading"):
+        encoder = load_encoder(config.model, config.device, config.precision)
+    return stream(corpus, encoder, [writer], watch, config.model.batch_size, config.on_error)
+
+
+def check_room(corpus: Corpus, writer: FeatureWriter, stored: str, twice: bool) -> None:
+    """Say how much disk the features take, and raise where it has not as much."""
+    samples = [corpus.utterances[u].n_samples for u in writer.utterances()]
+    needed = (1 + twice) * sum(bytes_of(n, writer.layers.values(), stored) for n in samples)
+    place = writer.files.folder
+    place.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(place).free
+    log.info(
+        "%d utterances of %d, %d layers: about %.3f GB as %s go to %s (%.1f GB free)",
+        *(len(samples), len(corpus.utterances), len(writer.layers), needed / 1e9, stored),
+        *(place, free / 1e9),
+    )
+    if needed > free:
+        raise StrataError(
+            f"layers of {len(samples)} utterances take about {needed / 1e9:.2f} GB and {place} has "
+            f"{free / 1e9:.2f} GB free. Make room, name another disk (features.folder=), or write "
+            "less: fewer layers (layers=), features.stored=float16, dataset.limit="
+        )
+
+
+def archives(place: Path, format: str, arrays: Sequence[str]) -> list[Path] | None:
+    """The files of a packed folder; None where one is not there."""
+    paths = [place / HDF5]
+    if format == "ark":
+        paths = [place / f"{name}.{suffix}" for name in arrays for suffix in ("ark", "scp")]
+    return paths if all(path.exists() for path in paths) else None
+
+
+def pack(place: Path, format: str, files: UtteranceFiles, ids: Sequence[str]) -> list[Path]:
+    """One HDF5 file of all utterances, or an ark for each array; their own files are deleted."""
+    if format == "hdf5":
+        pack_hdf5(place / HDF5, files, ids)
+    else:
+        for name in files.names:
+            pack_ark(place / f"{name}.ark", name, files, ids)
+    shutil.rmtree(files.folder)
+    return archives(place, format, files.names) or []
+
+
+def pack_hdf5(path: Path, files: UtteranceFiles, ids: Sequence[str]) -> None:
+    """A group for each utterance, with a data set for each array."""
+    import h5py
+
+    with replacing(path) as partial, h5py.File(partial, "w") as archive:
+        for id in ids:
+            for name, values in read(files, id):
+                archive.create_dataset(f"{id}/{name}", data=values)
+
+
+def pack_ark(path: Path, name: str, files: UtteranceFiles, ids: Sequence[str]) -> None:
+    """One array of all utterances in Kaldi's binary format, and the index beside it."""
+    import kaldiio
+
+    spaced = [id for id in ids if id.split() != [id]]
+    if spaced:
+        raise StrataError(
+            f"{len(spaced)} ids hold blanks, as '{spaced[0]}': Kaldi's tables part fields by them; "
+            "rename the files, or use another features.format"
+        )
+    index = path.with_suffix(".scp")
+    with replacing(path) as partial, replacing(index) as listed:
+        partial.touch()
+        for id in ids:
+            values = dict(read(files, id))[name]
+            kaldiio.save_ark(str(partial), {id: values}, scp=str(listed), append=True)
+        lines = listed.read_text(encoding="utf-8").replace(str(partial), str(path.resolve()))
+        listed.write_text(lines, encoding="utf-8")
+
+
+def read(files: UtteranceFiles, id: str) -> Iterator[tuple[str, NDArray[np.generic]]]:
+    """The arrays of an utterance by name."""
+    yield from load_file(files.paths(id)[0]).items()

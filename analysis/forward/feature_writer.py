@@ -1,0 +1,139 @@
+"""Writes the layers of each utterance to files of its own as the forward pass hands them on."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from analysis.forward.consumers import Consumer, Item, checked
+from common.encoder.architecture import Layer
+from common.encoder.frames import FrameGeometry
+from common.records import SAMPLE_RATE, Corpus, StrataError
+from common.writing import replacing
+
+Arrays = Mapping[str, NDArray[np.generic]]
+
+TIMES = ".times"  # after a layer's name: when its frames are
+
+
+class UtteranceFiles:
+    """Where the arrays of each utterance are: `ID.safetensors`, or `ID.LAYER.npy` for each."""
+
+    def __init__(self, folder: Path, names: Sequence[str], npy: bool = False) -> None:
+        self.folder = folder
+        self.names = names
+        self.npy = npy
+
+    def paths(self, id: str) -> list[Path]:
+        """Of one utterance."""
+        if self.npy:
+            return [self.folder / f"{id}.{name}.npy" for name in self.names]
+        return [self.folder / f"{id}.safetensors"]
+
+    def complete(self, id: str) -> bool:
+        """Whether all of an utterance is there: files appear whole."""
+        return all(path.exists() for path in self.paths(id))
+
+    def write(self, id: str, arrays: Arrays) -> None:
+        """Each file whole or not at all."""
+        paths = self.paths(id)
+        paths[0].parent.mkdir(parents=True, exist_ok=True)
+        if not self.npy:
+            with replacing(paths[0]) as partial:
+                save_file(
+                    {name: np.ascontiguousarray(arrays[name]) for name in self.names}, partial
+                )
+            return
+        for name, path in zip(self.names, paths, strict=True):
+            with replacing(path) as partial, partial.open("wb") as file:
+                np.save(file, arrays[name])
+
+
+class FeatureWriter(Consumer):
+    """Writes layers, and the times of their frames, of the utterances that are not there yet."""
+
+    def __init__(
+        self, corpus: Corpus, files: UtteranceFiles, layers: Sequence[Layer], stored: str
+    ) -> None:
+        self.corpus = corpus
+        self.files = files
+        self.layers = {layer.name: layer for layer in layers}
+        self.stored = stored
+        done = [files.complete(utterance.id) for utterance in corpus.utterances]
+        self.left = {u for u, there in enumerate(done) if not there}
+        self._before = sum(done)
+        self._items: list[tuple[int, Item]] = []
+        self._arrays: dict[int, dict[str, NDArray[np.generic]]] = {}
+
+    def utterances(self) -> Iterable[int]:
+        """Those that are not on disk."""
+        return sorted(self.left)
+
+    def layer_names(self) -> Collection[str]:
+        """The layers to write."""
+        return self.layers.keys()
+
+    def order(self, utterance: int) -> tuple[int, ...]:  # noqa: ARG002
+        """Any order will do."""
+        return ()
+
+    def begin(self, items: Sequence[Item]) -> None:
+        """Which of the batch are to be written."""
+        self._items = [(i, item) for i, item in enumerate(items) if item.index in self.left]
+        self._arrays = {item.index: {} for _, item in self._items}
+
+    def add(self, layer: Layer, frames: Sequence[torch.Tensor]) -> None:
+        """Keep the frames until all layers are there."""
+        if layer.name in self.layers:
+            for i, item in self._items:
+                rows = checked(layer, frames[i], self.stored).astype(self.stored)
+                self._arrays[item.index][layer.name] = rows
+                times = centres(layer.geometry, len(rows)) / SAMPLE_RATE
+                self._arrays[item.index][layer.name + TIMES] = times
+
+    def end(self) -> None:
+        """Write each utterance's."""
+        for index, arrays in self._arrays.items():
+            self.files.write(self.corpus.utterances[index].id, arrays)
+            self.left.discard(index)
+        self._arrays = {}
+
+    def finish(self) -> Mapping[str, int]:
+        """Everything is written already."""
+        return {}
+
+    def keep(self) -> None:
+        """What is written is kept."""
+
+    def lose(self, utterances: Collection[int]) -> None:
+        """They have no files."""
+
+    def collected_before(self) -> int:
+        """How many utterances were there."""
+        return self._before
+
+
+def centres(geometry: FrameGeometry, n_frames: int) -> NDArray[np.float64]:
+    """Sample (t,) in the middle of each frame."""
+    return np.asarray(geometry.centre(0) + float(geometry.hop) * np.arange(n_frames))
+
+
+def bytes_of(n_samples: int, layers: Iterable[Layer], stored: str) -> int:
+    """What the layers and times of an utterance take on disk."""
+    size = np.dtype(stored).itemsize
+    return sum(layer.geometry.n_frames(n_samples) * (layer.dim * size + 8) for layer in layers)
+
+
+def check_ids(corpus: Corpus) -> None:
+    """Raise where utterances cannot be told apart by the names of files."""
+    seen: set[str] = set()
+    for id in (utterance.id for utterance in corpus.utterances):
+        if id in seen or ".." in PurePosixPath(id).parts or PurePosixPath(id).is_absolute():
+            raise StrataError(
+                f"utterance {id}: files are named by ids, and this one "
+                f"{'is of two utterances' if id in seen else 'leads out of the folder'}: rename it"
+            )
+        seen.add(id)

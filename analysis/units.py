@@ -1,0 +1,300 @@
+"""The task `units`: the cluster of each frame as text, and what clusters tell of phones."""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from safetensors import safe_open
+
+from analysis.describe import describe_model, describe_speech
+from analysis.experiment import limits
+from analysis.features import write_layers
+from analysis.forward.feature_writer import TIMES, UtteranceFiles, check_ids
+from analysis.metrics.agreement import agreement, bitrate, purity, purity_by_chance
+from analysis.metrics.kmeans import clusterer_of, nearest
+from analysis.sampling.speech import read_speech
+from common.cache.locks import clear_left_over, scratch_folder
+from common.config import Config
+from common.encoder.architecture import describe
+from common.encoder.checkpoint import revision_of
+from common.encoder.frames import FrameGeometry
+from common.reading import reading
+from common.records import SAMPLE_RATE, Interval, StrataError, Utterance
+from common.results import results
+from common.seeding import generator
+from common.tables import csv_of
+from common.timing import Stopwatch
+from common.writing import replacing, write_text
+
+log = logging.getLogger(__name__)
+
+Codes = NDArray[np.int64]
+Centres = NDArray[np.float32]
+
+CENTROIDS, TABLE = "centroids.npz", "units.csv"
+LEAST_ROWS = 10  # fitted frames for each cluster on average, as for mutual information
+LLOYD = {"seeds": 3, "iterations": 25}  # of clusterer=faiss, as for mutual information
+
+
+@dataclass(frozen=True, eq=False)
+class Centroids:
+    """Cluster centres (k, d) of a layer and model, fitted on so many frames."""
+
+    centres: Centres
+    layer: str
+    revision: str
+    frames: int
+
+    def save(self, path: Path) -> None:
+        """As arrays `centroids` (k, d), `layer`, `revision`, `frames`."""
+        with replacing(path) as partial, partial.open("wb") as file:
+            np.savez(
+                file,
+                centroids=self.centres,
+                layer=np.array(self.layer),
+                revision=np.array(self.revision),
+                frames=np.array(self.frames),
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> "Centroids":
+        """Of a run before; a file of another kind is an error."""
+        if not path.is_file():
+            raise StrataError(f"units.centroids={path}: there is no such file")
+        with reading(path, f"the centroids that experiment=units writes ({CENTROIDS})"):
+            arrays = np.load(path, allow_pickle=False)
+            return cls(
+                np.asarray(arrays["centroids"], dtype=np.float32),
+                str(arrays["layer"]),
+                str(arrays["revision"]),
+                int(arrays["frames"]),
+            )
+
+
+def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
+    """Units of every chosen layer, in a folder of its name; a row of figures for each."""
+    own, watch = config.units, Stopwatch()
+    with watch.stage("preparing"):
+        description = describe(config.model)
+        revision = revision_of(config.model)
+        known = [layer.name for layer in description.layers]
+        given = None if own.centroids is None else Centroids.load(Path(own.centroids).expanduser())
+        if given is None:
+            names = config.layers.choose(known)
+            clusterer_of(config.clusterer, own.batch, **LLOYD)
+        else:
+            check_centroids(
+                given, own.centroids, {x.name: x.dim for x in description.layers}, revision
+            )
+            names = [given.layer]
+        layers = [layer for layer in description.layers if layer.name in names]
+        speech = read_speech(config, limits(config, description))
+        check_ids(speech.own)
+    clear_left_over(Path(config.paths.runs).expanduser())
+    with scratch_folder(folder) as scratch:
+        files = UtteranceFiles(scratch, [name + more for name in names for more in ("", TIMES)])
+        passed = write_layers(config, speech.own, layers, files, "float32", watch)
+        heard = [u for u in speech.own.utterances if files.complete(u.id)]
+        rows = []
+        for layer in layers:
+            place = folder / layer.name
+            place.mkdir(exist_ok=True)
+            with watch.stage("clustering"):
+                frames = Frames(files, heard, layer.name)
+                found = given or fit(config, frames, layer.name, revision)
+                codes = [nearest(frames.of(k), found.centres) for k in range(len(heard))]
+            with watch.stage("writing"):
+                found.save(place / CENTROIDS)
+                write_units(place, heard, codes, len(found.centres))
+                rows.append(figures(layer.name, layer.geometry, heard, codes, found, config.seed))
+    table = pd.DataFrame(rows)
+    write_text(folder / TABLE, csv_of(table))
+    missing = sorted({u.id for u in speech.own.utterances} - {u.id for u in heard})
+    metadata = {
+        "model": describe_model(config, description, revision),
+        "dataset": describe_speech(speech),
+        "forward_pass": asdict(passed) if passed else "none",
+        "units": {"clusterer": config.clusterer, **asdict(own)},
+        "not_complete": missing,
+        **results.describe_process(watch),
+        "config": raw,
+    }
+    write_text(folder / results.METADATA, json.dumps(metadata, indent=1, default=str))
+    show(table, f"{config.model.name} on {speech.own.name} ({speech.own.partition})")
+    if missing:
+        print(f"NOT COMPLETE: {len(missing)} utterances have no units: {', '.join(missing[:5])}")
+    for path in (*(folder / name for name in names), folder / TABLE, folder / results.METADATA):
+        print(path)
+
+
+def check_centroids(
+    given: Centroids, key: str | None, dims: Mapping[str, int], revision: str
+) -> None:
+    """Raise where centroids are not of a layer of this model."""
+    n, d = given.centres.shape
+    if given.revision != revision or dims.get(given.layer) != d:
+        raise StrataError(
+            f"units.centroids={key}: {n} centres of {d} numbers of layer {given.layer} of "
+            f"{given.revision}, and this model is {revision} with layers {', '.join(dims)}: give "
+            "centroids that were fitted on the same model"
+        )
+
+
+class Frames:
+    """Frames of one layer of utterances, read from their files as they are asked for."""
+
+    def __init__(self, files: UtteranceFiles, utterances: Sequence[Utterance], layer: str) -> None:
+        self.files = files
+        self.utterances = utterances
+        self.layer = layer
+
+    def of(self, utterance: int) -> Centres:
+        """Frames (t, d) of an utterance."""
+        (path,) = self.files.paths(self.utterances[utterance].id)
+        with safe_open(path, "np") as held:
+            return np.asarray(held.get_tensor(self.layer))
+
+    def counts(self) -> Codes:
+        """How many each utterance has."""
+        counts = []
+        for utterance in self.utterances:
+            (path,) = self.files.paths(utterance.id)
+            with safe_open(path, "np") as held:
+                counts.append(held.get_slice(self.layer).get_shape()[0])
+        return np.array(counts, dtype=np.int64)
+
+
+def fit(config: Config, frames: Frames, layer: str, revision: str) -> Centroids:
+    """Centres of `units.clusters` clusters of at most `fit_frames` frames, drawn over all."""
+    own, counts = config.units, frames.counts()
+    total = int(counts.sum())
+    n = min(total, own.fit_frames)
+    if n < LEAST_ROWS * own.clusters:
+        raise StrataError(
+            f"{n} frames of {layer} are too few for {own.clusters} clusters ({LEAST_ROWS} for each "
+            f"are needed): use more speech, units.fit_frames={LEAST_ROWS * own.clusters} or more, "
+            f"or units.clusters={max(n // LEAST_ROWS, 2)}"
+        )
+    rng = generator(config.seed, "units", layer)
+    drawn = np.sort(rng.choice(total, n, replace=False))
+    ends = np.cumsum(counts)
+    parts = [
+        frames.of(k)[drawn[(drawn >= end - count) & (drawn < end)] - (end - count)]
+        for k, (end, count) in enumerate(zip(ends, counts, strict=True))
+    ]
+    rows = np.concatenate(parts)
+    seed = int(rng.integers(2**31))
+    clusterer = clusterer_of(config.clusterer, own.batch, **LLOYD)
+    found = clusterer.cluster(rows, rows[:1], own.clusters, seed)
+    return Centroids(found.centres, layer, revision, n)
+
+
+def write_units(
+    place: Path, utterances: Sequence[Utterance], codes: Sequence[Codes], k: int
+) -> None:
+    """The same units as HuBERT's training reads them, and as textless tools do.
+
+    units.km: a line for each utterance, its units with blanks between; units.tsv: the utterances
+    in that order with their samples, below a line for the folder; dict.km.txt: the inventory
+    (fairseq). units.txt and deduplicated.txt: `ID|UNITS`, as they are and with runs as one.
+    """
+    lines = [" ".join(map(str, own)) for own in codes]
+    short = [" ".join(map(str, deduplicated(own))) for own in codes]
+    ids = [utterance.id for utterance in utterances]
+    if barred := [id for id in ids if "|" in id or "\t" in id or "\n" in id]:
+        raise StrataError(f"utterance {barred[0]}: an id with | or a tab cannot be told from units")
+    write_text(place / "units.km", "".join(f"{line}\n" for line in lines))
+    samples = "".join(f"{u.id}\t{u.n_samples}\n" for u in utterances)
+    write_text(place / "units.tsv", f".\n{samples}")
+    write_text(place / "dict.km.txt", "".join(f"{unit} 1\n" for unit in range(k)))
+    for name, texts in (("units.txt", lines), ("deduplicated.txt", short)):
+        pairs = zip(ids, texts, strict=True)
+        write_text(place / name, "".join(f"{id}|{text}\n" for id, text in pairs))
+
+
+def deduplicated(codes: Codes) -> Codes:
+    """The first unit of every run of equal ones."""
+    return codes[np.concatenate([[True], codes[1:] != codes[:-1]])] if len(codes) else codes
+
+
+def figures(
+    layer: str,
+    geometry: FrameGeometry,
+    utterances: Sequence[Utterance],
+    codes: Sequence[Codes],
+    found: Centroids,
+    seed: int,
+) -> dict[str, object]:
+    """A row of the table: bits a second, and of frames that lie in a phone what units tell of it.
+
+    PNMI and purities as Hsu et al. 2021 (HuBERT, arXiv 2106.07447, section IV-E), each beside its
+    mean over permutations of the labels, and `adjusted`: PNMI beyond chance.
+    """
+    seconds = sum(utterance.n_samples for utterance in utterances) / SAMPLE_RATE
+    every = np.concatenate(list(codes))
+    short = np.concatenate([deduplicated(own) for own in codes])
+    row: dict[str, object] = {
+        "layer": layer,
+        "clusters": len(found.centres),
+        "clusters_in_use": len(np.unique(every)) / len(found.centres),
+        "frames": len(every),
+        "bitrate": bitrate(every, seconds),
+        "bitrate_deduplicated": bitrate(short, seconds),
+    }
+    pairs = list(zip(utterances, codes, strict=True))
+    phones = [list(labels(u.tiers.get("phone", ()), geometry, len(own))) for u, own in pairs]
+    flat = [phone for own in phones for phone in own]
+    there = np.array([phone is not None for phone in flat])
+    names = sorted({phone for phone in flat if phone is not None})
+    if len(names) < 2:
+        log.warning("%s: no figures on phones, of which the corpus has %d", layer, len(names))
+        return row
+    number = {name: k for k, name in enumerate(names)}
+    label = np.array([number[phone] for phone in flat if phone is not None], dtype=np.int64)
+    units = every[there]
+    told, pure, chance = (
+        agreement(units, label),
+        purity(units, label),
+        purity_by_chance(units, label, seed),
+    )
+    return row | {
+        "frames_in_phones": len(units),
+        "pnmi": told.normalised,
+        "pnmi_shuffled": told.by_chance,
+        "pnmi_adjusted": told.adjusted,
+        "phone_purity": pure.label,
+        "phone_purity_shuffled": chance.label,
+        "cluster_purity": pure.cluster,
+        "cluster_purity_shuffled": chance.cluster,
+    }
+
+
+def labels(
+    phones: Sequence[Interval], geometry: FrameGeometry, n_frames: int
+) -> Iterator[str | None]:
+    """The phone in which each frame is centred; None where there is none."""
+    starts = [phone.start for phone in phones]
+    for frame in range(n_frames):
+        centre = geometry.centre(frame)
+        k = int(np.searchsorted(starts, centre, side="right")) - 1
+        yield phones[k].label if k >= 0 and centre < phones[k].end else None
+
+
+def show(table: pd.DataFrame, title: str) -> None:
+    """Layers down, figures across."""
+    shown = Table(title=title)
+    told = [name for name in table.columns if not name.endswith("_shuffled")]
+    for name in told:
+        shown.add_column(name.replace("_", " "), justify="right")
+    for row in table[told].itertuples(index=False):
+        shown.add_row(*(f"{x:.3f}" if isinstance(x, float) else str(x) for x in row))
+    console = Console()
+    (console if console.is_terminal else Console(width=160)).print(shown)
