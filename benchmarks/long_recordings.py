@@ -9,6 +9,7 @@ dataset, are transcribed alone, and then as one recording with pauses of 0.3 s b
 - error rates of either against the transcripts, and of one against the other;
 - of words that were heard right: how far their beginnings and ends lie from the alignment's, in ms
   (median, nine tenths), and in how many the word's middle lies within the aligned word;
+- the same of the transcripts' own words, aligned to the sentences, however they were heard;
 - whether the `.ctm` and the TextGrid of the recording, read again, have the words that were heard.
 """
 
@@ -16,6 +17,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import jiwer
@@ -27,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from common import alignments
 from common.config import register, resolve
 from common.records import SAMPLE_RATE, Interval
-from finetune.ctc.recognition import Word, load_recogniser, scored_text
+from finetune.ctc.recognition import CtcRecogniser, Word, load_recogniser, scored_text
 from finetune.ctc.text import normalise, references
 from finetune.ctc.transcribe import ctm, textgrid
 
@@ -48,9 +50,14 @@ def main() -> None:
     recogniser = load_recogniser(config)
     texts = references(corpus.utterances, recogniser.targets)
     alone, pieces, aligned, start = [], [], [], 0
-    for utterance in corpus.utterances:
+    forced: list[Word] = []
+    for utterance, text in zip(corpus.utterances, texts, strict=True):
         waveform = utterance.read()
         alone.append(recogniser(waveform))
+        if isinstance(recogniser, CtcRecogniser):
+            own = recogniser.timed(recogniser.log_probabilities(waveform), text)
+            later = start / SAMPLE_RATE
+            forced += [replace(w, start=w.start + later, end=w.end + later) for w in own]
         tier = utterance.tiers.get("phone" if recogniser.targets == "phones" else "word", ())
         aligned += [Interval(start + i.start, start + i.end, i.label) for i in tier]
         pieces += [waveform, np.zeros(PAUSE, np.float32)]
@@ -69,25 +76,25 @@ def main() -> None:
         words, characters = jiwer.wer(reference, heard), jiwer.cer(reference, heard)
         print(f"{name}: words {100 * words:.1f} % wrong, characters {100 * characters:.1f} %")
     if long.words is not None:
-        tell_times(long.words, aligned)
+        tell_times("heard right", long.words, aligned)
+        tell_times("of the transcripts", forced, aligned)
         tell_files(long.words, len(recording) / SAMPLE_RATE)
 
 
-def tell_times(words: Sequence[Word], aligned: Sequence[Interval]) -> None:
-    """How far words that were heard right lie from where they are aligned."""
+def tell_times(which: str, words: Sequence[Word], aligned: Sequence[Interval]) -> None:
+    """How far words lie from where they are aligned."""
     pairs = list(right(words, aligned))
     if not pairs:
-        print("no word was heard right, or the dataset has no times of words")
+        print(f"words {which}: none, or the dataset has no times of words")
         return
     starts = [abs(w.start - i.start / SAMPLE_RATE) for w, i in pairs]
     ends = [abs(w.end - i.end / SAMPLE_RATE) for w, i in pairs]
     inside = np.mean([i.start <= (w.start + w.end) / 2 * SAMPLE_RATE < i.end for w, i in pairs])
     for name, distances in (("beginnings", starts), ("ends", ends)):
         middle, most = 1000 * np.quantile(distances, [0.5, 0.9])
-        print(
-            f"{name} of {len(pairs)} words: {middle:.0f} ms off (median), {most:.0f} (nine tenths)"
-        )
-    print(f"middle within the aligned word: {100 * inside:.1f} %")
+        off = f"{middle:.0f} ms off (median), nine tenths by {most:.0f} or less"
+        print(f"{name} of {len(pairs)} words {which}: {off}")
+    print(f"middle within the aligned word, {which}: {100 * inside:.1f} %")
 
 
 def right(words: Sequence[Word], aligned: Sequence[Interval]) -> Iterator[tuple[Word, Interval]]:

@@ -137,11 +137,18 @@ class CtcRecogniser:
             start = 0
             for end in cut_at_pauses(log_p, blank, longest) if len(log_p) else []:
                 piece = log_p[start:end]
-                tokens = self.vocabulary.encode(self.decoder(piece))
-                words += self._words(align(piece, tokens, blank), start) if tokens else []
+                words += self.timed(piece, self.decoder(piece), start)
                 start = end
         apart = "" if self.vocabulary.figures == ("cer",) else " "
         return Transcript(apart.join(word.text for word in words), tuple(words))
+
+    def timed(self, log_p: Probabilities, text: str, offset: int = 0) -> list[Word]:
+        """Words of a text that is known, where (T, V) log probabilities have them most likely.
+
+        `offset`: the number of their first frame.
+        """
+        tokens, blank = self.vocabulary.encode(text), self.vocabulary.blank
+        return list(self._words(align(log_p, tokens, blank), offset)) if tokens else []
 
     def _words(self, spans: list[Span], offset: int) -> Iterator[Word]:
         """Words of the spans' tokens; a hop is a frame's length in time."""
