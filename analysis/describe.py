@@ -103,7 +103,7 @@ def describe_measured(
 def describe_controls(
     config: Config, measured: Measured, untrained: Measured | None
 ) -> dict[str, object]:
-    """What the scores are held against, and which controls cannot be had and why."""
+    """The controls, and which of them an experiment lacks and why."""
     if not config.controls:
         return {}
     without = {name: dict(why) for name, why in measured.without_controls.items()}

@@ -77,7 +77,7 @@ def _as_written(label: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """What an alignment file says: its tiers, and the stretch of time that it is of, in samples.
+    """An alignment file's tiers, and the stretch of time that it covers, in samples.
 
     `start` and `end` are None where a format does not state them.
     """
@@ -88,7 +88,7 @@ class Alignment:
 
 
 def read(path: Path) -> Alignment:
-    """What an alignment file says. Dispatches on its suffix: .TextGrid, .json, .phn, .wrd."""
+    """Read an alignment file by its suffix: .TextGrid, .json, .phn, .wrd."""
     suffix = path.suffix.casefold()
     with reading(path, "an alignment"):
         if suffix in (".phn", ".wrd"):

@@ -190,7 +190,7 @@ def _stated_size(head: bytes) -> int | None:
 
 
 def _check(samples: NDArray[np.float32], first: int, name: str) -> None:
-    """Refuse what no model could make sense of: `samples` (frames, channels) from the first on."""
+    """Refuse audio that no model can use: `samples` (frames, channels) from the first on."""
     frames, _ = samples.shape
     peak = float(np.abs(samples).max())
     if not np.isfinite(peak):

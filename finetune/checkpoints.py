@@ -1,4 +1,4 @@
-"""What a training goes on from after a kill: the last checkpoint, the one before it, the best."""
+"""Checkpoints that a training resumes from after a kill: the last one, the one before, the best."""
 
 import logging
 import os
@@ -185,7 +185,7 @@ def read_checkpoint(path: Path) -> Mapping[str, Any] | None:
 
 
 def resume_from(folder: Path) -> tuple[Path | None, int]:
-    """The checkpoint that a training in `folder` goes on from, and its step; None and 0 without.
+    """The checkpoint from which a training in `folder` resumes, and its step; None and 0 without.
 
     A last one that is damaged gives way to the one before it.
     """
@@ -197,7 +197,7 @@ def resume_from(folder: Path) -> tuple[Path | None, int]:
 
 
 def steps_done(folder: Path) -> int:
-    """Steps of the checkpoint that a training would go on from; 0 without one."""
+    """Steps of the checkpoint from which a training would resume; 0 without one."""
     return resume_from(folder)[1]
 
 

@@ -1,4 +1,4 @@
-"""A training in several sittings: each goes on from the last checkpoint, with the same settings."""
+"""Resuming a training from its last checkpoint, with the same settings."""
 
 import json
 from collections.abc import Iterator, Mapping

@@ -46,7 +46,7 @@ def trainer_of(
     own: Sequence[Callback],
     place: Place | None = None,
 ) -> pl.Trainer:
-    """A trainer with the callbacks of its own training, and a checkpoint to go on from.
+    """A trainer with the callbacks of its own training, and a checkpoint to resume from.
 
     `place`: which of several processes this is, if there are several.
     """
@@ -105,7 +105,7 @@ class Steps(Callback):
         self._ended = ExitStack()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
-        """Begin, at the step that the training goes on from."""
+        """Begin at the step from which the training resumes."""
         done = trainer.global_step
         so_far = Progress("training", trainer.max_steps, "steps", done, shown=False)
         self._progress = self._ended.enter_context(so_far)

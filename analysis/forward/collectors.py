@@ -19,7 +19,7 @@ VERSION = 2  # bumped when what is stored of vectors would be others, or be read
 BLOCK = 1024  # rows of a group that are multiplied at once
 
 Pair = tuple[str, str]
-State = dict[str, NDArray[Any]]  # what a pass needs to go on later, as arrays by name
+State = dict[str, NDArray[Any]]  # what a pass needs to resume, as arrays by name
 Block = Any  # float64 rows (n, d) where they are multiplied: a numpy array or a tensor on a GPU
 
 
@@ -177,9 +177,9 @@ class MomentCollector:
 
     def sums_from(self, state: State, name: str) -> Sums:
         """Sums from the arrays of `Sums.arrays`, on this collector's device."""
-        own = partial(_tensor, state, self.device)
-        first = {view: own(f"{name}|first|{view}") for view in self.dims}
-        second = {(x, y): own(f"{name}|second|{x}|{y}") for x, y in self.pairs}
+        tensor = partial(_tensor, state, self.device)
+        first = {view: tensor(f"{name}|first|{view}") for view in self.dims}
+        second = {(x, y): tensor(f"{name}|second|{x}|{y}") for x, y in self.pairs}
         return Sums(state[f"{name}|counts"], first, second)
 
     def state(self, name: str) -> State:
@@ -198,16 +198,16 @@ class MomentCollector:
 
     def restore(self, state: State, name: str) -> None:
         """Take up the state of an earlier collector."""
-        own = partial(_tensor, state, self.device)
+        tensor = partial(_tensor, state, self.device)
         rows = int(state[f"{name}|rows"])
         self.sums = self.sums_from(state, name)
         self._fill = state[f"{name}|fill"].copy()
         self._buffers = {view: self._buffer(dim, rows) for view, dim in self.dims.items()}
         for view, buffer in self._buffers.items():
-            kept = own(f"{name}|buffer|{view}")
+            kept = tensor(f"{name}|buffer|{view}")
             buffer[:, : kept.shape[1]] = kept
             if f"{name}|shift|{view}" in state:
-                self._shift[view] = own(f"{name}|shift|{view}")
+                self._shift[view] = tensor(f"{name}|shift|{view}")
 
     def store(self, entry: Entry, sums: Sums, prefix: str) -> list[str]:
         """Write each view's n, mean and centred scatter, and each pair's cross-scatter.

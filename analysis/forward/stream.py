@@ -136,7 +136,7 @@ def _call_each(
 ) -> None:
     """Call every consumer; one that raises is left out of what follows.
 
-    A disk that is full, and speech that is not what it was, concern all of them.
+    A full disk, and audio that has changed, end the pass for all of them.
     """
     for consumer in list(consumers):
         try:

@@ -1,4 +1,4 @@
-"""Where the frames of many utterances change: dissimilarity of neighbours, smoothed, its peaks."""
+"""Peaks of the smoothed dissimilarity of neighbouring frames, for many utterances at once."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -198,7 +198,7 @@ def _require_whole(frame: pd.DataFrame) -> None:
 
 
 def _read_metadata(path: Path) -> Mapping[str, Any]:
-    """metadata.json; without it nobody knows what a run may be compared with."""
+    """metadata.json, which says what a run may be compared with."""
     try:
         text = path.read_text(encoding="utf-8")
         metadata = json.loads(text, parse_float=_finite, parse_constant=_finite)

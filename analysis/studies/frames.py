@@ -42,7 +42,7 @@ VERSIONS = {
 
 @dataclass(frozen=True, eq=False)
 class FrameStudy(Study):
-    """Metrics of frames: experiments on the same segments share them, whatever they look for."""
+    """Metrics of frames: experiments on the same segments share them."""
 
     drawn: Mapping[str, Segments]
     corpus: Corpus

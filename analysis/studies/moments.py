@@ -214,7 +214,7 @@ class MomentStudy(Study):
                 with shared.view((step, cross.view), load) as other:
                     folds = load_folds(self.entry, files, view, other, (layer.name, cross.view))
                     scores = metric.score(folds, not self.no_interval[name])
-            except Exception as error:  # the layer's other experiments go on
+            except Exception as error:  # the layer's other experiments are scored
                 scored.append(failure_of(name, layer.name, error))
                 continue
             scored += [

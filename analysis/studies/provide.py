@@ -69,7 +69,7 @@ def build_studies(setting: Setting) -> tuple[list[Study], dict[str, str], list[F
                 raise
             left_out[name] = str(error)
             continue
-        except Exception as error:  # the other experiments go on
+        except Exception as error:  # the other experiments continue
             failures.append(failure_of(name, "drawing units", error))
             continue
         key = kind, study.entry.folder

@@ -47,7 +47,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Failure:
-    """A layer of an experiment that could not be scored, and why; all others go on."""
+    """A layer of an experiment that could not be scored, and why; the others are scored."""
 
     experiment: str
     layer: str

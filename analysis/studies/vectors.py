@@ -240,10 +240,12 @@ class VectorStudy(Study):
     def consumer(self, device: torch.device) -> Consumer:  # noqa: ARG002
         """Vectors of the layers that are missing."""
         first = next(iter(self.drawn.values()))
-        own = [d.target for d in self.drawn.values() if isinstance(d.target, FrameTarget)]
+        frame_targets = [d.target for d in self.drawn.values() if isinstance(d.target, FrameTarget)]
         layers = self.needed_layers()
         numbers = {int(place): u for u, place in enumerate(first.part.places)}
-        return VectorConsumer(first.samples, self.entry, layers, self.pooling, own, numbers)
+        return VectorConsumer(
+            first.samples, self.entry, layers, self.pooling, frame_targets, numbers
+        )
 
     def disk_bytes(self) -> int:
         """Vectors of the layers that are missing."""
@@ -270,11 +272,11 @@ class VectorStudy(Study):
                 uses: Counter[Hashable] = Counter(y.name for _, y, _ in pairs)
                 shared = SharedViews(uses if drawn.pairs else Counter({LABELS: len(layers)}))
                 for k, layer in enumerate(layers):
-                    own = [(y, label) for x, y, label in pairs if x == layer]
-                    if drawn.pairs and not own:
+                    compared = [(y, label) for x, y, label in pairs if x == layer]
+                    if drawn.pairs and not compared:
                         continue
-                    turn = k % max(len(own), 1)
-                    others = (*own[turn:], *own[:turn])
+                    turn = k % max(len(compared), 1)
+                    others = (*compared[turn:], *compared[:turn])
                     score = partial(self._score, name, sample, layer, others, shared)
                     yield Job((name,), layer.name, score)
 
@@ -349,12 +351,12 @@ class VectorStudy(Study):
             scores = self._scores(name, units, shared)
             return [Scored(name, layer, sample, n, split, scores, control)]
         scored: dict[str, Scored | Failure] = {}
-        own = LayerView(units.vectors, units.fold, self.drawn[name].trials)
+        view = LayerView(units.vectors, units.fold, self.drawn[name].trials)
         for other, label in others:
             try:
                 y = self.units(name, sample, other.name).vectors
-                scores = self._pair(name, own, other.name, y, units.seed, shared)
-            except Exception as error:  # the layer's other pairs go on
+                scores = self._pair(name, view, other.name, y, units.seed, shared)
+            except Exception as error:  # the layer's other pairs are scored
                 which = f"{layer.name} against {label or other.name}"
                 scored[other.name] = failure_of(name, which, error)
                 continue

@@ -80,7 +80,7 @@ class Attribute(LabelTarget):
 
 
 def why_lacking(attribute: str, corpus: Corpus, lacking: list[str]) -> str:
-    """Why an attribute cannot be had, and what to do; `lacking`: ids of utterances without it."""
+    """Why an attribute is missing, and what to do; `lacking`: ids of utterances without it."""
     start = (
         f"{len(lacking)} of {len(corpus.utterances)} utterances have no {attribute} (the first is "
         f"{lacking[0]})"

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 Key = Mapping[str, object]
 PARTIAL = ".part."  # how the names of files begin that a pass has not finished
 HIDDEN = ".hidden."  # how a mark begins that an array of a read-only entry is not to be used
-STATE = "state"  # where a pass that has not ended keeps what it needs to go on
+STATE = "state"  # where an unfinished pass stores what it needs to resume
 READ_AT_ONCE = 1 << 23  # bytes
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a disk without room
 DEFAULT = "~/.cache/strata"
@@ -362,7 +362,7 @@ class Held:
         self.alone = False
 
     def read(self) -> None:
-        """Share the locks: nobody changes the entries, others may read them."""
+        """Share the locks: others may read the entries, none may change them."""
         self._take(exclusive=False)
 
     def change(self) -> None:

@@ -49,7 +49,7 @@ def _name(kind: type) -> str:
 
 
 def _check(key: str, node: object, kind: type, packages: Collection[str]) -> None:
-    """Every class that a node names is allowed; its own is one of `kind`, its settings fit."""
+    """Check that every class of a node is allowed, that its own is a `kind`, and its settings."""
     for place, target in _targets(key, node):
         if not any(target.startswith(f"{package}.") for package in packages):
             raise StrataError(

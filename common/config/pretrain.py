@@ -21,7 +21,7 @@ class PretrainConfig:
 
     A step sees `batch_seconds` of audio in crops of `crop_seconds`. `mask_prob` and `mask_length`
     as in wav2vec 2.0; `acoustic_weight` times the L1 distance to the MFCC is added to the loss.
-    `start`: a folder with a model of the same architecture to go on from (null: random weights).
+    `start`: a folder with a model of the same architecture to start from (null: random weights).
     `temperature`: of the Gumbel softmax, first and last (contrastive). `units`: number of k-means
     clusters to be guessed (masked units), of MFCC, or of layer `teacher_layer` of the model in the
     folder `teacher`. `snapshots`: parts of the training after which the model is saved for later

@@ -77,7 +77,7 @@ class Dataset(ABC):
         return replace(corpus, dropped={reason: n for reason, n in dropped.items() if n})
 
     def _check_speakers(self, corpus: Corpus) -> None:
-        """A speaker who is named must be there, or nobody would see that he was misspelt."""
+        """A named speaker must exist: a misspelt name would go unseen."""
         there = {u.speaker for u in corpus.utterances}
         named = [*(self.only_speakers or ()), *(self.without_speakers or ())]
         unknown = [speaker for speaker in named if speaker not in there]

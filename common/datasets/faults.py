@@ -1,4 +1,4 @@
-"""What listing a corpus finds wrong: all of it is told in one go, or counted and left out."""
+"""What listing a corpus finds wrong: all of it is reported at once, or counted and left out."""
 
 import logging
 from collections import Counter

@@ -42,7 +42,7 @@ class Shard(ABC):
 
     @abstractmethod
     def n_samples(self, row: int) -> int | None:
-        """Length at 16 kHz where it can be had without fetching the audio."""
+        """Length at 16 kHz where it is known without fetching the audio."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ CHUNK = 1 << 16  # bytes; what a broken transfer loses at most
 
 @dataclass(frozen=True)
 class Remote:
-    """A file to fetch: where it may be had, and its checksum ("sha256:…", "md5:…") if known."""
+    """A file to fetch: its addresses, and its checksum ("sha256:…", "md5:…") if known."""
 
     name: str
     urls: tuple[str, ...]

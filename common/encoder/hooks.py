@@ -180,7 +180,7 @@ def _reading(encoder: nn.Module) -> Read:
 
 
 def norm_hooks(encoder: nn.Module, last: LayerHook) -> list[LayerHook]:
-    """Layer norms beside the blocks: what becomes of the last layer, if they come after it."""
+    """Layer norms beside the blocks; one after them makes the last layer's final form."""
     owner = _owner(last.module.rpartition(".")[0])
     return [
         LayerHook(last.name, last.part, last.index, owner + name, "output", last.read)

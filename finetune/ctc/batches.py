@@ -1,5 +1,5 @@
 """Batches of whole utterances by total audio: a batch is a function of its number, so that a run
-that was killed goes on with the batches it would have seen.
+that was killed resumes with the batches it would have seen.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -26,7 +26,7 @@ BEYOND_LIMIT = "utterance: beyond dataset.limit"
 
 @dataclass(frozen=True)
 class TranscribedSpeech:
-    """Utterances whose text is what is to be written; counts of what was left out, by reason."""
+    """Utterances with the text to recognise, and counts of what was left out, by reason."""
 
     name: str
     corpus: Corpus

@@ -55,7 +55,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What is trained, validated and tested on, and how it is written down.
+    """Speech to train, validate and test on, and the vocabulary of its text.
 
     `tokenizer` is the checkpoint's own, or None; `unknown` counts characters that cannot be
     written, by part.
@@ -86,7 +86,7 @@ class TrainingData:
 
 
 def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
-    """Fine-tune and score; run again in the same folder to go on after a kill.
+    """Fine-tune and score; run again in the same folder to resume after a kill.
 
     Returns the best error rate in validation (`finetune.monitor`, or the only one).
     """

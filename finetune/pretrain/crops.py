@@ -1,5 +1,5 @@
-"""Random crops of equal length, and what is to be guessed of each: a batch is a function of its
-number, so that a run that was killed goes on with the batches it would have seen.
+"""Random crops of equal length, with the targets of each: a batch is a function of its
+number, so that a run that was killed resumes with the batches it would have seen.
 """
 
 from collections.abc import Iterator, Sequence

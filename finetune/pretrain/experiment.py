@@ -39,7 +39,7 @@ VALID_BATCHES = 8
 
 
 def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float | None:
-    """Train from random weights and export; run again in the same folder to go on after a kill.
+    """Train from random weights and export; run again in the same folder to resume after a kill.
 
     Returns the last loss in validation, if this sitting came to one.
     """
