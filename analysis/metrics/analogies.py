@@ -48,8 +48,9 @@ class PhoneAnalogies(UnitMetric):
     same features are alike than those of pairs that do not (the area under the curve of the
     cosines): .5 is chance.
 
-    Traps. Cosines of vectors with a large common mean are all near 1: the draws tell them apart
-    nonetheless, but the distances are tiny. Analogies share phones, so there are fewer independent
+    Traps. b + c - d of three instances has the noise of three, so that a layer of noisy instances,
+    or of a large common mean (Whisper), can have 0 while the centroids' figures are high: read
+    `analogy_nearest` and `difference_auc` beside it. Analogies share phones, so there are fewer independent
     ones than their number, and a few phones decide: with 30 phones of English most are of voice.
     Mel frames hold a part of it. Units must be of speakers in the same mix for all phones.
     """
