@@ -50,9 +50,10 @@ class PhoneAnalogies(UnitMetric):
 
     Traps. b + c - d of three instances has the noise of three, so that a layer of noisy instances,
     or of a large common mean (Whisper), can have 0 while the centroids' figures are high: read
-    `analogy_nearest` and `difference_auc` beside it. Analogies share phones, so there are fewer independent
-    ones than their number, and a few phones decide: with 30 phones of English most are of voice.
-    Mel frames hold a part of it. Units must be of speakers in the same mix for all phones.
+    `analogy_nearest` and `difference_auc` beside it. Analogies share phones, so there are fewer
+    independent ones than their number, and a few phones decide: with 30 phones of English most are
+    of voice. Mel frames hold a part of it. Units must be of speakers in the same mix for all
+    phones.
     """
 
     name: ClassVar[str] = "phone_analogies"
