@@ -40,8 +40,8 @@ def target_layer(target: FrameTarget) -> Layer:
     Its frames are centred: the first one's window begins before the waveform, and the last one's
     ends after it.
     """
-    window = WINDOW // 2
-    geometry = FrameGeometry(receptive_field=WINDOW, hop=HOP, offset=-window, overhang=window)
+    window, lead = WINDOW // 2, target.lead if isinstance(target, Mel) else 0
+    geometry = FrameGeometry(WINDOW, HOP, offset=lead - window, overhang=lead + window)
     return Layer(target.name, "mel", 0, target.columns, geometry)
 
 

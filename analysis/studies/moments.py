@@ -104,9 +104,7 @@ class MomentStudy(Study):
             more = {"other": other.key()}
             pairs = find_pairs(setting, name, analysis, other)
             crosses = [Cross(x, y.name, other.label(y)) for x, y in pairs]
-        others = (
-            (target,) if isinstance(target, FrameTarget) and not isinstance(target, Mel) else ()
-        )
+        others = (target,) if isinstance(target, FrameTarget) and target != FILTERBANK else ()
         if others:  # its values, and which frames have one, are no other target's
             more = {"target": [target.name, target.version, target.identity()]}
         samples = draw_moments(setting, analysis)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from analysis.forward import collectors, pooling
 from analysis.forward.collectors import valid_rows
 from analysis.forward.consumers import (
+    FILTERBANK,
     MEL,
     Consumer,
     VectorConsumer,
@@ -161,7 +162,7 @@ class VectorStudy(Study):
         }
         if other is not None:
             key |= {"other": other.key()}
-        if isinstance(target, FrameTarget) and not isinstance(target, Mel):
+        if isinstance(target, FrameTarget) and target != FILTERBANK:
             key |= {"target": [target.name, target.version, target.identity()]}
         study = cls(
             experiments={name: analysis},

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from analysis.targets.base import FrameTarget
-from common.records import SAMPLE_RATE, Waveform
+from common.records import SAMPLE_RATE, StrataError, Waveform
 
 if TYPE_CHECKING:  # targets are constructed with the configuration, before torch is imported
     import torch
@@ -16,19 +16,31 @@ MEL_BINS = 80
 N_FFT = 2048
 WINDOW = 400
 HOP = 160
+MOST_LEAD = 1600  # samples, 100 ms
 VERSION = 1  # bumped when a target's values would change
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mel(FrameTarget):
-    """The log mel filterbank of each frame: see `mel`."""
+    """The log mel filterbank of each frame: see `mel`.
+
+    `lead`: frames are centred so many samples later. A layer's frame is compared with the mel frame
+    of its own number, as published, which of wav2vec 2.0 and its kin is centred 12.5 ms earlier:
+    200 puts both at the same place.
+    """
 
     version: ClassVar[int] = VERSION
+
+    lead: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.lead <= MOST_LEAD:
+            raise StrataError(f"target.lead={self.lead}: use 0 to {MOST_LEAD} samples")
 
     @property
     def name(self) -> str:
         """Its short name, also as a control in a layer's place."""
-        return "mel"
+        return f"mel_{self.lead}" if self.lead else "mel"
 
     @property
     def columns(self) -> int:
@@ -36,8 +48,8 @@ class Mel(FrameTarget):
         return MEL_BINS
 
     def frames(self, waveform: Waveform, utterance: str) -> "torch.Tensor":  # noqa: ARG002
-        """Rows (1 + n // 160, 80) of a waveform (n,)."""
-        return mel(waveform)
+        """Rows (1 + n // 160, 80) of a waveform (n,); past its end they hear silence."""
+        return mel(np.pad(waveform, (0, self.lead))[self.lead :])
 
 
 @lru_cache(maxsize=1)

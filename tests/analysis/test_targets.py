@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from analysis.forward.consumers import target_layer
 from analysis.targets.base import one_hot
-from analysis.targets.mel import MEL_BINS, mel, mel_frames
-from common.records import Waveform
+from analysis.targets.mel import MEL_BINS, Mel, mel, mel_frames
+from common.records import StrataError, Waveform
 
 TOP_DB = 80
 
@@ -117,3 +118,20 @@ def test_a_tone_lands_in_its_slaney_band() -> None:
 
 def test_one_hot_rows() -> None:
     np.testing.assert_array_equal(one_hot(np.array([2, 0])), [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+
+
+def test_a_lead_centres_frames_later_and_the_filterbank_stays_what_it_is() -> None:
+    """A click is loudest in the frame that is centred on it."""
+    waveform = np.zeros(16_000, np.float32)
+    waveform[200 + 160 * 40] = 0.9
+    found = Mel(lead=200).frames(waveform, "")
+    assert found.shape == Mel().frames(waveform, "").shape
+    assert int(found.sum(1).argmax()) == 40
+    speech = speech_like(8_000)
+    np.testing.assert_array_equal(Mel(lead=0).frames(speech, ""), mel(speech))
+    later = target_layer(Mel(lead=200)).geometry
+    assert [later.centre(t) for t in (0, 1)] == [200, 360]
+    assert later.n_frames(8_000) == len(Mel(lead=200).frames(speech, ""))
+    assert (Mel().name, Mel(lead=200).name) == ("mel", "mel_200")
+    with pytest.raises(StrataError, match=r"target\.lead=-1: use 0 to 1600"):
+        Mel(lead=-1)
