@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 
+import torch
 from threadpoolctl import threadpool_limits
 
 from analysis.forward.stream import PassReport
@@ -17,6 +18,7 @@ from common.config import Config
 from common.cores import usable_cores
 from common.encoder.architecture import ModelDescription
 from common.encoder.checkpoint import revision_of
+from common.memory import free_memory
 from common.progress import progress
 from common.records import Corpus, StrataError
 from common.timing import Stopwatch
@@ -88,14 +90,16 @@ def measure(model_run: ModelRun) -> Measured:
             names = study.experiments
             failures += [failure_of(name, "forward pass", error) for name in names]
         studies = [study for study in studies if study not in broken]
-        control_jobs = [
-            j for s in studies if config.controls for j in s.control_jobs(model_run.chosen)
-        ]
         with watch.stage("scoring"):
+            device = scoring_device(config, studies)
+            studies = [replace(study, scored_on=device) for study in studies]
             workers = workers_for(studies)
             scored, own_failures = score(
                 [j for s in studies for j in s.jobs(model_run.chosen)], workers
             )
+            control_jobs = [
+                j for s in studies if config.controls for j in s.control_jobs(model_run.chosen)
+            ]
             controls, control_failures = score(control_jobs, workers)
         unread = unread_of(studies, speech.whole)
     return Measured(
@@ -175,10 +179,31 @@ def statistics_key(config: Config, corpus: Corpus, revision: str) -> dict[str, o
     }
 
 
+def scoring_device(config: Config, studies: Sequence[Study]) -> torch.device | None:
+    """The GPU of the pass where it has room for a job; None: scoring is the CPU's."""
+    allowed = config.scoring == "auto" and config.device in ("auto", "cuda")
+    if not allowed or not torch.cuda.is_available():
+        return None
+    device = torch.device("cuda")
+    torch.cuda.empty_cache()  # what the model took
+    needed = max((study.device_bytes() for study in studies), default=0)
+    free = free_memory(device)
+    room = f"a job takes about {needed / 1e9:.1f} GB of {free / 1e9:.1f} GB free on {device}"
+    if needed > free:
+        log.warning("scoring on the CPU: %s", room)
+        return None
+    log.info("scoring on %s: %s", device, room)
+    return device
+
+
 def workers_for(studies: Sequence[Study]) -> int:
     """How many jobs run side by side: one for each core, as far as memory allows."""
     largest = max((study.job_bytes() for study in studies), default=0)
-    return max(1, min(usable_cores(), SCORING_BYTES // max(largest, 1)))
+    workers = max(1, min(usable_cores(), SCORING_BYTES // max(largest, 1)))
+    for study in studies:
+        if study.scored_on is not None:
+            workers = min(workers, free_memory(study.scored_on) // max(study.device_bytes(), 1))
+    return max(1, workers)
 
 
 def score(jobs: Sequence[Job], workers: int) -> tuple[list[Scored], list[Failure]]:

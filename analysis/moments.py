@@ -3,15 +3,29 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from typing import Any, Generic, Self, TypeVar, overload
+from operator import add
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 import numpy as np
 import scipy  # loads a submodule when it is first used
 from numpy.typing import NDArray
 
+from analysis.arrays import (
+    Array,
+    NotPositiveDefinite,
+    beside,
+    cholesky,
+    eigenvectors,
+    inverse_of_triangle,
+    namespace,
+    on_device,
+    on_host,
+)
 from common.records import StrataError
 
-Array = NDArray[np.float64]
+if TYPE_CHECKING:  # metrics are constructed with the configuration, before torch is imported
+    import torch
+
 T = TypeVar("T")
 
 VERSION = 2  # bumped when the meaning of a stored moment changes
@@ -53,7 +67,8 @@ class Whitening:
 
     def variances(self, directions: Array) -> Array:
         """A S a' of directions (k, d) that are orthonormal combinations of the rows of W."""
-        variances: Array = 1 - self.penalty * np.square(directions).sum(1)
+        squares = namespace(directions).sum(directions**2, axis=1)
+        variances: Array = 1 - self.penalty * squares
         return variances
 
 
@@ -70,13 +85,14 @@ class Spectrum:
 
     def truncated(self, share: float) -> "Spectrum":
         """The leading directions that hold `share` of the variance."""
-        cumulative = np.cumsum(self.values) / self.values.sum()
+        values = on_host(self.values)
+        cumulative = np.cumsum(values) / values.sum()
         r = int(np.searchsorted(cumulative, share * (1 - 1e-12))) + 1
         return Spectrum(self.values[:r], self.vectors[:, :r], self.scale)
 
     def whitening(self, ridge: float) -> Whitening:
         """Whitening under a ridge relative to the scale."""
-        matrix = (self.vectors / np.sqrt(self.values + ridge)).T / np.sqrt(self.scale)
+        matrix = (self.vectors / (self.values + ridge) ** 0.5).T / self.scale**0.5
         return Whitening(matrix, ridge * self.scale)
 
 
@@ -108,7 +124,7 @@ class ViewMoments:
     def scale(self) -> float:
         """The mean eigenvalue, trace / d: it does not change under rotation."""
         d, _ = self.scatter.shape
-        scale = float(np.trace(self.scatter)) / d
+        scale = float(namespace(self.scatter).linalg.trace(self.scatter)) / d
         if not np.isfinite(scale):
             raise StrataError(f"a view has NaN or infinite values in its {self.n} rows")
         if scale <= 0:
@@ -121,26 +137,31 @@ class ViewMoments:
     @computed_once
     def spectrum(self) -> Spectrum:
         """Eigendecomposition of scatter / scale, null directions dropped."""
-        values, vectors, null = self._eigenvectors()
-        return Spectrum(values[~null][::-1], vectors[:, ~null][:, ::-1], self.scale)
+        values, vectors, m = self._eigenvectors()
+        xp = namespace(values)
+        return Spectrum(xp.flip(values[m:]), xp.flip(vectors[:, m:], axis=1), self.scale)
 
     @computed_once
     def null_space(self) -> NullSpace:
         """The null directions; found without an eigendecomposition where there are none."""
         d, _ = self.scatter.shape
-        none = NullSpace(np.zeros((d, 0)), np.zeros(0, dtype=np.int64))
+        none = NullSpace(beside(np.zeros((d, 0)), self.scatter), np.zeros(0, dtype=np.int64))
         if self._triangular_whitening(RELATIVE_CUTOFF, none) is not None:
             return none
-        _, vectors, null = self._eigenvectors()
-        directions = vectors[:, null]
-        _, order = scipy.linalg.qr(directions.T, mode="r", pivoting=True, check_finite=False)
-        return NullSpace(directions, np.sort(order[: directions.shape[1]]))
+        _, vectors, m = self._eigenvectors()
+        directions = vectors[:, :m]
+        transposed = on_host(directions).T
+        _, order = scipy.linalg.qr(transposed, mode="r", pivoting=True, check_finite=False)
+        return NullSpace(directions, np.sort(order[:m]))
 
-    def _eigenvectors(self) -> tuple[Array, Array, NDArray[np.bool_]]:
-        """Eigenvalues (d,), increasing, and vectors (d, d) of scatter / scale; which are null."""
-        scaled = self.scatter / self.scale
-        values, vectors = scipy.linalg.eigh(scaled, driver="evd", check_finite=False)
-        return values, vectors, values <= RELATIVE_CUTOFF * values[-1]
+    def _eigenvectors(self) -> tuple[Array, Array, int]:
+        """Eigenvalues (d,), increasing, and vectors (d, d) of scatter / scale.
+
+        And of how many of them, the first ones, the directions are null.
+        """
+        values, vectors = eigenvectors(self.scatter / self.scale)
+        null = values <= RELATIVE_CUTOFF * values[-1]
+        return values, vectors, int(null.sum())
 
     def whitening(self, ridge: float) -> Whitening:
         """Whitening under a ridge relative to the scale; kept, so that every target shares it.
@@ -161,34 +182,39 @@ class ViewMoments:
         no null direction in the columns that are not spare.
         """
         d, _ = self.scatter.shape
+        m, xp = len(null.spare), namespace(self.scatter)
         scaled = self.scatter / self.scale
         n, along = null.vectors, scaled @ null.vectors
-        if np.vdot(n, along) > RELATIVE_CUTOFF * scaled.diagonal().max():
+        if xp.sum(n * along) > RELATIVE_CUTOFF * xp.max(xp.linalg.diagonal(scaled)):
             return None
-        kept = np.delete(np.arange(d), null.spare)
-        ridged = scaled.copy()
-        ridged[np.diag_indices(d)] += ridge
-        if len(null.spare):
-            half = along + ridge * n - n @ (n.T @ along + ridge * np.eye(len(null.spare))) / 2
-            ridged -= np.hstack([half, n]) @ np.hstack([n, half]).T
-            ridged = ridged[np.ix_(kept, kept)]
+        kept = beside(np.delete(np.arange(d), null.spare), scaled)
+        ridged = scaled + ridge * beside(np.eye(d), scaled)
+        if m:
+            half = along + ridge * n - n @ (n.T @ along + ridge * beside(np.eye(m), n)) / 2
+            ridged -= xp.concat([half, n], axis=1) @ xp.concat([n, half], axis=1).T
+            ridged = ridged[kept][:, kept]
         try:
-            triangle = np.linalg.cholesky(ridged)
-        except np.linalg.LinAlgError:
+            triangle = cholesky(ridged)
+        except NotPositiveDefinite:
             return None
-        matrix = np.zeros((len(kept), d))
-        matrix[:, kept], _ = scipy.linalg.lapack.dtrtri(triangle, lower=1)
+        matrix = beside(np.zeros((d - m, d)), scaled)
+        matrix[:, kept] = inverse_of_triangle(triangle)
         matrix -= matrix @ n @ n.T
         # The smallest eigenvalue is 1 / trace of the inverse or more, the largest the norm or less.
-        smallest = 1 / np.square(matrix).sum() - ridge
-        if not smallest > RELATIVE_CUTOFF * np.linalg.norm(scaled):
+        smallest = 1 / xp.sum(matrix**2) - ridge
+        if not smallest > RELATIVE_CUTOFF * xp.sum(scaled**2) ** 0.5:
             return None
-        return Whitening(matrix / np.sqrt(self.scale), ridge * self.scale)
+        return Whitening(matrix / self.scale**0.5, ridge * self.scale)
+
+    def on(self, device: "torch.device") -> "ViewMoments":
+        """The same on a device."""
+        return ViewMoments(self.n, on_device(self.mean, device), on_device(self.scatter, device))
 
     @property
     def live_columns(self) -> int:
         """Number of columns that vary."""
-        return int(np.count_nonzero(np.diag(self.scatter) > 0))
+        variances = namespace(self.scatter).linalg.diagonal(self.scatter)
+        return int((variances > 0).sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,23 +251,25 @@ def merge_views(parts: Sequence[ViewMoments]) -> ViewMoments:
     Chan, Golub & LeVeque's pairwise update (1979) taken over all parts at once: scatters within
     parts add, and the means contribute sum_i n_i (m_i - m)(m_i - m)'.
     """
-    counts = _counts([part.n for part in parts])
-    means = np.stack([part.mean for part in parts])
-    mean = counts @ means / counts.sum()
+    xp = namespace(parts[0].mean)
+    counts = beside(_counts([part.n for part in parts]), parts[0].mean)
+    means = xp.stack([part.mean for part in parts])
+    mean = counts @ means / xp.sum(counts)
     deviations = means - mean
     between = (deviations * counts[:, None]).T @ deviations
-    scatter = reduce(np.add, [part.scatter for part in parts], between)
-    return ViewMoments(int(counts.sum()), mean, scatter)
+    scatter = reduce(add, [part.scatter for part in parts], between)
+    return ViewMoments(sum(part.n for part in parts), mean, scatter)
 
 
 def merge_cross(
     xs: Sequence[ViewMoments], ys: Sequence[ViewMoments], xys: Sequence[Array]
 ) -> Array:
     """Cross-scatter (dx, dy) of the union of disjoint sets of rows."""
-    counts = _counts([x.n for x in xs])
-    mean_x, mean_y = (np.stack([part.mean for part in side]) for side in (xs, ys))
-    mean_x, mean_y = (means - counts @ means / counts.sum() for means in (mean_x, mean_y))
-    return reduce(np.add, xys, (mean_x * counts[:, None]).T @ mean_y)
+    xp = namespace(xys[0])
+    counts = beside(_counts([x.n for x in xs]), xys[0])
+    mean_x, mean_y = (xp.stack([part.mean for part in side]) for side in (xs, ys))
+    mean_x, mean_y = (means - counts @ means / xp.sum(counts) for means in (mean_x, mean_y))
+    return reduce(add, xys, (mean_x * counts[:, None]).T @ mean_y)
 
 
 def merge(parts: Sequence[Moments]) -> Moments:
@@ -313,6 +341,20 @@ class FoldedView:
 
     parts: tuple[ViewMoments, ...]
     trials: int
+    _elsewhere: dict["torch.device", "FoldedView"] = field(
+        default_factory=dict, init=False, repr=False
+    )
+
+    def on(self, device: "torch.device") -> "FoldedView":
+        """The same on a device; kept, so that what is computed there is shared as well."""
+        if device not in self._elsewhere:
+            moved = FoldedView(tuple(part.on(device) for part in self.parts), self.trials)
+            self._elsewhere[device] = moved
+        return self._elsewhere[device]
+
+    def leave(self, device: "torch.device") -> None:
+        """Forget what is kept there."""
+        self._elsewhere.pop(device, None)
 
     @computed_once
     def training(self) -> tuple[ViewMoments, ...]:
@@ -348,6 +390,16 @@ class Folds:
     x: FoldedView
     y: FoldedView
     xy: tuple[Array, ...]
+
+    def leave(self, device: "torch.device") -> None:
+        """Forget what the views keep there."""
+        for view in (self.x, self.y):
+            view.leave(device)
+
+    def on(self, device: "torch.device") -> "Folds":
+        """The same on a device."""
+        x, y = self.x.on(device), self.y.on(device)
+        return Folds(x, y, tuple(on_device(cross, device) for cross in self.xy))
 
     @property
     def trials(self) -> int:
@@ -404,6 +456,19 @@ class CrossedFolds(Folds):
 
     cells: tuple[tuple[Moments, Moments, Moments], ...]
     parted: tuple[Moments, Moments]
+
+    def on(self, device: "torch.device") -> "CrossedFolds":
+        """The same on a device."""
+        whole = super().on(device)
+        rows = whole.merged()
+
+        def moved(one: Moments) -> Moments:
+            own = Moments(one.x.on(device), one.y.on(device), on_device(one.xy, device))
+            return own.within(rows)
+
+        cells = tuple((moved(a), moved(b), moved(c)) for a, b, c in self.cells)
+        first, second = self.parted
+        return CrossedFolds(whole.x, whole.y, whole.xy, cells, (moved(first), moved(second)))
 
     def halves(self) -> tuple[Moments, Moments]:
         """Neither cut has a fold in both."""

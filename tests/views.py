@@ -1,6 +1,7 @@
 """Pairs of views with something in common, and the metrics of moments that score them."""
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from analysis.metrics.base import Metric
@@ -40,8 +41,16 @@ def one_hot_views() -> tuple[Array, Array, NDArray[np.int64]]:
     return x, np.eye(7)[labels], rng.permutation(np.arange(1200) % 10)
 
 
-def scores(metric: Metric, x: Array, y: Array, fold: NDArray[np.int64]) -> Array:
-    return np.array([score.value for score in metric.score(fold_views(x, y, fold, TRIALS))])
+def scores(
+    metric: Metric,
+    x: Array,
+    y: Array,
+    fold: NDArray[np.int64],
+    device: torch.device | None = None,
+) -> Array:
+    """On tensors of a device, where one is given."""
+    folds = fold_views(x, y, fold, TRIALS)
+    return np.array([score.value for score in metric.score(folds.on(device) if device else folds)])
 
 
 def rotation(d: int, seed: int) -> Array:

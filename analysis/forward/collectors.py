@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from analysis.moments import Array, FoldedView, Folds, ViewMoments
+from analysis.arrays import Array
+from analysis.moments import FoldedView, Folds, ViewMoments
 from common.cache.cache import Entry
 from common.cores import usable_cores
 from common.records import StrataError
@@ -19,6 +20,7 @@ VERSION = 2  # bumped when what is stored of vectors would be others, or be read
 BLOCK = 1024  # rows of a group that are multiplied at once
 
 Pair = tuple[str, str]
+Rows = Sequence[int] | NDArray[np.int64]
 State = dict[str, NDArray[Any]]  # what a pass needs to resume, as arrays by name
 Block = Any  # float64 rows (n, d) where they are multiplied: a numpy array or a tensor on a GPU
 
@@ -263,18 +265,31 @@ class VectorCollector:
         self.entry = entry
         self.valid = {layer: np.zeros(n, dtype=bool) for layer in dims}
         self._arrays = {layer: entry.create(layer, (n, dim)) for layer, dim in dims.items()}
+        self._waiting: dict[torch.device, list[tuple[str, Rows, torch.Tensor]]] = {}
 
-    def add(
-        self, layer: str, rows: Sequence[int] | NDArray[np.int64], vectors: torch.Tensor
-    ) -> None:
-        """Write vectors (u, d) into rows (u,)."""
-        if not torch.isfinite(vectors).all():
-            raise StrataError(f"layer {layer} gives NaN or infinite values: try precision=fp32")
-        self._arrays[layer][rows] = vectors.float().cpu().numpy()
-        self.valid[layer][rows] = True
+    def add(self, layer: str, rows: Rows, vectors: torch.Tensor) -> None:
+        """Vectors (u, d) for rows (u,); they stay on their device until `flush`."""
+        waiting = self._waiting.setdefault(vectors.device, [])
+        waiting.append((layer, rows, vectors.float()))
+
+    def flush(self) -> None:
+        """Write what was added: one transfer from a device for the vectors of all layers."""
+        waiting, self._waiting = self._waiting, {}
+        for added in waiting.values():
+            together = torch.cat([vectors.flatten() for _, _, vectors in added]).cpu().numpy()
+            ends = np.cumsum([vectors.numel() for _, _, vectors in added])
+            own = np.split(together, ends[:-1])
+            for (layer, rows, vectors), values in zip(added, own, strict=True):
+                if not np.isfinite(values).all():
+                    raise StrataError(
+                        f"layer {layer} gives NaN or infinite values: try precision=fp32"
+                    )
+                self._arrays[layer][rows] = values.reshape(vectors.shape)
+                self.valid[layer][rows] = True
 
     def finish(self) -> None:
         """Publish the files: they can be read from now on."""
+        self.flush()
         for layer, valid in self.valid.items():
             self._arrays[layer].flush()
             self.entry.save(f"{layer}.valid", {"valid": valid})
@@ -282,6 +297,7 @@ class VectorCollector:
 
     def state(self) -> State:
         """Which rows have been filled; the rows are on the disk."""
+        self.flush()
         for array in self._arrays.values():
             array.flush()
         return {f"valid|{layer}": valid for layer, valid in self.valid.items()}

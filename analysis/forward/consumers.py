@@ -3,8 +3,8 @@
 import json
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import ceil
 
 import numpy as np
@@ -13,6 +13,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from analysis.forward.collectors import (
+    BLOCK,
     MomentCollector,
     Pair,
     State,
@@ -20,7 +21,7 @@ from analysis.forward.collectors import (
     VectorCollector,
     moment_name,
 )
-from analysis.forward.pooling import grid_geometry, grid_rows, grid_step, pool, to_grid
+from analysis.forward.pooling import Pool, grid_geometry, grid_rows, grid_step, pool, to_grid
 from analysis.sampling.folds import FrameSamples
 from analysis.sampling.segments import Segments
 from analysis.targets.base import FrameTarget
@@ -62,6 +63,7 @@ class Item:
     id: str = ""
     first: int = 0
     end: int | None = None
+    _values: dict[int, torch.Tensor] = field(default_factory=dict, repr=False)  # by target's id
 
     @property
     def waveform(self) -> Waveform:
@@ -80,9 +82,11 @@ class Item:
         return hidden[first : first + layer.geometry.n_frames(len(self.waveform))]
 
     def values(self, target: FrameTarget) -> torch.Tensor:
-        """What a target gives each of the utterance's own frames of 10 ms."""
-        first = self.first // HOP
-        return target.frames(self.audio, self.id)[first : first + mel_frames(len(self.waveform))]
+        """What a target gives each of the utterance's own frames of 10 ms; computed once."""
+        if id(target) not in self._values:
+            first, n = self.first // HOP, mel_frames(len(self.waveform))
+            self._values[id(target)] = target.frames(self.audio, self.id)[first : first + n]
+        return self._values[id(target)]
 
 
 class Consumer(ABC):
@@ -95,6 +99,10 @@ class Consumer(ABC):
     @abstractmethod
     def layer_names(self) -> Collection[str]:
         """Layers it needs; the model does not run where no consumer needs any."""
+
+    @abstractmethod
+    def targets_of(self, utterance: int) -> Collection[FrameTarget]:
+        """Targets whose values it will ask an utterance for: they are computed ahead."""
 
     @abstractmethod
     def order(self, utterance: int) -> tuple[int, ...]:
@@ -341,6 +349,14 @@ class MomentConsumer(EntryConsumer):
         """Layers of any pair that is missing."""
         return {view for grid in self.grids.values() for view in grid.dims} - self.targets.keys()
 
+    def targets_of(self, utterance: int) -> Collection[FrameTarget]:
+        """Targets of any pair that is missing."""
+        return self._used().values() if utterance in self.wanted() else ()
+
+    def _used(self) -> dict[str, FrameTarget]:
+        needed = {view for grid in self.grids.values() for view in grid.dims}
+        return {name: target for name, target in self.targets.items() if name in needed}
+
     def order(self, utterance: int) -> tuple[int, ...]:
         """Sets shared by more samples first, so that few sums are alive at once."""
         pattern = self.patterns.get(utterance, ())
@@ -356,8 +372,7 @@ class MomentConsumer(EntryConsumer):
         self._turn_to(self.patterns[own[0].index])
         for item in own:
             self._left.subtract(self.patterns[item.index])
-        needed = {view for grid in self.grids.values() for view in grid.dims}
-        used = {name: target for name, target in self.targets.items() if name in needed}
+        used = self._used()
         values = {name: [item.values(t) for item in own] for name, t in used.items()}
         for step, collector in self.grids.items():
             counts = self._rows[step] = [self._count(step, len(item.waveform)) for item in own]
@@ -492,6 +507,31 @@ def moment_bytes(
     return 8 * one * samples.groups * len(samples.distinct())
 
 
+def moment_memory(
+    entry: Entry,
+    samples: FrameSamples,
+    layers: Sequence[Layer],
+    crosses: Sequence[Pair],
+    targets: Sequence[FrameTarget] = (FILTERBANK,),
+) -> int:
+    """What a pass holds at most of the moments that the entry lacks.
+
+    Sums of every sample and, where there are several, of the set that is being heard; rows that
+    wait to be multiplied; and, when a sample is over, what its largest pair is made into.
+    """
+    dims = {layer.name: layer.dim for layer in layers}
+    dims |= {target.name: target.columns for target in targets}
+    missing = missing_pairs(entry, samples, layers, crosses)
+    if not missing:
+        return 0
+    distinct = len(samples.distinct())
+    sums = moment_bytes(entry, samples, layers, crosses, targets) // distinct
+    views = [{view for pair in pairs for view in pair} for pairs in missing.values()]
+    waiting = 4 * BLOCK * samples.groups * sum(dims[view] for grid in views for view in grid)
+    largest = max(dims[x] * dims[y] for pairs in missing.values() for x, y in pairs)
+    return sums * (distinct + (distinct > 1)) + waiting + 2 * 8 * largest * samples.groups
+
+
 def vector_bytes(entry: Entry, layers: Iterable[Layer], rows: int) -> int:
     """What the vectors of the layers that the entry lacks take on the disk."""
     return 4 * rows * sum(layer.dim for layer in layers if not entry.has(layer.name))
@@ -522,6 +562,7 @@ class VectorConsumer(EntryConsumer):
             entry, {name: layer.dim for name, layer in self.layers.items()}, len(segments.label)
         )
         self._own: list[tuple[int, range]] = []
+        self._places: dict[Hashable, tuple[dict[int, tuple[int, int]], Pool]] = {}
         self._clipped: set[int] = set()
         self._empty: set[int] = set()
         self._masked = 0
@@ -552,12 +593,18 @@ class VectorConsumer(EntryConsumer):
         """Layers that are missing."""
         return self.layers.keys() - self.targets.keys()
 
+    def targets_of(self, utterance: int) -> Collection[FrameTarget]:
+        """Targets among the layers that are missing."""
+        names = self.layers.keys() & self.targets.keys()
+        return [self.targets[n] for n in names] if utterance in self._utterances else []
+
     def order(self, utterance: int) -> tuple[int, ...]:  # noqa: ARG002
         """No order is preferred."""
         return ()
 
     def begin(self, items: Sequence[Item]) -> None:
         """Find each utterance's units."""
+        self._places.clear()
         rows = [(i, self.segments.of(item.index)) for i, item in self.uncollected(items)]
         self._own = [(i, own) for i, own in rows if own]
         own_items = {i for i, _ in self._own}
@@ -573,22 +620,32 @@ class VectorConsumer(EntryConsumer):
         """Pool the units of each utterance from a layer's frames on its grid."""
         if layer.name not in self.layers:
             return
-        on_grid = grid_geometry(layer.geometry)
         for i, rows in self._own:
             hidden = to_grid(frames[i], layer.geometry)
-            spans = self._spans(rows, len(hidden), on_grid)
-            if spans:
-                vectors = self._pooled(layer, hidden, list(spans.values()))
-                valued = self._valued(layer, vectors)
-                rows_of_units = [row for row, there in zip(spans, valued, strict=True) if there]
-                self.collector.add(layer.name, rows_of_units, vectors[valued])
+            spans, pool_all = self._placed(i, rows, hidden, grid_geometry(layer.geometry))
+            if not spans:
+                continue
+            if self._is_masked(layer):
+                vectors = self._pooled_apart(hidden, spans.values())
+            else:
+                vectors = pool_all(hidden)
+            valued = self._valued(layer, vectors)
+            rows_of_units = [row for row, there in zip(spans, valued, strict=True) if there]
+            self.collector.add(layer.name, rows_of_units, vectors[valued])
 
-    def _pooled(
-        self, layer: Layer, hidden: torch.Tensor, spans: list[tuple[int, int]]
-    ) -> torch.Tensor:
+    def _placed(
+        self, i: int, rows: range, hidden: torch.Tensor, geometry: FrameGeometry
+    ) -> tuple[dict[int, tuple[int, int]], Pool]:
+        """Where an utterance's units are, and what pools them: the same for a grid's layers."""
+        which = (i, len(hidden), geometry, hidden.device)
+        if which not in self._places:
+            spans = self._spans(rows, len(hidden), geometry)
+            pool_all = Pool(list(spans.values()), len(hidden), self.pooling, hidden.device)
+            self._places[which] = spans, pool_all
+        return self._places[which]
+
+    def _pooled_apart(self, hidden: torch.Tensor, spans: Iterable[tuple[int, int]]) -> torch.Tensor:
         """Vectors (u, d); a frame without a value concerns no unit but those that hold it."""
-        if not self._is_masked(layer):
-            return pool(hidden, spans, self.pooling)
         return torch.cat(
             [pool(hidden[first:last], [(0, last - first)], self.pooling) for first, last in spans]
         )
@@ -620,7 +677,8 @@ class VectorConsumer(EntryConsumer):
         return spans
 
     def end(self) -> None:
-        """Nothing to close."""
+        """Every layer has been pooled: fetch the vectors."""
+        self.collector.flush()
 
     def finish(self) -> Mapping[str, int]:
         """Publish the vectors, each layer's with which units it has."""
@@ -683,6 +741,10 @@ class FrameConsumer(EntryConsumer):
     def layer_names(self) -> Collection[str]:
         """Layers that the entry lacks."""
         return self.layers.keys() - {MEL.name}
+
+    def targets_of(self, utterance: int) -> Collection[FrameTarget]:
+        """The filterbank, where it is among the layers."""
+        return [FILTERBANK] if MEL.name in self.layers and utterance in self._utterances else []
 
     def order(self, utterance: int) -> tuple[int, ...]:  # noqa: ARG002
         """No order is preferred."""

@@ -1,6 +1,6 @@
 """From a layer's frames to rows: the 10 ms grid, and the frames of a phone or word."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import ceil
 
 import numpy as np
@@ -93,12 +93,27 @@ def pool_frames(pooling: str, first: int, last: int) -> tuple[int, int]:
     return first, last  # mean, max
 
 
-def pool(rows: torch.Tensor, spans: list[tuple[int, int]], pooling: str) -> torch.Tensor:
+class Pool:
+    """Pools segments of n rows; each span is half-open and not empty. For any layer of n rows."""
+
+    def __init__(
+        self, spans: Sequence[tuple[int, int]], n: int, pooling: str, device: torch.device
+    ) -> None:
+        self._ranges = [pool_frames(pooling, *span) for span in spans]
+        self._weights: torch.Tensor | None = None
+        if pooling != "max":
+            weights = np.zeros((len(spans), n), dtype=np.float32)
+            for u, (first, last) in enumerate(self._ranges):
+                weights[u, first:last] = 1 / (last - first)
+            self._weights = torch.from_numpy(weights).to(device)
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        """Vectors (u, d) from rows (n, d)."""
+        if self._weights is None:
+            return torch.stack([rows[first:last].amax(0) for first, last in self._ranges])
+        return self._weights @ rows
+
+
+def pool(rows: torch.Tensor, spans: Sequence[tuple[int, int]], pooling: str) -> torch.Tensor:
     """Vectors (u, d) of u segments from rows (R, d); each span is half-open and not empty."""
-    ranges = [pool_frames(pooling, *span) for span in spans]
-    if pooling == "max":
-        return torch.stack([rows[first:last].amax(0) for first, last in ranges])
-    weights = np.zeros((len(spans), len(rows)), dtype=np.float32)
-    for u, (first, last) in enumerate(ranges):
-        weights[u, first:last] = 1 / (last - first)
-    return torch.from_numpy(weights).to(rows.device) @ rows
+    return Pool(spans, len(rows), pooling, rows.device)(rows)

@@ -1,9 +1,9 @@
 """The one forward pass: utterances in, every layer's frames out to the consumers."""
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from time import monotonic
@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from analysis.forward.consumers import Consumer, Item, OtherAudio
 from analysis.forward.pooling import reach_of
+from common.cores import usable_cores
 from common.encoder.architecture import Layer
 from common.encoder.encoder import Encoder
 from common.encoder.pair import EncoderPair
@@ -29,6 +30,7 @@ BAR = (
     "{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio "
     "[{elapsed}<{remaining}, {rate_noinv_fmt}]"
 )
+READERS = 4  # threads that read audio and compute targets beside a model on a GPU
 WINDOW = 8  # batches read ahead, and sorted by length
 KEEP_EVERY = 120.0  # seconds after which a pass writes down how far it has come
 UNREAD = "utterance: audio could not be read"
@@ -66,6 +68,15 @@ class PassReport:
         """Count what was left out."""
         for reason, count in counts.items():
             self.dropped[reason] = self.dropped.get(reason, 0) + count
+
+    def leave_out(self, index: int, id: str, error: StrataError) -> None:
+        """Count an utterance that the model cannot take or that could not be read, and say so."""
+        reason = "utterance: too short or too long for the model"
+        if not isinstance(error, LengthError):
+            reason = UNREAD
+            self.unread[index] = str(error)
+        log.warning("dropping utterance %s: %s", id, error)
+        self.drop({reason: 1})
 
 
 @torch.inference_mode()
@@ -203,15 +214,25 @@ def _windows(
     runs = groupby(wanted, key=lambda u: tuple(consumer.order(u) for consumer in consumers))
     size = WINDOW * batch_size
     windows = [window for _, run in runs for window in _chunks(run, size)]
-    with ThreadPoolExecutor(1, thread_name_prefix="read") as pool:
-        ahead = [pool.submit(_read, corpus, window, encoder) for window in windows[:1]]
-        for k in range(len(windows)):
+    # A model on the CPU uses all cores itself.
+    readers = 1 if encoder.device.type == "cpu" else max(1, min(READERS, usable_cores() - 1))
+    reach, asking = reach_of(encoder.layers), tuple(consumers)
+    with ThreadPoolExecutor(readers, thread_name_prefix="read") as pool:
+
+        def submit(window: Sequence[int]) -> list[Future[Item | StrataError]]:
+            return [pool.submit(_read, corpus, u, encoder, reach, asking) for u in window]
+
+        ahead = submit(windows[0]) if windows else []
+        for window, following in zip(windows, [*windows[1:], []], strict=True):
             with watch.stage("reading"):
-                items, dropped, unread = ahead.pop().result()
-            if k + 1 < len(windows):
-                ahead.append(pool.submit(_read, corpus, windows[k + 1], encoder))
-            report.drop(dropped)
-            report.unread |= unread
+                read = [future.result() for future in ahead]
+            ahead = submit(following)
+            items = []
+            for u, one in zip(window, read, strict=True):
+                if isinstance(one, Item):
+                    items.append(one)
+                else:
+                    report.leave_out(u, corpus.utterances[u].id, one)
             yield items
 
 
@@ -221,24 +242,19 @@ def _chunks(run: Iterator[int], size: int) -> Iterator[list[int]]:
 
 
 def _read(
-    corpus: Corpus, window: Sequence[int], encoder: AnyEncoder
-) -> tuple[list[Item], Counter[str], dict[int, str]]:
-    """Waveforms of a window, what was dropped, and why utterances could not be read."""
-    items, dropped, unread = [], Counter[str](), {}
-    reach = reach_of(encoder.layers)
-    for index in window:
-        utterance = corpus.utterances[index]
-        try:
-            audio = _checked(utterance.read(), encoder)
-            items.append(_item(index, utterance, audio, reach))
-        except StrataError as error:
-            reason = "utterance: too short or too long for the model"
-            if not isinstance(error, LengthError):
-                reason = UNREAD
-                unread[index] = str(error)
-            log.warning("dropping utterance %s: %s", utterance.id, error)
-            dropped[reason] += 1
-    return items, dropped, unread
+    corpus: Corpus, index: int, encoder: AnyEncoder, reach: int, consumers: Sequence[Consumer]
+) -> Item | StrataError:
+    """An utterance with its waveform and what targets give it, or why it is left out."""
+    utterance = corpus.utterances[index]
+    try:
+        item = _item(index, utterance, _checked(utterance.read(), encoder), reach)
+    except StrataError as error:
+        return error
+    asked = [target for consumer in consumers for target in consumer.targets_of(index)]
+    for target in asked:
+        with suppress(Exception):  # raised again where a consumer asks for it
+            item.values(target)
+    return item
 
 
 def _item(index: int, utterance: Utterance, audio: Waveform, reach: int) -> Item:

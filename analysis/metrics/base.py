@@ -56,6 +56,7 @@ class MomentMetric(Metric):
 
     family: ClassVar[str] = "similarity"
     has_interval: ClassVar[bool] = False  # whether it can give one
+    on_devices: ClassVar[bool] = False  # whether it takes moments that lie on a GPU
 
     def accepts(self, unit: str, target: Target) -> bool:
         """Any two views."""

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
-import scipy  # loads a submodule when it is first used
 
+from analysis.arrays import Array, eigenvectors, namespace, on_host, solve_triangle
 from analysis.metrics.base import MomentMetric, Score
 from analysis.metrics.intervals import CORRELATION, around, jackknife_variance
-from analysis.moments import Array, Folds, Moments, Whitening
+from analysis.moments import Folds, Moments, Whitening
 from common.records import StrataError
 
 log = logging.getLogger(__name__)
@@ -44,21 +44,22 @@ def singular_pairs(matrix: Array) -> tuple[Array, Array, Array]:
     if m < n:
         v, values, u = singular_pairs(matrix.T)
         return u, values, v
-    squares, v = scipy.linalg.eigh(matrix.T @ matrix, driver="evd", check_finite=False)
-    values, v = np.sqrt(np.maximum(squares[::-1], 0)), v[:, ::-1]
+    xp = namespace(matrix)
+    squares, v = eigenvectors(matrix.T @ matrix)
+    v = xp.flip(v, axis=1)
+    values = xp.clip(xp.flip(squares), min=0.0) ** 0.5
     scaled = matrix @ v  # u times the values
-    small = ~(values > SMALL * values[0])  # all, of a matrix of zeros
-    if not small.any():
+    large = int((values > SMALL * values[0]).sum())  # none, of a matrix of zeros
+    if large == n:
         return scaled / values, values, v
     # The columns of `scaled` are orthogonal but for rounding, so that the triangle is diagonal, but
     # for its corner of small values.
-    u, triangle = np.linalg.qr(scaled)
-    signs = np.where(triangle.diagonal() < 0, -1.0, 1.0)
-    inner_u, values[small], inner_v = np.linalg.svd(triangle[np.ix_(small, small)])
-    u[:, ~small] *= signs[~small]
-    u[:, small] = u[:, small] @ inner_u
-    v = np.hstack([v[:, ~small], v[:, small] @ inner_v.T])
-    return u, values, v
+    u, triangle = xp.linalg.qr(scaled)
+    signs = xp.where(xp.linalg.diagonal(triangle) < 0, -1.0, 1.0)
+    inner_u, inner_values, inner_v = xp.linalg.svd(triangle[large:, large:])
+    u = xp.concat([u[:, :large] * signs[:large], u[:, large:] @ inner_u], axis=1)
+    v = xp.concat([v[:, :large], v[:, large:] @ inner_v.T], axis=1)
+    return u, xp.concat([values[:large], inner_values]), v
 
 
 def canonical_directions(cross: Array, x: Whitening, y: Whitening) -> tuple[Projection, Array]:
@@ -66,9 +67,11 @@ def canonical_directions(cross: Array, x: Whitening, y: Whitening) -> tuple[Proj
 
     They are the singular vectors of the whitened cross-scatter.
     """
-    u, values, v = singular_pairs(np.linalg.multi_dot([x.matrix, cross, y.matrix.T]))
+    dx, dy = cross.shape
+    whitened = x.matrix @ cross @ y.matrix.T if dx < dy else x.matrix @ (cross @ y.matrix.T)
+    u, values, v = singular_pairs(whitened)
     a, b = u.T @ x.matrix, v.T @ y.matrix
-    return Projection(a, b), values / np.sqrt(x.variances(a) * y.variances(b))
+    return Projection(a, b), on_host(values / (x.variances(a) * y.variances(b)) ** 0.5)
 
 
 def about(test: Moments, train: Moments) -> Moments:
@@ -83,9 +86,9 @@ def about(test: Moments, train: Moments) -> Moments:
     """
     share = test.n * train.n / (test.n + train.n)
     p, q = test.x.mean - train.x.mean, test.y.mean - train.y.mean
-    x = replace(test.x, scatter=test.x.scatter + share * np.outer(p, p))
-    y = replace(test.y, scatter=test.y.scatter + share * np.outer(q, q))
-    return Moments(x, y, test.xy + share * np.outer(p, q))
+    x = replace(test.x, scatter=test.x.scatter + share * p[:, None] * p)
+    y = replace(test.y, scatter=test.y.scatter + share * q[:, None] * q)
+    return Moments(x, y, test.xy + share * p[:, None] * q)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +115,10 @@ class PairSums:
 def pair_sums(projection: Projection, fold: Moments) -> PairSums:
     """Sums from a fold's scatters, unchanged."""
     a, b = projection.a, projection.b
-    xy = np.einsum("kd,kd->k", a @ fold.xy, b)
-    xx = np.einsum("kd,kd->k", a @ fold.x.scatter, a)
-    yy = np.einsum("kd,kd->k", b @ fold.y.scatter, b)
+    xp = namespace(a)
+    xy = on_host(xp.sum((a @ fold.xy) * b, axis=1))
+    xx = on_host(xp.sum((a @ fold.x.scatter) * a, axis=1))
+    yy = on_host(xp.sum((b @ fold.y.scatter) * b, axis=1))
     return PairSums(fold.n, xy, xx, yy)
 
 
@@ -130,9 +134,9 @@ def projection_weights(directions: Array, scatter: Array) -> Array:
     order of correlation; x_j its centred columns; all inner products come from `scatter` (d, d).
     """
     loadings = directions @ scatter
-    triangle = np.linalg.cholesky(loadings @ directions.T)
-    orthonormal = scipy.linalg.solve_triangular(triangle, loadings, lower=True, check_finite=False)
-    weights = np.abs(orthonormal).sum(1)
+    xp = namespace(loadings)
+    triangle = xp.linalg.cholesky(loadings @ directions.T)
+    weights = on_host(xp.sum(xp.abs(solve_triangle(triangle, loadings)), axis=1))
     return weights / weights.sum()
 
 
@@ -221,6 +225,7 @@ class HeldOutCCA(RidgedCCA):
     """
 
     has_interval: ClassVar[bool] = True
+    on_devices: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

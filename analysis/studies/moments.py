@@ -19,6 +19,7 @@ from analysis.forward.consumers import (
     MomentConsumer,
     missing_pairs,
     moment_bytes,
+    moment_memory,
     pair_step,
     prefix,
     step_of,
@@ -164,6 +165,11 @@ class MomentStudy(Study):
         layers, pairs = self.all_layers(), self.pairs()
         return moment_bytes(self.entry, self.samples, layers, pairs, self.targets)
 
+    def memory_bytes(self) -> int:
+        """Sums of the pairs that are missing."""
+        layers, pairs = self.all_layers(), self.pairs()
+        return moment_memory(self.entry, self.samples, layers, pairs, self.targets)
+
     def jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
         """A job per distinct sample and layer: its experiments share the layer's spectra."""
         for sample in self.samples.distinct():
@@ -211,7 +217,7 @@ class MomentStudy(Study):
             try:
                 with shared.view((step, cross.view), load) as other:
                     folds = load_folds(self.entry, files, view, other, (layer.name, cross.view))
-                    scores = metric.score(folds, not self.no_interval[name])
+                    scores = self.score_moments(name, metric, folds)
             except Exception as error:  # the layer's other experiments are scored
                 scored.append(failure_of(name, layer.name, error))
                 continue

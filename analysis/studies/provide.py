@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 
+import torch
+
 from analysis.forward.consumers import AUDIO_HASHES, Consumer, OtherAudio, read_audio_hashes
 from analysis.forward.stream import AnyEncoder, PassReport, UnreadableError, stream
 from analysis.metrics.base import FrameMetric, MomentMetric
@@ -19,7 +21,9 @@ from analysis.targets.base import LabelTarget
 from analysis.targets.layers import SecondModel
 from common.cache.cache import FULL, Held
 from common.config import AnalysisConfig, Config
+from common.encoder.encoder import pick_device
 from common.encoder.pair import load_encoders
+from common.memory import free_memory
 from common.records import Corpus, StrataError
 from common.timing import Stopwatch
 
@@ -171,6 +175,7 @@ def collect(
         if not lacking:
             return None
         check_room(lacking)
+        check_memory(lacking, pick_device(config.device))
         if encoder is None:
             with watch.stage("loading"):
                 encoder = load_encoders(config, any(study.needs_second_model for study in lacking))
@@ -222,6 +227,21 @@ def check_room(studies: Sequence[Study]) -> None:
             f"take about {needed / 1e9:.2f} GB and {folder.parents[1]} has {free / 1e9:.2f} GB "
             "free. Make room (experiment=cache clear=stale), name another disk (paths.cache=), or "
             "draw less (sampling.instances, sampling.utterances)"
+        )
+
+
+def check_memory(studies: Sequence[Study], device: torch.device) -> None:
+    """Raise where the statistics of a pass would not fit into memory, before a model is loaded."""
+    held = torch.device("cpu") if device.type == "mps" else device  # mps has no float64
+    needed, free = sum(study.memory_bytes() for study in studies), free_memory(held)
+    if needed > free:
+        where = "this machine" if held.type == "cpu" else f"the GPU ({held})"
+        widest = max((layer for study in studies for layer in study.layers), key=lambda x: x.dim)
+        raise StrataError(
+            f"the moments of {len(studies[0].layers)} layers of up to {widest.dim} columns take "
+            f"about {needed / 1e9:.2f} GB beside the model, and {where} has {free / 1e9:.2f} GB "
+            "free. Take fewer sample sets (sampling.samples=1), fewer experiments, or fewer folds "
+            f"(sampling.folds=5){'' if held.type == 'cpu' else ', or the CPU (device=cpu)'}"
         )
 
 

@@ -12,9 +12,10 @@ from typing import Any, Self
 import torch
 
 from analysis.forward.consumers import MEL, Consumer
-from analysis.metrics.base import Metric
+from analysis.metrics.base import Metric, MomentMetric
 from analysis.moments import (
     FoldedView,
+    Folds,
 )
 from analysis.sampling.speech import RunSpeech
 from analysis.targets.base import LabelTarget
@@ -25,6 +26,8 @@ from common.metric import Score
 from common.records import Corpus, StrataError
 
 log = logging.getLogger(__name__)
+
+GROUPS = 12  # of folds, and about as many trials: ten, and the two halves of an interval
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ class Study(ABC):
     """Experiments on the same units, and the cache entry that holds their statistics.
 
     `no_interval`: for each experiment why its scores have no 95 % interval, "" if they have one.
+    `scored_on`: a GPU that scores what can be scored there; None: all is scored on the CPU.
     """
 
     experiments: Mapping[str, AnalysisConfig]
@@ -119,6 +123,7 @@ class Study(ABC):
     entry: Entry
     controls: bool = field(default=False, kw_only=True)
     no_interval: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    scored_on: torch.device | None = field(default=None, kw_only=True)
 
     @property
     def needs_second_model(self) -> bool:
@@ -161,12 +166,36 @@ class Study(ABC):
         """For each experiment the controls that it cannot have, and why."""
         return {}
 
+    def score_moments(self, name: str, metric: MomentMetric, folds: Folds) -> list[Score]:
+        """Scores of an experiment from moments, on the GPU where that is wanted and has room."""
+        with_interval = not self.no_interval[name]
+        if self.scored_on is not None and metric.on_devices:
+            try:
+                return metric.score(folds.on(self.scored_on), with_interval)
+            except torch.OutOfMemoryError:
+                log.warning("%s: %s is full: scored on the CPU", name, self.scored_on)
+                folds.leave(self.scored_on)
+        return metric.score(folds, with_interval)
+
+    def device_bytes(self) -> int:
+        """About how much memory of a GPU a job takes: both views of a sample, for every trial.
+
+        The moments of each group, the merged ones and the whitening of each trial, and as much
+        again for the products that a fit needs.
+        """
+        widest = max(layer.dim for layer in self.layers)
+        return 2 * 8 * 3 * widest**2 * (GROUPS + 2 * GROUPS)
+
     def job_bytes(self) -> int:
         """About how much memory a job takes; jobs run side by side as far as that allows."""
         return 0
 
     def disk_bytes(self) -> int:
         """About how much room on the disk the statistics take that the entry lacks."""
+        return 0
+
+    def memory_bytes(self) -> int:
+        """About how much memory a pass holds of the statistics that the entry lacks."""
         return 0
 
     def utterance(self, number: int) -> int:

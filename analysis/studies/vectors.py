@@ -398,14 +398,13 @@ class VectorStudy(Study):
         if isinstance(metric, ViewMetric):
             return metric.score(units.vectors, target, units.seed)
         if isinstance(metric, MomentMetric):
-            with_interval = not self.no_interval[name]
             if units.type_fold is not None:
                 folds = crossed_folds(units.vectors, target, units.cuts, drawn.trials)
-                return metric.score(folds, with_interval)
+                return self.score_moments(name, metric, folds)
             x = view_folds(units.vectors, units.fold, drawn.trials)
             with shared.view(LABELS, partial(view_folds, target, units.fold, drawn.trials)) as y:
-                return metric.score(
-                    pair_folds((units.vectors, target), units.fold, x, y), with_interval
+                return self.score_moments(
+                    name, metric, pair_folds((units.vectors, target), units.fold, x, y)
                 )
         raise TypeError(f"{metric.name} scores neither units nor views")
 
@@ -425,7 +424,7 @@ class VectorStudy(Study):
         make = partial(view_folds, y, x.folds, x.trials)
         with shared.view(other, make) as view:
             folds = pair_folds((x.vectors, y), x.folds, x.view, view)
-            return moment_metric(self.experiments[name]).score(folds, not self.no_interval[name])
+            return self.score_moments(name, moment_metric(self.experiments[name]), folds)
 
     def units(self, name: str, sample: int, layer: str) -> Units:
         """One sample's units in one layer, without those that a layer of the experiment lacks."""

@@ -89,6 +89,7 @@ TASKS = (
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16", "fp16"]
+Scoring = Literal["auto", "cpu"]
 
 
 @dataclass(kw_only=True)
@@ -102,6 +103,9 @@ class Config:
     vectors), folds keep types apart, so that no score rewards knowing which word it is.
     `controls` adds what the scores are to be held against: the same architecture with random
     weights (a forward pass of its own), the mel filterbank in a layer's place, shuffled labels.
+
+    `scoring`: CCA is scored on the GPU where the model runs on one with room for it ("auto"), or on
+    the CPU ("cpu").
 
     `on_error`: audio that cannot be read in the pass is an error when the rest has been heard
     ("raise"; what was computed is kept, and the next run reads only that audio), or is left out
@@ -130,6 +134,7 @@ class Config:
     by_type: bool = True
     seed: int = 0
     device: str = "auto"
+    scoring: str = "auto"
     precision: str = "fp32"
     cache: str = "on"
     on_error: str = "raise"
@@ -154,6 +159,7 @@ class Config:
         require("task", self.task, TASKS)
         require("split", self.split, SPLITS)
         require("device", self.device, get_args(Device))
+        require("scoring", self.scoring, get_args(Scoring))
         require("precision", self.precision, get_args(Precision))
         require("cache", self.cache, ("on", "off", "refresh"))
         require("on_error", self.on_error, ("raise", "skip"))

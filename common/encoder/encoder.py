@@ -4,7 +4,7 @@ import inspect
 import logging
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, final
@@ -79,7 +79,8 @@ class Encoder:
         `emit` gets the layer, its frames (B, T, D) on the model's device, float32 (or bfloat16,
         where autocast computes so), and the number of valid frames of each waveform: frames
         beyond it are padding. The frames are the model's own, which goes on with them: not to
-        be written to. `only` names the layers wanted.
+        be written to. `only` names the layers wanted. A layer that holds NaN or infinity is an
+        error once all layers are there: to ask for each one would have a GPU wait for the answer.
         """
         self._check(waveforms, only)
         layer_hooks = [hook for hook in self._layer_hooks if only is None or hook.name in only]
@@ -142,14 +143,18 @@ class Encoder:
         layers = {layer.name: layer for layer in self.layers}
         entered = any(hook.name == "T0" for hook in layer_hooks)
         positions = self._positions_of(max(lengths)) if entered else None
+        sums: dict[str, torch.Tensor] = {}
 
         def hand_on(hook: LayerHook, hidden: torch.Tensor) -> None:
             layer = layers[hook.name]
             if hook.name == "T0" and positions is not None:
                 hidden = hidden - positions[: hidden.shape[1]]
-            emit(layer, *self._valid(layer, hidden, lengths))
+            hidden, counts = self._valid(layer, hidden, lengths)
+            # The sum of finite numbers of any size seen in a model is finite.
+            sums[layer.name] = hidden.sum(dtype=torch.float32)
+            emit(layer, hidden, counts)
 
-        inputs = {key: x.to(self.device) for key, x in self._feature_extractor(waveforms).items()}
+        inputs = self._inputs(waveforms)
         autocast = torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
         # By default cudnn rounds the inputs of float32 convolutions to 10 bits.
         exact = torch.backends.cudnn.flags(torch.backends.cudnn.enabled, allow_tf32=False)
@@ -157,6 +162,25 @@ class Encoder:
         self.model.eval()
         with torch.inference_mode(), autocast, exact, hooks, _known_warnings_silenced():
             hear(self.model, inputs)
+            self._check_finite(sums, lengths)
+
+    def _inputs(self, waveforms: Sequence[Waveform]) -> dict[str, torch.Tensor]:
+        """The model's inputs on its device; to a GPU from pinned memory."""
+        inputs = self._feature_extractor(waveforms)
+        if self.device.type == "cuda":
+            inputs = {key: x.pin_memory() for key, x in inputs.items()}
+        return {key: x.to(self.device, non_blocking=True) for key, x in inputs.items()}
+
+    def _check_finite(self, sums: Mapping[str, torch.Tensor], lengths: Sequence[int]) -> None:
+        """Raise for the first layer whose frames have a sum that is not finite."""
+        finite = torch.stack([*sums.values()]).isfinite().tolist() if sums else []
+        for layer, is_finite in zip(sums, finite, strict=True):
+            if not is_finite:
+                raise StrataError(
+                    f"layer {layer} of {self.architecture} ({self.revision}) holds NaN or "
+                    f"infinity for utterances of {list(lengths)} samples. Look for NaN in the "
+                    f"audio or damaged weights; with precision=bf16 or fp16 try fp32."
+                )
 
     def _positions_of(self, n_samples: int) -> torch.Tensor | None:
         """Absolute positions (T, D) that are part of T0 of so many samples; None without any.
@@ -195,15 +219,7 @@ class Encoder:
                 f"layer {layer.name} of {self.architecture} ({self.revision}) has {n_frames} "
                 f"frames for {max(lengths)} samples, where its convolutions should give {expected}."
             )
-        hidden = hidden[:, : max(counts)]
-        # One reduction: the sum of finite numbers of any size seen in a model is finite.
-        if not torch.isfinite(hidden.sum(dtype=torch.float32)):
-            raise StrataError(
-                f"layer {layer.name} of {self.architecture} ({self.revision}) holds NaN or "
-                f"infinity for utterances of {list(lengths)} samples. Look for NaN in the audio "
-                f"or damaged weights; with precision=bf16 or fp16 try fp32."
-            )
-        return hidden, counts
+        return hidden[:, : max(counts)], counts
 
     def _check(self, waveforms: Sequence[Waveform], only: Collection[str] | None) -> None:
         """Refuse audio that is too short or too long, and layers that the model does not have."""

@@ -6,9 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import reference
+import torch
 from numpy.typing import NDArray
 from views import CCA, METRICS, RIDGES, TRIALS, Array, one_hot_views, rotation, scores, shared_views
 
+from analysis.arrays import on_device, on_host
 from analysis.metrics.base import Score
 from analysis.metrics.cca import (
     PWCCA,
@@ -18,18 +20,33 @@ from analysis.metrics.cca import (
     singular_pairs,
 )
 from analysis.metrics.cca_published import PublishedPWCCA
-from analysis.moments import fold_views
+from analysis.moments import crossed_folds, fold_views
 from common.records import StrataError
 
+# None: numpy. The same code scores on a GPU: on tensors of the CPU wherever the tests run.
+DEVICES = [
+    None,
+    torch.device("cpu"),
+    pytest.param(
+        torch.device("cuda"),
+        marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU"),
+    ),
+]
+on_every_device = pytest.mark.parametrize("device", DEVICES, ids=["numpy", "tensors", "cuda"])
 
+
+@on_every_device
 @pytest.mark.parametrize("views", [shared_views, one_hot_views], ids=["shared", "one-hot"])
 @pytest.mark.parametrize("name", CCA)
 def test_cca_agrees_with_the_oracle(
-    name: str, views: Callable[[], tuple[Array, Array, NDArray[np.int64]]]
+    name: str,
+    views: Callable[[], tuple[Array, Array, NDArray[np.int64]]],
+    device: torch.device | None,
 ) -> None:
     x, y, fold = views()
     expected = [reference.score(name, x, y, fold, t, RIDGES[0]) for t in range(TRIALS)]
-    np.testing.assert_allclose(scores(METRICS[name], x, y, fold), expected, rtol=0, atol=1e-10)
+    found = scores(METRICS[name], x, y, fold, device)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10)
 
 
 def test_cca_agrees_with_the_oracle_when_the_layer_is_narrower_and_on_a_tie() -> None:
@@ -47,11 +64,12 @@ def spread(n: int, d: int, exponent: float, seed: int) -> Array:
     return np.random.default_rng(seed).normal(size=(n, d)) * scales @ rotation(d, seed)
 
 
+@on_every_device
 @pytest.mark.parametrize("exponent", [2.0, 6.0])
 @pytest.mark.parametrize(("dx", "dy"), [(60, 60), (60, 25), (25, 60)])
 @pytest.mark.parametrize("name", CCA)
 def test_small_correlations_and_ill_conditioned_views_agree_with_the_oracle(
-    name: str, dx: int, dy: int, exponent: float
+    name: str, dx: int, dy: int, exponent: float, device: torch.device | None
 ) -> None:
     """Correlations from nearly 1 down to what chance leaves, and rows that sum to a constant."""
     n, shared = 4000, min(dx, dy) - 1
@@ -63,9 +81,11 @@ def test_small_correlations_and_ill_conditioned_views_agree_with_the_oracle(
     x -= x.mean(1, keepdims=True)  # as after a layer norm
     fold = np.random.default_rng(5).permutation(np.arange(n) % 10)
     expected = [reference.score(name, x, y, fold, t, RIDGES[0]) for t in range(TRIALS)]
-    np.testing.assert_allclose(scores(METRICS[name], x, y, fold), expected, rtol=0, atol=1e-9)
+    found = scores(METRICS[name], x, y, fold, device)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
 
 
+@on_every_device
 @pytest.mark.parametrize(
     "values",
     [
@@ -77,10 +97,13 @@ def test_small_correlations_and_ill_conditioned_views_agree_with_the_oracle(
     ids=["large", "small", "repeated and zero", "none"],
 )
 @pytest.mark.parametrize("shape", [(9, 9), (30, 9), (9, 30)])
-def test_singular_pairs_are_those_of_an_svd(shape: tuple[int, int], values: Array) -> None:
+def test_singular_pairs_are_those_of_an_svd(
+    shape: tuple[int, int], values: Array, device: torch.device | None
+) -> None:
     m, n = shape
     matrix = (rotation(m, 1)[:, :9] * values) @ rotation(n, 2)[:9]
-    u, found, v = singular_pairs(matrix)
+    own = on_device(matrix, device) if device else matrix
+    u, found, v = map(on_host, singular_pairs(own))
     np.testing.assert_allclose(found, values, rtol=0, atol=1e-11)
     np.testing.assert_allclose((u * found) @ v.T, matrix, rtol=0, atol=1e-12)
     for side in (u, v):
@@ -225,3 +248,29 @@ def test_an_interval_bears_a_label_that_some_training_folds_lack() -> None:
     scores = PWCCA(ridges=((1e-10, 1e-10),)).score(fold_views(x, y, fold, 10), True)
     assert len(scores) == 10
     assert scores[0].low < np.mean([score.value for score in scores]) < scores[0].high
+
+
+@on_every_device
+def test_intervals_and_types_held_out_are_the_same_on_a_device(
+    device: torch.device | None,
+) -> None:
+    x, y, _ = shared_views()
+    fold, types = np.arange(len(x)) % 10, np.arange(len(x)) // 10 % 6
+    for folds in (fold_views(x, y, fold, 10), crossed_folds(x, y, [fold % 6, types], 6)):
+        expected = PWCCA(RIDGES).score(folds, with_interval=True)
+        found = PWCCA(RIDGES).score(folds.on(device) if device else folds, with_interval=True)
+        for one, other in zip(found, expected, strict=True):
+            assert one.weighted == other.weighted
+            np.testing.assert_allclose(
+                np.array([one.value, one.low, one.high], dtype=np.float64),
+                np.array([other.value, other.low, other.high], dtype=np.float64),
+                rtol=0,
+                atol=1e-12,
+            )
+
+
+def test_what_is_computed_on_a_device_is_shared_there() -> None:
+    x, y, fold = shared_views()
+    folds, device = fold_views(x, y, fold, 3), torch.device("cpu")
+    assert folds.x.on(device) is folds.on(device).x
+    assert folds.on(device).trial(0)[0].x is folds.on(device).trial(0)[0].x

@@ -263,6 +263,7 @@ def test_bfloat16_vectors_are_stored_in_float32(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_nan_in_a_vector_is_an_error_that_names_the_layer(tmp_path: Path, bad: float) -> None:
     collector = VectorCollector(Entry(tmp_path), {"T7": 2}, 3)
+    collector.add("T7", [1], torch.tensor([[0.0, bad]]))
     with pytest.raises(StrataError, match="layer T7 gives NaN or infinite"):
-        collector.add("T7", [1], torch.tensor([[0.0, bad]]))
+        collector.flush()
     assert not collector.valid["T7"].any()
