@@ -38,7 +38,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with everything that the commands name in capitals, or say where to put."""
     folder = tmp_path_factory.mktemp("place")
     for name in (
-        *("AUDIO/dev-clean", "AUDIO/dev-other", "AUDIO/test-clean", "TEXTGRIDS", "TIMIT/TRAIN"),
+        *("AUDIO/dev-clean", "AUDIO/dev-other", "AUDIO/test-clean", "TEXTGRIDS"),
+        *("TIMIT/TRAIN", "TIMIT/TEST"),
         *("DIR/1h/0", "DIR/9h", "FOLDER", "runs/first/snapshots", "runs/first/model"),
         *("data/librispeech/LibriSpeech/dev-clean", "data/librispeech/alignments/dev-clean"),
         *("WORD_BENCHMARKS/word-similarity/monolingual/en", "data/glove", "data/agwe"),
@@ -49,12 +50,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).mkdir(parents=True)
     for name in (
         *("data/glove/glove.840B.300d.zip", "data/glove/glove.6B.50d.txt", "data/agwe/AGWE.zip"),
-        *("PAIRS.csv", "SPEAKERS.tsv", "4-gram.arpa", "EMA.csv", "SYNONYMS.csv"),
+        *("PAIRS.csv", "4-gram.arpa", "EMA.csv", "SYNONYMS.csv"),
         "WORD_BENCHMARKS/word-similarity/monolingual/en/simlex999.csv",
         *("WORDS.ctm", "PHONES.ctm", "KALDI/wav.scp"),
         *("qvec/oracles/semcor_noun_verb.supersenses.en", "qvec/oracles/ptb.pos_tags"),
     ):
         (folder / name).touch()
+    (folder / "SPEAKERS.tsv").write_text("speaker\tgender\tage\ns1\tf\t30\n", encoding="utf-8")
     return folder
 
 
