@@ -34,3 +34,8 @@ def test_imports_are_absolute() -> None:  # or the tests above would not see the
         for path in (ROOT / package).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 assert not (isinstance(node, ast.ImportFrom) and node.level), path
+
+
+def test_files_of_tests_have_names_of_their_own() -> None:  # pytest imports them by these
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
