@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from common.config.analysis import UnitSampling
-from common.records import StrataError
+from common.records import Corpus, StrataError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,14 @@ class Target(ABC):
     def tiers(self, unit: str) -> tuple[str, ...]:  # noqa: ARG002
         """Tiers that a dataset reads only when they are asked for by name."""
         return ()
+
+    def partition(self, own: str, sampling: UnitSampling) -> str:  # noqa: ARG002
+        """Name of the speech that it is asked of: the partition `own`, or one derived from it."""
+        return own
+
+    def derived(self, corpus: Corpus, sampling: UnitSampling, seed: int) -> Corpus:  # noqa: ARG002
+        """The speech of that name, made from the partition's corpus."""
+        return corpus
 
     def missing(self, key: str) -> str:  # noqa: ARG002
         """What the user has yet to give, and how to get it; "" where nothing is missing.

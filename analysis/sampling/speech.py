@@ -8,7 +8,6 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.targets.cut_audio import CutAudio
 from common.config import AnalysisConfig, Config
 from common.records import Corpus, StrataError, Utterance
 from common.windows import hears_at_once, in_windows
@@ -55,8 +54,9 @@ class RunSpeech:
         """What an analysis fits and scores on."""
         default = next(iter(self.partitions))
         fit, score = partitions_of(analysis, default)
-        if isinstance(analysis.target, CutAudio):
-            fit = score = analysis.target.partition(default, analysis.sampling)
+        derived = analysis.target.partition(default, analysis.sampling)
+        if derived != default:
+            fit = score = derived
         if fit == score:
             corpus = self.partitions[fit]
             return ExperimentSpeech(
@@ -110,9 +110,11 @@ def read_speech(config: Config, limits: Iterable[int | None] = ()) -> RunSpeech:
     longest = hears_at_once(config.model.max_seconds, limits)
     partitions = {name: read_corpus(config, name, longest) for name in names}
     for analysis in config.experiments.values():
-        if isinstance(target := analysis.target, CutAudio):
-            cut = target.derived(partitions[default], analysis.sampling, config.seed)
-            partitions[target.partition(default, analysis.sampling)] = cut
+        derived = analysis.target.partition(default, analysis.sampling)
+        if derived != default:
+            partitions[derived] = analysis.target.derived(
+                partitions[default], analysis.sampling, config.seed
+            )
     places: dict[str, Index] = {}
     utterances: list[Utterance] = []
     numbers: dict[str, list[int]] = {}
