@@ -138,7 +138,7 @@ def test_lloyd_keeps_the_best_of_its_seeds_and_leaves_no_row_out() -> None:
 
 
 def test_clusters_without_a_row_are_told() -> None:
-    assert Clustering(np.array([0, 0, 2]), np.array([1]), 4, 0.0).in_use == 0.5
+    assert Clustering(np.array([0, 0, 2]), np.array([1]), 4, 0.0, np.zeros((4, 1))).in_use == 0.5
 
 
 def test_an_unknown_clusterer_and_a_missing_faiss(monkeypatch: pytest.MonkeyPatch) -> None:

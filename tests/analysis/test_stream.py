@@ -304,9 +304,11 @@ def test_frames_are_forgotten_and_memory_does_not_grow_with_utterances(
     assert watcher.alive == [0] * n
     # The first utterance leaves each view's shift behind, and every utterance the order of its
     # rows, replaced by the next; after that there are only the filterbanks of utterances that are
-    # read ahead, of two windows at most.
+    # read ahead, of two windows at most. What the reading thread has in hand comes and goes: the
+    # least of many counts is without it.
     one = FILTERBANK.frames(corpus.utterances[0].read(), "u0").nbytes
-    assert max(watcher.bytes[2:]) - min(watcher.bytes[2:]) <= 2 * WINDOW * one
+    early, late = watcher.bytes[2 : n // 2], watcher.bytes[n // 2 :]
+    assert min(late) - min(early) <= 2 * WINDOW * one
 
 
 def test_waveforms_are_read_a_few_windows_ahead_not_all(encoder: Encoder) -> None:

@@ -13,7 +13,7 @@ from test_reinit import recipe
 from common.config import resolve
 from common.encoder.architecture import read_blueprint
 from finetune.ctc.batches import Updates
-from finetune.ctc.data import Part
+from finetune.ctc.data import TranscribedSpeech
 from finetune.ctc.experiment import Prepared, heldout, probabilities
 from finetune.ctc.text import Vocabulary
 
@@ -29,7 +29,7 @@ def test_speech_that_is_scored_is_heard_as_if_alone(
     module, blueprint, vocabulary = module_of(model, TEXTS)
     torch.nn.init.normal_(module.model.lm_head.weight, std=0.1)
     config = resolve(composed((*SMALL, f"model.checkpoint={model}", "model.batch_size=3")))
-    part = Part("valid", synthetic(), (), {})
+    part = TranscribedSpeech("valid", synthetic(), (), {})
     own = Prepared(
         part, clips(tmp_path, vocabulary, TEXTS, blueprint.feature_extractor), (0, 1, 3, 4), {}
     )
