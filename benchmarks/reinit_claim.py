@@ -128,11 +128,12 @@ def errors_of(job: Job, root: Path) -> pd.DataFrame:
 def summarise(errors: pd.DataFrame, unit: str) -> pd.DataFrame:
     """A line for each arm: its error rate in %, its difference from `none` and the interval.
 
-    Seeds that an arm and `none` both have are paired.
+    Seeds that an arm and `none` both have are paired. A speaker whom a seed's draw of the speech
+    does not test has no units there.
     """
     columns = [f"{unit}_errors", f"{unit}s"]
     tables = {
-        arm: own.pivot_table(index="seed", columns="speaker", values=columns, sort=True)
+        arm: own.pivot_table(index="seed", columns="speaker", values=columns, fill_value=0)
         for arm, own in errors.groupby("arm", sort=False)
     }
     lines = []
@@ -179,7 +180,8 @@ def paired_interval(wrong: Array, plain: Array, said: Array) -> tuple[float, flo
         ]
     )
     drawn = np.einsum("rs,sp,rp->r", of_seeds, more, of_speakers, optimize=True)
-    drawn = drawn / np.einsum("rs,sp,rp->r", of_seeds, units, of_speakers, optimize=True)
+    among = np.einsum("rs,sp,rp->r", of_seeds, units, of_speakers, optimize=True)
+    drawn = drawn[among > 0] / among[among > 0]  # with few seeds a draw may miss all who are tested
     difference = float(more.sum() / units.sum())
     half = float(t.ppf(0.975, min(seeds, speakers) - 1) * drawn.std())
     return difference, difference - half, difference + half
