@@ -140,13 +140,13 @@ class Abx(FrameMetric):
         for kind in SPEAKERS:
             if next(items.comparisons(kind), None) is not None:
                 continue
-            told = (
+            shortage = (
                 f"no ABX triple {kind} speakers among {len(items.items)} items of "
                 f"{len({item.speaker for item in items.items})} speakers"
             )
             if kind == self.speaker:
-                raise StrataError(f"{told}{self._remedy(items)}")
-            log.warning("%s: no figure abx_error_%s", told, kind)
+                raise StrataError(f"{shortage}{self._remedy(items)}")
+            log.warning("%s: no figure abx_error_%s", shortage, kind)
 
     def _remedy(self, items: "Items") -> str:
         if self.context == "within":
@@ -163,20 +163,20 @@ class Abx(FrameMetric):
         errors, detail = [], {"items": str(len(items.items))}
         if self.context == "within":
             detail["without_context"] = str(items.without_context)
-        own = 0.0
+        value = 0.0
         for kind in SPEAKERS:
             error, cells, pairs = items.error(kind)
             detail[kind] = f"{cells} cells of {pairs} pairs of phones"
             if kind == self.speaker:
-                own = 1 - error
+                value = 1 - error
             if cells:
                 errors.append(Score(error, metric=f"abx_error_{kind}"))
-        return [Score(own, detail=detail), *errors]
+        return [Score(value, detail=detail), *errors]
 
     def summary(self, scores: list[Score], experiment: str) -> dict[str, object]:  # noqa: ARG002
         """How many items there were, and what they were compared in."""
-        own = [score.detail for score in scores if score.metric == ""]
-        return {key: list(dict.fromkeys(one[key] for one in own)) for key in own[0]}
+        details = [score.detail for score in scores if score.metric == ""]
+        return {key: list(dict.fromkeys(one[key] for one in details)) for key in details[0]}
 
 
 class Items:
@@ -192,8 +192,8 @@ class Items:
         self.without_context = 0
         for stretch, utterance in enumerate(frames.utterances):
             phones = utterance.tiers[frames.tier]
-            for k, own in enumerate(phones):
-                item = self._item(stretch, utterance.speaker, phones, k, own)
+            for k in range(len(phones)):
+                item = self._item(stretch, utterance.speaker, phones, k)
                 if item is None:
                     self.without_context += 1
                 else:
@@ -205,20 +205,21 @@ class Items:
         self.lengths = np.array([last - first for first, last in self.spans], dtype=np.int64)
 
     def _item(
-        self, stretch: int, speaker: str, phones: tuple[Interval, ...], k: int, own: Interval
+        self, stretch: int, speaker: str, phones: tuple[Interval, ...], k: int
     ) -> Item | None:
-        """The phone as an item; None where contexts are kept and it has none."""
+        """Phone k as an item; None where contexts are kept and it has none."""
+        phone = phones[k]
         if self.metric.context == "any":
-            return Item(own.label, ("", ""), speaker, stretch, own.start, own.end)
+            return Item(phone.label, ("", ""), speaker, stretch, phone.start, phone.end)
         if not 0 < k < len(phones) - 1:
             return None
         before, after = phones[k - 1], phones[k + 1]
-        if before.end != own.start or own.end != after.start:
+        if before.end != phone.start or phone.end != after.start:
             return None
-        start, end = own.start, own.end
+        start, end = phone.start, phone.end
         if self.metric.segment == "triphone":
             start, end = before.start, after.end
-        return Item(own.label, (before.label, after.label), speaker, stretch, start, end)
+        return Item(phone.label, (before.label, after.label), speaker, stretch, start, end)
 
     def _blocks(self) -> dict[tuple[str, str], dict[str, Block]]:
         """The items drawn, by context and speaker."""
@@ -239,12 +240,12 @@ class Items:
     ) -> Block:
         """At most `max_size_group` items of each phone."""
         seed, most = self.frames.seed, self.metric.max_size_group
-        own = [
+        groups = [
             drawn(np.array(items), most, seed, "items", *context, speaker, phone)
             for phone, items in phones.items()
         ]
-        starts = np.cumsum([0, *map(len, own[:-1])])
-        return Block(context, speaker, tuple(phones), np.concatenate(own), starts)
+        starts = np.cumsum([0, *map(len, groups[:-1])])
+        return Block(context, speaker, tuple(phones), np.concatenate(groups), starts)
 
     def comparisons(self, kind: str) -> Iterator[Comparison]:
         """Every X and A with all their B, within or across speakers."""
@@ -252,7 +253,7 @@ class Items:
             for speaker, block in speakers.items():
                 if len(block.phones) < 2:
                     continue
-                others = [own for name, own in speakers.items() if name != speaker]
+                others = [other for name, other in speakers.items() if name != speaker]
                 for k, phone in enumerate(block.phones):
                     if kind == "across":
                         for x in self._by_others(block, phone, others):
@@ -262,12 +263,12 @@ class Items:
 
     def _by_others(self, block: Block, phone: str, others: Sequence[Block]) -> Iterator[Index]:
         """The items of a phone by each of at most `max_x_across` other speakers."""
-        also = [own for own in others if phone in own.phones]
+        candidates = [other for other in others if phone in other.phones]
         most, seed = self.metric.max_x_across, self.frames.seed
         which = ("speakers of X", *block.context, block.speaker, phone)
-        for place in drawn(np.arange(len(also)), most, seed, *which):
-            own = also[place]
-            yield own.items[own.place(own.phones.index(phone))]
+        for place in drawn(np.arange(len(candidates)), most, seed, *which):
+            other = candidates[place]
+            yield other.items[other.place(other.phones.index(phone))]
 
     def error(self, kind: str) -> tuple[float, int, int]:
         """The error rate, of how many cells (A, B and X) and ordered pairs of phones."""
@@ -276,22 +277,22 @@ class Items:
             for other, rate in error_rates(one, apart):
                 speakers = rates.setdefault((one.block.phones[one.phone], other), {})
                 speakers.setdefault(one.block.speaker, []).append(rate)
-        cells = sum(len(own) for speakers in rates.values() for own in speakers.values())
+        cells = sum(len(values) for speakers in rates.values() for values in speakers.values())
         if not cells:
             return np.nan, 0, 0
         if self.metric.context == "any":  # one mean over both speakers, as published
-            pairs = [np.mean([r for own in s.values() for r in own]) for s in rates.values()]
+            pairs = [np.mean([r for values in s.values() for r in values]) for s in rates.values()]
         else:
-            pairs = [np.mean([np.mean(own) for own in s.values()]) for s in rates.values()]
+            pairs = [np.mean([np.mean(values) for values in s.values()]) for s in rates.values()]
         return float(np.mean(pairs)), cells, len(rates)
 
     def _distances(self, comparisons: Iterator[Comparison]) -> Iterator[tuple[Comparison, Index]]:
         """Distances (x, n) in steps of each X to every item of the block."""
         waiting: list[tuple[Comparison, Array]] = []
-        for block, own in groupby(comparisons, key=lambda one: one.block):
+        for block, group in groupby(comparisons, key=lambda comparison: comparison.block):
             frames = self._frames(block.items)
-            for one in own:
-                waiting.append((one, angles(self._frames(one.x), frames)))
+            for comparison in group:
+                waiting.append((comparison, angles(self._frames(comparison.x), frames)))
                 if sum(lattice.size for _, lattice in waiting) > CELLS:
                     yield from self._warped(waiting)
                     waiting = []
@@ -316,13 +317,13 @@ class Items:
         parts = (np.concatenate(part) for part in (first, stride, rows, columns))
         apart = np.rint(mean_costs(costs, *parts) * STEPS).astype(np.int64)
         ends = np.cumsum([len(part) for part in first])
-        for (one, _), own in zip(waiting, np.split(apart, ends[:-1]), strict=True):
-            yield one, own.reshape(len(one.x), -1)
+        for (one, _), distances in zip(waiting, np.split(apart, ends[:-1]), strict=True):
+            yield one, distances.reshape(len(one.x), -1)
 
     def _frames(self, numbers: Index) -> Array:
         """Frames (t, d) of items one after another, of length 1; one that is zero stays zero."""
-        own = ((self.items[k].stretch, *self.spans[k]) for k in numbers)
-        parts = [self.frames.of(stretch)[first:last] for stretch, first, last in own]
+        places = ((self.items[k].stretch, *self.spans[k]) for k in numbers)
+        parts = [self.frames.of(stretch)[first:last] for stretch, first, last in places]
         rows = np.concatenate(parts).astype(np.float64)
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
         return np.asarray(rows / np.where(lengths > 0, lengths, 1))
@@ -330,10 +331,10 @@ class Items:
 
 def error_rates(one: Comparison, apart: Index) -> Iterator[tuple[str, float]]:
     """Each other phone, and the share of triples that are wrong against it; `apart` (x, n)."""
-    block, own = one.block, one.block.place(one.phone)
+    block, rows = one.block, one.block.place(one.phone)
     wrong, triples = np.zeros(len(block.items)), 0
     for number, distances in zip(one.x, apart, strict=True):
-        a = np.sort(distances[own][block.items[own] != number])
+        a = np.sort(distances[rows][block.items[rows] != number])
         nearer, not_farther = (np.searchsorted(a, distances, side) for side in ("left", "right"))
         wrong += len(a) - (nearer + not_farther) / 2
         triples += len(a)

@@ -96,16 +96,16 @@ class PhoneAnalogies(UnitMetric):
         vectors = (units.vectors / lengths).astype(np.float64)
         rows = [np.flatnonzero(codes == phone) for phone in range(len(phones))]
         rng = generator(units.seed, "phone analogies")
-        held = self._held(vectors, rows, analogies, rng)
-        means = np.stack([vectors[own].mean(0) for own in rows])
+        holds = self._hold(vectors, rows, analogies, rng)
+        means = np.stack([vectors[members].mean(0) for members in rows])
         nearest = [nearest_to(means, one) == one.a for one in analogies]
         return [
-            Score(float(np.mean(held)), detail={"analogies": str(len(analogies))}),
+            Score(float(np.mean(holds)), detail={"analogies": str(len(analogies))}),
             Score(float(np.mean(nearest)), "analogy_nearest"),
             Score(difference_auc(means, analogies), "difference_auc"),
         ]
 
-    def _held(
+    def _hold(
         self,
         vectors: Array,
         rows: Sequence[Index],
@@ -116,20 +116,22 @@ class PhoneAnalogies(UnitMetric):
         whole = np.arange(len(vectors))
         limits = {}
         for phone in sorted({one.a for one in analogies}):
-            own = rows[phone]
-            others = np.setdiff1d(whole, own, assume_unique=True)
-            limits[phone] = [self._interval(vectors, own, [other], rng) for other in (own, others)]
-        held = []
+            members = rows[phone]
+            others = np.setdiff1d(whole, members, assume_unique=True)
+            limits[phone] = [
+                self._interval(vectors, members, [other], rng) for other in (members, others)
+            ]
+        holds = []
         for one in analogies:
             same, different = limits[one.a]
             low, high = self._interval(
                 vectors, rows[one.a], [rows[one.b], rows[one.c], rows[one.d]], rng
             )
-            held.append(same[0] > high and low > different[1])
-        return held
+            holds.append(same[0] > high and low > different[1])
+        return holds
 
     def _interval(
-        self, vectors: Array, own: Index, others: Sequence[Index], rng: np.random.Generator
+        self, vectors: Array, members: Index, others: Sequence[Index], rng: np.random.Generator
     ) -> tuple[float, float]:
         """99 % interval of the mean cosine with instances of one set, or of b + c - d of three."""
         means = []
@@ -138,7 +140,7 @@ class PhoneAnalogies(UnitMetric):
             if more:
                 first = first + more[0] - more[1]
                 first = first / np.linalg.norm(first, axis=1, keepdims=True)
-            mine = vectors[rng.choice(own, self.draws)]
+            mine = vectors[rng.choice(members, self.draws)]
             means.append(float(np.einsum("nd,nd->n", mine, first).mean()))
         spread = scipy.stats.sem(means)
         centre = float(np.mean(means))

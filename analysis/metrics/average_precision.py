@@ -1,29 +1,15 @@
 """Exact average precision over all pairs of many items, a block of pairs at a time."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.metrics.similarity import Index, Scores, Similarity
 from common.records import StrataError
 
-Index = NDArray[np.int64]
-Scores = NDArray[np.int32]
 Counts = NDArray[np.int64]
-
-
-class Similarity(ABC):
-    """How alike two items are, as whole numbers: equal pairs tie, in whatever block they come."""
-
-    @abstractmethod
-    def scores(self, rows: Index, columns: Index) -> Scores:
-        """Scores (r, c) of every item of `rows` with every one of `columns`; higher: more alike."""
-
-    @abstractmethod
-    def blocks(self) -> list[Index]:
-        """All items, in the parts whose pairs are best scored together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +117,6 @@ def _each(reached: Counts) -> Counts:
 
 
 def _average(matches: Counts, others: Counts) -> float:
-    own = matches > 0
-    precision = matches[own] / (matches[own] + others[own])
-    return float(precision @ _each(matches)[own] / matches[0])
+    matched = matches > 0
+    precision = matches[matched] / (matches[matched] + others[matched])
+    return float(precision @ _each(matches)[matched] / matches[0])

@@ -268,8 +268,8 @@ class HeldOutCCA(RidgedCCA):
             tests = [test for _, _, test in trials]
             low, high = interval(pooled(fits, sums), self.fit, folds.halves(), tests)
         scores = []
-        for fit, own in zip(fits, sums, strict=True):
-            correlations = own.correlations()
+        for fit, pairs in zip(fits, sums, strict=True):
+            correlations = pairs.correlations()
             held_out = float(fit.weights @ correlations)
             detail = {"training": repr(fit.training), "held_out": repr(held_out)}
             value = float(fit.score_of(correlations))
@@ -311,7 +311,7 @@ def pooled(fits: Sequence[Fit], sums: Sequence[PairSums]) -> Callable[[Array], f
     # A label that a trial's training folds lack makes one pair less there.
     k = max(len(fit.weights) for fit in fits)
     xy, xx, yy = (
-        np.array([np.pad(own, (0, k - len(own))) for own in column])
+        np.array([np.pad(values, (0, k - len(values))) for values in column])
         for column in zip(*((one.xy, one.xx, one.yy) for one in sums), strict=True)
     )
     weights = np.array([np.pad(fit.weights, (0, k - len(fit.weights))) for fit in fits])
@@ -337,20 +337,20 @@ def interval(
     `score`: of the trials, as in `pooled`; `tests`: their test folds, which keep speakers apart;
     `halves`: the folds of the first half of them, and of the second. How much folds differ is
     measured within each half, by leaving out each fold in turn, with a fit to the other half. The
-    trials' own fits have heard the speakers of all folds but two: leaving out a fold then leaves
-    what its speakers did to the other trials' fits, and limits from that are a tenth too narrow.
+    trials' own fits are trained on all folds but two: leaving out a fold then leaves the effect
+    that its speakers had on the other trials' fits, and limits from that are a tenth too narrow.
 
     With the effects of speakers that real speech has they cover .93 to .96, where leaving out folds
     with the fits as they are covers .90 to .95; where the layer is mostly the speaker's .92 to .93,
     and that .88 to .90 (benchmarks/coverage.py).
     """
     middle, variances = len(tests) // 2, []
-    for own, other in ((tests[:middle], halves[1]), (tests[middle:], halves[0])):
-        folds, fitted = len(own), fit(other)
-        sums = [pair_sums(fitted.projection, about(test, other)) for test in own]
-        half = pooled([fitted] * folds, sums)
-        without = [half(np.arange(folds) != t) for t in range(folds)]
-        variances.append(jackknife_variance(without) * (folds / len(tests)) ** 2)
+    for folds, other in ((tests[:middle], halves[1]), (tests[middle:], halves[0])):
+        fitted = fit(other)
+        sums = [pair_sums(fitted.projection, about(test, other)) for test in folds]
+        half = pooled([fitted] * len(folds), sums)
+        without = [half(np.arange(len(folds)) != t) for t in range(len(folds))]
+        variances.append(jackknife_variance(without) * (len(folds) / len(tests)) ** 2)
     groups = len(tests) - 1  # two halves have a degree of freedom less than one whole
     centre = float(CORRELATION.to(np.asarray(score(np.ones(len(tests))))))
     return around(centre, sum(variances) ** 0.5, groups)

@@ -1,4 +1,4 @@
-"""How much of a frame is as it was when what lies farther away is cut off?"""
+"""How much of a frame is unchanged when the audio farther away is cut off?"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,18 +24,18 @@ class ContextKept(UnitMetric):
     """Share of the frames' variance that is left when the context is cut to `width`. (-inf, 1].
 
     Effective context by truncation (Meng, Goldwater & Tang 2025, arXiv 2505.22487): the distance of
-    a frame in all of its utterance from the same frame where nothing is heard beyond a window
-    around it. Here 1 - (mean squared distance) / (variance of the frames in their utterances): 1
-    where a layer does not hear farther than the window, 0 where a frame is no nearer to itself than
-    to the mean of all frames, whatever the layer's scale.
+    a frame of the whole utterance from the same frame computed from a window around it. Here
+    1 - (mean squared distance) / (variance of the frames of whole utterances): 1 where a layer uses
+    nothing outside the window, 0 where a cut frame is no nearer to the whole one than the mean of
+    all frames is, whatever the layer's scale.
 
     `context_kept_WIDTH` is the same for each of the target's widths, in seconds on each side; the
     primary figure is that of `width`.
 
     Traps. Models that normalise an utterance (its waveform, or by group norm in the first
-    convolution) feel a cut in every frame, however far it is. A window's edges are where the model
-    has heard few utterances begin: some of the change is that of an odd utterance, not of lost
-    context. One frame of each utterance is drawn, so the samples of a run are the same frames.
+    convolution) change every frame, however far away the cut is. Few utterances of the training
+    data begin in the middle of speech, so some of the change comes from an unusual input, not from
+    lost context. One frame of each utterance is drawn, so the samples of a run are the same frames.
 
     The 95 % interval is over speakers: the jackknife over folds that keep these apart.
     """
@@ -71,23 +71,22 @@ class ContextKept(UnitMetric):
 
     def no_interval(self, units: Units) -> str:
         """Folds must keep speakers apart, and there must be enough of both."""
-        _, known = units.tested(np.arange(len(units.label)))
-        return no_jackknife(units.speaker, units.fold, known)
+        return no_jackknife(units)
 
     def score(self, units: Units) -> list[Score]:
         """One for the sample."""
         cuts = frames_of(units)
         whole = cuts.pop(WHOLE)
-        kept = {label: share_kept(whole, own) for label, own in cuts.items()}
-        own = f"{self.width:g}"
+        kept = {label: share_kept(whole, cut) for label, cut in cuts.items()}
+        width = f"{self.width:g}"
         low, high = None, None
         if not self.no_interval(units):
             fold = units.fold[units.label == units.labels.index(WHOLE)]
             rows = [fold != one for one in np.unique(fold)]
-            each = [share_kept(whole[some], cuts[own][some]) for some in rows]
-            low, high = fold_jackknife(kept[own], each, SHARE)
+            each = [share_kept(whole[some], cuts[width][some]) for some in rows]
+            low, high = fold_jackknife(kept[width], each, SHARE)
         secondary = [Score(value, f"{self.name}_{label}") for label, value in kept.items()]
-        return [Score(kept[own], low=low, high=high), *secondary]
+        return [Score(kept[width], low=low, high=high), *secondary]
 
 
 def cuts_of(units: Units) -> list[str]:
@@ -103,12 +102,12 @@ def frames_of(units: Units) -> dict[str, Array]:
     frame = units.utterance // len(labels)  # a frame's cuts come one after another
     codes = [units.labels.index(label) for label in labels]
     there = [frame[units.label == code] for code in codes]
-    common = np.array([k for k in there[0] if all(k in own for own in there[1:])])
+    common = np.array([k for k in there[0] if all(k in other for other in there[1:])])
     rows = {
         label: np.flatnonzero((units.label == code) & np.isin(frame, common))
         for label, code in zip(labels, codes, strict=True)
     }
-    return {label: units.vectors[own].astype(np.float64) for label, own in rows.items()}
+    return {label: units.vectors[chosen].astype(np.float64) for label, chosen in rows.items()}
 
 
 def share_kept(whole: Array, cut: Array) -> float:

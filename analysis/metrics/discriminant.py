@@ -52,7 +52,10 @@ def fit_discriminants(
             "probe needs more than one unit of a label; use more speech"
         )
     shrunk = (Known(shrunk_covariance(within, shrinkage)) for shrinkage in shrinkages)
-    models = (LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=own) for own in shrunk)
+    models = (
+        LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=covariance)
+        for covariance in shrunk
+    )
     return tuple(make_pipeline(scaler, model.fit(standard, labels)) for model in models)
 
 

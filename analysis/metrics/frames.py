@@ -79,7 +79,7 @@ def segments_with_frames(entry: Entry, layers: Iterable[str]) -> NDArray[np.bool
     An experiment takes those that all of its layers have, whatever else the entry holds by now.
     """
     rows = [entry.load(f"{layer}.rows")["rows"] for layer in layers]
-    return np.logical_and.reduce([own[:, 1] > 0 for own in rows])
+    return np.logical_and.reduce([span[:, 1] > 0 for span in rows])
 
 
 def load_frames(

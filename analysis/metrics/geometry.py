@@ -72,8 +72,7 @@ class Geometry(UnitMetric):
 
     def no_interval(self, units: Units) -> str:
         """Folds must keep speakers apart, and there must be enough of both."""
-        _, known = units.tested(np.arange(len(units.label)))
-        return no_jackknife(units.speaker, units.fold, known)
+        return no_jackknife(units)
 
     def score(self, units: Units) -> list[Score]:
         """One for the sample."""
@@ -86,12 +85,16 @@ class Geometry(UnitMetric):
         if not self.no_interval(units):
             each = []
             for fold in np.unique(units.fold):
-                own = units.fold == fold
-                left = sums.without(Sums.of(vectors[own], units.label[own], units.speaker[own]))
+                members = units.fold == fold
+                left = sums.without(
+                    Sums.of(vectors[members], units.label[members], units.speaker[members])
+                )
                 each.append(residual_variance(*centroids(left)))
             low, high = fold_jackknife(value, each, SHARE)
         total = float(np.einsum("nd,nd->", vectors, vectors))
-        by_label, by_speaker = (own[own > 0] for own in (sums.counts.sum(1), sums.counts.sum(0)))
+        by_label, by_speaker = (
+            counts[counts > 0] for counts in (sums.counts.sum(1), sums.counts.sum(0))
+        )
         return [
             Score(value, low=low, high=high),
             Score(residual_variance(speakers, labels), "orthogonality_speakers"),
@@ -126,9 +129,9 @@ class Sums(NamedTuple):
 
     def without(self, part: "Sums") -> "Sums":
         """Of the other units."""
-        left = Sums(*(own.copy() for own in self))
-        for own, taken in zip(left, part, strict=True):
-            own[tuple(slice(n) for n in taken.shape)] -= taken
+        left = Sums(*(sums.copy() for sums in self))
+        for sums, taken in zip(left, part, strict=True):
+            sums[tuple(slice(n) for n in taken.shape)] -= taken
         return left
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import scipy  # loads a submodule when it is first used
 from numpy.typing import NDArray
 
+from analysis.metrics.units import Units
 from common.config.analysis import BY_SPEAKER
 from common.seeding import generator
 
@@ -69,8 +70,8 @@ def bootstrap(
     scored = _on_scale(score_of, counts.astype(np.float64), scale)
     if scored is None:
         return None
-    own, values = scored
-    return limits(values, 2 * own - float(values.mean()), speakers, scale)
+    score, values = scored
+    return limits(values, 2 * score - float(values.mean()), speakers, scale)
 
 
 def half_samples(
@@ -94,9 +95,9 @@ def half_samples(
     scored = _on_scale(score_of, (order >= left_out).astype(np.float64), scale)
     if scored is None:
         return None
-    own, values = scored
+    score, values = scored
     spread = np.sqrt((speakers - left_out) / left_out) * values.std()
-    return around(own, float(spread), speakers, scale)
+    return around(score, float(spread), speakers, scale)
 
 
 def _on_scale(score_of: ScoreOf, counts: Array, scale: Scale) -> tuple[float, Array] | None:
@@ -107,16 +108,16 @@ def _on_scale(score_of: ScoreOf, counts: Array, scale: Scale) -> tuple[float, Ar
     if counts.shape[1] < LEAST_SPEAKERS:
         return None
     values = score_of(counts)
-    (own,) = score_of(np.ones((1, counts.shape[1])))
+    (score,) = score_of(np.ones((1, counts.shape[1])))
     defined = np.isfinite(values)
-    if defined.mean() < 1 - UNDEFINED or not np.isfinite(own):
+    if defined.mean() < 1 - UNDEFINED or not np.isfinite(score):
         log.warning(
             "no interval: %d of %d resamples of %d speakers have no score",
             np.count_nonzero(~defined),
             *counts.shape,
         )
         return None
-    return float(scale.to(own)), scale.to(values[defined])
+    return float(scale.to(score)), scale.to(values[defined])
 
 
 def limits(values: Array, centre: float, speakers: int, scale: Scale) -> Limits:
@@ -151,28 +152,28 @@ def jackknife_variance(without: Sequence[float], scale: Scale = CORRELATION) -> 
     return float((len(without) - 1) * values.var())
 
 
-def fold_jackknife(own: float, without: Sequence[float], scale: Scale = CORRELATION) -> Limits:
+def fold_jackknife(score: float, without: Sequence[float], scale: Scale = CORRELATION) -> Limits:
     """A 95 % interval from the scores `without` each group (a fold, a speaker), fits held fixed.
 
     Student's limits with one degree of freedom less than there are groups (Efron & Tibshirani 1993,
-    section 11.5). Where the groups have been heard by each other's fits, as test folds of a
-    cross-validation are, they are too narrow: see `analysis.metrics.cca.interval`.
+    section 11.5). Where each group was among the training data of the others' fits, as test folds
+    of a cross-validation are, they are too narrow: see `analysis.metrics.cca.interval`.
     """
     spread = np.sqrt(jackknife_variance(without, scale))
-    return around(float(scale.to(np.asarray(own))), float(spread), len(without), scale)
+    return around(float(scale.to(np.asarray(score))), float(spread), len(without), scale)
 
 
-def jackknife(own: float, without: Sequence[float], scale: Scale = CORRELATION) -> Limits | None:
+def jackknife(score: float, without: Sequence[float], scale: Scale = CORRELATION) -> Limits | None:
     """A 95 % interval from the scores `without` each of the speakers in turn.
 
-    For a score that cannot bear to hear a speaker twice, as a resample does: mutual information
-    takes units that come together for units that belong together. It is of what as many other
+    For a score that a speaker who is drawn twice would distort, as mutual information, which takes
+    units that occur together for units that belong together. It is of what as many other
     speakers would score on average (Efron & Tibshirani 1993, section 11.5). None as in `bootstrap`.
     """
     speakers = len(without)
     if speakers < LEAST_SPEAKERS:
         return None
-    return fold_jackknife(own, without, scale)
+    return fold_jackknife(score, without, scale)
 
 
 def no_fold_interval(split: str, trials: int, speakers: int) -> str:
@@ -187,16 +188,15 @@ def no_fold_interval(split: str, trials: int, speakers: int) -> str:
     return too_few(speakers)
 
 
-def no_jackknife(speaker: Index, fold: Index, known: int) -> str:
-    """Why leaving out each fold in turn tells nothing of other speakers, or "".
-
-    speaker, fold (n,) of each unit; `known` speakers are known by name.
-    """
-    folds = len(np.unique(fold))
-    if np.unique(np.stack([speaker, fold]), axis=1).shape[1] > len(np.unique(speaker)):
+def no_jackknife(units: Units) -> str:
+    """Why leaving out each fold in turn tells nothing of other speakers, or ""."""
+    folds = len(np.unique(units.fold))
+    pairs = np.unique(np.stack([units.speaker, units.fold]), axis=1)
+    if pairs.shape[1] > len(np.unique(units.speaker)):
         return "folds do not keep speakers apart, and an interval tells of other speakers"
     if folds < LEAST_FOLDS:
         return f"there are {folds} folds of speakers, {LEAST_FOLDS} are needed"
+    _, known = units.tested(np.arange(len(units.label)))
     return too_few(known)
 
 

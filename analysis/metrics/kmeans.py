@@ -45,7 +45,8 @@ class Clusterer(ABC):
     ) -> Clustering:
         """Fit on `fit` (n, d), n >= k; assign it and `held` (m, d). `seed` below 2^31.
 
-        `threads`: OpenMP's; None for all. A limit set outside holds for the setting thread only.
+        `threads`: OpenMP's; None for all. A limit set by the caller holds for the caller's thread
+        only.
         """
 
 

@@ -163,9 +163,9 @@ def intervals(clusters: Rows, labels: Rows, speaker: Rows) -> tuple[Bounds, Boun
     """Intervals over the speakers of the normalised and of the adjusted information."""
     from analysis.metrics.agreement import agreement
 
-    own = agreement(clusters, labels)
+    whole = agreement(clusters, labels)
     rest = [speaker != code for code in np.unique(speaker)]
     without = [agreement(clusters[others], labels[others]) for others in rest]
-    normalised = jackknife(own.normalised, [one.normalised for one in without])
-    adjusted = jackknife(own.adjusted, [one.adjusted for one in without])
+    normalised = jackknife(whole.normalised, [one.normalised for one in without])
+    adjusted = jackknife(whole.adjusted, [one.adjusted for one in without])
     return normalised or (None, None), adjusted or (None, None)

@@ -31,10 +31,10 @@ class PhoneticSemantic(UnitMetric):
     """How often a pair of synonyms is nearer than a pair of near homophones. Range [0, 1].
 
     After Choi et al. 2024 (arXiv 2406.08619), who find synonyms farther apart than near homophones
-    in every layer of the models that they ask. 1/2: as near; below: the layer goes by sound; above:
-    by meaning. It is the area under the curve of the cosines, so a common shift or scale of them
-    does not matter. A word's vector is the mean of its sampled instances less the mean of all words
-    drawn; the paper compares single instances.
+    in every layer of the models that they study. 1/2: as near; below: the layer goes by sound;
+    above: by meaning. It is the area under the curve of the cosines, so a common shift or scale of
+    them does not matter. A word's vector is the mean of its sampled instances less the mean of all
+    words drawn; the paper compares single instances.
 
     Secondary figures: `cosine_synonyms`, `cosine_homophones` and `cosine_others`, the mean cosine
     of each kind, the last of random pairs of other words; `synonyms_over_others` and
@@ -73,8 +73,7 @@ class PhoneticSemantic(UnitMetric):
 
     def no_interval(self, units: Units) -> str:
         """Folds must keep speakers apart, and there must be enough of both."""
-        _, known = units.tested(np.arange(len(units.label)))
-        return no_jackknife(units.speaker, units.fold, known)
+        return no_jackknife(units)
 
     def score(self, units: Units) -> list[Score]:
         """One for the sample."""
@@ -130,8 +129,8 @@ class PhoneticSemantic(UnitMetric):
         ways = [dict(score.detail) for score in scores if not score.metric]
         different = [way for i, way in enumerate(ways) if way not in ways[:i]]
         if different:
-            told = ", ".join(f"{count} {kind}" for kind, count in different[0].items())
-            log.info("%s: pairs: %s", experiment, told)
+            counts = ", ".join(f"{count} {kind}" for kind, count in different[0].items())
+            log.info("%s: pairs: %s", experiment, counts)
         return {"pairs": different}
 
 
@@ -141,8 +140,8 @@ def pairs_of(units: Units) -> tuple[Sequence[Pair], Sequence[Pair]]:
     if not isinstance(target, Synonyms):
         raise TypeError(f"{target} has no synonyms")
     synonyms, homophones = (
-        [pair for pair in own if pair[0] in words and pair[1] in words]
-        for own in (target.synonyms, target.homophones)
+        [pair for pair in pairs if pair[0] in words and pair[1] in words]
+        for pairs in (target.synonyms, target.homophones)
     )
     return synonyms, homophones
 

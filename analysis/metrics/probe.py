@@ -101,33 +101,37 @@ class LinearProbe(UnitMetric):
             tests.append((test, found == truth))
             balanced.append(Score(float(recall), f"{self.name}_balanced"))
         low, high = (None, None) if self.no_interval(units) else interval(units, tests)
-        own = (
+        accuracies = (
             Score(float(right.mean()), detail=detail, low=low, high=high)
             for (_, right), detail in zip(tests, details, strict=True)
         )
-        return [*own, *balanced]
+        return [*accuracies, *balanced]
 
     def summary(self, scores: list[Score], experiment: str) -> dict[str, object]:
         """How often each shrinkage was chosen, and test units of labels unknown in training."""
-        own = [score.detail for score in scores if not score.metric]
-        chosen = Counter(way["shrinkage"] for way in own)
-        edges = {f"{edge:g}" for edge in (min(self.shrinkages), max(self.shrinkages))}
-        at_edge = sum(chosen[edge] for edge in edges)
-        if at_edge:
-            log.info(
-                "%s: %d of %d choices of a shrinkage are at the edge of the grid (%s); "
-                "experiments.%s.metric.shrinkages widens it",
-                experiment,
-                at_edge,
-                len(own),
-                ", ".join(sorted(edges)),
-                experiment,
-            )
+        details = [score.detail for score in scores if not score.metric]
+        chosen = Counter(detail["shrinkage"] for detail in details)
+        log_edges(experiment, "shrinkage", "shrinkages", chosen, self.shrinkages)
         return {
             "shrinkages": dict(chosen),
-            "tested": sum(int(way["tested"]) for way in own),
-            "tested_of_labels_not_trained_on": sum(int(way["unseen"]) for way in own),
+            "tested": sum(int(detail["tested"]) for detail in details),
+            "tested_of_labels_not_trained_on": sum(int(detail["unseen"]) for detail in details),
         }
+
+
+def log_edges(
+    experiment: str, name: str, key: str, chosen: Counter[str], grid: Sequence[float]
+) -> None:
+    """Log how many values of a setting, as `chosen` on dev, are at the edges of its grid."""
+    edges = {f"{edge:g}" for edge in (min(grid), max(grid))}
+    at_edge = sum(chosen[edge] for edge in edges)
+    if at_edge:
+        log.info(
+            "%s: %d of %d choices of a %s are at the edge of the grid (%s); "
+            "experiments.%s.metric.%s widens it",
+            *(experiment, at_edge, chosen.total(), name, ", ".join(sorted(edges))),
+            *(experiment, key),
+        )
 
 
 def trials_of(units: Units) -> Iterator[tuple[Rows, Rows, Rows]]:

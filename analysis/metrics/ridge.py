@@ -1,6 +1,5 @@
 """A linear probe of numbers: how much of an age or a rating can be read off vectors of others?"""
 
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +10,11 @@ from numpy.typing import NDArray
 
 from analysis.metrics.base import Score, UnitMetric
 from analysis.metrics.intervals import Limits, Scale, ScoreOf, bootstrap, too_few
-from analysis.metrics.probe import trials_of
+from analysis.metrics.probe import log_edges, trials_of
 from analysis.metrics.units import Index, Units
 from analysis.targets.base import LabelTarget
 from common.records import StrataError
 from common.target import Target
-
-log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 Errors = tuple[
@@ -86,16 +83,16 @@ class RidgeProbe(UnitMetric):
         """R2 of every trial."""
         numbers = numbers_of(units)
         found = [self._fit(units, numbers, *trial) for trial in trials_of(units)]
-        errors = [own for own, _ in found]
+        errors = [squared for squared, _ in found]
         low, high = (None, None) if self.no_interval(units) else interval(units, errors)
         return [
             Score(
-                1 - float(own.sum() / mean.sum()),
+                1 - float(squared.sum() / mean.sum()),
                 detail={"penalty": f"{penalty:g}", "tested": str(len(rows))},
                 low=low,
                 high=high,
             )
-            for (rows, own, mean), penalty in found
+            for (rows, squared, mean), penalty in found
         ]
 
     def _fit(
@@ -113,23 +110,19 @@ class RidgeProbe(UnitMetric):
         )
         model = Ridge(alpha=grid * len(train), solver="cholesky")
         model.fit(x, np.repeat(numbers[train, None], len(grid), 1))
-        chosen, found = (model.predict(own).reshape(len(own), -1) for own in (choosing, held))
+        chosen, found = (
+            model.predict(standardised).reshape(len(standardised), -1)
+            for standardised in (choosing, held)
+        )
         errors = ((chosen - numbers[dev, None]) ** 2).mean(0)
         best = len(grid) - 1 - int(np.argmin(errors[::-1]))  # of equals the largest penalty
-        own = (found[:, best] - numbers[test]) ** 2
-        return (test, own, (numbers[train].mean() - numbers[test]) ** 2), float(grid[best])
+        squared = (found[:, best] - numbers[test]) ** 2
+        return (test, squared, (numbers[train].mean() - numbers[test]) ** 2), float(grid[best])
 
     def summary(self, scores: list[Score], experiment: str) -> dict[str, object]:
         """How often each penalty was chosen."""
         chosen = Counter(score.detail["penalty"] for score in scores)
-        edges = {f"{edge:g}" for edge in (min(self.penalties), max(self.penalties))}
-        at_edge = sum(chosen[edge] for edge in edges)
-        if at_edge:
-            log.info(
-                "%s: %d of %d choices of a penalty are at the edge of the grid (%s); "
-                "experiments.%s.metric.penalties widens it",
-                *(experiment, at_edge, len(scores), ", ".join(sorted(edges)), experiment),
-            )
+        log_edges(experiment, "penalty", "penalties", chosen, self.penalties)
         return {"penalties": dict(chosen), "tested": sum(int(s.detail["tested"]) for s in scores)}
 
 
@@ -150,14 +143,14 @@ def resampled_r2(units: Units, errors: Sequence[Errors]) -> tuple[ScoreOf, int]:
     """Mean R2 of the trials, as a function of how often each of so many speakers counts."""
     names = np.unique(units.speaker[np.concatenate([rows for rows, _, _ in errors])])
     trials = []
-    for rows, own, mean in errors:
+    for rows, squared, mean in errors:
         codes = np.searchsorted(names, units.speaker[rows])
-        sums = (np.bincount(codes, weights, minlength=len(names)) for weights in (own, mean))
+        sums = (np.bincount(codes, weights, minlength=len(names)) for weights in (squared, mean))
         trials.append(tuple(sums))
 
     def score_of(counts: Array) -> Array:
         with np.errstate(invalid="ignore", divide="ignore"):  # a resample may lack a trial's all
-            each = [1 - (counts @ own) / (counts @ mean) for own, mean in trials]
+            each = [1 - (counts @ squared) / (counts @ mean) for squared, mean in trials]
         return np.nanmean(each, axis=0, dtype=np.float64)
 
     return score_of, len(names)

@@ -64,15 +64,15 @@ class WeightedSum(LayersMetric):
     def score(self, layers: Mapping[str, Units]) -> Mapping[str, list[Score]]:
         """Of every layer its weight in each trial, then each trial's accuracy."""
         first = next(iter(layers.values()))
-        own: dict[str, list[Score]] = {name: [] for name in layers}
+        found: dict[str, list[Score]] = {name: [] for name in layers}
         accuracies = []
         for trial, rows in enumerate(trials_of(first)):
             seed = int(generator(first.seed, "weighted sum", trial).integers(2**31))
             weights, accuracy, epochs = self._learn(layers, first.label, rows, seed)
-            for scores, weight in zip(own.values(), weights, strict=True):
+            for scores, weight in zip(found.values(), weights, strict=True):
                 scores.append(Score(float(weight), detail={"epochs": str(epochs)}))
             accuracies.append(Score(accuracy, "weighted_sum_accuracy"))
-        return {name: [*scores, *accuracies] for name, scores in own.items()}
+        return {name: [*scores, *accuracies] for name, scores in found.items()}
 
     def _learn(
         self,
@@ -88,12 +88,12 @@ class WeightedSum(LayersMetric):
         train, dev, test = rows
         known, codes = np.unique(label[train], return_inverse=True)
         stacked = torch.stack([standardised(units.vectors, train) for units in layers.values()])
-        heard = dev[np.isin(label[dev], known)]
-        truth = torch.from_numpy(np.searchsorted(known, label[heard]))
-        own = torch.Generator().manual_seed(seed)
+        usable = dev[np.isin(label[dev], known)]
+        truth = torch.from_numpy(np.searchsorted(known, label[usable]))
+        rng = torch.Generator().manual_seed(seed)
         logits = torch.zeros(len(stacked), requires_grad=True)
         width = stacked.shape[2]
-        head = (torch.randn(len(known), width, generator=own) / width**0.5).requires_grad_()
+        head = (torch.randn(len(known), width, generator=rng) / width**0.5).requires_grad_()
         bias = torch.zeros(len(known), requires_grad=True)
         optimiser = torch.optim.Adam([logits, head, bias], lr=self.rate)
 
@@ -104,7 +104,7 @@ class WeightedSum(LayersMetric):
         state, least, best, targets = [logits, head, bias], float("inf"), 0, torch.from_numpy(codes)
         kept = [part.detach().clone() for part in state]
         for epoch in range(1, self.epochs + 1):
-            order = torch.randperm(len(train), generator=own)
+            order = torch.randperm(len(train), generator=rng)
             for start in range(0, len(order), self.batch):
                 batch = order[start : start + self.batch]
                 optimiser.zero_grad()
@@ -112,7 +112,7 @@ class WeightedSum(LayersMetric):
                 torch.autograd.backward(loss)
                 optimiser.step()
             with torch.no_grad():
-                on_dev = float(functional.cross_entropy(classes(heard), truth))
+                on_dev = float(functional.cross_entropy(classes(usable), truth))
             if on_dev < least:
                 least, best, kept = on_dev, epoch, [part.detach().clone() for part in state]
             elif epoch - best >= self.patience:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from analysis.metrics.average_precision import Index, PairPrecision, pair_precision
+from analysis.metrics.average_precision import PairPrecision, pair_precision
 from analysis.metrics.base import FrameMetric, Score, UnitMetric
-from analysis.metrics.segments import Cosine, Warping
+from analysis.metrics.similarity import Cosine, Index, Warping
 from analysis.metrics.units import Units
 from analysis.targets.labels import Word
 from common.records import StrataError

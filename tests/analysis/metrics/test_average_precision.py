@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from analysis.metrics.average_precision import Index, Scores, Similarity, pair_precision
-from analysis.metrics.segments import Cosine
+from analysis.metrics.average_precision import pair_precision
+from analysis.metrics.similarity import Cosine, Index, Scores, Similarity
 from common.records import StrataError
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from analysis.metrics.alignment import dtw_distances, unit_frames
 from analysis.metrics.average_precision import pair_precision
-from analysis.metrics.dtw import dtw_distances, unit_frames
-from analysis.metrics.segments import DTW_STEPS, Warping
+from analysis.metrics.similarity import DTW_STEPS, Warping
 
 Array = NDArray[np.float64]
 

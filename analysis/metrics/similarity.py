@@ -1,18 +1,33 @@
 """How alike word segments are: pooled vectors by their cosine, frames by dynamic time warping."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.metrics.average_precision import Index, Scores, Similarity
-from analysis.metrics.dtw import Frames, dtw_distances, unit_frames
+from analysis.metrics.alignment import Frames, dtw_distances, unit_frames
+
+Index = NDArray[np.int64]
+Scores = NDArray[np.int32]
 
 # Steps of a score. Equal pairs must tie, whatever block they are multiplied in: a step is well
 # above the rounding of float64 (cosines of vectors) and of float32 (those of frames).
 COSINE_STEPS = 2**30
 DTW_STEPS = 2**20
+
+
+class Similarity(ABC):
+    """How alike two items are, as whole numbers: equal pairs tie, in whatever block they come."""
+
+    @abstractmethod
+    def scores(self, rows: Index, columns: Index) -> Scores:
+        """Scores (r, c) of every item of `rows` with every one of `columns`; higher: more alike."""
+
+    @abstractmethod
+    def blocks(self) -> list[Index]:
+        """All items, in the parts whose pairs are best scored together."""
 
 
 @dataclass(frozen=True, eq=False)
