@@ -60,10 +60,10 @@ def main(cfg: DictConfig) -> Any:
             sweep = Path(HydraConfig.get().sweep.dir)
             config = replace(config, tracking=config.tracking.in_sweep(sweep))
         raw: Any = OmegaConf.to_container(cfg, resolve=True)
-        for task, own, folder, own_raw in steps_of(config, run_dir, raw):
+        for task, step, folder, own_raw in steps_of(config, run_dir, raw):
             # Only now: torch takes seconds to import.
-            with hashes_kept(hashes_folder(own)):
-                figure = import_module(TASKS[task]).run(own, folder, own_raw)
+            with hashes_kept(hashes_folder(step)):
+                figure = import_module(TASKS[task]).run(step, folder, own_raw)
     except StrataError as error:
         log.error("%s", error)
         if HydraConfig.get().mode == RunMode.MULTIRUN:

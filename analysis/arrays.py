@@ -37,21 +37,21 @@ def on_device(array: Array, device: "torch.device") -> Array:
     import torch
 
     tensor: Any = torch.from_numpy(np.ascontiguousarray(array)).to(device)
-    own: Array = tensor
-    return own
+    moved: Array = tensor
+    return moved
 
 
 def on_host(array: Array) -> Array:
     """As a numpy array."""
-    own: Any = array
-    numbers: Array = own if is_on_host(own) else own.cpu().numpy()
+    source: Any = array
+    numbers: Array = source if is_on_host(source) else source.cpu().numpy()
     return numbers
 
 
 def beside(numbers: NDArray[Any], array: Array) -> Array:
     """Numbers of the host as an array of the other's kind, where that one is."""
-    own: Array = namespace(array).asarray(numbers, device=array_api_compat.device(array))
-    return own
+    moved: Array = namespace(array).asarray(numbers, device=array_api_compat.device(array))
+    return moved
 
 
 def cholesky(matrix: Array) -> Array:

@@ -90,8 +90,8 @@ def curves_of(config: Config, raw: Mapping[str, Any]) -> dict[str, list[tuple[st
     """(key, part) of the curves of every experiment, as `log_results` names them."""
     found = {}
     for name, node in raw["experiments"].items():
-        own = config.experiments.get(name)  # not there if it lacks a file: its runs had one
-        metric = metric_of(own) if own else instantiate(node["metric"], _convert_="all")
+        analysis = config.experiments.get(name)  # not there if it lacks a file: its runs had one
+        metric = metric_of(analysis) if analysis else instantiate(node["metric"], _convert_="all")
         parts: Sequence[str] = node["parts"]
         found[name] = [(curve_name(name, metric.name, part), part) for part in parts]
     return found
@@ -111,8 +111,8 @@ def layer_section(curves: Mapping[str, Sequence[tuple[str, str]]]) -> Any:
             max_runs_to_show=SHOWN,
             legend_template="${run:displayName}",
         )
-        for name, own in curves.items()
-        for key, part in own
+        for name, rows in curves.items()
+        for key, part in rows
     ]
     return ws.Section(name="Layers", panels=panels, is_open=True)
 

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 def to_rows(config: Config, speech: RunSpeech, measured: Measured, run_key: str) -> list[Row]:
     """A row per score."""
     commit = git_commit()
-    own = config.dataset.partition
+    partition = config.dataset.partition
     rows = []
     for one in measured.scored:
         analysis = config.experiments[one.experiment]
@@ -27,8 +27,8 @@ def to_rows(config: Config, speech: RunSpeech, measured: Measured, run_key: str)
         rows += [
             Row(
                 model=config.model.name,
-                dataset=speech.own.name,
-                partition=partition_label(speech, partitions_of(analysis, own)),
+                dataset=speech.corpus.name,
+                partition=partition_label(speech, partitions_of(analysis, partition)),
                 experiment=one.experiment,
                 unit=analysis.unit,
                 target=one.target or analysis.target.name,

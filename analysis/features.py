@@ -44,32 +44,32 @@ EXTRAS = {"hdf5": "h5py", "ark": "kaldiio"}
 
 def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
     """Write the chosen layers of the chosen utterances; nothing is written twice."""
-    own = config.features
-    check_extra(own.format)
+    wanted = config.features
+    check_extra(wanted.format)
     watch = Stopwatch()
     with watch.stage("preparing"):
         description = describe(config.model)
         names = config.layers.choose([layer.name for layer in description.layers])
         layers = [layer for layer in description.layers if layer.name in names]
         speech = read_speech(config, limits(config, description))
-        corpus = chosen(speech.own, own.utterances)
+        corpus = chosen(speech.corpus, wanted.utterances)
         check_ids(corpus)
         revision = revision_of(config.model)
-    place = Path(own.folder).expanduser() if own.folder else folder / "features"
+    place = Path(wanted.folder).expanduser() if wanted.folder else folder / "features"
     place.mkdir(parents=True, exist_ok=True)
     take_up(place, settings(config, corpus, names, revision))
-    packed = own.format in EXTRAS
+    packed = wanted.format in EXTRAS
     arrays = [name + more for name in names for more in ("", TIMES)]
-    files = UtteranceFiles(place / UNPACKED if packed else place, arrays, own.format == "npy")
-    if packed and (there := archives(place, own.format, arrays)) is not None:
+    files = UtteranceFiles(place / UNPACKED if packed else place, arrays, wanted.format == "npy")
+    if packed and (there := archives(place, wanted.format, arrays)) is not None:
         log.info("%s: all is there already", place)
         passed, missing = None, []
     else:
-        passed = write_layers(config, corpus, layers, files, own.stored, watch, packed)
+        passed = write_layers(config, corpus, layers, files, wanted.stored, watch, packed)
         missing = [u.id for u in corpus.utterances if not files.complete(u.id)]
         ids = [u.id for u in corpus.utterances if u.id not in set(missing)]
         with watch.stage("packing"):
-            there = pack(place, own.format, files, ids) if packed else []
+            there = pack(place, wanted.format, files, ids) if packed else []
         table = [
             {"id": u.id, "speaker": u.speaker, "samples": u.n_samples}
             for u in corpus.utterances
@@ -132,24 +132,26 @@ def settings(
     }
 
 
-def take_up(place: Path, own: Mapping[str, object]) -> None:
+def take_up(place: Path, current: Mapping[str, object]) -> None:
     """Write the settings, or raise where the folder holds features of others."""
     path = place / SETTINGS
     if path.exists():
         there = json.loads(path.read_text(encoding="utf-8"))
-        other = [
-            f"{key} {there.get(key)} (now {own[key]})" for key in own if there.get(key) != own[key]
+        changed = [
+            f"{key} {there.get(key)} (now {current[key]})"
+            for key in current
+            if there.get(key) != current[key]
         ]
-        if other:
+        if changed:
             raise StrataError(
-                f"{place} holds other features: {'; '.join(other)}. Name another folder "
+                f"{place} holds other features: {'; '.join(changed)}. Name another folder "
                 "(features.folder=), or delete this one"
             )
     elif any(place.iterdir()):
         raise StrataError(
             f"{place} is not empty and holds no {SETTINGS}: name a new folder (features.folder=)"
         )
-    write_text(path, json.dumps(own, indent=1))
+    write_text(path, json.dumps(current, indent=1))
 
 
 def write_layers(

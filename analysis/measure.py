@@ -76,7 +76,7 @@ def measure(model_run: ModelRun) -> Measured:
     )
     with watch.stage("preparing"):
         revision = revision_of(config.model)
-        key = statistics_key(config, speech.own, revision)
+        key = statistics_key(config, speech.corpus, revision)
         setting = Setting(config, speech, model_run.model.layers, cache, key)
         studies, unfit, failures = build_studies(setting)
         left_out = log_left_out(config, unfit)

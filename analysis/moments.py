@@ -425,8 +425,8 @@ class Folds:
         """The folds that the first half of the trials is tested on, and those of the second."""
         middle, end = self.trials // 2, self.trials
         first, second = (
-            merge_cross(self.x.parts[own], self.y.parts[own], self.xy[own])
-            for own in (slice(middle), slice(middle, end))
+            merge_cross(self.x.parts[half], self.y.parts[half], self.xy[half])
+            for half in (slice(middle), slice(middle, end))
         )
         (x, other_x), (y, other_y) = self.x.halves, self.y.halves
         return Moments(x, y, first), Moments(other_x, other_y, second)
@@ -463,8 +463,8 @@ class CrossedFolds(Folds):
         rows = whole.merged()
 
         def moved(one: Moments) -> Moments:
-            own = Moments(one.x.on(device), one.y.on(device), on_device(one.xy, device))
-            return own.within(rows)
+            copied = Moments(one.x.on(device), one.y.on(device), on_device(one.xy, device))
+            return copied.within(rows)
 
         cells = tuple((moved(a), moved(b), moved(c)) for a, b, c in self.cells)
         first, second = self.parted
@@ -493,7 +493,7 @@ def crossed_folds(
     whole = moments_of(x, y)
 
     def moments(trial: int) -> tuple[Moments, Moments, Moments]:
-        train, dev, test = (moments_of(x[own], y[own]) for own in rows_of_trial(cuts, trial))
+        train, dev, test = (moments_of(x[rows], y[rows]) for rows in rows_of_trial(cuts, trial))
         return train.within(whole), dev, test
 
     x_view, y_view = FoldedView((whole.x,), trials), FoldedView((whole.y,), trials)
@@ -502,7 +502,7 @@ def crossed_folds(
         np.logical_and.reduce([(low <= cut) & (cut < high) for cut in cuts])
         for low, high in ((0, middle), (middle, trials))
     )
-    first, second = (moments_of(x[own], y[own]).within(whole) for own in inside)
+    first, second = (moments_of(x[rows], y[rows]).within(whole) for rows in inside)
     cells = tuple(moments(t) for t in range(trials))
     return CrossedFolds(x_view, y_view, (whole.xy,), cells, (first, second))
 

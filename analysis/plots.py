@@ -87,7 +87,7 @@ def groups_of(names: Iterable[str], asks: Mapping[str, str]) -> dict[str, list[s
     groups: dict[str, list[str]] = {question: [] for question in ASKS}
     for name in names:
         groups[asks.get(name, "other")].append(name)
-    return {question: own for question, own in groups.items() if own}
+    return {question: members for question, members in groups.items() if members}
 
 
 def pages_of(
@@ -298,8 +298,8 @@ def plot_pairs(
     pages = pages_of(groups_of(names, asks or {}), title, HEAT_MAP)
     for page in pages:
         for name, (axes, _) in page.panels.items():
-            own = frame[frame["experiment"] == name]
-            plot_matrix(axes, name, str(own["metric"].iloc[0]), str(own["model"].iloc[0]), own)
+            rows = frame[frame["experiment"] == name]
+            plot_matrix(axes, name, str(rows["metric"].iloc[0]), str(rows["model"].iloc[0]), rows)
     return save_pages(pages, folder / "inter")
 
 

@@ -81,54 +81,60 @@ class Centroids:
 
 def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
     """Units of every chosen layer, in a folder of its name; a row of figures for each."""
-    own, watch = config.units, Stopwatch()
+    settings, watch = config.units, Stopwatch()
     with watch.stage("preparing"):
         description = describe(config.model)
         revision = revision_of(config.model)
         known = [layer.name for layer in description.layers]
-        given = None if own.centroids is None else Centroids.load(Path(own.centroids).expanduser())
+        given = (
+            None
+            if settings.centroids is None
+            else Centroids.load(Path(settings.centroids).expanduser())
+        )
         if given is None:
             names = config.layers.choose(known)
-            clusterer_of(config.clusterer, own.batch, **LLOYD)
+            clusterer_of(config.clusterer, settings.batch, **LLOYD)
         else:
             check_centroids(
-                given, own.centroids, {x.name: x.dim for x in description.layers}, revision
+                given, settings.centroids, {x.name: x.dim for x in description.layers}, revision
             )
             names = [given.layer]
         layers = [layer for layer in description.layers if layer.name in names]
         speech = read_speech(config, limits(config, description))
-        check_ids(speech.own)
+        check_ids(speech.corpus)
     clear_left_over(Path(config.paths.runs).expanduser())
     with scratch_folder(folder) as scratch:
         files = UtteranceFiles(scratch, [name + more for name in names for more in ("", TIMES)])
-        passed = write_layers(config, speech.own, layers, files, "float32", watch)
-        heard = [u for u in speech.own.utterances if files.complete(u.id)]
+        passed = write_layers(config, speech.corpus, layers, files, "float32", watch)
+        complete = [u for u in speech.corpus.utterances if files.complete(u.id)]
         rows = []
         for layer in layers:
             place = folder / layer.name
             place.mkdir(exist_ok=True)
             with watch.stage("clustering"):
-                frames = Frames(files, heard, layer.name)
+                frames = Frames(files, complete, layer.name)
                 found = given or fit(config, frames, layer.name, revision)
-                codes = [nearest(frames.of(k), found.centres) for k in range(len(heard))]
+                codes = [nearest(frames.of(k), found.centres) for k in range(len(complete))]
             with watch.stage("writing"):
                 found.save(place / CENTROIDS)
-                write_units(place, heard, codes, len(found.centres))
-                rows.append(figures(layer.name, layer.geometry, heard, codes, found, config.seed))
+                write_units(place, complete, codes, len(found.centres))
+                rows.append(
+                    figures(layer.name, layer.geometry, complete, codes, found, config.seed)
+                )
     table = pd.DataFrame(rows)
     write_text(folder / TABLE, csv_of(table))
-    missing = sorted({u.id for u in speech.own.utterances} - {u.id for u in heard})
+    missing = sorted({u.id for u in speech.corpus.utterances} - {u.id for u in complete})
     metadata = {
         "model": describe_model(config, description, revision),
         "dataset": describe_speech(speech),
         "forward_pass": asdict(passed) if passed else "none",
-        "units": {"clusterer": config.clusterer, **asdict(own)},
+        "units": {"clusterer": config.clusterer, **asdict(settings)},
         "not_complete": missing,
         **results.describe_process(watch),
         "config": raw,
     }
     write_text(folder / results.METADATA, json.dumps(metadata, indent=1, default=str))
-    show(table, f"{config.model.name} on {speech.own.name} ({speech.own.partition})")
+    show(table, f"{config.model.name} on {speech.corpus.name} ({speech.corpus.partition})")
     if missing:
         print(f"NOT COMPLETE: {len(missing)} utterances have no units: {', '.join(missing[:5])}")
     for path in (*(folder / name for name in names), folder / TABLE, folder / results.METADATA):
@@ -174,14 +180,14 @@ class Frames:
 
 def fit(config: Config, frames: Frames, layer: str, revision: str) -> Centroids:
     """Centres of `units.clusters` clusters of at most `fit_frames` frames, drawn over all."""
-    own, counts = config.units, frames.counts()
+    settings, counts = config.units, frames.counts()
     total = int(counts.sum())
-    n = min(total, own.fit_frames)
-    if n < LEAST_ROWS * own.clusters:
+    n = min(total, settings.fit_frames)
+    if n < LEAST_ROWS * settings.clusters:
         raise StrataError(
-            f"{n} frames of {layer} are too few for {own.clusters} clusters ({LEAST_ROWS} for each "
-            f"are needed): use more speech, units.fit_frames={LEAST_ROWS * own.clusters} or more, "
-            f"or units.clusters={max(n // LEAST_ROWS, 2)}"
+            f"{n} frames of {layer} are too few for {settings.clusters} clusters ({LEAST_ROWS} for "
+            f"each are needed): use more speech, units.fit_frames={LEAST_ROWS * settings.clusters} "
+            f"or more, or units.clusters={max(n // LEAST_ROWS, 2)}"
         )
     rng = generator(config.seed, "units", layer)
     drawn = np.sort(rng.choice(total, n, replace=False))
@@ -192,8 +198,8 @@ def fit(config: Config, frames: Frames, layer: str, revision: str) -> Centroids:
     ]
     rows = np.concatenate(parts)
     seed = int(rng.integers(2**31))
-    clusterer = clusterer_of(config.clusterer, own.batch, **LLOYD)
-    found = clusterer.cluster(rows, rows[:1], own.clusters, seed)
+    clusterer = clusterer_of(config.clusterer, settings.batch, **LLOYD)
+    found = clusterer.cluster(rows, rows[:1], settings.clusters, seed)
     return Centroids(found.centres, layer, revision, n)
 
 
@@ -206,8 +212,8 @@ def write_units(
     in that order with their samples, below a line for the folder; dict.km.txt: the inventory
     (fairseq). units.txt and deduplicated.txt: `ID|UNITS`, as they are and with runs as one.
     """
-    lines = [" ".join(map(str, own)) for own in codes]
-    short = [" ".join(map(str, deduplicated(own))) for own in codes]
+    lines = [" ".join(map(str, sequence)) for sequence in codes]
+    short = [" ".join(map(str, deduplicated(sequence))) for sequence in codes]
     ids = [utterance.id for utterance in utterances]
     if barred := [id for id in ids if "|" in id or "\t" in id or "\n" in id]:
         raise StrataError(f"utterance {barred[0]}: an id with | or a tab cannot be told from units")
@@ -240,7 +246,7 @@ def figures(
     """
     seconds = sum(utterance.n_samples for utterance in utterances) / SAMPLE_RATE
     every = np.concatenate(list(codes))
-    short = np.concatenate([deduplicated(own) for own in codes])
+    short = np.concatenate([deduplicated(sequence) for sequence in codes])
     row: dict[str, object] = {
         "layer": layer,
         "clusters": len(found.centres),
@@ -250,8 +256,10 @@ def figures(
         "bitrate_deduplicated": bitrate(short, seconds),
     }
     pairs = list(zip(utterances, codes, strict=True))
-    phones = [list(labels(u.tiers.get("phone", ()), geometry, len(own))) for u, own in pairs]
-    flat = [phone for own in phones for phone in own]
+    phones = [
+        list(labels(u.tiers.get("phone", ()), geometry, len(sequence))) for u, sequence in pairs
+    ]
+    flat = [phone for sequence in phones for phone in sequence]
     there = np.array([phone is not None for phone in flat])
     names = sorted({phone for phone in flat if phone is not None})
     if len(names) < 2:

@@ -98,7 +98,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         watch, start, used = Stopwatch(), perf_counter(), process_time()
         description = describe(config.model)
         chosen = choose_layers(config, description.layers)
-        key = measure.statistics_key(config, speech.own, revision_of(config.model))
+        key = measure.statistics_key(config, speech.corpus, revision_of(config.model))
         cache = Cache(Path(scratch))
         studies, *_ = build_studies(Setting(config, speech, description.layers, cache, key))
         collect(config, speech.whole, studies, watch, {})

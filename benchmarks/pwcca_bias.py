@@ -279,7 +279,7 @@ def measured_populations(layer: str, times: int, overrides: list[str]) -> Iterat
     with tempfile.TemporaryDirectory() as scratch:
         cache = Cache(cache_root(config) if config.cache != "off" else Path(scratch))
         speech, layers = read_speech(config), describe(config.model).layers
-        key = statistics_key(config, speech.own, revision_of(config.model))
+        key = statistics_key(config, speech.corpus, revision_of(config.model))
         studies, *_ = build_studies(Setting(config, speech, layers, cache, key))
         collect(config, speech.whole, studies, Stopwatch(), {})
         (own,) = (one for one in layers if one.name == layer)

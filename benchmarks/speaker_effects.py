@@ -93,7 +93,7 @@ def study_of(overrides: list[str]) -> tuple[VectorStudy, str]:
         config = resolve(compose("config", overrides))
     speech, layers = read_speech(config), describe(config.model).layers
     cache = Cache(cache_root(config))
-    key = statistics_key(config, speech.own, revision_of(config.model))
+    key = statistics_key(config, speech.corpus, revision_of(config.model))
     (study,), *_ = build_studies(Setting(config, speech, layers, cache, key))
     if not isinstance(study, VectorStudy):
         raise TypeError("give an experiment of phones or words")

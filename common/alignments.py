@@ -171,7 +171,7 @@ def select(tiers: RawTiers, kind: str, pattern: str | None, speaker: str, path: 
 def named(tiers: RawTiers, name: str, speaker: str, path: Path) -> tuple[Interval, ...] | None:
     """Intervals of the tier of that name, maybe with "{speaker} - " before it; None without it."""
     wanted = (name, f"{speaker} - {name}")
-    found = [intervals for own, intervals in tiers if own.strip() in wanted]
+    found = [intervals for title, intervals in tiers if title.strip() in wanted]
     if len(found) > 1:
         raise StrataError(f"{shown(path)}: {len(found)} tiers are called {name!r}: rename one")
     return found[0] if found else None
@@ -277,8 +277,8 @@ def phone_tiers(
     """
     tiers = {"phone": tier("phone", raw, n_samples, where, dropped, phones=phones)}
     for mark in MARKS:
-        own = tier(mark, raw, n_samples, where, Counter(), phones=phones)
-        tiers |= {mark: own} if own else {}
+        marks = tier(mark, raw, n_samples, where, Counter(), phones=phones)
+        tiers |= {mark: marks} if marks else {}
     return tiers
 
 

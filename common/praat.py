@@ -100,7 +100,8 @@ def _chronological(reader: "_Reader") -> Grid:
         last = reader.number("a time") if kinds[tier] == "IntervalTier" else first
         rows[tier].append((first, last, reader.text("a label")))
     every = zip(kinds, names, rows, strict=True)
-    return Grid(start, end, tuple((n, tuple(own)) for k, n, own in every if k == "IntervalTier"))
+    tiers = ((name, tuple(items)) for kind, name, items in every if kind == "IntervalTier")
+    return Grid(start, end, tuple(tiers))
 
 
 class _Reader:

@@ -87,10 +87,10 @@ class Progress:
             return f"{self.stage}: {self.done:.0f} {self.unit} {took}"
         share = self.done / self.total
         text = f"{self.stage}: {self.done:.0f} of {self.total:.0f} {self.unit} ({share:.0%}) {took}"
-        own = self.done - self.initial
-        if own <= 0:
+        done = self.done - self.initial
+        if done <= 0:
             return text
-        return f"{text}, about {_minutes(seconds * (self.total - self.done) / own)} left"
+        return f"{text}, about {_minutes(seconds * (self.total - self.done) / done)} left"
 
 
 def _minutes(seconds: float) -> str:

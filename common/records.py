@@ -59,7 +59,8 @@ class Utterance:
 class Corpus:
     """A dataset's partition, listed: every utterance, what was dropped, and a fingerprint.
 
-    `dropped` counts by reason what listing left out ("phone: silence" -> 812). `fingerprint`
+    `dropped` counts by reason what listing left out ("phone: silence" -> 812), or kept but changed
+    ("word: clipped to the audio (kept)"; see `counts_of`). `fingerprint`
     changes whenever the utterances, their audio or their alignments would. `phones`: the convention
     in which phone labels were read (`common.phones`).
     """
@@ -129,3 +130,14 @@ class Corpus:
             "speakers": len(self.speakers),
             "dropped": dict(self.dropped),
         }
+
+
+def counts_of(dropped: Mapping[str, int]) -> str:
+    """Counts by reason, as `Corpus.dropped` has them: of what is left out, and of what is kept."""
+    kinds: dict[str, list[str]] = {"left out": [], "kept, but changed": []}
+    for reason, count in dropped.items():
+        if count:
+            kinds["kept, but changed" if "(kept" in reason else "left out"].append(
+                f"{reason} {count}"
+            )
+    return "; ".join(f"{kind}: {', '.join(found)}" for kind, found in kinds.items() if found)

@@ -27,13 +27,13 @@ def steps_of(config: Config, folder: Path, raw: Mapping[str, Any]) -> Iterator[S
         yield config.task, config, folder, raw
         return
     for name, task in config.steps.items():
-        own, step = folder / name, _without_comparisons(replace(config, task=task))
-        if task == "analysis" and not step.experiments:
+        own, following = folder / name, _without_comparisons(replace(config, task=task))
+        if task == "analysis" and not following.experiments:
             log.warning("step %s: nothing to score before a step has changed the model", name)
             continue
         own.mkdir(parents=True, exist_ok=True)
         log.info("step %s: %s with %s", name, task, config.model.checkpoint)
-        yield task, step, own, raw
+        yield task, following, own, raw
         if (own / EXPORTED).is_dir():
             config, raw = _with_model(config, raw, own / EXPORTED, name)
 
@@ -43,7 +43,9 @@ def _without_comparisons(config: Config) -> Config:
     if config.other is not None:
         return config
     experiments = {
-        n: own for n, own in config.experiments.items() if not own.target.needs_second_model
+        n: analysis
+        for n, analysis in config.experiments.items()
+        if not analysis.target.needs_second_model
     }
     left_out = {name: NOTHING_BEFORE for name in config.experiments if name not in experiments}
     return replace(config, experiments=experiments, left_out=config.left_out | left_out)

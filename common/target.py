@@ -45,9 +45,9 @@ class Target(ABC):
         """Tiers that a dataset reads only when they are asked for by name."""
         return ()
 
-    def partition(self, own: str, sampling: UnitSampling) -> str:  # noqa: ARG002
+    def partition(self, partition: str, sampling: UnitSampling) -> str:  # noqa: ARG002
         """Name of the speech that it is asked of: the partition `own`, or one derived from it."""
-        return own
+        return partition
 
     def derived(self, corpus: Corpus, sampling: UnitSampling, seed: int) -> Corpus:  # noqa: ARG002
         """The speech of that name, made from the partition's corpus."""

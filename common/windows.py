@@ -1,4 +1,4 @@
-"""Long recordings in windows: utterances of no more samples than a model hears at once."""
+"""Long recordings in windows: utterances of no more samples than a model takes at once."""
 
 import hashlib
 import logging
@@ -13,9 +13,9 @@ from common.records import SAMPLE_RATE, Corpus, Interval, StrataError, Utterance
 log = logging.getLogger(__name__)
 
 VERSION = 1  # bumped when the same recording would be cut elsewhere
-OVERLAP = 2 * SAMPLE_RATE  # samples heard before and after a window's own, at most
-# Windows begin at a multiple of these samples where a silence allows it, and are heard from one on:
-# hops divide it, so that frames lie where they would lie in the whole recording.
+OVERLAP = 2 * SAMPLE_RATE  # samples of context before and after a window, at most
+# Windows, and their context, begin at a multiple of these samples where a silence allows it: hops
+# divide it, so that frames lie where they would lie in the whole recording.
 GRID, FINER_GRID = 1280, 320
 SHORTEST = SAMPLE_RATE  # samples that windows may have at most
 
@@ -36,7 +36,7 @@ def in_windows(
     Windows are utterances: `recording@0063.280` begins at 63.28 s of its recording, and has the
     intervals, the words and the samples from there to the next window. They are cut in the longest
     silence that the tiers leave within reach, else between two units, and are of at most `within`
-    samples (None: `longest`; a second at least), with what is heard beside them
+    samples (None: `longest`; a second at least), with context on both sides
     (`Utterance.context`, where `overlap` is wanted). `with_words`: recordings stay whole where it
     is not known which words are in which window. What is not cut stays as it is, and so does the
     fingerprint of a corpus without such recordings.
@@ -49,21 +49,21 @@ def in_windows(
 
     if not any(map(is_long, corpus.utterances)):
         return corpus
-    beside = min(OVERLAP, within // 8) // GRID * GRID if overlap else 0
+    context = min(OVERLAP, within // 8) // GRID * GRID if overlap else 0
     counts: Counter[str] = Counter()
     utterances: list[Utterance] = []
     for utterance in corpus.utterances:
         if is_long(utterance):
             counts[CUT] += 1
-            utterances += _windows(utterance, within - 2 * beside, beside, counts)
+            utterances += _windows(utterance, within - 2 * context, context, counts)
         else:
             utterances.append(utterance)
     log.info(
-        "%s (%s): %d recordings longer than %.1f s are heard in %d windows",
+        "%s (%s): %d recordings longer than %.1f s are read in %d windows",
         *(corpus.name, corpus.partition, counts[CUT], longest / SAMPLE_RATE),
         len(utterances) - len(corpus.utterances) + counts[CUT],
     )
-    cut = (corpus.fingerprint, VERSION, longest, within, beside)
+    cut = (corpus.fingerprint, VERSION, longest, within, context)
     return replace(
         corpus,
         utterances=tuple(utterances),
@@ -77,10 +77,12 @@ def hears_at_once(max_seconds: float, limits: Iterable[int | None]) -> int:
     return min(int(max_seconds * SAMPLE_RATE), *(n for n in limits if n is not None), 1 << 62)
 
 
-def _windows(utterance: Utterance, own: int, beside: int, counts: Counter[str]) -> list[Utterance]:
-    """The windows of one recording, of at most `own` samples without what is heard beside."""
+def _windows(
+    utterance: Utterance, longest: int, beside: int, counts: Counter[str]
+) -> list[Utterance]:
+    """The windows of one recording, of at most `longest` samples without their context."""
     n = utterance.n_samples
-    starts = _cuts(utterance.tiers, n, own)
+    starts = _cuts(utterance.tiers, n, longest)
     bounds = list(zip(starts, [*starts[1:], n], strict=True))
     words = _words(utterance)
     if words is None:
@@ -104,17 +106,17 @@ def _windows(utterance: Utterance, own: int, beside: int, counts: Counter[str]) 
     return windows
 
 
-def _cuts(tiers: Mapping[str, Sequence[Interval]], n: int, own: int) -> list[int]:
+def _cuts(tiers: Mapping[str, Sequence[Interval]], n: int, width: int) -> list[int]:
     """Where windows of a recording of n samples begin: the first one at 0.
 
-    A window is half of `own` samples or more, and what is left for the last one a quarter.
+    A window is half of `width` samples or more, and what is left for the last one a quarter.
     """
     gaps = _gaps(tiers, n)
     ends = [end for _, end in gaps]
     starts = [0]
-    while n - starts[-1] > own:
-        earliest = starts[-1] + own // 2
-        latest = min(starts[-1] + own, n - own // 4)
+    while n - starts[-1] > width:
+        earliest = starts[-1] + width // 2
+        latest = min(starts[-1] + width, n - width // 4)
         within = []
         for start, end in gaps[bisect_left(ends, earliest) :]:
             if start > latest:
@@ -127,12 +129,12 @@ def _cuts(tiers: Mapping[str, Sequence[Interval]], n: int, own: int) -> list[int
 
 def _gaps(tiers: Mapping[str, Sequence[Interval]], n: int) -> list[tuple[int, int]]:
     """Stretches without a unit, [start, end] in samples; of no length between neighbours."""
-    gaps, heard = [], 0
+    gaps, reached = [], 0
     for unit in sorted((i for tier in tiers.values() for i in tier), key=lambda i: i.start):
-        if unit.start >= heard:
-            gaps.append((heard, unit.start))
-        heard = max(heard, unit.end)
-    return [*gaps, (heard, n)] if heard < n else gaps
+        if unit.start >= reached:
+            gaps.append((reached, unit.start))
+        reached = max(reached, unit.end)
+    return [*gaps, (reached, n)] if reached < n else gaps
 
 
 def _middle(start: int, end: int) -> int:
@@ -149,17 +151,17 @@ def _tiers(
     tiers: Mapping[str, Sequence[Interval]], start: int, end: int, counts: Counter[str]
 ) -> dict[str, tuple[Interval, ...]]:
     """The intervals that begin in a window, in its own time."""
-    own: dict[str, tuple[Interval, ...]] = {}
+    found: dict[str, tuple[Interval, ...]] = {}
     for name, intervals in tiers.items():
         first, last = (bisect_left(intervals, at, key=lambda i: i.start) for at in (start, end))
         inside = intervals[first:last]
         beyond = sum(i.end > end for i in inside)
         if beyond:
             counts[CLIPPED] += beyond
-        own[name] = tuple(
+        found[name] = tuple(
             Interval(i.start - start, min(i.end, end) - start, i.label) for i in inside
         )
-    return own
+    return found
 
 
 def _words(utterance: Utterance) -> list[tuple[int, str]] | None:

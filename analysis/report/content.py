@@ -62,8 +62,8 @@ def groups(curves: pd.DataFrame, asks: Mapping[str, str]) -> list[dict[str, obje
     """Experiments under the heading of what they ask, as in `analysis.plots.plot_layers`."""
     names = [] if curves.empty else list(dict.fromkeys(curves["experiment"]))
     return [
-        {"heading": HEADINGS[question], "experiments": own}
-        for question, own in groups_of(names, asks).items()
+        {"heading": HEADINGS[question], "experiments": members}
+        for question, members in groups_of(names, asks).items()
     ]
 
 
@@ -132,7 +132,7 @@ def describe_matrix(matrix: Matrix) -> dict[str, object]:
 def describe_runs(gathered: Gathered) -> list[dict[str, object]]:
     """Each run: what it is, how to make it again, and what it dropped."""
     shown = {run.name: configuration(run) for run in gathered.runs}
-    small = sum(len(str(own)) for own in shown.values()) < CONFIG_BYTES
+    small = sum(len(str(config)) for config in shown.values()) < CONFIG_BYTES
     return [
         describe_run(run, gathered.frame) | {"config": shown[run.name] if small else None}
         for run in gathered.runs
@@ -141,19 +141,19 @@ def describe_runs(gathered: Gathered) -> list[dict[str, object]]:
 
 def describe_run(run: Run, frame: pd.DataFrame) -> dict[str, object]:
     """What a reader wants to know of one run."""
-    own = frame[frame["run"] == run.name]
+    rows = frame[frame["run"] == run.name]
     return {
         "name": run.name,
-        "models": sorted(set(own["model"])),
-        "datasets": sorted(set(own["dataset"])),
-        "experiments": list(dict.fromkeys(own["experiment"])),
-        "metrics": list(dict.fromkeys(own["metric"])),
-        "rows": len(own),
+        "models": sorted(set(rows["model"])),
+        "datasets": sorted(set(rows["dataset"])),
+        "experiments": list(dict.fromkeys(rows["experiment"])),
+        "metrics": list(dict.fromkeys(rows["metric"])),
+        "rows": len(rows),
         "written": datetime.fromtimestamp(run.written, UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "overrides": list(run.overrides),
-        "commit": ", ".join(sorted(set(map(str, own["git_commit"])))),
-        "revision": ", ".join(sorted(set(map(str, own["revision"])))),
-        "config_key": ", ".join(sorted(set(map(str, own["config_key"])))),
+        "commit": ", ".join(sorted(set(map(str, rows["git_commit"])))),
+        "revision": ", ".join(sorted(set(map(str, rows["revision"])))),
+        "config_key": ", ".join(sorted(set(map(str, rows["config_key"])))),
         "versions": run.metadata.get("versions"),
         "dropped": dropped(run.metadata),
     }

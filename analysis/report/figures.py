@@ -67,7 +67,11 @@ def plot_report(frame: pd.DataFrame, folder: Path, asks: Mapping[str, str]) -> l
     curves = curves_of(scores)
     styled = {str(one["name"]): one for one in styles(series_of(frame, curves))}
     if len(curves):
-        order = [n for own in groups_of(curves["experiment"].unique(), asks).values() for n in own]
+        order = [
+            n
+            for members in groups_of(curves["experiment"].unique(), asks).values()
+            for n in members
+        ]
         curves = curves.sort_values("experiment", key=lambda n: n.map(order.index), kind="stable")
     figures: list[tuple[str, Figure]] = []
     with mpl.rc_context(LOOK):
@@ -99,8 +103,8 @@ def curve_figures(curves: pd.DataFrame, styled: Mapping[str, Style]) -> list[tup
     several = shown.groupby("experiment")["dataset"].nunique()
     made = []
     for (dataset, partition, experiment, metric), panel in shown.groupby(PLACE, sort=False):
-        own = panel[panel["control"] == ""]
-        if own.empty:
+        scores = panel[panel["control"] == ""]
+        if scores.empty:
             continue
         figure = Figure(figsize=(COLUMN, 2.35), layout="constrained")
         axes = figure.subplots()
@@ -115,9 +119,9 @@ def curve_figures(curves: pd.DataFrame, styled: Mapping[str, Style]) -> list[tup
 
 def plot_curves(axes: Axes, panel: pd.DataFrame, styled: Mapping[str, Style]) -> None:
     """The curve of each series with its band, and what they are held against."""
-    own = panel[panel["control"] == ""].sort_values(["part", "layer_index"])
-    positions = {layer: x for x, layer in enumerate(dict.fromkeys(own["layer"]))}
-    for series, rows in own.groupby("series", sort=False):
+    scores = panel[panel["control"] == ""].sort_values(["part", "layer_index"])
+    positions = {layer: x for x, layer in enumerate(dict.fromkeys(scores["layer"]))}
+    for series, rows in scores.groupby("series", sort=False):
         style = styled[str(series)]
         colour = COLOURS[style["colour"]]
         for number, (_, part) in enumerate(rows.groupby("part")):
@@ -150,8 +154,8 @@ def plot_held_against(
     Grey; where several series have a control of their own, such as random weights of different
     models, each in its series' colour, pale and with its marker, and named by it.
     """
-    own = controls[~controls["control"].isin(WITHOUT_LAYERS)]
-    several = own["series"].nunique() > 1
+    layered = controls[~controls["control"].isin(WITHOUT_LAYERS)]
+    several = layered["series"].nunique() > 1
     named_already: set[str] = set()
     for (control, series, _), rows in controls.groupby(["control", "series", "part"], sort=False):
         known = rows[rows["layer"].isin(positions) | (control in WITHOUT_LAYERS)]
@@ -207,10 +211,10 @@ def heat_figures(curves: pd.DataFrame) -> list[tuple[str, Figure]]:
     A layer against itself has no colour: it would be every other layer's measure; nor has one that
     is weighed by another view than most.
     """
-    own = curves[(curves["control"] == "") & curves["primary"] & (curves["part"] != "")]
-    own = own[own["rankable"]]
+    scores = curves[(curves["control"] == "") & curves["primary"] & (curves["part"] != "")]
+    scores = scores[scores["rankable"]]
     made = []
-    for (series, dataset, partition), rows in own.groupby(["series", "dataset", "partition"]):
+    for (series, dataset, partition), rows in scores.groupby(["series", "dataset", "partition"]):
         table = rows.sort_values(["part", "layer_index"]).pivot_table(
             index="layer", columns=["experiment", "metric"], values="mean", sort=False
         )
@@ -289,10 +293,10 @@ def plot_errors(
         dash = DASHES[style["dash"]]
         axes.plot(x, rows["mean"], dash, color=colour, marker=marker, label=str(model))
         axes.vlines(x, rows["low"], rows["high"], color=colour, linewidth=0.9)
-        own = points[(points["model"] == model) & points["reinit_top"].notna()]
+        seeds = points[(points["model"] == model) & points["reinit_top"].notna()]
         axes.plot(
-            own["reinit_top"].astype(int),
-            own["value"],
+            seeds["reinit_top"].astype(int),
+            seeds["value"],
             linestyle="none",
             marker=marker,
             markersize=2.8,

@@ -87,9 +87,9 @@ def asks_of(runs: Sequence[Run]) -> dict[str, str]:
     found: dict[str, str] = {}
     for run in runs:
         experiments = run.config.get("experiments")
-        for name, own in (experiments if isinstance(experiments, dict) else {}).items():
-            if isinstance(own, dict) and own.get("asks") in ASKS:
-                found.setdefault(str(name), own["asks"])
+        for name, analysis in (experiments if isinstance(experiments, dict) else {}).items():
+            if isinstance(analysis, dict) and analysis.get("asks") in ASKS:
+                found.setdefault(str(name), analysis["asks"])
     return found
 
 
@@ -124,11 +124,11 @@ def labels_of(runs: Sequence[Run]) -> dict[tuple[str, str], str]:
         ):
             tags.setdefault(str(name), {}).setdefault(str(revision), tag_of(run, str(revision)))
     names = {}
-    for name, own in tags.items():
-        counts = Counter(own.values())
-        for revision, tag in own.items():
+    for name, revisions in tags.items():
+        counts = Counter(revisions.values())
+        for revision, tag in revisions.items():
             which = tag if counts[tag] == 1 else f"{tag} {short_revision(revision)}"
-            names[name, revision] = name if len(own) == 1 else f"{name} ({which})"
+            names[name, revision] = name if len(revisions) == 1 else f"{name} ({which})"
     return names
 
 
@@ -154,8 +154,10 @@ def short_revision(revision: str) -> str:
 def tidy(run: Run, names: Mapping[tuple[str, str], str]) -> pd.DataFrame:
     """A run's rows with the columns of `EXTRA`; controls have the name of their model."""
     frame = run.frame.copy()
-    own = frame[frame["control"] != "random_weights"]
-    first = dict(own[["model", "revision"]].drop_duplicates("model").itertuples(index=False))
+    trained_weights = frame[frame["control"] != "random_weights"]
+    first = dict(
+        trained_weights[["model", "revision"]].drop_duplicates("model").itertuples(index=False)
+    )
     pairs = zip(frame["model"], frame["revision"], frame["control"], strict=True)
     frame["model"] = [
         names.get((m, first.get(m, r) if c == "random_weights" else r), m) for m, r, c in pairs
@@ -192,14 +194,14 @@ def blocks_of(runs: Sequence[Run], frame: pd.DataFrame) -> dict[str, int]:
     """Number of blocks by model: as runs say, else the last block of runs that scored it."""
     blocks_of: dict[str, int] = {}
     for run in runs:
-        own = frame[(frame["run"] == run.name) & (frame["part"] == "transformer")]
+        scored = frame[(frame["run"] == run.name) & (frame["part"] == "transformer")]
         model = run.metadata.get("model")
         blocks = model.get("blocks") if isinstance(model, dict) else None
         layers = run.config.get("layers") or {}
         whole = layers.get("select") in LAST_LAYERS and not (
             layers.get("index") is not None or layers.get("indices")
         )
-        for name, rows in own.groupby("model"):
+        for name, rows in scored.groupby("model"):
             last = int(rows["layer_index"].max())
             if blocks or whole:
                 blocks_of[str(name)] = max(blocks_of.get(str(name), 0), int(blocks or last))
@@ -210,10 +212,10 @@ def keep(frame: pd.DataFrame, config: ReportConfig, plain: pd.Series) -> pd.Data
     """The rows that the filters let through; a name that nothing has is an error."""
     whole = frame
     for column, wanted in config.filters.items():
-        held = set(whole[column]) | (set(plain.dropna()) if column == "model" else set())
-        absent = [name for name in wanted if name not in held]
+        names = set(whole[column]) | (set(plain.dropna()) if column == "model" else set())
+        absent = [name for name in wanted if name not in names]
         if absent:
-            there = ", ".join(sorted(map(str, held)))
+            there = ", ".join(sorted(map(str, names)))
             raise StrataError(f"report.{column}s has {', '.join(absent)}: the runs have {there}")
         chosen = frame[column].isin(wanted)
         if column == "model":
@@ -270,7 +272,7 @@ def comparable(
                     differing_values.setdefault(figures.run.name, {}).setdefault(key, set()).add(
                         value
                     )
-    suffixes = {name: f" [{difference(own)}]" for name, own in differing_values.items()}
+    suffixes = {name: f" [{difference(changed)}]" for name, changed in differing_values.items()}
     frame["model"] = [
         f"{model}{suffixes.get(name, '')}"
         for model, name in zip(frame["model"], frame["run"], strict=True)
@@ -285,7 +287,7 @@ def comparable(
 
 def difference(differing_values: Mapping[str, set[str]], length: int = 60) -> str:
     """What is different about a run, in short; what is cut off leaves a hash of the whole."""
-    values = {key: "/".join(sorted(own)) for key, own in differing_values.items()}
+    values = {key: "/".join(sorted(texts)) for key, texts in differing_values.items()}
     words = ", ".join(
         value if key.startswith("speech of") else f"{key.rpartition('.')[2]} {value}"
         for key, value in values.items()

@@ -52,8 +52,8 @@ def figures_of(run: Run, rows: Any, model: str) -> list[Figures]:
         if pairwise(rows):  # a heat map stands beside a curve, and is not compared with it
             group = (f"{name} ({MATRIX})", *where)
         return [Figures(run, group, analysis_protocol(run, rows))]
-    own = (*group, model, train_subset(run), train_dataset(run))
-    return [Figures(run, group, test_protocol(run)), Figures(run, own, recipe_protocol(run))]
+    recipe = (*group, model, train_subset(run), train_dataset(run))
+    return [Figures(run, group, test_protocol(run)), Figures(run, recipe, recipe_protocol(run))]
 
 
 def analysis_protocol(run: Run, rows: Any) -> dict[str, str]:
@@ -82,11 +82,13 @@ def _configured(
     unit = str(analysis.get("unit"))
     limits = {*drawn_by(unit), *drawn_by(unit, by_label=False)}
     for key in LIMITS:
-        own, over = own_sampling.get(key), run_sampling.get(key)
+        configured, over = own_sampling.get(key), run_sampling.get(key)
         reduced = (run_sampling.get("reduced") or {}).get(key)
-        if own is None:  # the run's own limits reach some analyses that have none
+        if configured is None:  # the run's own limits reach some analyses that have none
             reduced, over = None, over if key in limits else None
-        settings[f"sampling.{key}"] = next((v for v in (over, reduced) if v is not None), own)
+        settings[f"sampling.{key}"] = next(
+            (v for v in (over, reduced) if v is not None), configured
+        )
     plain = {k: v for k, v in analysis.items() if k not in NOT_IN_ANALYSIS}
     settings |= {f"experiments.{name}.{key}": value for key, value in plain.items()}
     target = _laid_over(analysis.get("target") or {}, config.get("target") or {})
@@ -101,16 +103,16 @@ def _configured(
     return {key: plain_text(value) for key, value in settings.items()}
 
 
-def _laid_over(own: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def _laid_over(target: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """`target.layer=…` of the command line, where the experiment's own target has such a key."""
     given = {key: value for key, value in over.items() if value is not None}
-    return {**own, **given}
+    return {**target, **given}
 
 
-def _metric(own: Mapping[str, Any], over: Mapping[str, Any]) -> Mapping[str, Any]:
+def _metric(metric: Mapping[str, Any], over: Mapping[str, Any]) -> Mapping[str, Any]:
     """`metric=X` of the command line for members of its family (the module it comes from)."""
-    family = str(own.get("_target_")).rpartition(".")[0]
-    return over if str(over.get("_target_")).rpartition(".")[0] == family else own
+    family = str(metric.get("_target_")).rpartition(".")[0]
+    return over if str(over.get("_target_")).rpartition(".")[0] == family else metric
 
 
 def _stages(name: str, metadata: Mapping[str, Any]) -> dict[str, str]:
@@ -127,8 +129,8 @@ def _fingerprints(metadata: Mapping[str, Any]) -> dict[str, str]:
     corpus = metadata.get("dataset")
     if not isinstance(corpus, dict) or "fingerprint" not in corpus:
         return {}
-    own = [corpus, *corpus.get("other_partitions", ())]
-    return {f"speech of {one['partition']}": _speech(one) for one in own}
+    corpora = [corpus, *corpus.get("other_partitions", ())]
+    return {f"speech of {one['partition']}": _speech(one) for one in corpora}
 
 
 def _speech(corpus: Mapping[str, Any]) -> str:

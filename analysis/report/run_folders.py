@@ -44,8 +44,8 @@ class Run:
     @property
     def config(self) -> Mapping[str, Any]:
         """What it was configured with."""
-        own = self.metadata.get("config")
-        return own if isinstance(own, dict) else {}
+        config = self.metadata.get("config")
+        return config if isinstance(config, dict) else {}
 
 
 @dataclass(frozen=True)
@@ -224,8 +224,8 @@ def left_out_of(run: Run) -> list[LeftOut]:
     """Experiments of a run without rows, or without all the speech, and what it says of that."""
     reasons: dict[str, str] = {}
     for key in ("left_out", "not_scored"):
-        own = run.metadata.get(key)
-        reasons |= {str(k): str(v) for k, v in own.items()} if isinstance(own, dict) else {}
+        stated = run.metadata.get(key)
+        reasons |= {str(k): str(v) for k, v in stated.items()} if isinstance(stated, dict) else {}
     scored = set(run.frame["experiment"])
     configured = run.config.get("experiments")
     for name in configured if isinstance(configured, dict) else ():

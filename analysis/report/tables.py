@@ -34,9 +34,9 @@ def split_frame(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.Dat
     errors = frame[frame["experiment"] == CTC]
     scores = frame[frame["experiment"] != CTC]
     scores = scores.assign(other=[_other(target) for target in scores["target"]])
-    own = scores[scores["control"] == ""]
+    uncontrolled = scores[scores["control"] == ""]
     keys = [*PLACE, "model", "other", "run"]  # another run may have scored the same pair's curve
-    targets = own.groupby([*keys, "layer"], sort=False)["target"].nunique()
+    targets = uncontrolled.groupby([*keys, "layer"], sort=False)["target"].nunique()
     several = {key[:-1] for key, count in targets.items() if count > 1}
     in_matrix = pd.Series(
         [key in several for key in scores[keys].itertuples(index=False, name=None)],
@@ -82,9 +82,9 @@ def _groups(frame: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[tuple, p
 
 def matrices_of(pairs: pd.DataFrame) -> list[Matrix]:
     """A matrix for each pair of models, dataset, experiment and metric; primary figures alone."""
-    own = pairs[pairs["control"] == ""]
+    uncontrolled = pairs[pairs["control"] == ""]
     matrices = []
-    for key, rows in _groups(own, [*PLACE, "model", "other"]):
+    for key, rows in _groups(uncontrolled, [*PLACE, "model", "other"]):
         dataset, partition, experiment, metric, model, other = key
         values = pair_matrix(rows.assign(primary=True))
         matrices.append(Matrix(model, other, dataset, partition, experiment, metric, values))
@@ -115,9 +115,9 @@ def best_layers(curves: pd.DataFrame) -> pd.DataFrame:
     """
     if curves.empty:
         return curves
-    own = curves[curves["rankable"]]
-    own = own[(own["control"] == "") & own["primary"] & own["mean"].notna()]
-    return own.loc[own.groupby([*PLACE, "series"], sort=False)["mean"].idxmax()]
+    ranked = curves[curves["rankable"]]
+    ranked = ranked[(ranked["control"] == "") & ranked["primary"] & ranked["mean"].notna()]
+    return ranked.loc[ranked.groupby([*PLACE, "series"], sort=False)["mean"].idxmax()]
 
 
 def series_of(frame: pd.DataFrame, curves: pd.DataFrame) -> list[str]:

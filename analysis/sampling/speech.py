@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.config import AnalysisConfig, Config
-from common.records import Corpus, StrataError, Utterance
+from common.records import Corpus, StrataError, Utterance, counts_of
 from common.windows import hears_at_once, in_windows
 
 log = logging.getLogger(__name__)
@@ -36,9 +36,9 @@ class ExperimentSpeech:
 
 @dataclass(frozen=True, eq=False)
 class RunSpeech:
-    """Corpora by partition, the dataset's own first; `whole` holds each of their utterances once.
+    """Corpora by partition, that of `dataset` first; `whole` holds each of their utterances once.
 
-    An utterance of `own` has the same number there as in `whole`.
+    An utterance of `corpus` has the same number there as in `whole`.
     """
 
     partitions: Mapping[str, Corpus]
@@ -46,8 +46,8 @@ class RunSpeech:
     whole: Corpus
 
     @property
-    def own(self) -> Corpus:
-        """The dataset's own partition."""
+    def corpus(self) -> Corpus:
+        """The partition that `dataset` names."""
         return next(iter(self.partitions.values()))
 
     def part(self, analysis: AnalysisConfig) -> ExperimentSpeech:
@@ -159,7 +159,6 @@ def read_corpus(config: Config, partition: str, longest: int) -> Corpus:
 
 
 def log_dropped(dropped: Mapping[str, int]) -> None:
-    """Log the counts of what was left out, in one line."""
-    counts = [f"{reason} {count}" for reason, count in dropped.items() if count]
-    if counts:
-        log.info("left out: %s", "; ".join(counts))
+    """Log the counts of what was left out, and of what was changed, in one line."""
+    if counts := counts_of(dropped):
+        log.info("%s", counts)

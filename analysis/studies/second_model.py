@@ -73,8 +73,8 @@ def find_other(config: Config) -> OtherModel:
         raise StrataError("there is no second model: give it, model@other=NAME")
     layers = tuple(map(renamed, describe_other(config.other).layers))
     other = OtherModel(config.other, layers, revision_of(config.other))
-    own = {"revision": revision_of(config.model), "final_norm": config.model.final_norm}
-    if own == other.key():
+    first = {"revision": revision_of(config.model), "final_norm": config.model.final_norm}
+    if first == other.key():
         log.warning("%s and %s are the same model", config.model.name, config.other.name)
     return other
 
@@ -93,17 +93,17 @@ def pair_layers(
     analysis: AnalysisConfig, layers: Sequence[Layer], other: OtherModel
 ) -> list[LayerPair]:
     """Each layer of the analysis's parts with the other model's of the same name, or with all."""
-    own = [layer for layer in layers if layer.part in analysis.parts]
-    others = [layer for layer in other.layers if layer.part in analysis.parts]
+    first = [layer for layer in layers if layer.part in analysis.parts]
+    second = [layer for layer in other.layers if layer.part in analysis.parts]
     if second_model(analysis).pairs == "all":
-        pairs = [(x, y) for x in own for y in others]
+        pairs = [(x, y) for x in first for y in second]
     else:
-        by_name = {original_name(layer): layer for layer in others}
-        pairs = [(layer, by_name[layer.name]) for layer in own if layer.name in by_name]
+        by_name = {original_name(layer): layer for layer in second}
+        pairs = [(layer, by_name[layer.name]) for layer in first if layer.name in by_name]
     if not pairs:
         raise StrataError(
             f"the models have no {' or '.join(analysis.parts)} layers of the same name: "
-            f"{', '.join(x.name for x in own)} and {', '.join(map(original_name, others))}; "
+            f"{', '.join(x.name for x in first)} and {', '.join(map(original_name, second))}; "
             "target.pairs=all compares every layer with every one"
         )
     return pairs
@@ -136,11 +136,11 @@ def lone_layers(
     """Layers that `pairs: same` leaves out because only one of the models has them."""
     if second_model(analysis).pairs == "all":
         return {}
-    own = [layer.name for layer in layers if layer.part in analysis.parts]
-    others = [original_name(layer) for layer in other.layers if layer.part in analysis.parts]
+    first = [layer.name for layer in layers if layer.part in analysis.parts]
+    second = [original_name(layer) for layer in other.layers if layer.part in analysis.parts]
     lone = {
-        "model": [name for name in own if name not in others],
-        "other": [name for name in others if name not in own],
+        "model": [name for name in first if name not in second],
+        "other": [name for name in second if name not in first],
     }
     return {side: names for side, names in lone.items() if names}
 
@@ -153,6 +153,6 @@ def describe_pairs(
         "experiments": list(experiments),
         "other_model": other.describe(),
         "layers_without_partner": {
-            name: lone_layers(own, layers, other) for name, own in experiments.items()
+            name: lone_layers(analysis, layers, other) for name, analysis in experiments.items()
         },
     }

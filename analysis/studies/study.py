@@ -97,7 +97,7 @@ class Setting:
     @property
     def corpus(self) -> Corpus:
         """The dataset's own partition; its utterances have the same numbers in the pass."""
-        return self.speech.own
+        return self.speech.corpus
 
     def refuse_partitions(self, name: str, analysis: AnalysisConfig) -> None:
         """For experiments that have nothing to fit on one partition and score on another."""

@@ -295,7 +295,7 @@ class VectorStudy(Study):
             raise TypeError(f"{metric.name} scores layers one by one")
         units = {layer.name: self.units(name, sample, layer.name) for layer in layers}
         if control:
-            units = {layer: self._controlled(name, own) for layer, own in units.items()}
+            units = {layer: self._controlled(name, members) for layer, members in units.items()}
         found = metric.score(units)
         n = len(next(iter(units.values())).label)
         return [Scored(name, one, sample, n, split, found[one.name], control) for one in layers]
@@ -315,8 +315,8 @@ class VectorStudy(Study):
         shared = {which: SharedViews(Counter({LABELS: n})) for which, n in uses.items()}
         for name, sample, layer, control in controls:
             others = [(y, label) for _, y, label in self.drawn[name].pairs[:1]]
-            own = shared[name, sample, control]
-            score = partial(self._score, name, sample, layer, others, own, control)
+            units = shared[name, sample, control]
+            score = partial(self._score, name, sample, layer, others, units, control)
             yield Job((name,), layer.name, score)
 
     def without_controls(self) -> dict[str, dict[str, str]]:
@@ -429,10 +429,10 @@ class VectorStudy(Study):
     def units(self, name: str, sample: int, layer: str) -> Units:
         """One sample's units in one layer, without those that a layer of the experiment lacks."""
         drawn = self.drawn[name]
-        own = {layer, *(one.name for one in self.layers_of(name))}
+        names = {layer, *(one.name for one in self.layers_of(name))}
         if drawn.pairs:
-            own = {view.name for x, y, _ in drawn.pairs for view in (x, y)} | {layer}
-        kept = (drawn.samples.folds[sample] >= 0) & valid_rows(self.entry, own)
+            names = {view.name for x, y, _ in drawn.pairs for view in (x, y)} | {layer}
+        kept = (drawn.samples.folds[sample] >= 0) & valid_rows(self.entry, names)
         rows, vectors = np.flatnonzero(kept), self.entry.open(layer)
         return self._units(name, sample, rows, vectors if kept.all() else vectors[rows])
 
@@ -467,9 +467,9 @@ class VectorStudy(Study):
                 "units_per_sample": (first.samples.folds >= 0).sum(1).tolist(),
                 "units_drawn_by_any_sample": len(first.samples.label),
             }
-        own = {name: describe_draw(drawn) for name, drawn in self.drawn.items()}
+        each = {name: describe_draw(drawn) for name, drawn in self.drawn.items()}
         same = all(drawn.samples.labels == first.samples.labels for drawn in others)
-        draws = describe_draw(first) if same else {"draws": own}
+        draws = describe_draw(first) if same else {"draws": each}
         return {"experiments": list(self.experiments), **draws}
 
 
@@ -495,15 +495,15 @@ def stored_pairs(
     other = target_layer(target) if isinstance(target, FrameTarget) else None
     if other is None:
         other = next(layer for layer in layers if layer.name == target.name)
-    own = [layer for layer in layers if layer.part in analysis.parts]
-    steps = {step_of(other if layer is other else layer) for layer in own}
+    chosen = [layer for layer in layers if layer.part in analysis.parts]
+    steps = {step_of(other if layer is other else layer) for layer in chosen}
     if len(steps) > 1:
         raise StrataError(
             f"unit=frame with metric={metric_of(analysis).name}: the layers have frames every "
             f"{' and '.join(str(10 * step) for step in sorted(steps))} ms; choose those of one "
             "rate, parts=[transformer]"
         )
-    return tuple((layer, other, "") for layer in own)
+    return tuple((layer, other, "") for layer in chosen)
 
 
 def draw_segments(
@@ -550,12 +550,12 @@ def check_target(name: str, units: Units, target: LabelTarget) -> None:
     remedy = "use more speech, more sampling.instances, or fewer sampling.folds"
     for trial in range(units.trials):
         rows = rows_of_trial(units.cuts, trial)
-        train, dev, test = (np.unique(code[own]) for own in rows)
-        for what, own in (("training", train), ("dev", dev), ("test", test)):
-            if not (view[own] != view[own[:1]]).any():
+        train, dev, test = (np.unique(code[fold]) for fold in rows)
+        for what, codes in (("training", train), ("dev", dev), ("test", test)):
+            if not (view[codes] != view[codes[:1]]).any():
                 raise StrataError(
                     f"trial {trial}: the target is the same for all {name} units of its {what} "
-                    f"fold, of {len(own)} label(s): a correlation with it is undefined; {remedy}"
+                    f"fold, of {len(codes)} label(s): a correlation with it is undefined; {remedy}"
                 )
         if target.by_type:
             directions = view_moments(view[train]).spectrum.vectors
@@ -578,7 +578,7 @@ def known_speakers_tested(samples: Segments, corpus: Corpus, trials: int) -> int
     """How many speakers who are known by name every sample is tested on at least."""
     speaker = np.array([u.speaker for u in corpus.utterances])[samples.utterance]
     tested = (speaker[(folds >= 0) & (folds < trials)] for folds in samples.folds)
-    return min(len(set(own) - {""}) for own in tested)
+    return min(len(set(speakers) - {""}) for speakers in tested)
 
 
 def speakers_of(corpus: Corpus) -> tuple[NDArray[np.int64], tuple[str, ...]]:

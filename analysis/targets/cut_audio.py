@@ -49,9 +49,9 @@ class CutAudio(LabelTarget):
         """Of a frame's cuts, in the order of the derived corpus: the whole utterance first."""
         return [WHOLE, *(f"{width:g}" for width in self.widths)]
 
-    def partition(self, own: str, sampling: UnitSampling) -> str:
+    def partition(self, partition: str, sampling: UnitSampling) -> str:
         """Name of the derived corpus among the run's."""
-        return f"{own}, {sampling.utterances} frames cut to {', '.join(self.labels()[1:])} s"
+        return f"{partition}, {sampling.utterances} frames cut to {', '.join(self.labels()[1:])} s"
 
     def derived(self, corpus: Corpus, sampling: UnitSampling, seed: int) -> Corpus:
         """For each frame drawn, one after another: its whole utterance, and a cut of each width."""
@@ -85,12 +85,12 @@ class CutAudio(LabelTarget):
         for label, start, end in zip(self.labels(), first, last, strict=True):
             middle = (frame - start) * FRAME + FRAME // 2
             samples = utterance.n_samples if end is None else (end - start) * FRAME
-            own = Interval(middle - FRAME // 2, middle + FRAME // 2, label)
+            interval = Interval(middle - FRAME // 2, middle + FRAME // 2, label)
             cut = replace(
                 utterance,
                 id=f"{utterance.id}#{frame}@{label}",
                 n_samples=samples,
-                tiers={self.name: (own,)},
+                tiers={self.name: (interval,)},
             )
             if end is not None:
                 before, _ = utterance.context
@@ -111,7 +111,10 @@ class CutAudio(LabelTarget):
     ) -> list[Segment]:
         """The frame of each utterance of a derived corpus."""
         frames = [utterance.tiers[self.name][0] for utterance in corpus.utterances]
-        return [Segment(k, own.start, own.end, own.label) for k, own in enumerate(frames)]
+        return [
+            Segment(k, interval.start, interval.end, interval.label)
+            for k, interval in enumerate(frames)
+        ]
 
     def label(self, utterance: Utterance, interval: Interval) -> str:  # noqa: ARG002
         """How much is heard around it."""

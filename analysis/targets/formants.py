@@ -67,6 +67,6 @@ class Formants(FrameTarget):
             found = sound.to_formant_burg(HOP / SAMPLE_RATE, 5, self.ceiling, WINDOW, EMPHASIS)
             for row in np.flatnonzero(voiced):
                 time = row * HOP / SAMPLE_RATE
-                own = [found.get_value_at_time(k, time) for k in range(1, FORMANTS + 1)]
-                values[row] = np.log(own)  # one that was not found is NaN
+                frequencies = [found.get_value_at_time(k, time) for k in range(1, FORMANTS + 1)]
+                values[row] = np.log(frequencies)  # one that was not found is NaN
         return torch.from_numpy(values)

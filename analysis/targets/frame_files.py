@@ -82,17 +82,17 @@ class FrameFiles(FromFile, FrameTarget):
         if self.file.is_file():
             return self._with_table(ids)
         found = files_named(self.file)
-        own = {id: found[id] for id in ids if id in found}
-        self._log_missing(len(own), len(ids), ids, list(found))
-        first = next(iter(own.values()))
-        for path in own.values():
+        files = {id: found[id] for id in ids if id in found}
+        self._log_missing(len(files), len(ids), ids, list(found))
+        first = next(iter(files.values()))
+        for path in files.values():
             if why := needs_praat(path):
                 raise StrataError(why)
         names = self._chosen(read_series(first), first).names
         digest = xxhash.xxh3_128()
-        for id in sorted(own):
-            digest.update(f"{id}\n{content_hash(own[id])}\n".encode())
-        return replace(self, names=names, digest=digest.hexdigest(), files=own)
+        for id in sorted(files):
+            digest.update(f"{id}\n{content_hash(files[id])}\n".encode())
+        return replace(self, names=names, digest=digest.hexdigest(), files=files)
 
     def _with_table(self, ids: list[str]) -> Self:
         if self.file.suffix.casefold() not in TABLES or not has_column(self.file, UTTERANCE):
@@ -101,10 +101,10 @@ class FrameFiles(FromFile, FrameTarget):
                 "columns utterance and time; else give a folder with a file for each utterance"
             )
         tables = read_tables(self.file, UTTERANCE)
-        own = {id: self._chosen(tables[id], self.file) for id in ids if id in tables}
-        self._log_missing(len(own), len(ids), ids, list(tables))
-        names = next(iter(own.values())).names
-        return replace(self, names=names, digest=content_hash(self.file), tables=own)
+        found = {id: self._chosen(tables[id], self.file) for id in ids if id in tables}
+        self._log_missing(len(found), len(ids), ids, list(tables))
+        names = next(iter(found.values())).names
+        return replace(self, names=names, digest=content_hash(self.file), tables=found)
 
     def _log_missing(self, found: int, total: int, ids: list[str], others: list[str]) -> None:
         if not found:
@@ -146,14 +146,14 @@ def files_named(folder: Path) -> dict[str, Path]:
     The name alone where it is unique; two files of one path are an error.
     """
     paths = [p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith(".")]
-    own = [path for path in paths if is_series(path)]
+    files = [path for path in paths if is_series(path)]
     by_path: dict[str, Path] = {}
-    for path in own:
+    for path in files:
         key = path.relative_to(folder).with_suffix("").as_posix()
         if key in by_path:
             raise StrataError(
                 f"{path} and {by_path[key].name} beside it share one name: keep one of them"
             )
         by_path[key] = path
-    times = Counter(path.stem for path in own)
-    return {path.stem: path for path in own if times[path.stem] == 1} | by_path
+    times = Counter(path.stem for path in files)
+    return {path.stem: path for path in files if times[path.stem] == 1} | by_path

@@ -113,25 +113,25 @@ class Label(LabelTarget):
         self, utterance: Utterance, unit: str, first_centre: int, table: LabelTable | None
     ) -> Iterator[tuple[int, int, str, int]]:
         """Start, end, label and place of each unit of an utterance."""
-        own = self._intervals(utterance, table)
+        intervals = self._intervals(utterance, table)
         if unit == "utterance":
-            labels = {self._label(interval) for interval in own}
+            labels = {self._label(interval) for interval in intervals}
             yield 0, utterance.n_samples, labels.pop() if len(labels) == 1 else "", -1
         elif unit == "frame":
-            for place, interval in enumerate(own):
+            for place, interval in enumerate(intervals):
                 for part in frames_within(interval, first_centre):
                     yield part.start, part.end, self._label(part), place if self.tier else -1
         elif unit in ("segment", self.tier):
-            for place, interval in enumerate(own):
+            for place, interval in enumerate(intervals):
                 where = place if self.tier else -1
                 yield interval.start, interval.end, self._label(interval), where
         else:
-            starts = [interval.start for interval in own]
+            starts = [interval.start for interval in intervals]
             for place, one in enumerate(utterance.tiers.get(unit, ())):
                 middle = (one.start + one.end) // 2
                 at = bisect_right(starts, middle) - 1
-                inside = at >= 0 and middle < own[at].end
-                yield one.start, one.end, self._label(own[at]) if inside else "", place
+                inside = at >= 0 and middle < intervals[at].end
+                yield one.start, one.end, self._label(intervals[at]) if inside else "", place
 
     def _intervals(self, utterance: Utterance, table: LabelTable | None) -> Sequence[Interval]:
         """Where each of an utterance's labels holds, in order of time."""
@@ -153,8 +153,8 @@ class Label(LabelTarget):
         """Raise where nothing of the corpus can have a label."""
         if table is not None:
             by = "speaker" if table.by == "speaker" else "utterance"
-            own = corpus.utterances
-            names = {u.speaker if by == "speaker" else recording_of(u) for u in own}
+            utterances = corpus.utterances
+            names = {u.speaker if by == "speaker" else recording_of(u) for u in utterances}
             if not names & set(table.names):
                 raise StrataError(
                     f"target.table={self.table}: no {by} of {corpus.name} ({corpus.partition}) is "
@@ -191,9 +191,9 @@ def recording_of(utterance: Utterance) -> str:
 def within(intervals: Sequence[Interval], start: int, end: int) -> Sequence[Interval]:
     """The parts of intervals that lie in a window [start, end) of their recording, in its time."""
     return [
-        Interval(max(own.start, start) - start, min(own.end, end) - start, own.label)
-        for own in intervals
-        if own.start < end and own.end > start
+        Interval(max(interval.start, start) - start, min(interval.end, end) - start, interval.label)
+        for interval in intervals
+        if interval.start < end and interval.end > start
     ]
 
 

@@ -48,9 +48,9 @@ class IpaPhone(LabelTarget):
                 "have no known features; where they are, say dataset.phones=arpabet or ipa"
             )
         found = super().segments(corpus, unit, first_centre)
-        own = {label: label for label in {segment.label for segment in found}}
-        own = IPA_OF_ARPABET if corpus.phones == "arpabet" else own
-        known = {label: symbol for label, symbol in own.items() if is_segment(symbol)}
+        symbols = {label: label for label in {segment.label for segment in found}}
+        symbols = IPA_OF_ARPABET if corpus.phones == "arpabet" else symbols
+        known = {label: symbol for label, symbol in symbols.items() if is_segment(symbol)}
         return [segment._replace(label=known.get(segment.label, "")) for segment in found]
 
     def label(self, utterance: Utterance, interval: Interval) -> str:  # noqa: ARG002

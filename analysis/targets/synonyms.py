@@ -80,20 +80,20 @@ class Synonyms(FromFile, LabelTarget):
 
 def pronunciations(corpus: Corpus) -> Mapping[str, tuple[str, ...]]:
     """The most frequent phones of each word: those whose middle lies in it."""
-    said: defaultdict[str, Counter[tuple[str, ...]]] = defaultdict(Counter)
+    variants: defaultdict[str, Counter[tuple[str, ...]]] = defaultdict(Counter)
     for utterance in corpus.utterances:
         phones = utterance.tiers.get("phone", ())
         at = 0
         for word in utterance.tiers.get("word", ()):
             while at < len(phones) and phones[at].start + phones[at].end < 2 * word.start:
                 at += 1
-            own = []
+            spoken = []
             while at < len(phones) and phones[at].start + phones[at].end < 2 * word.end:
-                own.append(phones[at].label)
+                spoken.append(phones[at].label)
                 at += 1
-            if own:
-                said[word.label][tuple(own)] += 1
-    return {word: max(sorted(own), key=own.__getitem__) for word, own in said.items()}
+            if spoken:
+                variants[word.label][tuple(spoken)] += 1
+    return {word: max(sorted(counts), key=counts.__getitem__) for word, counts in variants.items()}
 
 
 def minimal_pairs(spoken: Mapping[str, tuple[str, ...]]) -> Iterator[Pair]:

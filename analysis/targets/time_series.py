@@ -56,9 +56,9 @@ class TimeSeries:
             nearest = np.rint(self.times * SAMPLE_RATE / HOP).astype(np.int64)
             inside = (nearest >= 0) & (nearest < rows)
             for column in range(k):
-                own = inside & np.isfinite(self.values[:, column])
-                counts = np.bincount(nearest[own], minlength=rows)
-                sums = np.bincount(nearest[own], self.values[own, column], minlength=rows)
+                known = inside & np.isfinite(self.values[:, column])
+                counts = np.bincount(nearest[known], minlength=rows)
+                sums = np.bincount(nearest[known], self.values[known, column], minlength=rows)
                 there = counts > 0
                 grid[there, column] = sums[there] / counts[there]
             return grid.astype(np.float32)
@@ -165,8 +165,8 @@ def read_tables(path: Path, key: str | None) -> dict[str, TimeSeries]:
                     f"{len(head)}"
                 )
             cells = (row[i] for i in (head.index("time"), *numbers))
-            own = [_number(cell, path, reader.line_num) for cell in cells]
-            found.setdefault(row[head.index(key)].strip() if key else "", []).append(own)
+            values = [_number(cell, path, reader.line_num) for cell in cells]
+            found.setdefault(row[head.index(key)].strip() if key else "", []).append(values)
     tables = {name: np.array(rows, dtype=np.float64) for name, rows in found.items()}
     tables = tables or {"": np.zeros((0, 1 + len(names)))}
     return {
@@ -217,8 +217,8 @@ def _read_praat(path: Path) -> TimeSeries:
 
 
 def _one_column(times: Iterable[float], values: Iterable[float], name: str) -> TimeSeries:
-    own = np.array([*values], dtype=np.float64)
-    return TimeSeries(np.array([*times], dtype=np.float64), own[:, None], (name,))
+    column = np.array([*values], dtype=np.float64)
+    return TimeSeries(np.array([*times], dtype=np.float64), column[:, None], (name,))
 
 
 def _read_track(path: Path) -> TimeSeries:

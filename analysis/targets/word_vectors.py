@@ -266,10 +266,12 @@ def _feature_rows(path: Path, lines: Iterable[bytes]) -> Iterator[Row]:
             raise StrataError(
                 f"{path}: line {number} is not word, tab, JSON object of numbers"
             ) from error
-    columns = {name: i for i, name in enumerate(sorted({f for _, own in entries for f in own}))}
-    for word, own in entries:
+    columns = {
+        name: i for i, name in enumerate(sorted({f for _, shares in entries for f in shares}))
+    }
+    for word, shares in entries:
         vector = np.zeros(len(columns), dtype=np.float32)
-        vector[[columns[name] for name in own]] = list(own.values())
+        vector[[columns[name] for name in shares]] = list(shares.values())
         yield word, vector
 
 
@@ -335,7 +337,7 @@ def size_of(path: Path, head: Sequence[bytes]) -> Size:
         if stated.dim < 1:
             raise StrataError(f"{shown(path)}: its first line states vectors of 0 numbers")
         return stated
-    dim = min((min(_numbers(own), len(own) - 1) for own in fields), default=0)
+    dim = min((min(_numbers(parts), len(parts) - 1) for parts in fields), default=0)
     if dim < 1:
         raise StrataError(
             f"{path}: its first lines are no words with numbers after them: not a text table of "

@@ -277,8 +277,8 @@ class Entry:
         return folder
 
     def _json(self, name: str) -> dict[str, Any]:
-        own = self.folder / name
-        return _read_json(own if own.exists() or self.below is None else self.below / name)
+        path = self.folder / name
+        return _read_json(path if path.exists() or self.below is None else self.below / name)
 
     def _write(self, name: str, content: Mapping[str, object]) -> None:
         partial = self._partial(name)

@@ -73,20 +73,20 @@ class FolderLock:
             there = self.path.stat()
         except FileNotFoundError:
             return False
-        own = os.fstat(file)
-        return (own.st_dev, own.st_ino) == (there.st_dev, there.st_ino)
+        held = os.fstat(file)
+        return (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)
 
 
 @contextmanager
 def scratch_folder(folder: Path) -> Iterator[Path]:
     """A new folder inside `folder`, deleted at the end of the block."""
-    own = Path(mkdtemp(dir=folder, prefix=SCRATCH))
-    lock = FolderLock(own)
+    scratch = Path(mkdtemp(dir=folder, prefix=SCRATCH))
+    lock = FolderLock(scratch)
     lock.take(exclusive=True)
     try:
-        yield own
+        yield scratch
     finally:
-        shutil.rmtree(own, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
         lock.release()
 
 

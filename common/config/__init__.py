@@ -107,9 +107,9 @@ class Config:
     `scoring`: CCA is scored on the GPU where the model runs on one with room for it ("auto"), or on
     the CPU ("cpu").
 
-    `on_error`: audio that cannot be read in the pass is an error when the rest has been heard
+    `on_error`: audio that cannot be read in the pass is an error when the rest has been read
     ("raise"; what was computed is kept, and the next run reads only that audio), or is left out
-    ("skip"), which is told beside every result.
+    ("skip"), which every result says.
 
     With `leave_out` an analysis that the dataset or the given paths do not allow is left out,
     with its reason, instead of being an error; `resolve` puts into `left_out` those that it knows.
@@ -220,14 +220,16 @@ def resolve(cfg: DictConfig) -> Config:
     tasks = (config.task, *config.steps.values())
     if {"analysis", "growth"} & set(tasks) and not config.experiments:
         raise StrataError(f"experiment={config.name} mounts no analysis")
-    experiments = {name: _member(name, own, config) for name, own in config.experiments.items()}
+    experiments = {
+        name: _member(name, analysis, config) for name, analysis in config.experiments.items()
+    }
     _check_limits(experiments, config.sampling)
     dataset = dataset.with_tiers(_tiers(experiments))
     experiments = _as_published(experiments, dataset, config)
     metric = None if config.metric is None else _metric("metric", config.metric, config)
     experiments = experiments if metric is None else _with_metric(metric, experiments, config)
     missing = _missing_files(experiments, config.leave_out) | _missing_model(experiments, config)
-    experiments = {name: own for name, own in experiments.items() if name not in missing}
+    experiments = {name: analysis for name, analysis in experiments.items() if name not in missing}
     mix = {
         n: _dataset(f"pretrain.mix.{n}", node, config) for n, node in config.pretrain.mix.items()
     }
@@ -247,11 +249,11 @@ def _refuse_not_finite(key: str, value: object) -> None:
     if isinstance(value, float) and not isfinite(value):
         raise StrataError(f"{key}={value}: use a finite number")
     if isinstance(value, dict):
-        for name, own in value.items():
-            _refuse_not_finite(f"{key}.{name}" if key else str(name), own)
+        for name, element in value.items():
+            _refuse_not_finite(f"{key}.{name}" if key else str(name), element)
     if isinstance(value, list):
-        for number, own in enumerate(value):
-            _refuse_not_finite(f"{key}[{number}]", own)
+        for number, element in enumerate(value):
+            _refuse_not_finite(f"{key}[{number}]", element)
 
 
 def _check_partitions(dataset: Dataset, config: Config) -> None:
@@ -300,14 +302,14 @@ def _member(name: str, analysis: AnalysisConfig, config: Config) -> AnalysisConf
 
 def _sampling(member: AnalysisConfig, run: SamplingConfig) -> UnitSampling:
     """What an analysis draws, the run's own limits laid over it."""
-    own: dict[str, Any] = {key: getattr(member.sampling, key) for key in LIMITS}
+    limits: dict[str, Any] = {key: getattr(member.sampling, key) for key in LIMITS}
     for key in LIMITS:
         given, reduced = getattr(run, key), getattr(run.reduced, key)
-        if given is not None and (own[key] is not None or key in limits_of(member)):
-            own[key] = given
-        elif reduced is not None and own[key] is not None:
-            own[key] = reduced
-    return UnitSampling(**own)
+        if given is not None and (limits[key] is not None or key in limits_of(member)):
+            limits[key] = given
+        elif reduced is not None and limits[key] is not None:
+            limits[key] = reduced
+    return UnitSampling(**limits)
 
 
 def limits_of(member: AnalysisConfig) -> tuple[str, ...]:
@@ -318,17 +320,21 @@ def limits_of(member: AnalysisConfig) -> tuple[str, ...]:
 
 
 def _check_limits(experiments: Mapping[str, AnalysisConfig], run: SamplingConfig) -> None:
-    """A limit of the run that none of its analyses draws by is refused; the log tells for whom."""
+    """A limit of the run that none of its analyses draws by is refused; the log says for which."""
     for key in LIMITS:
         value = getattr(run, key)
         if value is None or not experiments:
             continue
-        without = [name for name, own in experiments.items() if getattr(own.sampling, key) is None]
+        without = [
+            name
+            for name, analysis in experiments.items()
+            if getattr(analysis.sampling, key) is None
+        ]
         if len(without) == len(experiments):
-            (name, own), *_ = experiments.items()
+            (name, analysis), *_ = experiments.items()
             raise StrataError(
                 f"sampling.{key}={value}: does nothing, as none of {', '.join(without)} draws its "
-                f"units by that; {name} ({own.unit}) draws by {', '.join(limits_of(own))}"
+                f"units by that; {name} ({analysis.unit}) draws by {', '.join(limits_of(analysis))}"
             )
         if without:
             log.info("sampling.%s is not for %s", key, ", ".join(without))
@@ -367,7 +373,9 @@ def _target(name: str, analysis: AnalysisConfig, config: Config) -> Target:
 
 def _tiers(experiments: Mapping[str, AnalysisConfig]) -> list[str]:
     """Tiers that the experiments ask for by name."""
-    named = (tier for own in experiments.values() for tier in own.target.tiers(own.unit))
+    named = (
+        tier for analysis in experiments.values() for tier in analysis.target.tiers(analysis.unit)
+    )
     return list(dict.fromkeys(named))
 
 
@@ -375,22 +383,26 @@ def _as_published(
     experiments: Mapping[str, AnalysisConfig], dataset: Dataset, config: Config
 ) -> dict[str, AnalysisConfig]:
     """The protocol's metric and partition, for the analyses that they fit."""
-    own, protocol = dict(experiments), config.protocol
+    members, protocol = dict(experiments), config.protocol
     if protocol.metric is not None:
         metric = _metric("protocol.metric", protocol.metric, config)
-        own |= {n: replace(one, metric=metric) for n, one in own.items() if _takes(one, metric)}
+        members |= {
+            n: replace(one, metric=metric) for n, one in members.items() if _takes(one, metric)
+        }
     if protocol.fit_partition is not None:
-        clustered = [n for n, one in own.items() if one.metric.family == "clusters"]
-        clustered = [name for name in clustered if own[name].fit_partition is None]
+        clustered = [n for n, one in members.items() if one.metric.family == "clusters"]
+        clustered = [name for name in clustered if members[name].fit_partition is None]
         if dataset.partition.replace("-", "_") in LIBRISPEECH_PARTITIONS:
-            own |= {n: replace(own[n], fit_partition=protocol.fit_partition) for n in clustered}
+            members |= {
+                n: replace(members[n], fit_partition=protocol.fit_partition) for n in clustered
+            }
         elif clustered:
             log.warning(
                 "protocol=%s: %s cluster the units that they score, not those of %s: the dataset's "
                 "partition %s is none of LibriSpeech",
                 *(protocol.name, ", ".join(clustered), protocol.fit_partition, dataset.partition),
             )
-    return own
+    return members
 
 
 def _takes(analysis: AnalysisConfig, metric: Metric) -> bool:
@@ -407,12 +419,14 @@ def _with_metric(
     Where X is what an analysis has already, its own settings stand in for those that X leaves
     null: `mi_word` keeps its 5,000 clusters under metric=mutual_information.
     """
-    takers = [name for name, own in experiments.items() if _takes(own, metric)]
+    takers = [name for name, analysis in experiments.items() if _takes(analysis, metric)]
     if experiments and not takers:
-        (name, own), *_ = experiments.items()
-        families = dict.fromkeys(own.metric.family for own in experiments.values())
+        (name, analysis), *_ = experiments.items()
+        families = dict.fromkeys(analysis.metric.family for analysis in experiments.values())
         if metric.family in families:
-            why = f"it takes no {own.unit} units with the target {own.target.name} ({name})"
+            why = (
+                f"it takes no {analysis.unit} units with the target {analysis.target.name} ({name})"
+            )
         else:
             why = (
                 f"it is a {metric.family} metric, and {', '.join(experiments)} "
@@ -427,7 +441,10 @@ def _with_metric(
         name: _metric("metric", _filled(config.metric, config.experiments[name].metric), config)
         for name in takers
     }
-    return {n: replace(own, metric=given.get(n, own.metric)) for n, own in experiments.items()}
+    return {
+        n: replace(analysis, metric=given.get(n, analysis.metric))
+        for n, analysis in experiments.items()
+    }
 
 
 def _option(node: Mapping[str, Any]) -> str:
@@ -438,11 +455,11 @@ def _option(node: Mapping[str, Any]) -> str:
     return names[0] if names else str(node["_target_"])
 
 
-def _filled(given: Mapping[str, Any], own: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Settings of a metric; nulls take the value of `own`, if that is the same metric."""
-    if given["_target_"] != own["_target_"]:
+def _filled(given: Mapping[str, Any], default: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings of a metric; nulls take the value of `default`, if that is the same metric."""
+    if given["_target_"] != default["_target_"]:
         return given
-    return {key: own.get(key) if value is None else value for key, value in given.items()}
+    return {key: default.get(key) if value is None else value for key, value in given.items()}
 
 
 def _missing_files(experiments: Mapping[str, AnalysisConfig], leave_out: bool) -> dict[str, str]:
@@ -462,7 +479,9 @@ def _missing_model(experiments: Mapping[str, AnalysisConfig], config: Config) ->
     if config.other is not None or config.task == "steps":
         return {}  # a step that follows an export has the model before it
     why = "it compares with a second model, and none is given: model@other=NAME"
-    missing = {name: why for name, own in experiments.items() if own.target.needs_second_model}
+    missing = {
+        name: why for name, analysis in experiments.items() if analysis.target.needs_second_model
+    }
     if missing and not config.leave_out:
         raise StrataError("; ".join(f"{name}: {why}" for name, why in missing.items()))
     return missing

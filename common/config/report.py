@@ -45,4 +45,4 @@ class ReportConfig:
     def filters(self) -> dict[str, list[str]]:
         """Values to keep, by the column of the rows that they are of."""
         chosen = {key: getattr(self, key) for key in FILTERS}
-        return {key.removesuffix("s"): own for key, own in chosen.items() if own is not None}
+        return {key.removesuffix("s"): names for key, names in chosen.items() if names is not None}

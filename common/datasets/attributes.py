@@ -45,11 +45,11 @@ def read_attributes(path: Path) -> tuple[str, Mapping[str, Mapping[str, str]]]:
         reader = rows_of(path)
         table: dict[str, dict[str, str]] = {}
         for row in reader:
-            own = {k: v.strip() for k, v in row.items() if k and k != by and v and v.strip()}
+            attributes = {k: v.strip() for k, v in row.items() if k and k != by and v and v.strip()}
             if (row[by] or "").strip() in table:
                 raise StrataError(
                     f"dataset.attributes={path}, line {reader.line_num}: {row[by]} has a line "
                     "already"
                 )
-            table[(row[by] or "").strip()] = own
+            table[(row[by] or "").strip()] = attributes
     return by, table

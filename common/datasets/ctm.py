@@ -59,13 +59,13 @@ class Ctm(Dataset):
             for kind, value in kinds.items()
             if value is not None
         }
-        named = sorted({name for own in rows.values() for name in own})
+        named = sorted({name for tiers_of in rows.values() for name in tiers_of})
         listed = []
         for name in named:
             if name not in sounds:
                 faults.dropped["utterance: alignment without audio"] += 1
                 continue
-            tiers = {kind: own[name] for kind, own in rows.items() if name in own}
+            tiers = {kind: tiers_of[name] for kind, tiers_of in rows.items() if name in tiers_of}
             for kind in rows.keys() - tiers.keys():
                 faults.dropped[f"{kind}: none in the file"] += 1
             speaker = name.replace("_", "-").split("-")[0] if self.speaker == "prefix" else ""
@@ -97,8 +97,8 @@ def _all(path: Path, faults: Faults) -> Rows:
         return read_ctm(one)
 
     rows: Rows = {}
-    for _, own in faults.usable(paths, read):
-        for name, intervals in own.items():
+    for _, tiers in faults.usable(paths, read):
+        for name, intervals in tiers.items():
             rows.setdefault(name, []).extend(intervals)
     return rows
 
@@ -126,6 +126,6 @@ def read_ctm(path: Path, shift: Mapping[str, int] | None = None) -> Rows:
                 f"{channel}. Cut the recording into one file for each, and name them apart"
             )
         rows.setdefault(name, []).append(Interval(begin, end, label))
-    for own in rows.values():
-        own.sort(key=lambda interval: interval.start)
+    for intervals in rows.values():
+        intervals.sort(key=lambda interval: interval.start)
     return rows

@@ -45,12 +45,14 @@ def read_eaf(path: Path) -> alignments.Alignment:
             eaf = Eaf(str(path))
             tiers = []
             for name, (aligned, referring, *_) in eaf.tiers.items():
-                own = {id: (first, last, text) for id, (first, last, text, _) in aligned.items()}
+                spans = {id: (first, last, text) for id, (first, last, text, _) in aligned.items()}
                 for id, (of, text, *_) in referring.items():
                     first, last, *_ = eaf.get_parent_aligned_annotation(of)
-                    own[id] = (first, last, text)
-                times = _times(eaf.timeslots, [slot for a, b, _ in own.values() for slot in (a, b)])
-                rows = [(times[a], times[b], str(text or "")) for a, b, text in own.values()]
+                    spans[id] = (first, last, text)
+                times = _times(
+                    eaf.timeslots, [slot for a, b, _ in spans.values() for slot in (a, b)]
+                )
+                rows = [(times[a], times[b], str(text or "")) for a, b, text in spans.values()]
                 rows.sort()
                 tiers.append((str(name), alignments.from_seconds(rows)))
     except Exception as error:

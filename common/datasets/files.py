@@ -13,7 +13,7 @@ from common.audio import is_audio
 from common.datasets.faults import Faults
 from common.file_hashes import content_hash
 from common.reading import decode, shown
-from common.records import StrataError, Utterance
+from common.records import StrataError, Utterance, counts_of
 
 log = logging.getLogger(__name__)
 
@@ -252,8 +252,8 @@ def fingerprint(
 
 def report(name: str, partition: str, n: int, dropped: Mapping[str, int]) -> None:
     """Log how much was listed and how much was not."""
-    lost = ", ".join(f"{reason} {count}" for reason, count in sorted(dropped.items())) or "nothing"
-    log.info("%s %s: %d utterances; left out: %s", name, partition, n, lost)
+    counts = counts_of(dict(sorted(dropped.items()))) or "left out: nothing"
+    log.info("%s %s: %d utterances; %s", name, partition, n, counts)
 
 
 _TIMES = re.compile(r"[0-9]+(?:\.[0-9]+)?\s+[0-9]+(?:\.[0-9]+)?(?:\s|$)|[0-9]+\.[0-9]+\s+\S")

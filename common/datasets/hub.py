@@ -93,7 +93,7 @@ class Hub(Dataset):
             row, (values, raw_tiers) = one
             return self._utterance(Row(source, row), values, raw_tiers, phones, dropped)
 
-        made = [own for _, own in faults.usable(listed, utterance)]
+        made = [found for _, found in faults.usable(listed, utterance)]
         utterances = tuple(one for one, _ in made)
         self._check_ids(utterances)
         return Corpus(
@@ -147,11 +147,11 @@ class Hub(Dataset):
         encoded = row.encoded()
         n_samples = audio.header(encoded, id)
         tiers: dict[str, tuple[Interval, ...]] = {}
-        for kind, own in raw.items():
+        for kind, intervals in raw.items():
             if kind == "phone":
-                tiers |= alignments.phone_tiers(own, n_samples, id, dropped, phones)
+                tiers |= alignments.phone_tiers(intervals, n_samples, id, dropped, phones)
             else:
-                tiers[kind] = alignments.tier(kind, own, n_samples, id, dropped)
+                tiers[kind] = alignments.tier(kind, intervals, n_samples, id, dropped)
         text = str(values[self.text] or "") if self.text else ""
         if not text and "word" in tiers:
             text = alignments.transcript(tiers["word"], raw["word"], dropped)

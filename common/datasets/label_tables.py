@@ -69,14 +69,15 @@ def read_labels(path: Path, changed: int, key: str, column: str) -> LabelTable: 
             label = (row[column] or "").strip()
             where = f"{shown(path)}, line {reader.line_num}"
             if by == "segment":
-                own = intervals.setdefault(name, [])
+                labelled = intervals.setdefault(name, [])
                 if label:
-                    own.append(_interval(row, label, where))
+                    labelled.append(_interval(row, label, where))
                 continue
             if name in values:
                 raise StrataError(f"{where}: {name} has a line already")
             values[name] = label
-    return LabelTable(by, values, {n: _in_order(n, own, path) for n, own in intervals.items()})
+    in_order = {name: _in_order(name, found, path) for name, found in intervals.items()}
+    return LabelTable(by, values, in_order)
 
 
 def _delimiter(path: Path) -> str:
@@ -101,8 +102,8 @@ def _interval(row: Mapping[str, str | None], label: str, where: str) -> Interval
     return Interval(start, end, label)
 
 
-def _in_order(name: str, own: list[Interval], path: Path) -> tuple[Interval, ...]:
-    ordered = sorted(own, key=lambda interval: interval.start)
+def _in_order(name: str, intervals: list[Interval], path: Path) -> tuple[Interval, ...]:
+    ordered = sorted(intervals, key=lambda interval: interval.start)
     for before, after in pairwise(ordered):
         if after.start < before.end:
             raise StrataError(

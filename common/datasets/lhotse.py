@@ -85,12 +85,12 @@ class Lhotse(Dataset):
             )
         start = to_samples(float(row["start"]))
         tiers = {}
-        own = row.get("alignment") or {}
+        alignment = row.get("alignment") or {}
         names = (("word", self.word_alignment), ("phone", self.phone_alignment))
         for kind, name in names:
             if name is None:
                 continue
-            if name not in own:
+            if name not in alignment:
                 dropped[f"{kind}: no such alignment of the supervision"] += 1
                 continue
             # (symbol, start, duration, score): times of the recording
@@ -100,7 +100,7 @@ class Lhotse(Dataset):
                     to_samples(float(begin) + float(duration)) - start,
                     str(symbol),
                 )
-                for symbol, begin, duration, *_ in own[name]
+                for symbol, begin, duration, *_ in alignment[name]
             ]
         return Listed(
             id=id,

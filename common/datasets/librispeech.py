@@ -215,14 +215,16 @@ def _utterances(rows: Iterable[tuple[Shard, int]], faults: Faults) -> Iterator[U
     by_part: dict[Shard, list[int]] = {}
     for part, row in rows:
         by_part.setdefault(part, []).append(row)
-    for part, own in by_part.items():
-        records = zip(own, part.records(own), strict=True)
+    for part, numbers in by_part.items():
+        records = zip(numbers, part.records(numbers), strict=True)
         for _, utterance in faults.usable(records, partial(_utterance, part)):
             yield utterance
 
 
-def _utterance(part: Shard, own: tuple[int, dict[str, Any]], dropped: Counter[str]) -> Utterance:
-    row, record = own
+def _utterance(
+    part: Shard, numbered: tuple[int, dict[str, Any]], dropped: Counter[str]
+) -> Utterance:
+    row, record = numbered
     id = str(record["id"])
     raw = {
         "word": alignments.from_dicts(record["words"], "word", id),

@@ -63,9 +63,9 @@ class LibriSpeechLocal(Dataset):
         texts, known = read_transcripts(audio_root), read_speakers(audio_root.parent / SPEAKERS)
 
         def utterance(pair: files.Pair, dropped: Counter[str]) -> tuple[Utterance, bytes]:
-            made = _utterance(pair, texts, dropped)
-            own = replace(made, attributes=known.get(made.speaker, {}))
-            return own, files.glance(pair.audio)
+            plain = _utterance(pair, texts, dropped)
+            made = replace(plain, attributes=known.get(plain.speaker, {}))
+            return made, files.glance(pair.audio)
 
         listed = [made for _, made in faults.usable(pairs, utterance)]
         utterances = [one for one, _ in listed]
@@ -152,9 +152,9 @@ def _utterance(pair: files.Pair, texts: Mapping[str, str], dropped: Counter[str]
                 f"{pair.alignment}: no {kind} tier among {', '.join(n for n, _ in raw) or 'none'}. "
                 "Use the alignments of Zenodo record 2619474, or dataset=textgrid for others"
             )
-        own = (raw[index][1], n_samples, pair.alignment, dropped)
+        arguments = (raw[index][1], n_samples, pair.alignment, dropped)
         if kind == "phone":
-            tiers |= alignments.phone_tiers(*own)
+            tiers |= alignments.phone_tiers(*arguments)
         else:
-            tiers[kind] = alignments.tier(kind, *own)
+            tiers[kind] = alignments.tier(kind, *arguments)
     return Utterance(id, speaker, texts[id], n_samples, tiers, partial(audio.read, pair.audio))

@@ -90,7 +90,7 @@ def to_corpus(
     def utterance(one: Listed, dropped: Counter[str]) -> tuple[Utterance, bytes]:
         return _utterance(one, read_as, dropped), files.glance(one.sound)
 
-    made = [own for _, own in faults.usable(chosen, utterance)]
+    made = [found for _, found in faults.usable(chosen, utterance)]
     utterances = tuple(one for one, _ in made)
     stretches = {one.id: (one.start, one.end) for one in chosen}
     return Corpus(

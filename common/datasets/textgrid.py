@@ -127,7 +127,7 @@ class TextGrid(Dataset):
         """What the fingerprint is of: which other tiers are looked at changes nothing stored."""
         if not self.tiers:
             return utterance
-        kept = {k: own for k, own in utterance.tiers.items() if k not in self.tiers}
+        kept = {name: i for name, i in utterance.tiers.items() if name not in self.tiers}
         return replace(utterance, tiers=kept)
 
     def _select(
@@ -162,11 +162,11 @@ class TextGrid(Dataset):
             if index is None:
                 dropped[f"{kind}: no such tier in the file"] += 1
                 continue
-            own = (raw[index][1], n_samples, pair.alignment, dropped)
+            arguments = (raw[index][1], n_samples, pair.alignment, dropped)
             if kind == "phone":
-                tiers |= alignments.phone_tiers(*own, phones)
+                tiers |= alignments.phone_tiers(*arguments, phones)
             else:
-                tiers[kind] = alignments.tier(kind, *own)
+                tiers[kind] = alignments.tier(kind, *arguments)
                 words = raw[index][1]
         for name in self.tiers or ():
             found = alignments.named(raw, name, speaker, pair.alignment)

@@ -26,10 +26,10 @@ from common.encoder.hooks import (
     asks_for_padding,
     entering,
     find_hooks,
-    hear,
     hooked,
     norm_hooks,
     packs,
+    run_encoder,
 )
 from common.records import SAMPLE_RATE, StrataError
 
@@ -70,16 +70,17 @@ class ModelDescription:
 
 @dataclass(frozen=True, slots=True)
 class Blueprint:
-    """A model without weights: its description and all that loading and tapping it needs.
+    """A model without weights: its description and all that loading it and reading its layers need.
 
-    `config` describes the whole model. `kind`, one of transformers' classes, and `own` make what is
-    loaded: the whole model, or its audio tower alone where that is the part `tower` of it.
+    `config` describes the whole model. `kind`, one of transformers' classes, and `class_config`
+    make what is loaded: the whole model, or its audio tower alone where that is the part `tower` of
+    it.
     """
 
     checkpoint: Checkpoint
     config: Any = field(repr=False)
     kind: Any = field(repr=False)
-    own: Any = field(repr=False)
+    class_config: Any = field(repr=False)
     tower: str
     feature_extractor: FeatureExtractor
     layer_hooks: tuple[LayerHook, ...]
@@ -102,13 +103,13 @@ def read_blueprint(config: ModelConfig, depth: int | None = None) -> Blueprint:
         set_depth(model_config, depth)
     feature_extractor = read_feature_extractor(checkpoint, config.normalise)
     try:
-        kind, own = _class_of(model_config)
+        kind, class_config = _class_of(model_config)
         # Constructors draw numbers even for the meta device.
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            model = new_model(kind, own)
+            model = new_model(kind, class_config)
         tower, encoder = _tower(model)
         if tower:
-            kind, own = type(encoder), encoder.config
+            kind, class_config = type(encoder), encoder.config
         encoder.eval()
         if packs(encoder):
             feature_extractor = replace(feature_extractor, max_samples=None, cut=True)
@@ -116,7 +117,7 @@ def read_blueprint(config: ModelConfig, depth: int | None = None) -> Blueprint:
             feature_extractor = replace(feature_extractor, tells=True)
         layer_hooks = find_hooks(encoder, is_codec(model))
         if is_codec(model):
-            layers = _of_codec(encoder, own, layer_hooks, feature_extractor)
+            layers = _of_codec(encoder, class_config, layer_hooks, feature_extractor)
         else:
             shapes = _trace(encoder, layer_hooks, feature_extractor)
             layers = _measure(encoder, layer_hooks, shapes, feature_extractor)
@@ -142,7 +143,14 @@ def read_blueprint(config: ModelConfig, depth: int | None = None) -> Blueprint:
         hears_spectrum=feature_extractor.spectrum,
     )
     return Blueprint(
-        checkpoint, model_config, kind, own, tower, feature_extractor, layer_hooks, description
+        checkpoint,
+        model_config,
+        kind,
+        class_config,
+        tower,
+        feature_extractor,
+        layer_hooks,
+        description,
     )
 
 
@@ -246,7 +254,7 @@ def _order(
         order.append(hook.module)
 
     with torch.inference_mode(), hooked(encoder, [*norms, last], call):
-        hear(encoder, {key: x.to("meta") for key, x in inputs.items()})
+        run_encoder(encoder, {key: x.to("meta") for key, x in inputs.items()})
     return order
 
 

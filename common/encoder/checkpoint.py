@@ -57,12 +57,12 @@ class Checkpoint:
             f"{WHY.get(tuple(names), '')}"
         )
 
-    def weights(self, own: re.Pattern[str] | None = None) -> tuple[Path, ...]:
+    def weights(self, names: re.Pattern[str] | None = None) -> tuple[Path, ...]:
         """Files that hold the weights: safetensors if there are, else .bin, whole or in shards.
 
-        `own`: names of the weights that will be read; None for all.
+        `names`: names of the weights that will be read; None for all.
         """
-        first, shards = self._shards(own)
+        first, shards = self._shards(names)
         return (first, *(self.file((shard,)) for shard in shards))
 
     def held_weights(self) -> tuple[Path, ...]:
@@ -70,14 +70,16 @@ class Checkpoint:
         first, shards = self._shards(None)
         return (first, *(self.folder / name for name in shards if (self.folder / name).is_file()))
 
-    def _shards(self, own: re.Pattern[str] | None) -> tuple[Path, list[str]]:
+    def _shards(self, names: re.Pattern[str] | None) -> tuple[Path, list[str]]:
         """The file of the weights, or their index and the names of the shards."""
         first = self.file(WEIGHTS)
         if first.suffix != ".json":
             return first, []
         try:
             held = json.loads(first.read_text(encoding="utf-8"))["weight_map"]
-            return first, sorted({held[key] for key in held if own is None or own.fullmatch(key)})
+            return first, sorted(
+                {held[key] for key in held if names is None or names.fullmatch(key)}
+            )
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise StrataError(
                 f"{self.asked}: {first} is damaged ({error!r}). Delete it and get it again."
@@ -117,12 +119,12 @@ def revision_of(config: ModelConfig, checkpoint: Checkpoint | None = None) -> st
     """
     checkpoint = checkpoint or locate(config)
     small = (checkpoint.file(CONFIG), checkpoint.file(PREPROCESSOR))
-    heard = "" if config.normalise is None else f":normalise={str(config.normalise).lower()}"
+    normalised = "" if config.normalise is None else f":normalise={str(config.normalise).lower()}"
     if config.random_init:
-        return f"random:{config.init_seed}:{_digest(small)}{heard}"
+        return f"random:{config.init_seed}:{_digest(small)}{normalised}"
     if checkpoint.commit is not None:
-        return f"{checkpoint.commit}{heard}"
-    return f"sha256:{_digest((*small, *checkpoint.held_weights()))}{heard}"
+        return f"{checkpoint.commit}{normalised}"
+    return f"sha256:{_digest((*small, *checkpoint.held_weights()))}{normalised}"
 
 
 def _fetch(asked: str, repository: str, revision: str, names: Sequence[str]) -> Path:

@@ -1,4 +1,4 @@
-"""Which samples each frame sees, measured: where a click is heard, and from which length on."""
+"""Which samples each frame sees, and how many frames there are, measured with clicks."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,20 +13,21 @@ from common.records import StrataError, Waveform
 Frames = Callable[[Waveform], NDArray[np.floating]]
 
 # Of the largest change: rounding stays below 1e-5 of it, the edge of a window above.
-HEARD = 1e-3
+VISIBLE = 1e-3
 
 
-def measured(frames_of: Frames, n: int, heard_from: float = HEARD) -> FrameGeometry:
+def measured(frames_of: Frames, n: int, threshold: float = VISIBLE) -> FrameGeometry:
     """Geometry, in its own samples, of what turns a waveform (n,) into frames (T, D).
 
-    A click is moved along silence until the last frame that hears it is the next one: there that
-    one begins; and until the first frame that hears it is the next one: there the former ended. How
-    often frames come follows from two such beginnings, how many there are from the length at which
-    there is one more. What a window multiplies by almost nothing at its edges counts as not seen.
+    A click is moved along silence until the last frame that it changes is the next one: there that
+    one begins; and until the first frame that it changes is the next one: there the former ended.
+    How often frames come follows from two such beginnings, how many there are from the length at
+    which there is one more. What a window multiplies by almost nothing at its edges counts as not
+    seen.
 
     Waveforms differ by where they click alone: so positions that a model adds cancel. What a norm
-    over the whole waveform makes of that is the same for all frames that hear no click: the median,
-    which is taken off. `heard_from`: the smallest change that counts, over the largest.
+    over the whole waveform makes of that is the same for all frames without a click: the median,
+    which is taken off. `threshold`: the smallest change that counts, over the largest.
 
     Where all lengths give as many frames, the rest being padding, see `centred`.
     """
@@ -36,22 +37,22 @@ def measured(frames_of: Frames, n: int, heard_from: float = HEARD) -> FrameGeome
     def changed(sample: int) -> NDArray[np.intp]:
         change = frames_of(click(n, sample)) - reference
         size = np.abs(change - np.median(change, axis=0)).max(axis=1)
-        return np.flatnonzero(size > heard_from * size.max())
+        return np.flatnonzero(size > threshold * size.max())
 
-    rest = changed(later_still)[0]  # frames from there on hear the click of the reference
+    rest = changed(later_still)[0]  # frames from there on see the click of the reference
 
     @cache
-    def heard(sample: int) -> tuple[int, int]:
+    def seen(sample: int) -> tuple[int, int]:
         frames = [int(k) for k in changed(sample) if k < rest]
         if not frames:
-            raise StrataError(f"no frame hears a click at sample {sample} of {n}")
+            raise StrataError(f"no frame sees a click at sample {sample} of {n}")
         return frames[0], frames[-1]
 
     start, stop, apart = n // 4, n // 2, 2
-    first, last = heard(start)
-    begins = _least(lambda s: heard(s)[1] > last, start, stop)
-    again = _least(lambda s: heard(s)[1] > last + apart, begins, n - n // 4)
-    end = _least(lambda s: heard(s)[0] > first, start, stop)
+    first, last = seen(start)
+    begins = _least(lambda s: seen(s)[1] > last, start, stop)
+    again = _least(lambda s: seen(s)[1] > last + apart, begins, n - n // 4)
+    end = _least(lambda s: seen(s)[0] > first, start, stop)
     hop, uneven = divmod(again - begins, apart)
     offset = begins - (last + 1) * hop
     receptive_field = end - (offset + first * hop)

@@ -15,7 +15,7 @@ import torch
 from common.config import ModelConfig
 from common.encoder.architecture import Blueprint, Layer, ModelDescription, describe, read_blueprint
 from common.encoder.checkpoint import revision_of
-from common.encoder.hooks import LayerHook, hear, hooked, packs
+from common.encoder.hooks import LayerHook, hooked, packs, run_encoder
 from common.encoder.loading import pretrained, random
 from common.encoder.positions import added_positions
 from common.records import SAMPLE_RATE, StrataError, Waveform
@@ -161,7 +161,7 @@ class Encoder:
         hooks = hooked(self.model, layer_hooks, hand_on)
         self.model.eval()
         with torch.inference_mode(), autocast, exact, hooks, _known_warnings_silenced():
-            hear(self.model, inputs)
+            run_encoder(self.model, inputs)
             self._check_finite(sums, lengths)
 
     def _inputs(self, waveforms: Sequence[Waveform]) -> dict[str, torch.Tensor]:

@@ -17,7 +17,7 @@ from common.records import Waveform
 
 FRAMES = 200  # of a spectrum, 2 s
 STEPS = 2_000  # of a codec's layer, more than the next one's frames see
-# A codec is heard in float64, without rounding: so a click is heard where it changes anything.
+# A codec runs in float64, without rounding: a click is seen wherever it changes anything.
 ANYTHING = 1e-12
 
 
@@ -79,13 +79,13 @@ def codec_geometries(
     for name in names:
         between.append(modules[name])
         if hook := hooks.get(f"{owner}.{name}".lstrip(".")):
-            geometry = geometry.followed_by(measured(partial(_heard, between), STEPS, ANYTHING))
+            geometry = geometry.followed_by(measured(partial(_run, between), STEPS, ANYTHING))
             found[hook.name] = geometry, dims[name]
             between = []
     return found
 
 
-def _heard(modules: Sequence[nn.Module], waveform: Waveform) -> NDArray[np.float64]:
+def _run(modules: Sequence[nn.Module], waveform: Waveform) -> NDArray[np.float64]:
     """(n,) -> (T, 1) through modules with one channel, one after the other."""
     hidden = torch.from_numpy(waveform).double()[None, None]
     with torch.no_grad():
@@ -104,7 +104,7 @@ def _narrow(module: nn.Module) -> None:
     """Give each convolution one channel, and leave out all else that has weights."""
     for name, child in list(module.named_children()):
         if isinstance(child, nn.Conv1d):
-            own = nn.Conv1d(
+            narrow = nn.Conv1d(
                 1,
                 1,
                 child.kernel_size,  # type: ignore[arg-type]
@@ -114,8 +114,8 @@ def _narrow(module: nn.Module) -> None:
                 bias=False,
                 dtype=torch.float64,
             )
-            own.weight.data.fill_(1 / own.weight.numel())
-            module.register_module(name, own)
+            narrow.weight.data.fill_(1 / narrow.weight.numel())
+            module.register_module(name, narrow)
         elif isinstance(child, nn.LSTM):
             module.register_module(name, _Forgetful())
         elif not list(child.children()) and list(child.parameters()):

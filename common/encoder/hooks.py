@@ -56,8 +56,8 @@ def patches(n_times: int, hidden: torch.Tensor) -> torch.Tensor:
     """(B, N + F * T, D) of the same patches behind N tokens of no patch -> (B, T, D)."""
     n_batch, n_tokens, dim = hidden.shape
     n_frequencies = n_tokens // n_times
-    own = hidden[:, n_tokens - n_frequencies * n_times :]
-    return own.reshape(n_batch, n_frequencies, n_times, dim).mean(1)
+    kept = hidden[:, n_tokens - n_frequencies * n_times :]
+    return kept.reshape(n_batch, n_frequencies, n_times, dim).mean(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def hooked(
         yield
 
 
-def hear(encoder: nn.Module, inputs: Mapping[str, torch.Tensor]) -> None:
+def run_encoder(encoder: nn.Module, inputs: Mapping[str, torch.Tensor]) -> None:
     """Send a batch through an encoder, which may take no mask or no batch (`packs`)."""
     features, *_ = inputs.values()
     keys = inspect.signature(encoder.forward).parameters
@@ -128,7 +128,7 @@ def entering(
         raise _Reached
 
     with suppress(_Reached), torch.no_grad(), hooked(encoder, [entrance], stop):
-        hear(encoder, inputs)
+        run_encoder(encoder, inputs)
     return found[0]
 
 
@@ -266,7 +266,7 @@ def _convolutions(encoder: nn.Module, blocks: str) -> list[tuple[str, str, Side,
         if isinstance(module, nn.Conv1d)
     ]
     taken: list[tuple[str, str, Side, Read]] = [
-        (own, after, "input", transposed) for own, after in pairwise(bare)
+        (this, after, "input", transposed) for this, after in pairwise(bare)
     ]
     return [*taken, (bare[-1], bare[-1], "output", activated)] if bare else []
 

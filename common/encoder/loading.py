@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 def pretrained(blueprint: Blueprint) -> Any:
     """The encoder with its checkpoint's weights in float32, every one of them loaded."""
-    model = load_checkpoint(blueprint.kind, blueprint.own, blueprint)
+    model = load_checkpoint(blueprint.kind, blueprint.class_config, blueprint)
     return model if blueprint.tower else encoder_of(model)
 
 
@@ -44,19 +44,19 @@ def load_checkpoint(
 ) -> Any:
     """A model of one of transformers' classes `kind`, its encoder whole, in float32.
 
-    What stands beside the encoder may lack where `fresh_head`. Of a model that does more than hear,
-    nothing but its audio tower's weights is read. `keys` go to `from_pretrained`.
+    What stands beside the encoder may lack where `fresh_head`. Of a model with other inputs than
+    audio, nothing but its audio tower's weights is read. `keys` go to `from_pretrained`.
     """
     asked, folder = blueprint.checkpoint.asked, blueprint.checkpoint.folder
-    own = tower_weights(blueprint.tower) if blueprint.tower else None
-    files = blueprint.checkpoint.weights(own)
+    names = tower_weights(blueprint.tower) if blueprint.tower else None
+    files = blueprint.checkpoint.weights(names)
     try:
         with quietly(), torch.random.fork_rng(devices=[]):
-            _check_numbers(asked, files, own)
-            if own:
-                keys["state_dict"] = dict(_read(files, own))
+            _check_numbers(asked, files, names)
+            if names:
+                keys["state_dict"] = dict(_read(files, names))
             model, info = kind.from_pretrained(
-                None if own else folder,
+                None if names else folder,
                 config=config,
                 dtype=torch.float32,
                 local_files_only=True,
@@ -75,7 +75,7 @@ def load_checkpoint(
             f"({type(error).__name__}: {error}). A file may be cut short, be a Git LFS pointer, or "
             f"belong to another config.json: delete it and get it again."
         ) from error
-    _check_loaded(asked, model, info, fresh_head, bool(own))
+    _check_loaded(asked, model, info, fresh_head, bool(names))
     keep_exact(model)
     return model
 
@@ -85,25 +85,25 @@ def tower_weights(tower: str) -> re.Pattern[str]:
     return re.compile(rf"(?:model\.|thinker\.)*{re.escape(tower)}\.(.+)")
 
 
-def _read(files: Sequence[Path], own: re.Pattern[str]) -> Iterator[tuple[str, torch.Tensor]]:
+def _read(files: Sequence[Path], names: re.Pattern[str]) -> Iterator[tuple[str, torch.Tensor]]:
     """The tower's weights in the files, under the names that they have in the tower."""
     for file in files:
         if file.suffix == ".safetensors":
             with safe_open(file, "pt") as held:
                 for name in held.keys():  # noqa: SIM118
-                    if match := own.fullmatch(name):
+                    if match := names.fullmatch(name):
                         yield match[1], held.get_tensor(name)
         elif file.suffix == ".bin":
             state = torch.load(file, weights_only=True, map_location="cpu", mmap=True)
             for name, tensor in state.items():
-                if match := own.fullmatch(name):
+                if match := names.fullmatch(name):
                     yield match[1], tensor
 
 
-def _check_numbers(asked: str, files: Sequence[Path], own: re.Pattern[str] | None) -> None:
+def _check_numbers(asked: str, files: Sequence[Path], names: re.Pattern[str] | None) -> None:
     """Refuse quantized weights: they mean nothing without the scales of their quantizer.
 
-    `own`: names of those that will be read; None for all.
+    `names`: those that will be read; None for all.
     """
     for file in files:
         if file.suffix == ".safetensors":
@@ -119,7 +119,7 @@ def _check_numbers(asked: str, files: Sequence[Path], own: re.Pattern[str] | Non
             ]
         else:
             continue
-        whole = [n for n in whole if n.endswith(WEIGHTS) and (own is None or own.fullmatch(n))]
+        whole = [n for n in whole if n.endswith(WEIGHTS) and (names is None or names.fullmatch(n))]
         if whole:
             raise StrataError(
                 f"{asked}: {len(whole)} weights of {file.name} are quantized, in numbers of eight "
@@ -132,7 +132,7 @@ def random(blueprint: Blueprint, seed: int) -> Any:
     """The encoder as its architecture initialises it; the global random state stays as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model = new_model(blueprint.kind, blueprint.own)
+        model = new_model(blueprint.kind, blueprint.class_config)
     keep_exact(model)
     return model if blueprint.tower else encoder_of(model)
 
@@ -140,7 +140,7 @@ def random(blueprint: Blueprint, seed: int) -> Any:
 def _check_loaded(
     asked: str, model: Any, info: dict[str, Any], fresh_head: bool, is_tower: bool
 ) -> None:
-    """Refuse lacking weights, which would stay random, and those of layers unheard of."""
+    """Refuse lacking weights, which would stay random, and those of unknown layers."""
     encoder = model if is_tower else encoder_of(model)
     if isinstance(encoder, PreTrainedModel) and not is_tower:
         encoder = encoder.base_model
@@ -149,8 +149,8 @@ def _check_loaded(
     inside = names[id(encoder)]
     needed = inside if fresh_head else ""
     absent = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
-    own = [name.removeprefix(inside) for name in absent if name.startswith(needed)]
-    lacking = sorted(name for name in own if not name.startswith(NO_LAYER_NEEDS))
+    loaded = [name.removeprefix(inside) for name in absent if name.startswith(needed)]
+    lacking = sorted(name for name in loaded if not name.startswith(NO_LAYER_NEEDS))
     if lacking:
         head = "" if fresh_head else ", or has no head for its own characters"
         raise StrataError(

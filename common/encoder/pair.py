@@ -44,9 +44,9 @@ class EncoderPair:
         """Hand on each layer of both models, the first's before the second's; see `Encoder.run`."""
         wanted = {layer.name for layer in self.layers} if only is None else set(only)
         others = {name.removeprefix(PREFIX) for name in wanted if name.startswith(PREFIX)}
-        own = {name for name in wanted if not name.startswith(PREFIX)}
-        if own:
-            self.first.run(waveforms, emit, own)
+        layers = {name for name in wanted if not name.startswith(PREFIX)}
+        if layers:
+            self.first.run(waveforms, emit, layers)
         if others:
             self.second.run(waveforms, lambda layer, *frames: emit(renamed(layer), *frames), others)
 

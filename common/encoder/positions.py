@@ -16,16 +16,16 @@ Inputs = Mapping[str, torch.Tensor]
 def added_positions(
     encoder: nn.Module, entrance: LayerHook, first: Inputs, second: Inputs, rows: int
 ) -> torch.Tensor | None:
-    """Embeddings (T, D) that a model adds to T0 at `entrance` whatever it hears; None without any.
+    """Embeddings (T, D) that a model adds to T0 at `entrance` for any audio; None without any.
 
-    A table has `rows` at least: of a model that hears any length, those for the shortest audio here
+    A table has `rows` at least: of a model that takes any length, those for the shortest audio here
     (Qwen2.5-Omni begins its table anew every two seconds).
 
     Whisper, Qwen2-Audio's and Voxtral's encoders, and others made like them, add a table of
     sinusoids or of learnt vectors, one row for each position, to the output of their convolutions.
     What a table of weights before the blocks adds is the difference that its absence makes to T0,
     and it is one of positions if that is the same for two inputs of one length (`first`, `second`:
-    the model's inputs of different audio): a projection's depends on what is heard. Found by what
+    the model's inputs of different audio): a projection's depends on the audio. Found by what
     the model computes: the rotary or relative positions of Moonshine, w2v-BERT or the conformers,
     which enter in attention, and the convolutional ones of the wav2vec 2.0 family, which depend
     on the audio, are not added tables.

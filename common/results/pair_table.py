@@ -19,10 +19,10 @@ def print_pairs(frame: pd.DataFrame, name: str, title: str, no_interval: str = "
 
     `no_interval`: why the scores have no interval, or "".
     """
-    own = frame[frame["experiment"] == name]
-    matrix = pair_matrix(own)
+    rows = frame[frame["experiment"] == name]
+    matrix = pair_matrix(rows)
     prefixes = {target.rpartition(":")[0] for target in matrix.columns}
-    summary = summarise(own_figures(own))
+    summary = summarise(own_figures(rows))
     alike = rankable(summary.assign(series=summary["layer"]))  # each layer's own line of the table
     best = alike.loc[alike.groupby("layer")["mean"].idxmax()]
     starred = set(zip(best["layer"], best["target"], strict=True))
@@ -46,12 +46,12 @@ def print_pairs(frame: pd.DataFrame, name: str, title: str, no_interval: str = "
         )
     elif no_interval:
         notes.append(f"no 95 % interval: {no_interval}")
-    for control, part in own[own["control"] != ""].groupby("control", sort=False):
+    for control, part in rows[rows["control"] != ""].groupby("control", sort=False):
         top = summarise(part[part["primary"]]).nlargest(1, "mean").iloc[0]
         notes.append(
             f"{str(control).replace('_', ' ')}: at most {top['mean']:.3f}, {top['layer']} with "
             f"{top['target']}"
         )
-    notes += directions(own).values()
+    notes += directions(rows).values()
     for line in notes:
         console.print(line, soft_wrap=True, markup=False, highlight=False)

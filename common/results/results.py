@@ -129,12 +129,12 @@ def _with_figures_of_today(frame: pd.DataFrame) -> pd.DataFrame:
     An experiment without the figure of today keeps its own one.
     """
     frame = frame.assign(metric=frame["metric"].replace(RENAMED))
-    for earlier, (name, own) in EARLIER_FIGURES.items():
+    for earlier, (name, current) in EARLIER_FIGURES.items():
         older = frame.loc[(frame["metric"] == earlier) & frame["primary"], "experiment"].unique()
         rows = frame["experiment"].isin(older)
-        known = frame.loc[rows & (frame["metric"] == own), "experiment"].unique()
+        known = frame.loc[rows & (frame["metric"] == current), "experiment"].unique()
         changed = frame["experiment"].isin(known)
-        frame.loc[changed & (frame["metric"] == own), "primary"] = True
+        frame.loc[changed & (frame["metric"] == current), "primary"] = True
         frame.loc[changed & (frame["metric"] == earlier), "primary"] = False
         frame.loc[rows & (frame["metric"] == earlier), "metric"] = name
     return frame
@@ -172,7 +172,7 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     series = ["model", "experiment", "metric", "primary", "control"]
     grouped = frame.groupby([*series, "part", "layer_index", "layer", "target"], sort=False)
     summary = grouped["value"].agg(["mean", "std", "count"])
-    sides = grouped["weighted"].agg(lambda own: " ".join(sorted(set(own))))
+    sides = grouped["weighted"].agg(lambda values: " ".join(sorted(set(values))))
     return summary.join([grouped[["low", "high"]].mean(), sides]).reset_index()
 
 
@@ -180,8 +180,8 @@ def incomparable(frame: pd.DataFrame) -> dict[str, str]:
     """Experiments whose layers, or mel, are weighed on different sides, and which are which."""
     reasons = {}
     rows = frame[frame["primary"] & (frame["weighted"] != "")]
-    for name, own in rows.groupby("experiment", sort=False):
-        who = own["layer"].groupby(own["weighted"], sort=False).unique()
+    for name, scores in rows.groupby("experiment", sort=False):
+        who = scores["layer"].groupby(scores["weighted"], sort=False).unique()
         if len(who) > 1:
             sides = (f"{_span(layers)} by the {side}'s columns" for side, layers in who.items())
             reasons[str(name)] = f"weighed {', '.join(sides)}: not comparable"
@@ -190,8 +190,11 @@ def incomparable(frame: pd.DataFrame) -> dict[str, str]:
 
 def reason_lines(reasons: Mapping[str, str]) -> list[str]:
     """A line for each reason: the experiments that have it, then the reason."""
-    names = {why: [n for n, own in reasons.items() if own == why] for why in reasons.values()}
-    return [f"{', '.join(own)}: {why}" for why, own in names.items()]
+    names = {
+        why: [n for n, experiments in reasons.items() if experiments == why]
+        for why in reasons.values()
+    }
+    return [f"{', '.join(experiments)}: {why}" for why, experiments in names.items()]
 
 
 def unlike_widths(frame: pd.DataFrame) -> dict[str, str]:
@@ -203,14 +206,14 @@ def unlike_widths(frame: pd.DataFrame) -> dict[str, str]:
     reasons = {}
     rows = frame[frame["primary"] & frame["metric"].isin(BY_WIDTH)]
     rows = rows[(rows["part"] == "transformer") | (rows["control"] == "mel")]
-    for name, own in rows.groupby("experiment", sort=False):
-        who = own["model"].where(own["control"] != "mel", "mel")
-        widths = own["dim"].groupby(who, sort=False).max()
+    for name, scores in rows.groupby("experiment", sort=False):
+        who = scores["model"].where(scores["control"] != "mel", "mel")
+        widths = scores["dim"].groupby(who, sort=False).max()
         if widths.nunique() > 1:
             columns = ", ".join(f"{key} {width}" for key, width in widths.items())
             reasons[str(name)] = (
                 f"views of different width ({columns} columns), on which the level of "
-                f"{own['metric'].iloc[0]} depends"
+                f"{scores['metric'].iloc[0]} depends"
             )
     return reasons
 
@@ -220,9 +223,9 @@ def directions(frame: pd.DataFrame) -> dict[str, str]:
     reasons = {}
     between = frame["target"].map(lambda target: bool(LAYER.search(str(target))))
     rows = frame[frame["primary"] & between & (frame["weighted"] != "")]
-    for name, own in rows.groupby("experiment", sort=False):
-        sides = {"layer": "the layer's", "target": f"{own['target'].iloc[0]}'s"}
-        used = " or ".join(sides[side] for side in dict.fromkeys(own["weighted"]))
+    for name, scores in rows.groupby("experiment", sort=False):
+        sides = {"layer": "the layer's", "target": f"{scores['target'].iloc[0]}'s"}
+        used = " or ".join(sides[side] for side in dict.fromkeys(scores["weighted"]))
         reasons[str(name)] = f"weighed by {used} columns; the other way round gives other scores"
     return reasons
 
@@ -238,8 +241,8 @@ def pairwise(frame: pd.DataFrame) -> list[str]:
     Several of one run: another model may have been compared with something else.
     """
     run = ["config_key", "model", "revision", "dataset", "partition"]
-    own = frame[frame["control"] == ""]
-    targets = own.groupby([*run, "experiment", "layer"], sort=False)["target"]
+    uncontrolled = frame[frame["control"] == ""]
+    targets = uncontrolled.groupby([*run, "experiment", "layer"], sort=False)["target"]
     several = targets.nunique() > 1
     return list(dict.fromkeys(several[several].index.get_level_values("experiment")))
 
@@ -261,19 +264,19 @@ def rankable(summary: pd.DataFrame) -> pd.DataFrame:
     others = besides_reference(summary)
     keys = ("dataset", "partition", "series", "model", "experiment", "metric")
     kept = [
-        own[own["weighted"].isin(["", _side_of_most(own)])]
-        for _, own in others.groupby([key for key in keys if key in others], sort=False)
+        curve[curve["weighted"].isin(["", _side_of_most(curve)])]
+        for _, curve in others.groupby([key for key in keys if key in others], sort=False)
     ]
     return others[others.index.isin(pd.concat(kept).index)] if kept else others
 
 
 def _side_of_most(lines: pd.DataFrame) -> str:
     """The side on which most layers of a curve are weighed; of the model's own, if any are."""
-    own = lines[lines["control"] == ""]
-    own = (own if len(own) else lines).sort_values(["part", "layer_index"])
-    counts = own["weighted"].value_counts()
+    scored = lines[lines["control"] == ""]
+    scored = (scored if len(scored) else lines).sort_values(["part", "layer_index"])
+    counts = scored["weighted"].value_counts()
     most = counts[counts == counts.max()].index
-    return str(own.loc[own["weighted"].isin(most), "weighted"].iloc[-1])
+    return str(scored.loc[scored["weighted"].isin(most), "weighted"].iloc[-1])
 
 
 def best_of(summary: pd.DataFrame) -> pd.DataFrame:
@@ -291,9 +294,9 @@ def best_scores(frame: pd.DataFrame) -> Figure:
     return scores[0] if len(scores) == 1 else scores or None
 
 
-def config_key(raw: Mapping[str, Any], own: Sequence[str] = ()) -> str:
-    """Hash of the configuration, without what cannot change a number; `own` keys of a task can."""
-    kept = {key: value for key, value in raw.items() if key not in NOT_IN_KEY or key in own}
+def config_key(raw: Mapping[str, Any], also: Sequence[str] = ()) -> str:
+    """Hash of the configuration without what cannot change a number; `also` keys of a task can."""
+    kept = {key: value for key, value in raw.items() if key not in NOT_IN_KEY or key in also}
     text = json.dumps(kept, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -177,8 +177,9 @@ def _control_rows(summary: pd.DataFrame, experiments: Sequence[str]) -> dict[str
     rows = {}
     layered = rankable(summary[~summary["control"].isin(WITHOUT_LAYERS)])
     for control in CONTROLS:
-        own = summary if control in WITHOUT_LAYERS else layered
-        best = {row.experiment: row for row in best_of(own[own["control"] == control]).itertuples()}
+        candidates = summary if control in WITHOUT_LAYERS else layered
+        lines = best_of(candidates[candidates["control"] == control])
+        best = {row.experiment: row for row in lines.itertuples()}
         if best:
             cells = {name: _control_cell(best.get(name)) for name in experiments}
             rows[control.replace("_", " ")] = cells

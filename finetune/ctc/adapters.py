@@ -22,7 +22,10 @@ BOTTLENECK, BOTTLENECK_SIZE = "adapter_layer", "adapter_attn_dim"
 def check_adapters(own: AdaptersConfig, blueprint: Blueprint) -> None:
     """Refuse, before any weights are read, adapters that this architecture has no place for."""
     asked, kind = blueprint.checkpoint.asked, blueprint.config.model_type
-    if own.method == "mms" and _bottleneck_of(blueprint.own, own.rank, blueprint.kind) is None:
+    if (
+        own.method == "mms"
+        and _bottleneck_of(blueprint.class_config, own.rank, blueprint.kind) is None
+    ):
         raise StrataError(
             f"finetune.adapters.method=mms: transformers has no such adapters for {asked}, a "
             f"{kind}: wav2vec 2.0, HuBERT and UniSpeech have them where each block begins with its "
@@ -35,7 +38,7 @@ def check_adapters(own: AdaptersConfig, blueprint: Blueprint) -> None:
 def _check_lora(own: AdaptersConfig, blueprint: Blueprint) -> None:
     """Send a gradient through the encoder on the meta device: each of LoRA's maps must feel it."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        model = new_model(blueprint.kind, blueprint.own)
+        model = new_model(blueprint.kind, blueprint.class_config)
         encoder = (model if blueprint.tower else encoder_of(model)).eval()
         linear = {n.split(".")[-1] for n, m in encoder.named_modules() if isinstance(m, nn.Linear)}
         lacking = [name for name in own.targets if name not in linear]

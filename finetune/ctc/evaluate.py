@@ -63,7 +63,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
     by_unit = BY_UNIT.format(unit_of(table))
     tested = Tested(table, None, {})
     revision = revision_of(config.model, read_blueprint(config.model).checkpoint)
-    key = results.config_key(raw, own=("recognition",))
+    key = results.config_key(raw, also=("recognition",))
     rows = results.to_frame(score_rows(config, tested, corpus, revision, key))
     without = len(corpus.utterances) - len(chosen)
     dropped = ({"without words in its text": without} if without else {}) | dict(heard.dropped)

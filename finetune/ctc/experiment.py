@@ -119,7 +119,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
         write_text(folder / HYPOTHESES, csv_of(tested.hypotheses))
     exported = export_recogniser(module, speech, blueprint, folder)
     revision = revision_of(config.model, blueprint.checkpoint)
-    key = results.config_key(raw, own=("finetune",))
+    key = results.config_key(raw, also=("finetune",))
     rows = results.to_frame(score_rows(config, tested, speech.tested_on, revision, key))
     metadata = {
         "reinit": {"layers": list(blocks.reinit), **drawn},

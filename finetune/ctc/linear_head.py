@@ -71,7 +71,7 @@ class Survey:
 
 def survey(recipe: FinetuneConfig, blueprint: Blueprint) -> Survey:
     """Build the encoder on the meta device; an error where a linear map cannot stand on it."""
-    config, unused = _configured(recipe, blueprint.own)
+    config, unused = _configured(recipe, blueprint.class_config)
     asked, kind = blueprint.checkpoint.asked, config.model_type
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         model = new_model(blueprint.kind, config)
@@ -238,7 +238,7 @@ def load_linear(
 ) -> LinearHead:
     """The encoder's weights, and those of the head unless it is to be drawn."""
     known = survey(recipe, blueprint)
-    own = replace(blueprint, own=known.config)
+    own = replace(blueprint, class_config=known.config)
     encoder = random(own, model.init_seed) if model.random_init else pretrained(own)
     head = {} if fresh_head else load_file(blueprint.checkpoint.file((HEAD,)))
     weights = head.pop("layer_weights", None)

@@ -65,7 +65,7 @@ def part(own: str, fit: str | None, score: str | None):
 def test_one_partition_is_the_whole() -> None:
     speech = speech_of("all")
     assert list(speech.partitions) == ["all"]
-    assert speech.whole.utterances == speech.own.utterances
+    assert speech.whole.utterances == speech.corpus.utterances
     own = part("all", None, "all")
     assert not own.split
     assert own.scored.all()

@@ -6,7 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from common.records import SAMPLE_RATE, Corpus, Interval, StrataError, Utterance, Waveform
+from common.records import (
+    SAMPLE_RATE,
+    Corpus,
+    Interval,
+    StrataError,
+    Utterance,
+    Waveform,
+    counts_of,
+)
 from common.windows import CLIPPED, CUT, GRID, NO_TEXT, in_windows
 
 SECOND = SAMPLE_RATE
@@ -96,6 +104,9 @@ def test_a_word_that_leaves_no_silence_is_cut_and_counted() -> None:
     assert sum(w.n_samples for w in cut.utterances) == recording.n_samples
     assert [i.label for w in cut.utterances for i in w.tiers["word"]] == ["endless", "end"]
     assert cut.dropped[CLIPPED] == 3  # the word, and its two phones
+    left_out, changed = counts_of(cut.dropped).split("; kept, but changed: ")
+    assert left_out == "left out: phone: silence 3"
+    assert changed == f"{CUT} 1, {CLIPPED} 3"
 
 
 def test_a_recording_without_tiers_is_cut_evenly() -> None:

@@ -156,9 +156,11 @@ def _by_model(frame: pd.DataFrame) -> dict[tuple[str, str, str], list[Curve]]:
 
 def _names(frame: pd.DataFrame) -> dict[tuple[str, str], str]:
     """Each model's name; with the run's, or else the revision, where its weights differ."""
-    own = frame[frame["control"].isin(["", *WITHOUT_LAYERS, "shuffled_labels", "permuted_table"])]
+    of_model = frame[
+        frame["control"].isin(["", *WITHOUT_LAYERS, "shuffled_labels", "permuted_table"])
+    ]
     names = {}
-    for model, rows in own.groupby("model", sort=False):
+    for model, rows in of_model.groupby("model", sort=False):
         revisions = rows.groupby("revision", sort=False)["run"].unique()
         for revision, runs in revisions.items():
             which = str(runs[0]) if len(runs) == 1 and runs[0] else str(revision)

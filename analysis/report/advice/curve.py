@@ -255,14 +255,14 @@ class Curve:
     @cached_property
     def compared(self) -> list[Control]:
         """The controls that the best layer can be held against, over the draws both have."""
-        own = (self.paired if len(self.paired) else self.table).iloc[:, self.best]
+        best = (self.paired if len(self.paired) else self.table).iloc[:, self.best]
         found = []
         for name, table in self.controls.items():
             if name == "mel" and not self.mel_comparable:
                 continue
             column = table.mean().idxmax()
             other = self.by_fold(table[[column]])
-            pairs = pd.concat([own, other], axis=1, join="inner").dropna()
+            pairs = pd.concat([best, other], axis=1, join="inner").dropna()
             differences = pairs.iloc[:, [0]].to_numpy() - pairs.iloc[:, [1]].to_numpy()
             p = np.nan
             if self.by_speaker and len(pairs):
@@ -293,11 +293,11 @@ def curves_of(frame: pd.DataFrame) -> Iterator[tuple[dict[str, str], Curve]]:
     kept = frame[frame["primary"].astype(bool) & frame["value"].notna()]
     kept = kept.assign(trial=kept["trial"].fillna(-1).astype(int))
     for key, study in kept.groupby(STUDY, sort=False, dropna=False):
-        own = study[(study["control"] == "") & (study["part"] == "transformer")]
-        if own.empty:
+        layers = study[(study["control"] == "") & (study["part"] == "transformer")]
+        if layers.empty:
             continue
         names = dict(zip(STUDY, map(str, key), strict=True))
-        alike, left_out = one_protocol(own)
+        alike, left_out = one_protocol(layers)
         same = kept[~kept["run"].isin(left_out)]
         yield names, _curve(names, alike, _control_rows(same, names), left_out)
 
@@ -310,9 +310,9 @@ def one_protocol(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """
     kept: list[pd.DataFrame] = []
     left_out = []
-    for run, own in rows.groupby("run", sort=False):
-        if all(_go_together(one, own) for one in kept):
-            kept.append(own)
+    for run, scores in rows.groupby("run", sort=False):
+        if all(_go_together(one, scores) for one in kept):
+            kept.append(scores)
         else:
             left_out.append(str(run))
     return pd.concat(kept), tuple(left_out)
@@ -332,30 +332,30 @@ def _control_rows(kept: pd.DataFrame, names: Mapping[str, str]) -> dict[str, pd.
     rows = kept[np.logical_and.reduce([kept[k].astype(str) == names[k] for k in same])]
     found = {}
     for name in CONTROLS:
-        own = rows[rows["control"] == name]
-        exact = own[own["revision"].astype(str) == names["revision"]]
-        own = exact if len(exact) else own
+        matching = rows[rows["control"] == name]
+        exact = matching[matching["revision"].astype(str) == names["revision"]]
+        matching = exact if len(exact) else matching
         if name not in WITHOUT_LAYERS:
-            own = own[own["part"] == "transformer"]
-        if len(own):
-            found[name] = own
+            matching = matching[matching["part"] == "transformer"]
+        if len(matching):
+            found[name] = matching
     return found
 
 
 def _curve(
     names: Mapping[str, str],
-    own: pd.DataFrame,
+    scores: pd.DataFrame,
     controls: Mapping[str, pd.DataFrame],
     left_out: tuple[str, ...],
 ) -> Curve:
-    every = list(dict.fromkeys(own.sort_values("layer_index")["layer"].astype(str)))
-    summary = summarise(own)
+    every = list(dict.fromkeys(scores.sort_values("layer_index")["layer"].astype(str)))
+    summary = summarise(scores)
     alike = set(rankable(summary)["layer"]) | set(
         summary.loc[summary["layer"] == summary["target"], "layer"]
     )
-    own = own[own["layer"].isin(alike)]
-    table = _table(own)
-    layers = dict(zip(own["layer_index"], own["layer"].astype(str), strict=True))
+    scores = scores[scores["layer"].isin(alike)]
+    table = _table(scores)
+    layers = dict(zip(scores["layer_index"], scores["layer"].astype(str), strict=True))
     return Curve(
         experiment=names["experiment"],
         metric=names["metric"],
@@ -365,15 +365,15 @@ def _curve(
         controls={name: _table(rows) for name, rows in controls.items()},
         left_out=left_out,
         otherwise_weighed=tuple(layer for layer in every if layer not in alike),
-        sides=_sides(own) | _sides(controls.get("mel", own.iloc[:0])),
+        sides=_sides(scores) | _sides(controls.get("mel", scores.iloc[:0])),
         split=names["split"],
-        pairs=int(own["pairs"].min()) if own["pairs"].notna().any() else None,
+        pairs=int(scores["pairs"].min()) if scores["pairs"].notna().any() else None,
     )
 
 
 def _sides(rows: pd.DataFrame) -> dict[str, str]:
     """Each layer's side; both, where its draws differ."""
-    sides = rows.groupby("layer")["weighted"].agg(lambda own: " and ".join(sorted(set(own))))
+    sides = rows.groupby("layer")["weighted"].agg(lambda values: " and ".join(sorted(set(values))))
     return {str(layer): str(side) for layer, side in sides.items()}
 
 

@@ -60,12 +60,16 @@ def suggest(
     if not any(measured.values()):
         return None
     used = [
-        next(c for c in own if _usable(c)) for own in measured.values() if any(map(_usable, own))
+        next(c for c in measures if _usable(c))
+        for measures in measured.values()
+        if any(map(_usable, measures))
     ]
     if not used:
-        return _no_suggestion(model, dataset, [c for own in measured.values() for c in own])
+        return _no_suggestion(
+            model, dataset, [c for measures in measured.values() for c in measures]
+        )
     blocks = min(c.fallen_top for c in used)
-    missing = [topic for topic, own in measured.items() if not any(map(_usable, own))]
+    missing = [topic for topic, measures in measured.items() if not any(map(_usable, measures))]
     which = "block" if blocks == 1 else f"{blocks} blocks"
     advice = Advice(
         topic=TOPIC,
@@ -170,12 +174,12 @@ def tried(frame: pd.DataFrame, suggestions: Sequence[tuple[str, Suggestion]]) ->
         if sweep["reinit_top"].nunique() < 2:
             continue
         revisions = set(sweep["revision"].astype(str))
-        own = [one for _, one in suggestions if {one.revision} == revisions]
-        own = own or [one for name, one in suggestions if name == model]
+        matching = [one for _, one in suggestions if {one.revision} == revisions]
+        matching = matching or [one for name, one in suggestions if name == model]
         parts = [str(part) for part in key]
-        if not own:
+        if not matching:
             yield _trial(str(model), parts, sweep, None)
-        for one in own:
+        for one in matching:
             yield _trial(str(model), parts, sweep, one)
 
 
@@ -305,10 +309,10 @@ def _compare(rate: str, rates: pd.DataFrame, n: int, other: int) -> str:
 
 def _rate(values: pd.Series) -> str:
     """78.2 % (77.9 to 78.4 over 3 seeds)."""
-    own = 100 * values.dropna()
-    if len(own) < 2:
-        return f"{own.mean():.1f} % (1 seed)"
-    return f"{own.mean():.1f} % ({own.min():.1f} to {own.max():.1f} over {len(own)} seeds)"
+    each = 100 * values.dropna()
+    if len(each) < 2:
+        return f"{each.mean():.1f} % (1 seed)"
+    return f"{each.mean():.1f} % ({each.min():.1f} to {each.max():.1f} over {len(each)} seeds)"
 
 
 def _revision_caveat(sweep: pd.DataFrame, suggestion: Suggestion) -> list[str]:
