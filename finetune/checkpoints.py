@@ -166,12 +166,12 @@ class Numbered(DataLoader[T], Generic[T]):
 
 
 def read_checkpoint(path: Path) -> Mapping[str, Any] | None:
-    """A checkpoint, or None where it is missing or damaged, which is told."""
+    """A checkpoint, or None where it is missing or damaged, which is logged."""
     if not path.is_file():
         return None
     try:
-        held = torch.load(path, weights_only=True, map_location="cpu")
-        int(held["global_step"])
+        checkpoint = torch.load(path, weights_only=True, map_location="cpu")
+        int(checkpoint["global_step"])
     except Exception as error:
         # Damaged files raise pickle's, zipfile's or torch's own classes.
         log.warning(
@@ -181,7 +181,7 @@ def read_checkpoint(path: Path) -> Mapping[str, Any] | None:
             str(error).splitlines()[0] if str(error) else repr(error),
         )
         return None
-    return dict(held)
+    return dict(checkpoint)
 
 
 def resume_from(folder: Path) -> tuple[Path | None, int]:
@@ -190,9 +190,9 @@ def resume_from(folder: Path) -> tuple[Path | None, int]:
     A last one that is damaged gives way to the one before it.
     """
     for name in (LAST, PREVIOUS):
-        held = read_checkpoint(folder / name)
-        if held is not None:
-            return folder / name, int(held["global_step"])
+        checkpoint = read_checkpoint(folder / name)
+        if checkpoint is not None:
+            return folder / name, int(checkpoint["global_step"])
     return None, 0
 
 
@@ -202,11 +202,11 @@ def steps_done(folder: Path) -> int:
 
 
 def best_of_training(folder: Path) -> Mapping[str, Any]:
-    """The best weights that a training found, the update and their `value` of what was watched."""
-    held = read_checkpoint(folder / BEST)
-    if held is None:
+    """The best weights of a training, their update and their `value` of the monitored figure."""
+    checkpoint = read_checkpoint(folder / BEST)
+    if checkpoint is None:
         raise StrataError(
             f"{folder / BEST}: the best weights are missing or damaged. Give the same command "
             "again: it trains anew"
         )
-    return held
+    return checkpoint

@@ -28,7 +28,7 @@ SMOOTHED = 10  # logged points of a training curve that are averaged for the eye
 
 @final
 class WholeCurves(ExperimentWriter):
-    """Points of a sitting in a file that is whole at any time.
+    """Points of one run of a training, in a file that is whole at any time.
 
     Lightning's own adds to its file in place, and writes it anew, in place, where a figure is new.
     """
@@ -38,7 +38,7 @@ class WholeCurves(ExperimentWriter):
         self.points: list[dict[str, float]] = []
 
     def save(self) -> None:
-        """Write all points of the sitting."""
+        """Write all points of the run."""
         if not self.metrics:
             return
         self.points += self.metrics
@@ -57,7 +57,7 @@ class Curves(CSVLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> WholeCurves:
-        """What writes a sitting's points."""
+        """What writes the points of this run."""
         if self._experiment is None:
             self._experiment = WholeCurves(log_dir=self.log_dir)
         return self._experiment  # type: ignore[return-value]
@@ -67,15 +67,15 @@ class Curves(CSVLogger):
 
 
 def read_curves(folder: Path) -> pd.DataFrame:
-    """Figures (columns) by step (index), of all sittings of a training; the last sitting wins.
+    """Figures (columns) by step (index), of a training and its resumptions; the last one wins.
 
-    A damaged file of a sitting is left out, and told: the training itself is whole without it.
+    A damaged file is left out, and logged: the training itself is whole without it.
     """
-    sittings = sorted(
+    parts = sorted(
         (folder / "curves").glob("version_*/metrics.csv"), key=lambda p: p.stat().st_mtime
     )
     read = []
-    for path in sittings:
+    for path in parts:
         try:
             with reading(path, "a table of curves"):
                 read.append(pd.read_csv(path).astype("float64").astype({"step": "int64"}))

@@ -20,7 +20,7 @@ LINGER = 60  # seconds that a process gets to end by itself once the first one h
 
 @final
 class Place(ClusterEnvironment):
-    """One of `world` processes on this machine, told to Lightning, which starts none itself."""
+    """One of `world` processes on this machine, given to Lightning, which starts none itself."""
 
     def __init__(self, rank: int, world: int, port: int) -> None:
         super().__init__()
@@ -118,14 +118,14 @@ def _others(
     others, signs = [], []
     for rank in range(1, world):
         sign, ready = context.Pipe(duplex=False)
-        own = (Place(rank, world, port), ready, *args)
-        others.append(context.Process(target=follow, args=own, daemon=True))
+        arguments = (Place(rank, world, port), ready, *args)
+        others.append(context.Process(target=follow, args=arguments, daemon=True))
         signs.append(sign)
     return others, signs
 
 
 def _start(others: Sequence[SpawnProcess], signs: Sequence[Connection]) -> None:
-    """Start them all and wait until they are ready; who ends before would be waited for in vain."""
+    """Start them all and wait until they are ready; one that ends before raises."""
     for other in others:
         other.start()
     for rank, (other, sign) in enumerate(zip(others, signs, strict=True), start=1):
@@ -136,7 +136,7 @@ def _start(others: Sequence[SpawnProcess], signs: Sequence[Connection]) -> None:
 
 
 def _said(sign: Connection) -> bool:
-    """Whether something was sent; the end of a process ends its connection too."""
+    """Whether a process reported that it is ready; the end of a process ends its connection too."""
     try:
         return sign.poll() and sign.recv() is None
     except EOFError:

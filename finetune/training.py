@@ -26,7 +26,7 @@ from finetune.processes import Place
 
 @dataclass(frozen=True, kw_only=True)
 class Length:
-    """How long a training is and how often it is looked at, in steps of the optimizer.
+    """How long a training is and how often it is validated, in steps of the optimizer.
 
     A step is `accumulate` batches.
     """
@@ -43,7 +43,7 @@ def trainer_of(
     length: Length,
     folder: Path,
     raw: Mapping[str, Any],
-    own: Sequence[Callback],
+    callbacks: Sequence[Callback],
     place: Place | None = None,
 ) -> pl.Trainer:
     """A trainer with the callbacks of its own training, and a checkpoint to resume from.
@@ -71,7 +71,7 @@ def trainer_of(
         plugins=[WholeFiles(), _numbers(config.precision, device.type)],
         callbacks=[
             *([Steps()] if first and not terminal else []),
-            *own,
+            *callbacks,
             # Last: checkpoints hold what the other callbacks know after this very step.
             Checkpoints(folder, length.checkpoint_minutes),
         ],
@@ -82,7 +82,7 @@ def trainer_of(
 
 
 def _numbers(precision: str, device: str) -> Precision:
-    """In which numbers is computed; fp16 scales the loss, so that small gradients are no zeros."""
+    """Precision of the computation; fp16 scales the loss, so that small gradients do not vanish."""
     if precision == "fp32":
         return Precision()
     kinds: dict[str, Literal["bf16-mixed", "16-mixed"]] = {"bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -130,7 +130,7 @@ def finish_tracking(
     rows: pd.DataFrame | None = None,
     reinit_top: int | None = None,
 ) -> None:
-    """Tell the tracker, if there is one, what was found; end its run: each job has its own."""
+    """Log the results to the tracker, if there is one, and end its run: each job has its own."""
     trackers: list[Any] = trainer.loggers[1:]  # the first writes the folder's curves
     for tracker in trackers:
         log_training(tracker.experiment, metadata, rows, reinit_top)

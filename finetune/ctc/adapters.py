@@ -1,4 +1,4 @@
-"""A few new weights that train in the place of an encoder's own: LoRA's, MMS's."""
+"""Adapters: a few new weights that train instead of the encoder's (LoRA, MMS)."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -19,85 +19,92 @@ log = logging.getLogger(__name__)
 BOTTLENECK, BOTTLENECK_SIZE = "adapter_layer", "adapter_attn_dim"
 
 
-def check_adapters(own: AdaptersConfig, blueprint: Blueprint) -> None:
-    """Refuse, before any weights are read, adapters that this architecture has no place for."""
+def check_adapters(adapters: AdaptersConfig, blueprint: Blueprint) -> None:
+    """Refuse, before any weights are read, adapters that do not fit this architecture."""
     asked, kind = blueprint.checkpoint.asked, blueprint.config.model_type
     if (
-        own.method == "mms"
-        and _bottleneck_of(blueprint.class_config, own.rank, blueprint.kind) is None
+        adapters.method == "mms"
+        and _bottleneck_of(blueprint.class_config, adapters.rank, blueprint.kind) is None
     ):
         raise StrataError(
             f"finetune.adapters.method=mms: transformers has no such adapters for {asked}, a "
             f"{kind}: wav2vec 2.0, HuBERT and UniSpeech have them where each block begins with its "
             "layer norm, as in the large models. Use finetune.adapters.method=lora"
         )
-    if own.method == "lora":
-        _check_lora(own, blueprint)
+    if adapters.method == "lora":
+        _check_lora(adapters, blueprint)
 
 
-def _check_lora(own: AdaptersConfig, blueprint: Blueprint) -> None:
-    """Send a gradient through the encoder on the meta device: each of LoRA's maps must feel it."""
+def _check_lora(adapters: AdaptersConfig, blueprint: Blueprint) -> None:
+    """Send a gradient through the encoder on the meta device: it must reach each of LoRA's maps."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         model = new_model(blueprint.kind, blueprint.class_config)
         encoder = (model if blueprint.tower else encoder_of(model)).eval()
         linear = {n.split(".")[-1] for n, m in encoder.named_modules() if isinstance(m, nn.Linear)}
-        lacking = [name for name in own.targets if name not in linear]
-        if lacking or not own.targets:
+        lacking = [name for name in adapters.targets if name not in linear]
+        if lacking or not adapters.targets:
             raise StrataError(
-                f"finetune.adapters.targets={own.targets}: the linear maps of "
+                f"finetune.adapters.targets={adapters.targets}: the linear maps of "
                 f"{blueprint.checkpoint.asked} are called {', '.join(sorted(linear))}"
             )
-        _add_lora(encoder, own)
+        _add_lora(encoder, adapters)
         inputs = blueprint.feature_extractor([np.zeros(SAMPLE_RATE, np.float32)])
         hidden = encoder(**{key: x.to("meta") for key, x in inputs.items()}).last_hidden_state
         if hidden.requires_grad:
             hidden.sum().backward()
-    unfelt = {
+    unreached = {
         name.split(".lora_")[0].split(".")[-1]
         for name, p in encoder.named_parameters()
         if p.requires_grad and p.grad is None
     }
-    if unfelt:
+    if unreached:
         raise StrataError(
-            f"finetune.adapters.targets={own.targets}: {blueprint.checkpoint.asked} never calls "
-            f"its {', '.join(sorted(unfelt))} but takes their weights out of them, which passes by "
-            "what LoRA puts beside them (WavLM does so in attention). Others are "
-            f"{', '.join(sorted(linear - unfelt))}"
+            f"finetune.adapters.targets={adapters.targets}: {blueprint.checkpoint.asked} never "
+            f"calls its {', '.join(sorted(unreached))} but takes their weights out of them, which "
+            "passes by what LoRA puts beside them (WavLM does so in attention). Others are "
+            f"{', '.join(sorted(linear - unreached))}"
         )
 
 
 def adapt(
-    model: Any, blocks: Iterable[str], fresh: Sequence[nn.Module], own: AdaptersConfig, seed: int
+    model: Any,
+    blocks: Iterable[str],
+    fresh: Sequence[nn.Module],
+    adapters: AdaptersConfig,
+    seed: int,
 ) -> list[str]:
-    """Let adapters train in the place of the encoder's weights; names of their tensors.
+    """Train adapters instead of the encoder's weights; names of their tensors.
 
-    `blocks`: names of the blocks' modules. Modules that are `fresh` train whole all the same. What
-    adapters begin with depends on the seed alone: LoRA's change nothing at first, MMS's little.
+    `blocks`: names of the blocks' modules. Modules that are `fresh` are trained as a whole
+    all the same. Initial adapters depend on the seed alone: LoRA's change nothing, MMS's little.
     """
-    if own.method == "none":
+    if adapters.method == "none":
         return []
     encoder = model.base_model
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        if own.method == "lora":
-            _add_lora(encoder, own)
+        if adapters.method == "lora":
+            _add_lora(encoder, adapters)
         else:
-            _add_bottlenecks(model, blocks, own.rank)
+            _add_bottlenecks(model, blocks, adapters.rank)
     new = {id(p) for p in encoder.parameters() if p.requires_grad}
     names = [name for name, p in model.named_parameters() if id(p) in new]
     for module in fresh:
         module.requires_grad_(True)
     count = sum(p.numel() for p in encoder.parameters() if id(p) in new)
-    log.info("%s: %d weights train in the place of the encoder's own", own.method, count)
+    log.info("%s: %d weights train instead of the encoder's", adapters.method, count)
     return names
 
 
-def _add_lora(encoder: Any, own: AdaptersConfig) -> None:
+def _add_lora(encoder: Any, adapters: AdaptersConfig) -> None:
     """LoRA's maps beside linear ones, all else frozen: by PEFT."""
     from peft import LoraConfig, inject_adapter_in_model
 
     how = LoraConfig(
-        r=own.rank, lora_alpha=own.alpha, lora_dropout=own.dropout, target_modules=own.targets
+        r=adapters.rank,
+        lora_alpha=adapters.alpha,
+        lora_dropout=adapters.dropout,
+        target_modules=adapters.targets,
     )
     inject_adapter_in_model(how, encoder)
 
@@ -118,22 +125,22 @@ def _add_bottlenecks(model: Any, blocks: Iterable[str], size: int) -> None:
 
 def _bottleneck_of(config: Any, size: int, kind: Any = AutoModel) -> Any:
     """A bottleneck as the architecture has it, or None where it has none."""
-    own = type(config).from_dict(config.to_dict())
-    own.update({BOTTLENECK_SIZE: size})
+    resized = type(config).from_dict(config.to_dict())
+    resized.update({BOTTLENECK_SIZE: size})
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        model = new_model(kind, own)
+        model = new_model(kind, resized)
     found = (m for name, m in model.named_modules() if name.endswith(f".{BOTTLENECK}"))
     first = next(found, None)
-    return None if first is None else type(first)(own)
+    return None if first is None else type(first)(resized)
 
 
-def merged(model: Any, own: AdaptersConfig) -> Any:
+def merged(model: Any, adapters: AdaptersConfig) -> Any:
     """The model as it is exported.
 
-    LoRA's maps are added into the weights beside which they stood, so that what is left is a model
-    of the usual kind. MMS's bottlenecks stay where they are; the configuration tells their size.
+    LoRA's maps are merged into the weights that they adapt, so that the model is one of the usual
+    kind. MMS's bottlenecks stay where they are; the configuration has their size.
     """
-    if own.method == "lora":
+    if adapters.method == "lora":
         from peft.tuners.tuners_utils import BaseTunerLayer
 
         for name, module in list(model.named_modules()):

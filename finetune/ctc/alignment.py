@@ -1,4 +1,4 @@
-"""When each character was heard: the best path of CTC through the frames, and words from it."""
+"""When each character was spoken: CTC's best path through the frames, and words from it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Probabilities = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Span:
-    """A token and the frames, from `first` to `last` (excluded), in which it was put out.
+    """A token and the frames, from `first` to `last` (excluded), in which the model emits it.
 
     `confidence`: the mean of its probabilities there.
     """
@@ -32,7 +32,7 @@ def best_path(log_p: Probabilities, blank: int) -> list[Span]:
 
 
 def align(log_p: Probabilities, tokens: Sequence[int], blank: int) -> list[Span]:
-    """The best path that spells given tokens, which no token of may be the blank (Viterbi).
+    """The best path that spells given tokens, none of them the blank (Viterbi).
 
     `log_p` (T, V) in logarithms. Graves et al. 2006, section 4.1, with a maximum for the sum.
     """
@@ -71,12 +71,12 @@ def _spans(
 ) -> list[Span]:
     """A span for each run of equal values (T,), but for those of the blank."""
     spans, first = [], 0
-    for _, own in groupby(runs.tolist()):
-        last = first + len(list(own))
+    for _, group in groupby(runs.tolist()):
+        last = first + len(list(group))
         token = int(tokens[first])
         if token != blank:
-            heard = float(np.exp(log_p[first:last, token].astype(np.float64)).mean())
-            spans.append(Span(token, first, last, heard))
+            confidence = float(np.exp(log_p[first:last, token].astype(np.float64)).mean())
+            spans.append(Span(token, first, last, confidence))
         first = last
     return spans
 
@@ -91,8 +91,8 @@ def cut_at_pauses(log_p: Probabilities, blank: int, longest: int) -> list[int]:
     ends, start = [], 0
     while t - start > longest:
         cut, length, first = start + longest, 0, start + longest // 2
-        for is_blank, own in groupby((best[first : start + longest] == blank).tolist()):
-            run = len(list(own))
+        for is_blank, group in groupby((best[first : start + longest] == blank).tolist()):
+            run = len(list(group))
             if is_blank and run > length:
                 cut, length = first + run // 2, run
             first += run

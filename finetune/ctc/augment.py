@@ -1,4 +1,4 @@
-"""Training speech changed before it is heard: its speed, and noise added to it."""
+"""Augmentation of training speech: changes of speed, and added noise."""
 
 import logging
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class Augment:
     """How utterances are changed, anew in every epoch, by their numbers.
 
     `fits` (u, speeds): which utterances may have which of the recipe's speeds: those that still
-    have a frame for every symbol, and are not longer than the model hears at once.
+    have a frame for every symbol, and are not longer than the model takes at once.
     """
 
     recipe: AugmentConfig
@@ -77,7 +77,7 @@ class Augment:
         return np.where(self.fits[np.arange(u), drawn], speeds, 1.0)
 
     def change(self, waveform: Waveform, number: int, epoch: int) -> Waveform:
-        """The waveform (n,) of an utterance as an epoch hears it."""
+        """The waveform (n,) of an utterance in an epoch."""
         speed = float(self.speeds(epoch)[number])
         if speed != 1:
             waveform = soxr.resample(waveform, SAMPLE_RATE * speed, SAMPLE_RATE)

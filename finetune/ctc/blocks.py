@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Blocks:
-    """Blocks by what they put out (T11, …): what is done with them.
+    """What is done with each block, named by its output (T11, …).
 
     `dropped` are removed, `reinit` start from random weights, `unfrozen` train from the first
     update on, `frozen` never train. `fresh`: modules of the encoder that are drawn anew, the
@@ -123,8 +123,8 @@ def drop(model: Any, blocks: Blocks) -> None:
         return
     depth = len(blocks.modules)
     first = next(iter(blocks.modules.values()))
-    held = model.base_model.get_submodule(first.rpartition(".")[0])
-    del held[depth:]
+    layers = model.base_model.get_submodule(first.rpartition(".")[0])
+    del layers[depth:]
     for config in (model.config, model.base_model.config):
         set_depth(config, depth)
     if isinstance(model, LinearHead):

@@ -57,10 +57,10 @@ class BeamSearch:
 
         vocabulary = self.vocabulary
         space = vocabulary.tokens.index(SPACE)
-        spelt = {word: [*vocabulary.encode(word), space] for word in self.words}
-        dictionary = create_word_dict({word: [] for word in (*spelt, "<unk>")})
+        spellings = {word: [*vocabulary.encode(word), space] for word in self.words}
+        dictionary = create_word_dict({word: [] for word in (*spellings, "<unk>")})
         lm = read_ngram(str(self.recipe.path), dictionary)
-        trie = spelling_trie(spelt, len(vocabulary.tokens), space, dictionary, lm)
+        trie = spelling_trie(spellings, len(vocabulary.tokens), space, dictionary, lm)
         options = LexiconDecoderOptions(
             beam_size=self.recipe.beam,
             beam_size_token=min(BEAM_TOKENS, len(vocabulary.tokens)),
@@ -138,14 +138,14 @@ def _tabbed(path: Path, scratch: Path) -> Path:
 
 
 def spelling_trie(
-    spelt: Mapping[str, Sequence[int]], tokens: int, space: int, dictionary: Any, lm: Any
+    spellings: Mapping[str, Sequence[int]], tokens: int, space: int, dictionary: Any, lm: Any
 ) -> Any:
     """The words by their characters, each as likely as the n-gram has it at the start."""
     from flashlight.lib.text.decoder import SmearingMode, Trie
 
     trie = Trie(tokens, space)
     start = lm.start(False)
-    for word, numbers in spelt.items():
+    for word, numbers in spellings.items():
         index = dictionary.get_index(word)
         trie.insert(numbers, index, lm.score(start, index)[1])
     trie.smear(SmearingMode.MAX)
@@ -167,7 +167,7 @@ class Decoder:
     def __call__(self, probabilities: Probabilities) -> str:
         """Words of the best hypothesis for (T, V) log probabilities.
 
-        The search counts a word once its space is heard, and transcripts do not end with one: the
+        The search counts a word once its space is emitted, and transcripts do not end with one: the
         end of the utterance is one more frame, of a space.
         """
         t, v = probabilities.shape
@@ -235,14 +235,14 @@ def beam_search(recipe: LanguageModelConfig, vocabulary: Vocabulary) -> BeamSear
             "of words goes with characters"
         )
     words = read_lexicon(recipe)
-    spelt = tuple(word for word in words if not vocabulary.lacking([word]))
-    if len(spelt) < len(words):
+    spellable = tuple(word for word in words if not vocabulary.lacking([word]))
+    if len(spellable) < len(words):
         log.warning(
             "n-gram: %d of %d words have characters that the model cannot write",
-            len(words) - len(spelt),
+            len(words) - len(spellable),
             len(words),
         )
-    if not spelt:
+    if not spellable:
         raise StrataError(
             f"finetune.lm.path={recipe.path}: none of its {len(words)} words, such as "
             f"{', '.join(words[:3])}, can be written in the model's characters "
@@ -254,6 +254,6 @@ def beam_search(recipe: LanguageModelConfig, vocabulary: Vocabulary) -> BeamSear
             f"finetune.lm.path={recipe.path}: the model's characters have none that parts words, "
             "which an n-gram of words needs. Use finetune.characters=text"
         )
-    search = BeamSearch(recipe, vocabulary, spelt)
-    search.decoder(0.0, 0.0)  # a file that cannot be read is told before the training
+    search = BeamSearch(recipe, vocabulary, spellable)
+    search.decoder(0.0, 0.0)  # raises before the training if the file cannot be read
     return search

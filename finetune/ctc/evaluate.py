@@ -29,8 +29,8 @@ BY_UNIT, BY_SPEAKER = "errors_by_{}.csv", "errors_by_speaker.csv"
 
 
 @dataclass(frozen=True)
-class Heard:
-    """Utterances that were heard, what was made of each, and counts of what was left out."""
+class Recognised:
+    """Utterances that were recognised, their transcripts, and counts of what was left out."""
 
     utterances: tuple[Utterance, ...]
     transcripts: tuple[Transcript, ...]
@@ -51,13 +51,13 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
                 "audio, or use experiment=transcribe"
             )
     with watch.stage("testing"):
-        heard = hear(recogniser, chosen, config.on_error)
-    spoken = heard.utterances
+        recognised = transcribe_all(recogniser, chosen, config.on_error)
+    spoken = recognised.utterances
     table = score(
         [u.id for u in spoken],
         [u.speaker for u in spoken],
         [u.text for u in spoken],
-        [scored_text(t, recogniser.targets) for t in heard.transcripts],
+        [scored_text(t, recogniser.targets) for t in recognised.transcripts],
         figures_of(recogniser.targets, [u.text for u in spoken]),
     )
     by_unit = BY_UNIT.format(unit_of(table))
@@ -66,7 +66,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
     key = results.config_key(raw, also=("recognition",))
     rows = results.to_frame(score_rows(config, tested, corpus, revision, key))
     without = len(corpus.utterances) - len(chosen)
-    dropped = ({"without words in its text": without} if without else {}) | dict(heard.dropped)
+    dropped = ({"without words in its text": without} if without else {}) | dict(recognised.dropped)
     metadata = {
         "dataset": corpus.describe(),
         "dropped": dropped,
@@ -108,7 +108,9 @@ def unit_of(table: pd.DataFrame) -> str:
     return next(UNITS[figure] for figure in ("wer", "per", "cer") if figure in table)
 
 
-def hear(recogniser: Recogniser, utterances: list[Utterance], on_error: str) -> Heard:
+def transcribe_all(
+    recogniser: Recogniser, utterances: list[Utterance], on_error: str
+) -> Recognised:
     """Every utterance that can be read; others are an error at the end, or counted (`skip`)."""
     faults = Faults()
     kept: list[Utterance] = []
@@ -124,11 +126,11 @@ def hear(recogniser: Recogniser, utterances: list[Utterance], on_error: str) -> 
     dropped = faults.settle(cast(OnError, on_error))
     if not kept:
         raise StrataError(f"none of {len(utterances)} utterances can be read: see the log")
-    return Heard(tuple(kept), tuple(transcripts), dict(dropped))
+    return Recognised(tuple(kept), tuple(transcripts), dict(dropped))
 
 
 def errors_by_word(table: pd.DataFrame) -> pd.DataFrame:
-    """A line for each word that was said, or put in: how often, how often right, and heard as what.
+    """A line for each word of the references, or inserted: counts, errors and confusions.
 
     Or for each phone or character, as the table has it. From the most errors to the fewest. `said`
     and `right` count the references; `deleted`, `inserted` and `replaced` the errors; `heard_as`
@@ -136,21 +138,23 @@ def errors_by_word(table: pd.DataFrame) -> pd.DataFrame:
     """
     counts: dict[str, Counter[str]] = {}
     heard_as: dict[str, Counter[str]] = {}
-    for kind, said, heard in _edits(table):
-        own = counts.setdefault(said or heard, Counter())
-        own[kind] += 1
-        own["said"] += bool(said)
+    for kind, said, written in _edits(table):
+        counted = counts.setdefault(said or written, Counter())
+        counted[kind] += 1
+        counted["said"] += bool(said)
         if kind == "replaced":
-            heard_as.setdefault(said, Counter())[heard] += 1
+            heard_as.setdefault(said, Counter())[written] += 1
     lines = [
         {
             unit_of(table): word,
-            **{kind: own[kind] for kind in ("said", "right", "deleted", "inserted", "replaced")},
+            **{
+                kind: counted[kind] for kind in ("said", "right", "deleted", "inserted", "replaced")
+            },
             "heard_as": " ".join(
                 f"{other} ({n})" for other, n in heard_as.get(word, Counter()).most_common(3)
             ),
         }
-        for word, own in counts.items()
+        for word, counted in counts.items()
     ]
     errors = ["deleted", "inserted", "replaced"]
     frame = pd.DataFrame(lines)
@@ -161,7 +165,7 @@ def errors_by_word(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _edits(table: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
-    """(kind, unit said, unit heard) of the best alignment of every line; "" where there is none."""
+    """(kind, reference unit, recognised unit) of every line's best alignment; "" for none."""
     characters = unit_of(table) == "character"
     process = jiwer.process_characters if characters else jiwer.process_words
     for pair in zip(table["reference"], table["hypothesis"], strict=True):
@@ -169,27 +173,27 @@ def _edits(table: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
         out = process(reference, hypothesis)
         for chunk in out.alignments[0]:
             said = out.references[0][chunk.ref_start_idx : chunk.ref_end_idx]
-            heard = out.hypotheses[0][chunk.hyp_start_idx : chunk.hyp_end_idx]
+            written = out.hypotheses[0][chunk.hyp_start_idx : chunk.hyp_end_idx]
             match chunk.type:
                 case "equal":
                     yield from (("right", word, word) for word in said)
                 case "delete":
                     yield from (("deleted", word, "") for word in said)
                 case "insert":
-                    yield from (("inserted", "", word) for word in heard)
+                    yield from (("inserted", "", word) for word in written)
                 case _:
                     yield from (
-                        ("replaced", one, other) for one, other in zip(said, heard, strict=True)
+                        ("replaced", one, other) for one, other in zip(said, written, strict=True)
                     )
 
 
 def errors_by_speaker(table: pd.DataFrame) -> pd.DataFrame:
     """A line for each speaker: utterances, units, errors and rates, the worst one first."""
-    own = {figure: unit for figure, unit in UNITS.items() if figure in table}
-    columns = [f"{unit}{end}" for unit in own.values() for end in ("_errors", "s")]
+    units = {figure: unit for figure, unit in UNITS.items() if figure in table}
+    columns = [f"{unit}{end}" for unit in units.values() for end in ("_errors", "s")]
     grouped = table.groupby("speaker", sort=True)
     frame = grouped[columns].sum()
     frame.insert(0, "utterances", grouped.size())
-    for figure, unit in own.items():
+    for figure, unit in units.items():
         frame[figure] = frame[f"{unit}_errors"] / frame[f"{unit}s"]
-    return frame.sort_values(next(iter(own)), ascending=False, kind="stable").reset_index()
+    return frame.sort_values(next(iter(units)), ascending=False, kind="stable").reset_index()

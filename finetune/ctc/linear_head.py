@@ -26,8 +26,8 @@ OTHER_NAMES = {"layerdrop": "encoder_layerdrop", "hidden_dropout": "dropout"}  #
 MASKS = ("mask_time_prob", "mask_time_length", "mask_feature_prob", "mask_feature_length")
 WEIGHTED = """
 
-The map stands on a sum of all transformer layers: `layer_weights` (layers,) goes through a softmax
-and weighs what enters the first block and what each block puts out."""
+The map reads a weighted sum of all transformer layers: the softmax of `layer_weights` (layers,)
+weighs the input of the first block and the output of each block."""
 LAST_HIDDEN = "hidden = encoder(**inputs).last_hidden_state"
 WEIGHTED_HIDDEN = """layers = encoder(**inputs, output_hidden_states=True).hidden_states
     weights = head["layer_weights"].softmax(0)
@@ -59,7 +59,7 @@ class Survey:
     """What is known of such an encoder before its weights are read.
 
     `config`: with the recipe's dropouts and masks as far as it has them; `unused`: keys of the
-    recipe that it has no place for; `prefix` of the encoder's weights in the whole model; `dim` of
+    recipe that do not apply to it; `prefix` of the encoder's weights in the whole model; `dim` of
     its last hidden state.
     """
 
@@ -70,7 +70,7 @@ class Survey:
 
 
 def survey(recipe: FinetuneConfig, blueprint: Blueprint) -> Survey:
-    """Build the encoder on the meta device; an error where a linear map cannot stand on it."""
+    """Build the encoder on the meta device; an error where a linear map cannot be put on it."""
     config, unused = _configured(recipe, blueprint.class_config)
     asked, kind = blueprint.checkpoint.asked, config.model_type
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
@@ -112,11 +112,11 @@ def _configured(recipe: FinetuneConfig, given: Any) -> tuple[Any, list[str]]:
     del values["final_dropout"]  # the head's own
     values["layerdrop"] = recipe.layerdrop
     named = {key: key if key in known else OTHER_NAMES.get(key, key) for key in values}
-    own = {named[key]: value for key, value in values.items() if named[key] in known}
+    dropouts = {named[key]: value for key, value in values.items() if named[key] in known}
     masks = {key: getattr(recipe, key) for key in MASKS if key in known}
     if "apply_spec_augment" in known:
         masks["apply_spec_augment"] = True
-    config.update(own | masks)
+    config.update(dropouts | masks)
     return config, [key for key, value in values.items() if value and named[key] not in known]
 
 
@@ -124,8 +124,8 @@ def _configured(recipe: FinetuneConfig, given: Any) -> tuple[Any, list[str]]:
 class LinearHead(nn.Module):
     """The encoder's last hidden state, dropped out and mapped to `n_tokens` logits.
 
-    `weighted`: a sum of its transformer layers instead, T0 with them, by weights that are learnt.
-    Has what is asked of transformers' own CTC models here.
+    `weighted`: a sum of its transformer layers instead, T0 with them, by learnt weights.
+    Has the methods of transformers' CTC models that are used here.
     """
 
     base_model_prefix = "encoder"
@@ -193,9 +193,9 @@ class LinearHead(nn.Module):
         self.config.save_pretrained(folder)
         parts: dict[str, dict[str, torch.Tensor]] = {"encoder": {}, "lm_head": {}}
         for name, tensor in state_dict.items():
-            part, _, own = name.partition(".")
-            if own:
-                parts[part][own] = tensor
+            part, _, rest = name.partition(".")
+            if rest:
+                parts[part][rest] = tensor
             else:
                 parts["lm_head"][part] = tensor  # the layers' weights
         encoder = {self._prefix + name: tensor for name, tensor in parts["encoder"].items()}
@@ -216,9 +216,9 @@ class LinearHead(nn.Module):
 
     def _read_me(self) -> str:
         """How to read such a folder, frames of padding cropped."""
-        own = self._geometry
-        least = own.offset + own.receptive_field - own.overhang
-        frames = f"(len(waveform) - {least}) // {own.hop} + 1"
+        geometry = self._geometry
+        least = geometry.offset + geometry.receptive_field - geometry.overhang
+        frames = f"(len(waveform) - {least}) // {geometry.hop} + 1"
         crop = f"[:, : {frames}]  # the rest is padding" if self._fixed else ""
         weighted = self.layer_weights is not None
         return README.format(
@@ -238,8 +238,8 @@ def load_linear(
 ) -> LinearHead:
     """The encoder's weights, and those of the head unless it is to be drawn."""
     known = survey(recipe, blueprint)
-    own = replace(blueprint, class_config=known.config)
-    encoder = random(own, model.init_seed) if model.random_init else pretrained(own)
+    configured = replace(blueprint, class_config=known.config)
+    encoder = random(configured, model.init_seed) if model.random_init else pretrained(configured)
     head = {} if fresh_head else load_file(blueprint.checkpoint.file((HEAD,)))
     weights = head.pop("layer_weights", None)
     weighted = recipe.weighted_sum if fresh_head else weights is not None
@@ -255,16 +255,16 @@ def log_unused(recipe: FinetuneConfig, keys: Sequence[str], blueprint: Blueprint
     """Say what of a recipe has no effect on this architecture."""
     given = ", ".join(f"finetune.{key}={getattr(recipe, key)}" for key in keys)
     log.warning(
-        "a linear head stands on %s of the %s, which is no CTC model of transformers%s",
+        "a linear head reads %s of the %s, which is no CTC model of transformers%s",
         "a sum of the layers" if recipe.weighted_sum else "the last hidden state",
         blueprint.config.model_type,
-        f". It has no place for {given}: they do not apply" if keys else "",
+        f". {given} do not apply to it" if keys else "",
     )
     fixed = blueprint.feature_extractor.max_samples
     if fixed is not None:
         log.warning(
-            "it always hears %.0f s: what shorter utterances are padded with costs time and memory "
-            "and is not counted in finetune.batch_seconds=%s",
+            "its input is always %.0f s long: the padding of shorter utterances costs time and "
+            "memory and is not counted in finetune.batch_seconds=%s",
             fixed / SAMPLE_RATE,
             recipe.batch_seconds,
         )

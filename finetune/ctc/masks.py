@@ -67,13 +67,13 @@ class FairseqMasks:
             return hidden_states
         recipe, (b, t, d) = self.recipe, hidden_states.shape
         if recipe.mask_time_prob:
-            own = (recipe.mask_time_prob, recipe.mask_time_length, FEWEST_SPANS, self.rng)
-            time = torch.from_numpy(equal_masks(self.frames, t, *own)).to(hidden_states.device)
+            settings = (recipe.mask_time_prob, recipe.mask_time_length, FEWEST_SPANS, self.rng)
+            time = torch.from_numpy(equal_masks(self.frames, t, *settings)).to(hidden_states.device)
             vector = self.encoder.masked_spec_embed.to(hidden_states.dtype)
             hidden_states = torch.where(time[:, :, None], vector, hidden_states)
         if recipe.mask_feature_prob:
-            own = (recipe.mask_feature_prob, recipe.mask_feature_length, 0, self.rng)
-            channels = torch.from_numpy(equal_masks([d] * b, d, *own)).to(hidden_states.device)
+            settings = (recipe.mask_feature_prob, recipe.mask_feature_length, 0, self.rng)
+            channels = torch.from_numpy(equal_masks([d] * b, d, *settings)).to(hidden_states.device)
             hidden_states = hidden_states.masked_fill(channels[:, None], 0.0)
         return hidden_states
 

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 def check_recipe(recipe: FinetuneConfig, blueprint: Blueprint) -> tuple[str, ...]:
     """Refuse, before any weights are read, what this model cannot do.
 
-    Keys of the recipe that do not apply to it, told in the log.
+    Returns keys of the recipe that do not apply to it, which the log names.
     """
     config, asked = blueprint.config, blueprint.checkpoint.asked
     check_adapters(recipe.adapters, blueprint)
@@ -90,8 +90,8 @@ def configured(recipe: FinetuneConfig, blueprint: Blueprint, vocabulary: Vocabul
 
 def head_places(blueprint: Blueprint) -> int | None:
     """How many characters the checkpoint's own CTC head has a place for."""
-    own = has_ctc_model(blueprint.config) and not has_linear_head(blueprint)
-    return int(blueprint.config.vocab_size) if own else None
+    ctc_model = has_ctc_model(blueprint.config) and not has_linear_head(blueprint)
+    return int(blueprint.config.vocab_size) if ctc_model else None
 
 
 def load(
@@ -137,8 +137,8 @@ def _random(config: Any, model: ModelConfig, blueprint: Blueprint) -> Any:
     keep_exact(loaded)
     drawn = random(blueprint, model.init_seed).state_dict()
     # A vector for masked frames is there if the configuration masks any: one may lack it.
-    own = loaded.base_model.state_dict()
-    loaded.base_model.load_state_dict({name: drawn.get(name, own[name]) for name in own})
+    initial = loaded.base_model.state_dict()
+    loaded.base_model.load_state_dict({name: drawn.get(name, initial[name]) for name in initial})
     return loaded
 
 

@@ -28,9 +28,9 @@ DECODED_AT_ONCE = 60  # seconds: longer speech is cut in pauses before it is dec
 
 @dataclass(frozen=True)
 class Word:
-    """A word and when it was heard, in seconds; `confidence` the mean of its probabilities.
+    """A word and when it was spoken, in seconds; `confidence` is its mean probability.
 
-    Or a phone, of a recogniser of phones; or a character, where words are not told by spaces.
+    Or a phone, of a recogniser of phones; or a character, in scripts without spaces.
     """
 
     text: str
@@ -41,14 +41,14 @@ class Word:
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was heard; `words` is None where the decoder gives no times."""
+    """What was recognised; `words` is None where the decoder gives no times."""
 
     text: str
     words: tuple[Word, ...] | None
 
 
 class Recogniser(Protocol):
-    """Hears a waveform (n,) at 16 kHz. `targets`: what it writes, as in `finetune.targets`."""
+    """Transcribes a waveform (n,) at 16 kHz. `targets`: its units, as in `finetune.targets`."""
 
     @property
     def targets(self) -> str:
@@ -61,17 +61,17 @@ class Recogniser(Protocol):
 
 
 def load_recogniser(config: Config) -> Recogniser:
-    """The recogniser that a checkpoint is; an error where it is none."""
+    """The recogniser of a checkpoint; an error where it is none."""
     blueprint = read_blueprint(config.model)
     asked = blueprint.checkpoint.asked
     if config.model.random_init:
         raise StrataError(f"{asked}: model.random_init=true has no recogniser's weights")
     decoder = config.recognition.decoder
     ctc = has_ctc_model(blueprint.config) or has_linear_head(blueprint)
-    own = bool(blueprint.config.is_encoder_decoder)
-    if decoder == "own" and not own:
+    writes = bool(blueprint.config.is_encoder_decoder)
+    if decoder == "own" and not writes:
         raise StrataError(f"recognition.decoder=own: {asked} has no decoder; use ctc")
-    if decoder == "own" or (decoder == "auto" and own and not ctc):
+    if decoder == "own" or (decoder == "auto" and writes and not ctc):
         return _OwnDecoder.load(config, blueprint)
     return CtcRecogniser.load(config, blueprint)
 
@@ -80,8 +80,8 @@ def load_recogniser(config: Config) -> Recogniser:
 class CtcRecogniser:
     """A model with a linear map to characters, and what turns its probabilities into words.
 
-    `window`, `overlap` in frames: longer speech is heard in windows, of which the ends are given
-    up to their neighbours.
+    `window`, `overlap` in frames: longer speech is recognised in overlapping windows, and the
+    ends of a window are left to its neighbours.
     """
 
     model: Any
@@ -97,16 +97,17 @@ class CtcRecogniser:
     @classmethod
     def load(cls, config: Config, blueprint: Blueprint) -> "CtcRecogniser":
         """Weights and characters of a checkpoint."""
-        own = config.recognition
+        recognition = config.recognition
         tokenizer = read_tokenizer(blueprint.checkpoint)
         vocabulary = Vocabulary.of_tokenizer(tokenizer, head_places(blueprint))
-        search = beam_search(own.lm, vocabulary)
+        search = beam_search(recognition.lm, vocabulary)
         model, _ = load(config.finetune, vocabulary, config.model, blueprint, fresh_head=False)
         device = pick_device(config.device)
         geometry = blueprint.description.layers[-1].geometry
         per_second = SAMPLE_RATE / geometry.hop
         seconds = min(
-            own.window_seconds, (blueprint.feature_extractor.max_samples or np.inf) / SAMPLE_RATE
+            recognition.window_seconds,
+            (blueprint.feature_extractor.max_samples or np.inf) / SAMPLE_RATE,
         )
         return cls(
             model.to(device).eval(),
@@ -116,8 +117,10 @@ class CtcRecogniser:
             device,
             config.precision,
             int(seconds * per_second),
-            int(own.overlap_seconds * per_second),
-            None if search is None else search.decoder(own.lm.weights[0], own.lm.word_scores[0]),
+            int(recognition.overlap_seconds * per_second),
+            None
+            if search is None
+            else search.decoder(recognition.lm.weights[0], recognition.lm.word_scores[0]),
         )
 
     @property
@@ -154,12 +157,12 @@ class CtcRecogniser:
         """Words of the spans' tokens; a hop is a frame's length in time."""
         hop = self.geometry.whole_hop
         for text, places in self.vocabulary.words([span.token for span in spans]):
-            heard = [spans[place] for place in places]
+            members = [spans[place] for place in places]
             yield Word(
                 text,
-                (offset + heard[0].first) * hop / SAMPLE_RATE,
-                (offset + heard[-1].last) * hop / SAMPLE_RATE,
-                float(np.mean([span.confidence for span in heard])),
+                (offset + members[0].first) * hop / SAMPLE_RATE,
+                (offset + members[-1].last) * hop / SAMPLE_RATE,
+                float(np.mean([span.confidence for span in members])),
             )
 
     def log_probabilities(self, waveform: Waveform) -> Probabilities:
@@ -171,15 +174,15 @@ class CtcRecogniser:
             return out
         window, step = self.window * hop, self.window - 2 * self.overlap
         for start in range(0, total, step):
-            heard = self._hear(waveform[start * hop : start * hop + window])
-            given_up = self.overlap if start else 0
-            out[start + given_up : start + len(heard)] = heard[given_up : total - start]
+            found = self._window_probabilities(waveform[start * hop : start * hop + window])
+            trimmed = self.overlap if start else 0
+            out[start + trimmed : start + len(found)] = found[trimmed : total - start]
             if start * hop + window >= len(waveform):
                 break
         return out
 
     @torch.inference_mode()
-    def _hear(self, waveform: Waveform) -> Probabilities:
+    def _window_probabilities(self, waveform: Waveform) -> Probabilities:
         inputs = self.feature_extractor([waveform])
         values = next(x for key, x in inputs.items() if key != "attention_mask")
         with autocast(self.device, self.precision):

@@ -18,7 +18,7 @@ def reinitialise(model: Any, modules: Sequence[nn.Module], seed: int) -> list[st
     """
     tensors = {id(t): t for module in modules for t in (*module.parameters(), *module.buffers())}
     # from_pretrained marks what it loaded, and transformers' init functions pass marked tensors by.
-    marked: list[Any] = [*tensors.values(), *(m for own in modules for m in own.modules())]
+    marked: list[Any] = [*tensors.values(), *(m for module in modules for m in module.modules())]
     for one in marked:
         one._is_hf_initialized = False
     with torch.random.fork_rng(devices=[]), torch.no_grad():

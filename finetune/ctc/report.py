@@ -37,8 +37,8 @@ class Tested:
         if self.with_lm is None:
             return self.table
         given = ("id", "speaker", "reference", "words", "characters")
-        own = [name for name in self.with_lm if name not in given]
-        return self.table.join(self.with_lm[own].add_suffix("_lm"))
+        added = [name for name in self.with_lm if name not in given]
+        return self.table.join(self.with_lm[added].add_suffix("_lm"))
 
     def describe(self) -> dict[str, object]:
         """Rates with their intervals, for the metadata."""

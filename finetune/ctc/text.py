@@ -69,8 +69,8 @@ def normalise(text: str) -> str:
 def without_spaces(texts: Iterable[str]) -> bool:
     """Whether most letters of some texts are of scripts that do not part words by spaces."""
     letters = Counter(c for text in texts for c in text if unicodedata.category(c)[0] == "L")
-    own = sum(n for c, n in letters.items() if unicodedata.name(c, "").startswith(SPACELESS))
-    return 2 * own > letters.total()
+    spaceless = sum(n for c, n in letters.items() if unicodedata.name(c, "").startswith(SPACELESS))
+    return 2 * spaceless > letters.total()
 
 
 def references(utterances: Sequence[Utterance], targets: str) -> list[str]:
@@ -83,7 +83,7 @@ def references(utterances: Sequence[Utterance], targets: str) -> list[str]:
         return [normalise(u.text) for u in utterances]
     if any("phone" in u.tiers for u in utterances):
         labels = ((i.label for i in u.tiers.get("phone", ())) for u in utterances)
-        return [" ".join("_".join(label.split()) for label in own) for own in labels]
+        return [" ".join("_".join(label.split()) for label in phones) for phones in labels]
     texts = [" ".join(unicodedata.normalize("NFC", u.text).split()) for u in utterances]
     if (n := len({symbol for text in texts for symbol in text.split()})) > MOST_PHONES:
         raise StrataError(
@@ -119,9 +119,9 @@ class Vocabulary:
             splitter = _learn_pieces(texts, pieces)
             tokens = sorted(splitter.get_vocab(), key=splitter.get_vocab().__getitem__)
             return cls(tuple(tokens), 0, targets, splitter.to_str())
-        own = {symbol for text in texts for symbol in symbols(text, targets)} - {" "}
+        used = {symbol for text in texts for symbol in symbols(text, targets)} - {" "}
         special = SPECIAL if targets == "characters" else SILENT
-        return cls((*special, *sorted(own - {*special})), 0, targets)
+        return cls((*special, *sorted(used - {*special})), 0, targets)
 
     @classmethod
     def of_tokenizer(cls, tokenizer: Any, places: int | None = None) -> Self:
@@ -197,8 +197,8 @@ class Vocabulary:
         if self.targets == "pieces":
             known = {*"".join(self.tokens), " "}
             return dict(Counter(c for text in texts for c in text if c not in known))
-        own = (symbol for text in texts for symbol in symbols(text, self.targets))
-        return dict(Counter(symbol for symbol in own if self.number(symbol) is None))
+        found = (symbol for text in texts for symbol in symbols(text, self.targets))
+        return dict(Counter(symbol for symbol in found if self.number(symbol) is None))
 
     def decode(self, frames: Sequence[int]) -> str:
         """Text of the best token of every frame: repeats are one, blanks are none (greedy CTC)."""
@@ -228,14 +228,14 @@ class Vocabulary:
         text, places = "", list[int]()
         for place, token in enumerate(self.tokens[n] for n in numbers):
             alone = self.targets == "phones" or self._without_spaces
-            own = token if self.targets == "phones" else self._text_of(token)
-            if token in SILENT or not own:
+            piece = token if self.targets == "phones" else self._text_of(token)
+            if token in SILENT or not piece:
                 continue
-            if places and (alone or own.startswith(" ")):
+            if places and (alone or piece.startswith(" ")):
                 yield text, places
                 text, places = "", []
-            if own.strip():
-                text, places = text + own.strip(), [*places, place]
+            if piece.strip():
+                text, places = text + piece.strip(), [*places, place]
         if places:
             yield text, places
 

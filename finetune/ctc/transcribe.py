@@ -13,7 +13,7 @@ from common.results import results
 from common.tables import csv_of
 from common.timing import Stopwatch
 from common.writing import write_text
-from finetune.ctc.evaluate import hear
+from finetune.ctc.evaluate import transcribe_all
 from finetune.ctc.recognition import Word, load_recogniser
 
 TRANSCRIPTS, TEXTGRIDS = "transcripts.csv", "textgrids"
@@ -28,8 +28,8 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
             raise StrataError(f"{corpus.name} ({corpus.partition}) lists no recording")
         recogniser = load_recogniser(config)
     with watch.stage("recognising"):
-        heard = hear(recogniser, list(corpus.utterances), config.on_error)
-    pairs = list(zip(heard.utterances, heard.transcripts, strict=True))
+        recognised = transcribe_all(recogniser, list(corpus.utterances), config.on_error)
+    pairs = list(zip(recognised.utterances, recognised.transcripts, strict=True))
     table = pd.DataFrame([{"id": u.id, "speaker": u.speaker, "text": t.text} for u, t in pairs])
     write_text(folder / TRANSCRIPTS, csv_of(table))
     paths = [folder / TRANSCRIPTS]
@@ -46,12 +46,12 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
         paths += [times, folder / TEXTGRIDS]
     metadata = {
         "dataset": corpus.describe(),
-        "dropped": dict(heard.dropped),
+        "dropped": dict(recognised.dropped),
         **results.describe_process(watch),
         "config": raw,
     }
     write_text(folder / results.METADATA, json.dumps(metadata, indent=1, default=str))
-    for reason, count in heard.dropped.items():
+    for reason, count in recognised.dropped.items():
         print(f"left out: {count} {reason}")
     for path in (*paths, folder / results.METADATA):
         print(path)

@@ -22,7 +22,7 @@ STEP = SAMPLE_RATE // 2  # crops are a whole number of these long
 
 @dataclass(frozen=True)
 class Batch:
-    """Crops (B, n) as the model hears them, and T frames of each.
+    """Crops (B, n) as the model's input, and T frames of each.
 
     mask (B, T) bool; negatives (M, K) as `masking.draw_negatives`; units (B, T) int64; acoustics
     (B, T, 39) float32.
@@ -45,8 +45,9 @@ class Crops(IterableDataset[Batch]):
 
     A batch draws an utterance, cuts `crop_seconds` from it (of a shorter one as many half seconds
     as it has), and as many crops of that very length from utterances at least as long as fill
-    `batch_seconds`: no crop is padded, which models with a group norm would hear. Half seconds,
-    because every new length costs the libraries below new kernels and buffers, which they keep.
+    `batch_seconds`: no crop is padded, which would change the frames of models with a group norm.
+    Half seconds, because every new length costs the libraries below new kernels and buffers, which
+    they keep.
 
     Its length counts from batch 0, since Lightning's progress counts what went before.
     """
@@ -138,8 +139,8 @@ def draw_negatives(mask: Mask, count: int, rng: np.random.Generator) -> NDArray[
     negatives = np.empty((int(sizes.sum()), count), dtype=np.int64)
     first = 0
     for size in sizes:
-        own = np.arange(size)[:, None]
+        true = np.arange(size)[:, None]
         drawn = rng.integers(0, max(size - 1, 1), size=(size, count))
-        negatives[first : first + size] = first + drawn + (drawn >= own)
+        negatives[first : first + size] = first + drawn + (drawn >= true)
         first += size
     return negatives

@@ -41,7 +41,7 @@ VALID_BATCHES = 8
 def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float | None:
     """Train from random weights and export; run again in the same folder to resume after a kill.
 
-    Returns the last loss in validation, if this sitting came to one.
+    Returns the last loss in validation, if this run came to one.
     """
     watch = Stopwatch()
     recipe = config.pretrain
@@ -148,9 +148,9 @@ def train(
 ) -> tuple[pl.Trainer, int]:
     """Every step that is not done yet, with checkpoints, snapshots and curves; how many it were."""
     recipe = config.pretrain
-    begun, done = resume_from(folder)
+    checkpoint, done = resume_from(folder)
     if done:
-        log.info("going on from step %d of %s", done, begun)
+        log.info("going on from step %d of %s", done, checkpoint)
     learn, hold_out = divide(speech, recipe, config.seed)
     negatives = blueprint.config.num_negatives if isinstance(module, Contrastive) else 1
     crops = Crops(
@@ -170,7 +170,7 @@ def train(
             module,
             Numbered[Batch](crops),
             Numbered[Batch](held),
-            ckpt_path=begun,
+            ckpt_path=checkpoint,
             weights_only=True,
         )
     return trainer, recipe.steps - done

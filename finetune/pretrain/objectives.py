@@ -170,7 +170,7 @@ def contrastive_logits(
     sizes = mask.sum(1).tolist()
     direction = list(torch.split(normalize(predicted.float(), dim=1), sizes))
     latent = list(torch.split(normalize(quantised.float(), dim=1), sizes))
-    own = torch.unique(quantised.detach(), dim=0, return_inverse=True)[1]
+    codes = torch.unique(quantised.detach(), dim=0, return_inverse=True)[1]
     # Inner products of all masked frames of an utterance with all its latents: (B, m, m).
     products = torch.bmm(
         pad_sequence(direction, batch_first=True),
@@ -181,7 +181,7 @@ def contrastive_logits(
     offset = (mask.sum(1).cumsum(0) - mask.sum(1))[utterance]
     positive = products[utterance, rows, rows][:, None]
     negative = products[utterance[:, None], rows[:, None], negatives - offset[:, None]]
-    negative = negative.masked_fill(own[negatives] == own[:, None], -torch.inf)
+    negative = negative.masked_fill(codes[negatives] == codes[:, None], -torch.inf)
     return torch.cat([positive, negative], dim=1) / temperature
 
 

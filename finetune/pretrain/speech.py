@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 VERSION = 2  # bumped when the files would hold something else
 INDEX = "index.npz"
 FILES = ("pcm", "acoustics")
-SHORTEST = SAMPLE_RATE // 2  # samples: too little to guess a part of from the rest
+SHORTEST = SAMPLE_RATE // 2  # samples: too short to predict a part of it from the rest
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +118,8 @@ def prepare(
     of_corpus = [arrays["lengths"] * (arrays["corpus"] == k) for k in range(len(names))]
     total = sum(weights[name] for name in names)
     share = sum(
-        own / own.sum() * weights[name] / total for name, own in zip(names, of_corpus, strict=True)
+        seconds / seconds.sum() * weights[name] / total
+        for name, seconds in zip(names, of_corpus, strict=True)
     )
     n_frames = int(arrays["frames"].sum())
     acoustics = np.memmap(folder / "acoustics", np.float16, "r", shape=(n_frames, DIM))
@@ -138,7 +139,7 @@ def prepare(
 
 
 def _holds(folder: Path, identity: str) -> bool:
-    """Whether the files are whole and those of `identity`; damaged ones are told."""
+    """Whether the files are whole and those of `identity`; damaged ones are logged."""
     try:
         with (folder / INDEX).open("rb") as file, np.load(file) as index:
             if str(index["identity"]) != identity:

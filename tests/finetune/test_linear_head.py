@@ -94,7 +94,7 @@ def test_whisper_is_fine_tuned_kept_and_read_again(
     )
     unused = ["feat_proj_dropout", "mask_time_prob", "mask_feature_prob"]
     assert done.metadata["does_not_apply"] == [f"finetune.{key}" for key in unused]
-    told = "no place for finetune.feat_proj_dropout=0.1, finetune.mask_time_prob=0.1, finetune.mask"
+    told = "finetune.feat_proj_dropout=0.1, finetune.mask_time_prob=0.1, finetune.mask"
     assert told in caplog.text
     cut = {part["corpus"]["dropped"][CUT] for part in done.metadata["data"].values()}
     assert cut == {2}

@@ -18,7 +18,7 @@ from common import alignments
 from common.config import RecognitionConfig
 from common.encoder.architecture import read_blueprint
 from common.records import SAMPLE_RATE, StrataError, Utterance
-from finetune.ctc.evaluate import errors_by_speaker, errors_by_word, hear
+from finetune.ctc.evaluate import errors_by_speaker, errors_by_word, transcribe_all
 from finetune.ctc.recognition import CtcRecogniser, Transcript, cut_in_quiet, load_recogniser
 from finetune.ctc.scoring import score
 from finetune.ctc.text import Vocabulary
@@ -117,8 +117,8 @@ def test_audio_that_cannot_be_read_is_an_error_or_counted() -> None:
         Utterance("b", "s", "B", 16_000, {}, lambda: noise(16_000)),
     ]
     with pytest.raises(StrataError, match="damaged"):
-        hear(lambda _: Transcript("B", None), utterances, "raise")
-    heard = hear(lambda _: Transcript("B", None), utterances, "skip")
+        transcribe_all(lambda _: Transcript("B", None), utterances, "raise")
+    heard = transcribe_all(lambda _: Transcript("B", None), utterances, "skip")
     assert [u.id for u in heard.utterances] == ["b"]
     assert heard.dropped == {"whose audio cannot be read": 1}
 
