@@ -20,7 +20,8 @@ from common.config.analysis import ASKS
 from common.results.pair_table import pair_matrix
 from common.results.results import WITHOUT_LAYERS, summarise
 
-# Okabe & Ito's colours: told apart by colour-blind readers; markers and dashes carry them in grey.
+# Okabe & Ito's colours: distinguishable by colour-blind readers; markers and dashes carry them in
+# grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 HIGHEST = 1.005  # where a scale that is widened ends: no metric exceeds 1

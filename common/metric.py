@@ -32,7 +32,7 @@ class Score:
 class Metric(ABC):
     """A function of a layer and a target; higher always means "more alike".
 
-    `held_out` tells whether it gives one score per trial, or one for the merged sample. Metrics
+    `held_out` says whether it gives one score per trial, or one for the merged sample. Metrics
     of one `family` can stand in for each other: `metric=X` reaches the analyses whose own metric
     is of X's family. Derive from the classes of `analysis.metrics.base`, which say what a metric
     consumes.

@@ -14,7 +14,7 @@ def reading(
     """Turn any exception of the body into a StrataError about `path`, which is to be `what`.
 
     Parsers, decompressors and the system raise classes of their own for bad files (zlib.error,
-    csv.Error, RecursionError, OSError …); nobody can list them all, so none is named here but
+    csv.Error, RecursionError, OSError …); no list of them is complete, so none is named here but
     MemoryError, which is about the size of what was read.
     """
     try:
@@ -56,7 +56,7 @@ def decode(path: Path) -> str:
     """Text of a file in UTF-8 or in UTF-16, with a byte order mark (as Praat writes it) or without.
 
     Text holds no NUL, and UTF-16 of any script has them where blanks and line ends are: half of
-    such a character is NUL, and which half tells the byte order.
+    such a character is NUL, and which half it is gives the byte order.
     """
     with reading(path, "a text file"):
         data = path.read_bytes()

@@ -36,7 +36,7 @@ class Utterance:
     labelled by it. `read` returns the waveform: (n,) float32, mono, 16 kHz, within [-1, 1].
     `attributes`: what else the corpus knows of it, by name (`gender`). `context`: of a window of a
     long recording (`common.windows`) `read` returns so many samples before and after its own, which
-    a model hears with it and nothing else counts; `recording` is that recording's id, and the
+    the model reads with it and nothing else counts; `recording` is that recording's id, and the
     sample of it at which the window begins.
     """
 

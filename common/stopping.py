@@ -14,7 +14,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class Stopped(SystemExit):  # it is no error, but an end that was asked for
-    """The end that a signal asked for, with the status by which shells tell it: 128 + number."""
+    """The end that a signal asked for, with the exit status of shells: 128 + number."""
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
@@ -22,7 +22,7 @@ class Stopped(SystemExit):  # it is no error, but an end that was asked for
 
 @final
 class _Signals:
-    """Which signal came, and whether something is going on that ends by itself in good order."""
+    """Which signal came, and whether something runs that ends by itself in good order."""
 
     def __init__(self) -> None:
         self.asked: int | None = None
@@ -42,7 +42,7 @@ _handlers: dict[int, Any] = {}
 
 
 def listen() -> None:
-    """Take both signals, where nobody else has: a launcher that requeues jobs has its own way."""
+    """Handle both signals, unless something else does, such as a launcher that requeues jobs."""
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
             if signal.getsignal(number) is signal.SIG_DFL:
@@ -58,20 +58,20 @@ def listen_again() -> None:
 
 
 def deaf() -> None:
-    """For processes that another one leads: that one hears the signals and decides for all."""
+    """For worker processes: the leading one handles the signals and decides for all."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
 def careful() -> Iterator[None]:
-    """In the body a signal waits for `asked` to be looked at, and `stop` to be called."""
+    """In the body a signal only sets `asked`; the code in it calls `stop` when it can."""
     _signals.careful, _signals.asked = True, None
     try:
         yield
     finally:
         _signals.careful = False
-    if _signals.asked is not None:  # it came too late to be looked at
+    if _signals.asked is not None:  # it came too late to be handled in the body
         stop()
 
 

@@ -63,7 +63,7 @@ class Target(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class FromFile(Target):
-    """A target that is read from `path`, a file or a folder; `obtain` tells how to get it."""
+    """A target that is read from `path`, a file or a folder; `obtain` says how to get it."""
 
     kind: ClassVar[str]
 

@@ -52,7 +52,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def checksum(path: Path) -> int:
-    """CRC-32 of a file's contents: tells damage, at about a second per gigabyte."""
+    """CRC-32 of a file's contents, which detects damage, at about a second per gigabyte."""
     total = 0
     with path.open("rb") as file:
         while block := file.read(2**22):

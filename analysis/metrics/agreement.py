@@ -43,7 +43,7 @@ class Agreement:
 
     @property
     def adjusted(self) -> float:
-        """(information - chance) / (entropy - chance): 0 by chance, 1 if clusters tell all."""
+        """(information - chance) / (entropy - chance): 0 by chance, 1 for the same."""
         return (self.information - self.chance) / (self.entropy - self.chance)
 
 

@@ -19,7 +19,7 @@ class PairPrecision:
     `every_pair`: same word against different word (Carlin et al. 2011, section 2).
     `swdp`: the same ranking and the same precision, but only same-word pairs of *d*ifferent
     s*p*eakers are to be recalled (ibid.; Hermann et al., arXiv 1811.04791): same-word pairs of one
-    speaker are no errors, and different-word pairs are, whoever speaks them.
+    speaker are no errors, and different-word pairs are, by any speakers.
     `across_speakers`: only pairs of different speakers are ranked.
     The last two are None where no word is said by two speakers.
     `matches` of `pairs` pairs are the same word, `matches_across` of them by different speakers.

@@ -65,8 +65,9 @@ def matches(found: Positions, reference: Positions, tolerance: int) -> int:
     """Size of the largest one-to-one matching of positions at most `tolerance` apart.
 
     Both ascend. From left to right, each found one takes the first reference that is in reach and
-    free: on a line no matching is larger. All are placed at once, then those who met move on,
-    until nobody moves; a row of neighbours in reach of each other is as long as it takes.
+    free: on a line no matching is larger. All take their first one at once, then those in conflict
+    move on, until none moves; the longest chain of neighbours within reach sets the number of
+    rounds.
     """
     first = np.searchsorted(reference, found - tolerance)
     end = np.searchsorted(reference, found + tolerance, side="right")

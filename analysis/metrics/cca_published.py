@@ -19,7 +19,8 @@ from common.records import StrataError
 log = logging.getLogger(__name__)
 
 FALLBACK_RIDGES = tuple(product((1e-8, 1e-7, 1e-6, 1e-5), repeat=2))
-# Of a direction's squared length times the view's total variance: what float64 cannot tell from 0.
+# Of a direction's squared length times the view's total variance: what float64 cannot distinguish
+# from 0.
 NULL_VARIANCE = 1e-12
 
 
@@ -71,7 +72,7 @@ def without_null_pairs(projection: Projection, fold: Moments) -> Projection:
     """Leave out pairs along a null direction (of a one-hot view: its rows sum to 1).
 
     The published code keeps them; their correlation and weight are rounding noise. Such a
-    direction is long (its eigenvalue is a ridge of 1e-10), so its variance alone does not tell.
+    direction is long (its eigenvalue is a ridge of 1e-10), so its variance alone does not show it.
     """
     live = np.ones(len(projection.a), dtype=bool)
     for side, scatter in ((projection.a, fold.x.scatter), (projection.b, fold.y.scatter)):

@@ -37,7 +37,7 @@ def fit_discriminants(
     On standardised columns; the covariance within labels S becomes (1 - s) S + s (trace S / d) I
     (Friedman 1989, Regularized Discriminant Analysis). Left to itself, scikit-learn shrinks that
     of each label and sums them: the same, but most of the time, and again for every shrinkage.
-    StrataError where S is 0: nothing could be told from it.
+    StrataError where S is 0: labels could not be separated by it.
     """
     scaler = StandardScaler().fit(rows.astype(np.float64))
     standard = scaler.transform(rows.astype(np.float64))

@@ -24,7 +24,7 @@ class Frames:
     `segments` has u rows: labelled units, or whole utterances without labels. Segment k lies in
     `utterances[k]`, whose audio has `n_samples[k]` samples; it has `offsets[k + 1] - offsets[k]`
     frames. `hidden` (R, d), memory-mapped, holds them from row `starts[k]` on, and perhaps those of
-    other samples. `seed` is the sample's own; `tier` is what the analysis looks at.
+    other samples. `seed` is that of the sample; `tier` is the one that is analysed.
     """
 
     hidden: NDArray[np.floating]

@@ -58,7 +58,7 @@ def bootstrap(
         bootstrap(lambda counts: counts @ right / (counts @ all), len(all), units.seed, SHARE)
 
     A score of ranks or thresholds can loop over the rows. `score_of` must hold whatever was fitted
-    fixed: the interval tells of other test speakers, not of other training data, so it leaves out
+    fixed: the interval is over other test speakers, not over other training data, so it leaves out
     the variance that fitting anew would add. Where training and test units share speakers
     (`split: frame`), it is the score of such a leaky fit. It belongs to one sample's score.
 
@@ -83,8 +83,8 @@ def half_samples(
 ) -> Limits | None:
     """A 95 % interval from the scores of random halves of the speakers: the delete-half jackknife.
 
-    For a score that grows or falls with the number of different speakers by more than resampling
-    can tell, and is of ranks: the bootstrap's spread is then too narrow and that of leaving out
+    For a score of ranks that depends on the number of different speakers by more than resampling
+    can estimate: the bootstrap's spread is then too narrow and that of leaving out
     one speaker too wide (benchmarks/unit_coverage.py). It is of what as many other speakers would
     score on average (Shao & Wu 1989, A General Theory for Jackknife Variance Estimation; Efron &
     Tibshirani 1993, section 11.7). `score_of` and None as in `bootstrap`.
@@ -189,7 +189,7 @@ def no_fold_interval(split: str, trials: int, speakers: int) -> str:
 
 
 def no_jackknife(units: Units) -> str:
-    """Why leaving out each fold in turn tells nothing of other speakers, or ""."""
+    """Why leaving out each fold in turn gives no interval over speakers, or ""."""
     folds = len(np.unique(units.fold))
     pairs = np.unique(np.stack([units.speaker, units.fold]), axis=1)
     if pairs.shape[1] > len(np.unique(units.speaker)):

@@ -38,9 +38,9 @@ class RidgeProbe(UnitMetric):
     one that is misled. scikit-learn's `r2_score` takes the test fold's own mean, which no fit can
     know; of few speakers that differ it punishes even the best guess.
 
-    Folds keep speakers apart. Where all units of a speaker have one number (an age), it is as hard
-    to tell as there are speakers, however many units they have: with 60 speakers a fit of 768
-    columns sees 48 numbers. Expect R2 below 0 then, and look at the interval.
+    Folds keep speakers apart. Where all units of a speaker have one number (an age), only the
+    number of speakers counts, not that of their units: with 60 speakers a fit of 768 columns sees
+    48 numbers. Expect R2 below 0 then, and look at the interval.
 
     Every trial carries the 95 % interval of the trials' mean R2, over test speakers with the fits
     held fixed: it leaves out what training on other speakers would change.

@@ -25,7 +25,7 @@ class Units:
     scored (n,) bool: where fit_partition and score_partition differ, False is a row that may only
     be fitted on and True one that may only be scored on; where there is one partition, all are
     True and a metric splits by `fold` itself; trial t < `trials` tests on fold t and chooses on the
-    next one. `seed` is the sample's own; `target` tells what the labels are compared with. seconds
+    next one. `seed` is that of the sample; `target` is what the labels are compared with. seconds
     (n,): how long each unit lasts; None where it is not known. type_fold (n,): where folds of word
     types are crossed with those of speakers; else None.
     """

@@ -33,7 +33,7 @@ class WeightedSum(LayersMetric):
 
     `weighted_sum_accuracy`: of the whole on the trial's test fold, the same for all layers.
 
-    Traps. A weight tells what was used, not what is there: of two layers that hold the same, one
+    Traps. A weight shows what was used, not what is there: of two layers that hold the same, one
     may get all the weight; hold the weights against the layers' own probes (`probe_phone`). With
     few steps or a small `rate` weights stay near the 1 / layers that they start from.
     """

@@ -160,7 +160,7 @@ def describe_run(run: Run, frame: pd.DataFrame) -> dict[str, object]:
 
 
 def configuration(run: Run) -> dict[str, object]:
-    """A run's configuration without what tells nothing of its numbers."""
+    """A run's configuration without what does not affect its numbers."""
     without = NOT_SHOWN if run.config.get("task") == "ctc" else (*NOT_SHOWN, "finetune")
     return {key: value for key, value in run.config.items() if key not in without}
 

@@ -42,7 +42,7 @@ def figures_of(run: Run, rows: Any, model: str) -> list[Figures]:
     """The protocols of one experiment's rows on one partition: a training has two.
 
     Layers against several layers of another model (`target.pairs=all`, other frames than `same`
-    takes) make a matrix, which has a group of its own beside the curve of the same name.
+    takes) make a matrix, which has its own group beside the curve of the same name.
     Of a training one is of the test, which all models share, one of the recipe, each model's own.
     """
     first = rows.iloc[0]

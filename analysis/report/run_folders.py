@@ -132,7 +132,7 @@ def _nothing(patterns: Sequence[str], folders: Sequence[Path], left_out: Sequenc
 
 
 def read_run(folder: Path, name: str) -> Run | None:
-    """A run's rows and what it tells of itself; None for a task that gives no scores."""
+    """A run's rows and its metadata; None for a task that gives no scores."""
     path = folder / RESULTS
     if not path.exists():
         require_no_results(folder)
@@ -144,7 +144,7 @@ def read_run(folder: Path, name: str) -> Run | None:
 
 
 def require_no_results(folder: Path) -> None:
-    """Raise, and say why, unless a folder is of a task that leaves no results of its own."""
+    """Raise, and say why, unless a folder is of a task without results of its own."""
     config = _yaml(folder / CONFIG)
     if (folder / CONFIG).exists() and not config:
         raise StrataError(f"half-written: its {CONFIG} cannot be read")

@@ -1,4 +1,4 @@
-"""Single frames heard in all of their utterance, and with no more than some context around them."""
+"""Single frames of whole utterances, and the same frames with the audio around them cut off."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ WHOLE = "whole"
 
 @dataclass(frozen=True, kw_only=True)
 class CutAudio(LabelTarget):
-    """The same frame of an utterance, heard with less and less context.
+    """The same frame of an utterance, with less and less context.
 
     `widths`: seconds of audio on each side of the frame, the rest is cut off. One frame is drawn of
     each of `sampling.utterances` utterances, such that the widest cut fits into it; shorter
@@ -117,7 +117,7 @@ class CutAudio(LabelTarget):
         ]
 
     def label(self, utterance: Utterance, interval: Interval) -> str:  # noqa: ARG002
-        """How much is heard around it."""
+        """How much context it has."""
         return interval.label
 
 

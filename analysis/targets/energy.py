@@ -23,8 +23,8 @@ class Energy(FrameTarget):
     As Praat computes it (`To Intensity`: squared samples in a Kaiser window of 6.4 / `floor`
     seconds, `floor` in Hz, so that no pitch above it shows as ripple), through the package
     praat-parselmouth (the extra `f0`). Relative to the loudest frame, because how loud a recording
-    is tells of microphones and distances. The first and last frames, where the window does not fit,
-    have no value; nor have digitally silent utterances, whose frames are all alike.
+    is depends on microphones and distances. The first and last frames, where the window does not
+    fit, have no value; nor have digitally silent utterances, whose frames are all alike.
     """
 
     masked: ClassVar[bool] = True

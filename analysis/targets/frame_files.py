@@ -55,7 +55,8 @@ class FrameFiles(FromFile, FrameTarget):
     digest: str = ""
     files: dict[str, Path] = field(default_factory=dict, repr=False, compare=False)
     tables: dict[str, TimeSeries] = field(default_factory=dict, repr=False, compare=False)
-    # Of windows of long recordings: the recording that has the file, and the first sample heard.
+    # Of windows of long recordings: the recording that has the file, and the first sample of the
+    # window.
     places: dict[str, tuple[str, int]] = field(default_factory=dict, repr=False, compare=False)
 
     @property

@@ -48,7 +48,7 @@ class Mel(FrameTarget):
         return MEL_BINS
 
     def frames(self, waveform: Waveform, utterance: str) -> "torch.Tensor":  # noqa: ARG002
-        """Rows (1 + n // 160, 80) of a waveform (n,); past its end they hear silence."""
+        """Rows (1 + n // 160, 80) of a waveform (n,); past its end they see silence."""
         return mel(np.pad(waveform, (0, self.lead))[self.lead :])
 
 

@@ -241,7 +241,7 @@ def _check_vectors(path: Path, shape: tuple[int, ...], words: int, floats: bool)
 
 
 def _text_rows(path: Path, wanted: Collection[str] | None, counts: Counter[str]) -> Iterator[Row]:
-    """Rows of a text file, QVEC's or other; `wanted` spares parsing the others' numbers."""
+    """Rows of a text file, QVEC's or other; only the numbers of the `wanted` are parsed."""
     with open_table(path) as lines:
         head = [line for line, _ in zip(lines, range(100), strict=False)]
     if head and is_features(head[0]):

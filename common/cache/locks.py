@@ -19,7 +19,7 @@ DEEPEST = 4  # levels of folders between the folder of all runs and a run's own
 class FolderLock:
     """A lock of one folder, on a file in it; the system releases it when the process ends.
 
-    Where the folder cannot be written to and has no such file, nobody can change what is in it:
+    Where the folder cannot be written to and has no such file, its content cannot change:
     there is nothing to lock.
     """
 

@@ -12,8 +12,8 @@ FORMATS = ("safetensors", "npy", "hdf5", "ark")
 class FeaturesConfig:
     """Layers of utterances on disk.
 
-    `folder`: where, null for `features` in the run's folder; a run with the same folder goes on
-    where one before it was ended. `format`: a safetensors file for each utterance; .npy files for
+    `folder`: where, null for `features` in the run's folder; a run with the same folder resumes
+    one that was interrupted. `format`: a safetensors file for each utterance; .npy files for
     each utterance and layer; one HDF5 file (the extra [hdf5]); or an ark and its index (.scp) for
     each layer (the extra [ark]). `stored`: the type of the numbers. `utterances`: ids of these
     alone, null for all of the dataset.

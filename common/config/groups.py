@@ -21,14 +21,14 @@ class ModelConfig:
     `checkpoint` is a Hub id ("facebook/wav2vec2-base") or a folder in the Hub's format.
     `random_init` builds the architecture from its config with weights drawn from `init_seed`: the
     untrained control; only the checkpoint's config (and feature extractor config) is then read.
-    `normalise`: whether a waveform is given zero mean and unit variance before it is heard; null is
-    as the checkpoint says. wav2vec2-base's and HuBERT-base's say yes; fairseq, which trained them,
-    and the papers' authors did not (false).
-    `final_norm` passes the last block's output through the model's final layer norm, for those
-    that have one after the blocks (off, as fairseq and the papers).
-    `batch_size` utterances per forward pass: on a CPU larger batches gain nothing. Utterances of
-    a batch have equal lengths where padding would change the frames. Recordings longer than
-    `max_seconds`, or than the model can take, are heard in windows (`common.windows`).
+    `normalise`: whether a waveform is given zero mean and unit variance before the model reads it;
+    null is as the checkpoint says. wav2vec2-base's and HuBERT-base's say yes; fairseq, which
+    trained them, and the papers' authors did not (false). `final_norm` passes the last block's
+    output through the model's final layer norm, for those that have one after the blocks (off, as
+    fairseq and the papers). `batch_size` utterances per forward pass: on a CPU larger batches gain
+    nothing. Utterances of a batch have equal lengths where padding would change the frames.
+    Recordings longer than `max_seconds`, or than the model can take, are read in windows
+    (`common.windows`).
     """
 
     name: str = MISSING

@@ -1,4 +1,4 @@
-"""What a table knows of speakers or utterances beside the speech: gender, age, first language, …"""
+"""Attributes of speakers or utterances from a table: gender, age, first language, …"""
 
 import logging
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ def with_attributes(corpus: Corpus, path: str) -> Corpus:
     """The corpus with each utterance's attributes from a table.
 
     A .csv, or a file of any other name with tabs between the columns, and a first line that names
-    them. A column `utterance` or `speaker` says whom a line is of; every other column is an
+    them. A column `utterance` or `speaker` says what a line is of; every other column is an
     attribute. Utterances that no line is of, and empty cells, have none: both are counted in the
-    log. Raises StrataError where the table has no such column, or no line for anybody.
+    log. Raises StrataError where the table has no such column, or no line of the corpus.
     """
     by, table = read_attributes(Path(path).expanduser())
     names = [u.id if by == "utterance" else u.speaker for u in corpus.utterances]

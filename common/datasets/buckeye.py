@@ -20,7 +20,7 @@ class Buckeye(Dataset):
     """Sound files s0101a.wav below `root`, each with .words and .phones beside, as unpacked.
 
     A file is a conversation's ten minutes or so, of speaker s01; longer ones than the model takes
-    are heard in windows (`model.max_seconds`). Words are the entries of the dictionary; those that
+    are read in windows (`model.max_seconds`). Words are the entries of the dictionary; those that
     were cut off or not understood (<CUTOFF-…>, <UNKNOWN>), silence, noise, laughter and the
     interviewer (IVER) are counted out. Phones are Buckeye's own, ARPABET with nasal vowels (aan),
     syllabics (en) and the flap (dx), taken as they are.

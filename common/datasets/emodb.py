@@ -29,7 +29,7 @@ MEN = ("03", "10", "11", "12", "15")
 class EmoDb(Dataset):
     """Sound files 03a01Fa.wav below `root`, and 03a01Fa.`suffix` somewhere below it.
 
-    The name tells the speaker (03), the sentence (a01), the emotion (F) and the version (a): the
+    The name gives the speaker (03), the sentence (a01), the emotion (F) and the version (a): the
     last three are attributes, and so is the gender. The label files of EmoDB (lablaut) are xwaves':
     other corpora that have such files beside their sound can be read by the same keys.
     `phones`: the convention of phone labels (`common.phones.parse`); null guesses it.

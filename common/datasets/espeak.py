@@ -197,7 +197,7 @@ class _Engine:
 
 @cache
 def _engine(process: int) -> _Engine:
-    """The engine of a process; a forked worker starts its own, with a lock nobody holds."""
+    """The engine of a process; a forked worker starts its own, with a free lock."""
     del process
     return _Engine()
 

@@ -52,7 +52,7 @@ def list_files(root: Path, accept: Callable[[Path], bool], faults: Faults) -> tu
     entered: set[tuple[int, int]] = set()
     folders, links = [root], list[Path]()
     while folders or links:
-        # Linked folders last: what is below the root under a name of its own keeps that name.
+        # Linked folders last: what is below the root without a link keeps that name.
         folder = folders.pop() if folders else links.pop(0)
         if _enter(folder, entered, faults):
             below, linked = _look_into(folder, accept, found, faults)
@@ -62,7 +62,7 @@ def list_files(root: Path, accept: Callable[[Path], bool], faults: Faults) -> tu
 
 
 def _enter(folder: Path, entered: set[tuple[int, int]], faults: Faults) -> bool:
-    """Whether a folder was not entered before; a link back is told and counted."""
+    """Whether a folder was not entered before; a link back is logged and counted."""
     status = folder.stat()
     identity = (status.st_dev, status.st_ino)
     if identity in entered:

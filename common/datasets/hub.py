@@ -64,18 +64,18 @@ class Hub(Dataset):
         """List the rows: audio is not decoded or held in memory, but read once, for its hash."""
         source = (self.repo_id, self.subset, self.partition, self.revision, self.audio)
         table = open_table(*source)
-        kept = [c for c in self._columns() if c is not None]
-        lacking = [c for c in (*kept, self.audio) if c not in table.column_names]
+        columns = [c for c in self._columns() if c is not None]
+        lacking = [c for c in (*columns, self.audio) if c not in table.column_names]
         if lacking:
             raise StrataError(
                 f"dataset.repo_id={self.repo_id}: no column {', '.join(lacking)}; it has "
                 f"{', '.join(table.column_names)}"
             )
         rows = files.thin(range(len(table)), self.limit, faults.dropped)
-        told = table.select_columns(kept).with_format(None) if kept else None
+        kept_rows = table.select_columns(columns).with_format(None) if columns else None
 
         def raw(row: int, _: Counter[str]) -> tuple[Mapping[str, Any], dict[str, Any]]:
-            values = told[row] if told is not None else {}
+            values = kept_rows[row] if kept_rows is not None else {}
             tiers = {
                 kind: self._intervals(values[column], f"{self.repo_id}, row {row}, {column}")
                 for kind, column in (("word", self.words), ("phone", self.phones_column))

@@ -104,7 +104,7 @@ def _partition_folder(key: str, value: str, folder: str) -> Path:
 def read_transcripts(root: Path) -> Mapping[str, str]:
     """Utterance id -> text, from every chapter's .trans.txt ("84-121123-0000 GO DO YOU HEAR")."""
     texts = {}
-    # What is wrong with the folders is told when the audio is listed.
+    # What is wrong with the folders is reported when the audio is listed.
     for path in files.list_files(root, lambda p: p.name.endswith(".trans.txt"), Faults()):
         for line in decode(path).splitlines():
             id, _, text = line.strip().partition(" ")

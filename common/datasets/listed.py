@@ -21,7 +21,7 @@ Tiers = Mapping[str, Sequence[Interval]]
 
 @dataclass(frozen=True, kw_only=True)
 class Listed:
-    """An utterance as a corpus's files tell of it; `where` names the file, for messages.
+    """An utterance as listed in a corpus's files; `where` names the file, for messages.
 
     `start` and `end`, samples of the sound file, cut it out; None: the file's own. The intervals of
     `tiers` ("phone", "word") count from `start`, and their labels are as written.

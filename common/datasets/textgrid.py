@@ -113,7 +113,7 @@ class TextGrid(Dataset):
             try:
                 index = self._select("phone", self.phone_tier, tiers, pair)
             except StrataError:
-                continue  # told where the utterance is listed
+                continue  # reported where the utterance is listed
             if index is not None:
                 labels += [interval.label for interval in tiers[index][1]]
         return convention(labels, self.phones)
@@ -124,7 +124,7 @@ class TextGrid(Dataset):
         return replace(self, tiers=list(dict.fromkeys(more)) or None)
 
     def _without_further(self, utterance: Utterance) -> Utterance:
-        """What the fingerprint is of: which other tiers are looked at changes nothing stored."""
+        """What the fingerprint is of: which other tiers are read changes nothing stored."""
         if not self.tiers:
             return utterance
         kept = {name: i for name, i in utterance.tiers.items() if name not in self.tiers}

@@ -27,10 +27,10 @@ MASKS = ("attention_mask", "padding_mask")
 class FeatureExtractor:
     """How a feature extractor turns waveforms into the model's input.
 
-    `rate`: samples a second that the model hears, to which audio is resampled. `geometry` is that
+    `rate`: sampling rate of the model, to which audio is resampled. `geometry` is that
     of the frames it yields: single samples, or those of a spectrum (B, T, F) with time as its axis
     `time`, 2 for (B, F, T). `max_samples` is the fixed length to which it pads everything, if it
-    does; `cut`: its models hear any length of what it would pad so; `tells`: they ask which frames
+    does; `cut`: its models take any length of what it would pad so; `tells`: they ask which frames
     of that length are the audio's.
     `min_samples` are enough to make numbers of: one frame alone has no variance to divide by.
     """
@@ -61,13 +61,13 @@ class FeatureExtractor:
         """Model inputs of a batch, on the CPU; with a mask only where lengths differ."""
         fixed = self.max_samples is not None
         differ = len({len(w) for w in waveforms}) > 1
-        heard = [_resampled(waveform, self.rate) for waveform in waveforms]
+        resampled = [_resampled(waveform, self.rate) for waveform in waveforms]
         padding: str | int = "max_length" if fixed else "longest"
         if self.cut:  # as much behind the audio as its last frame sees
-            padding = max(map(len, heard)) // self.extractor.hop_length + 4
+            padding = max(map(len, resampled)) // self.extractor.hop_length + 4
             padding *= self.extractor.hop_length
         masked = self.tells or (not fixed and (differ or self.spectrum))
-        inputs = _extract(self.extractor, heard, padding, masked)
+        inputs = _extract(self.extractor, resampled, padding, masked)
         if self.spectrum and not fixed:
             inputs = _without_padding(inputs)
         masked = self.tells or (differ and not fixed)
@@ -202,7 +202,7 @@ def _features(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def _without_padding(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Features cut to the frames of the longest audio, where the extractor tells (B, T) which."""
+    """Features cut to the frames of the longest audio, where the extractor gives a mask (B, T)."""
     mask = inputs.get("attention_mask")
     if mask is None:
         return inputs
@@ -219,5 +219,5 @@ def _resampled(waveform: Waveform, rate: int) -> Waveform:
     if rate == SAMPLE_RATE:
         return waveform
     n = len(waveform) * rate // SAMPLE_RATE
-    heard = soxr.resample(waveform, SAMPLE_RATE, rate)[:n]
-    return np.pad(heard, (0, n - len(heard))).astype(np.float32, copy=False)
+    resampled = soxr.resample(waveform, SAMPLE_RATE, rate)[:n]
+    return np.pad(resampled, (0, n - len(resampled))).astype(np.float32, copy=False)

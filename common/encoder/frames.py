@@ -18,7 +18,7 @@ Samples = int | Fraction
 class FrameGeometry:
     """Which samples each frame of a layer sees. All lengths are samples at 16 kHz.
 
-    They are whole numbers but for models that hear another rate (EnCodec's frames at 24 kHz are
+    They are whole numbers but for models of another sampling rate (EnCodec's frames at 24 kHz are
     213 1/3 samples apart): there they are fractions, and a frame's centre is rounded down.
 
     Frame k sees `receptive_field` samples from `offset + k * hop` on. Unpadded layers have

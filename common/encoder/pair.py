@@ -1,4 +1,4 @@
-"""Two encoders that hear the same utterances, as one stream of (layer, frames)."""
+"""Two encoders of the same utterances, as one stream of (layer, frames)."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace

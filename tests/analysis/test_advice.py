@@ -20,7 +20,7 @@ def test_samples_that_are_the_same_data_count_once() -> None:
         "needed)."
     )
     assert "2 scores are to the last digit those of another sample" in caveats(own)
-    assert "nothing tells differences from noise" in caveats(own)
+    assert "differences cannot be told from noise" in caveats(own)
 
 
 def test_one_layer_and_no_rows() -> None:

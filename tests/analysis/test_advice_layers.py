@@ -100,7 +100,7 @@ def test_one_score_a_layer() -> None:
     own = of("phonetic content", told)
     assert "cca_phone (1 fold of speakers, 6 needed)" in own.claim
     assert "T2" not in own.claim
-    assert "nothing tells differences from noise" in caveats(own)
+    assert "differences cannot be told from noise" in caveats(own)
     assert "No controls" in caveats(own)
     assert "nan" not in f"{own} {figures(own)}"
     assert "6 needed" in figures(of("re-initialisation", told))

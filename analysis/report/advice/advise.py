@@ -54,8 +54,8 @@ def advise(frame: pd.DataFrame) -> list[Advice]:
     beyond the noise), and how many top blocks to re-initialise; then how that did, where the frame
     holds fine-tunings with several `reinit_top`. Differences are paired over folds of speakers
     (`analysis.report.advice.curve.hold_against`); scores whose folds do not keep speakers apart
-    give no advice, and that is said. Secondary figures and missing scores are not looked at; nor
-    are models of random weights, which are something to hold others against.
+    give no advice, and one line says so. Secondary figures, missing scores and models with random
+    weights (a reference for others) are not considered.
     """
     if frame.empty:
         return []

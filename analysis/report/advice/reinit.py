@@ -24,7 +24,7 @@ from analysis.report.advice.wording import (
 
 TOPIC = "re-initialisation"
 TRIED = "re-initialisation, tried"
-RATES = ("CER", "PER", "WER")  # where words are not told by: characters, phones
+RATES = ("CER", "PER", "WER")  # without words: of characters, of phones
 NOTHING_LEARNT = 0.9  # a WER above which a recogniser hardly recognises
 SWEEP = ["dataset", "partition", "train_dataset", "subset"]
 
@@ -196,7 +196,7 @@ def _trial(
     speech = " of ".join(filter(None, (subset, train_dataset))) or "its training speech"
     where = f"{model}, fine-tuned on {speech} and tested on {dataset}"
     cells = {f"N = {n}": f"{rate} {_rate(rates[n])}" for n in rates.columns}
-    texts = ["The sweep's best N is picked on the scores that are told here, which flatters it"]
+    texts = ["The sweep's best N is picked on the scores that are shown here, which flatters it"]
     if suggestion is None:
         claim = f"{where}: N = {best} is best; there is no suggestion to hold it against."
         headline = f"Re-initialising {_blocks(best)} was best"
@@ -208,7 +208,7 @@ def _trial(
         texts.insert(0, "With errors this many, little was learnt by any: do not compare")
     elif rate == "CER" and words is not None:
         lowest = f"the lowest WER is {100 * words.min(axis=None):.1f} %"
-        texts.insert(0, f"Told by characters, since hardly a word is right: {lowest}")
+        texts.insert(0, f"By characters, since hardly a word is right: {lowest}")
     seeds = int(rates.notna().sum().min())
     if seeds < 2:
         texts.append("With one seed, nothing says how much another seed would change")

@@ -187,7 +187,7 @@ def curve_caveats(curves: Sequence[Curve]) -> list[Caveat]:
     alike = [c.experiment for c in curves if c.alike and not c.too_few]
     caveats = _of(
         few,
-        f"Not scored on {MIN_FOLDS} folds of speakers or more, so nothing tells differences from "
+        f"Not scored on {MIN_FOLDS} folds of speakers or more, so differences cannot be told from "
         "noise and nothing is said of the layers' order; CCA and probes have such folds with "
         "protocol=held_out and enough speakers",
     )
@@ -196,7 +196,9 @@ def curve_caveats(curves: Sequence[Curve]) -> list[Caveat]:
         "With so few pairs another choice of them would often give another order, and every sample "
         "has the same ones; more speech has more of the words",
     )
-    caveats += _of(alike, "“Not told apart” does not mean equal: more samples may tell")
+    caveats += _of(
+        alike, "“Not told apart” does not mean equal: more samples may show a difference"
+    )
     for curve in curves:
         measure = [curve.experiment]
         lost = len(curve.table) - len(curve.table.dropna())
@@ -225,7 +227,7 @@ def control_caveats(curves: Sequence[Curve]) -> list[Caveat]:
     caveats = _of(
         mel,
         "No random weights to hold it against; controls=true adds them, but not for a model that "
-        "hears a mel spectrum itself, where they are no floor",
+        "takes a mel spectrum itself, where they are no floor",
     )
     caveats += _of(
         without,
