@@ -22,7 +22,7 @@ from common.stopping import listen
 TASKS = {
     "analysis": "analysis.experiment",
     "cache": "analysis.inventory",
-    "dashboard": "analysis.dashboard",
+    "dashboard": "analysis.report.dashboard",
     "ctc": "finetune.ctc.experiment",
     "evaluate": "finetune.ctc.evaluate",
     "transcribe": "finetune.ctc.transcribe",

@@ -10,7 +10,7 @@ import numpy as np
 import scipy  # loads a submodule when it is first used
 from numpy.typing import NDArray
 
-from analysis.arrays import (
+from common.arrays import (
     Array,
     NotPositiveDefinite,
     beside,

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from analysis.arrays import Array
 from analysis.moments import FoldedView, Folds, ViewMoments
+from common.arrays import Array
 from common.cache.cache import Entry
 from common.cores import usable_cores
 from common.records import StrataError

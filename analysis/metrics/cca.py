@@ -13,10 +13,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from analysis.arrays import Array, eigenvectors, namespace, on_host, solve_triangle
 from analysis.metrics.base import MomentMetric, Score
 from analysis.metrics.intervals import CORRELATION, around, jackknife_variance
 from analysis.moments import Folds, Moments, Whitening
+from common.arrays import Array, eigenvectors, namespace, on_host, solve_triangle
 from common.records import StrataError
 
 log = logging.getLogger(__name__)

@@ -10,10 +10,10 @@ import numpy as np
 import scipy  # loads a submodule when it is first used
 from numpy.typing import NDArray
 
-from analysis.arrays import Array
 from analysis.metrics.base import Score
 from analysis.metrics.cca import Projection, RidgedCCA, held_out_correlations
 from analysis.moments import Folds, Moments
+from common.arrays import Array
 from common.records import StrataError
 
 log = logging.getLogger(__name__)

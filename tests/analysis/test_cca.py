@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from views import CCA, METRICS, RIDGES, TRIALS, Array, one_hot_views, rotation, scores, shared_views
 
-from analysis.arrays import on_device, on_host
 from analysis.metrics.base import Score
 from analysis.metrics.cca import (
     PWCCA,
@@ -21,6 +20,7 @@ from analysis.metrics.cca import (
 )
 from analysis.metrics.cca_published import PublishedPWCCA
 from analysis.moments import crossed_folds, fold_views
+from common.arrays import on_device, on_host
 from common.records import StrataError
 
 # None: numpy. The same code scores on a GPU: on tensors of the CPU wherever the tests run.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # metrics are constructed with the configuration, before torc
 Array = NDArray[np.float64]
 
 
-class NotPositiveDefinite(Exception):  # noqa: N818  # tells of a matrix, like numpy's LinAlgError
+class NotPositiveDefinite(Exception):  # noqa: N818  # named as numpy's LinAlgError is
     """A matrix has no Cholesky decomposition."""
 
 

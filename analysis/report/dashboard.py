@@ -8,7 +8,6 @@ from typing import Any
 
 from hydra.utils import instantiate
 
-from analysis.studies.study import metric_of
 from common.config import Config, TrackingConfig
 from common.records import StrataError
 from common.tracking import LAYER, REINIT_TOP, WER, curve_name
@@ -91,7 +90,7 @@ def curves_of(config: Config, raw: Mapping[str, Any]) -> dict[str, list[tuple[st
     found = {}
     for name, node in raw["experiments"].items():
         analysis = config.experiments.get(name)  # not there if it lacks a file: its runs had one
-        metric = metric_of(analysis) if analysis else instantiate(node["metric"], _convert_="all")
+        metric = analysis.metric if analysis else instantiate(node["metric"], _convert_="all")
         parts: Sequence[str] = node["parts"]
         found[name] = [(curve_name(name, metric.name, part), part) for part in parts]
     return found
