@@ -70,8 +70,8 @@ def mixture(size: Size) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     labels = rng.integers(size.labels, size=n)
     component = labels * size.components + rng.integers(size.components, size=n)
     words = rng.normal(size=(size.labels, 1, LATENT))
-    own = rng.normal(size=(size.labels, size.components, LATENT))
-    centres = (words + 0.8 * own).reshape(-1, LATENT).astype(np.float32)
+    components = rng.normal(size=(size.labels, size.components, LATENT))
+    centres = (words + 0.8 * components).reshape(-1, LATENT).astype(np.float32)
     latent = centres[component] + SPREAD * rng.standard_normal((n, LATENT), dtype=np.float32)
     rows = latent @ rng.standard_normal((LATENT, DIM), dtype=np.float32)
     return rows + 2 * rng.standard_normal((n, DIM), dtype=np.float32), labels

@@ -78,10 +78,10 @@ class Population:
     def draw(self, speakers: int, common: Array, rng: np.random.Generator) -> tuple[Array, Array]:
         """Views x (n, dx), y (n, dy) for B (dy, dx); a speaker's units one after another."""
         shape = (speakers, self.units)
-        own = common + self.slope * rng.normal(size=(speakers, self.dy, self.dx))
+        slopes = common + self.slope * rng.normal(size=(speakers, self.dy, self.dx))
         y = rng.normal(size=(*shape, self.dy))
         shift = self.shift * rng.normal(size=(speakers, 1, self.dx))
-        x = y @ own + shift + self.noise * rng.normal(size=(*shape, self.dx))
+        x = y @ slopes + shift + self.noise * rng.normal(size=(*shape, self.dx))
         return x.reshape(-1, self.dx), y.reshape(-1, self.dy)
 
     def score(self, fits: Sequence[Fit], common: Array) -> float:
@@ -134,9 +134,9 @@ def as_it_is(test: Moments, train: Moments) -> Moments:  # noqa: ARG001
 def about_mean(test: Moments, train: Moments) -> Moments:
     """A test fold's moments about the mean of its training folds."""
 
-    def moved(own: ViewMoments, other: ViewMoments) -> tuple[ViewMoments, Array]:
-        by = own.mean - other.mean
-        return replace(own, scatter=own.scatter + own.n * np.outer(by, by)), by
+    def moved(view: ViewMoments, other: ViewMoments) -> tuple[ViewMoments, Array]:
+        by = view.mean - other.mean
+        return replace(view, scatter=view.scatter + view.n * np.outer(by, by)), by
 
     (x, p), (y, q) = moved(test.x, train.x), moved(test.y, train.y)
     return Moments(x, y, test.xy + test.n * np.outer(p, q))
@@ -154,8 +154,8 @@ def simulate(case: Case, data_sets: int, seed: int = 0) -> Iterator[dict[str, Ar
         fits = [metric.fit(train) for train, _ in trials]
         truth = population.score(fits, common)
         scores = metric.score(folds, with_interval=True)
-        own = np.mean([score.value for score in scores])
-        found = {"strata": np.array([truth, own, scores[0].low, scores[0].high])}
+        mean = np.mean([score.value for score in scores])
+        found = {"strata": np.array([truth, mean, scores[0].low, scores[0].high])}
         ways = {"same fits": about, "training mean": about_mean, "own mean": as_it_is}
         for way, moved in ways.items():
             tests = [moved(test, train) for train, test in trials]

@@ -225,8 +225,8 @@ def _reported(path: Path) -> object:
     for name in ("good", "bad"):
         (runs / name).mkdir(parents=True, exist_ok=True)
         for file, content in zip((RESULTS, METADATA), _results(), strict=True):
-            own = path.read_bytes() if name == "bad" and path.name == file else content
-            (runs / name / file).write_bytes(own)
+            written = path.read_bytes() if name == "bad" and path.name == file else content
+            (runs / name / file).write_bytes(written)
     gathered = gather(ReportConfig(runs=[str(runs)], mix=True))
     return as_json(page_content(gathered, advise(gathered.frame)))
 

@@ -55,9 +55,9 @@ def main() -> None:
         waveform = utterance.read()
         alone.append(recogniser(waveform))
         if isinstance(recogniser, CtcRecogniser):
-            own = recogniser.timed(recogniser.log_probabilities(waveform), text)
+            timed = recogniser.timed(recogniser.log_probabilities(waveform), text)
             later = start / SAMPLE_RATE
-            forced += [replace(w, start=w.start + later, end=w.end + later) for w in own]
+            forced += [replace(w, start=w.start + later, end=w.end + later) for w in timed]
         tier = utterance.tiers.get("phone" if recogniser.targets == "phones" else "word", ())
         aligned += [Interval(start + i.start, start + i.end, i.label) for i in tier]
         pieces += [waveform, np.zeros(PAUSE, np.float32)]

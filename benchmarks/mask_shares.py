@@ -43,9 +43,9 @@ def main() -> None:
     lengths = rng.integers(SECOND, 16 * SECOND, UTTERANCES)
     for seconds in (200, 1600):
         batches = plan_epoch(lengths, range(UTTERANCES), seconds * SECOND, 0, 0)
-        together = [[int(lengths[k]) for k in own] for own in batches]
+        together = [[int(lengths[k]) for k in batch] for batch in batches]
         for frames, channels in ((0.65, 0.25), (0.65, 0.5), (0.75, 0.25)):
-            found = [shares(own, frames, channels, rng) for own in together]
+            found = [shares(batch, frames, channels, rng) for batch in together]
             means = {key: np.mean([one[key] for one in found]) for key in found[0]}
             told = ", ".join(f"{key} {value:.2f}" for key, value in means.items())
             print(f"{seconds} s, mask_time_prob={frames} mask_feature_prob={channels}: {told}")

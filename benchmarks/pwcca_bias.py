@@ -82,8 +82,8 @@ def root_of(covariance: Array) -> Array:
 def cut(n: int, mean: Array, scatter: Array, dx: int) -> Moments:
     """Moments of a pair of views from those of their columns side by side."""
     x, y = slice(None, dx), slice(dx, None)
-    own, other = (ViewMoments(n, mean[side], scatter[side, side]) for side in (x, y))
-    return Moments(own, other, scatter[x, y])
+    first, second = (ViewMoments(n, mean[side], scatter[side, side]) for side in (x, y))
+    return Moments(first, second, scatter[x, y])
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,19 +245,19 @@ def labelled_population(
     rest = vectors - means[codes]
     within = rest.T @ rest / (n - len(counts))
     between = np.cov(means.T) - within * (1 / counts).mean()
-    own, rng = Axes.of(within), np.random.default_rng(0)
-    ratios, u = np.linalg.eigh(own.whitener @ between @ own.whitener.T)
+    axes, rng = Axes.of(within), np.random.default_rng(0)
+    ratios, u = np.linalg.eigh(axes.whitener @ between @ axes.whitener.T)
     ratios, u = ratios[::-1].copy(), u[:, ::-1]
     measured = int(np.count_nonzero(ratios > 0.01))
     ratios[measured:] = ratios[measured - 1] * 0.98 ** np.arange(1, d - measured + 1)
-    own, u, ratios = (
-        own.wider(times, rng),
+    axes, u, ratios = (
+        axes.wider(times, rng),
         spread_out(u, times, times, rng),
         stretched(ratios, times),
     )
-    root = own.root @ (u * np.sqrt(ratios))
+    root = axes.root @ (u * np.sqrt(ratios))
     drawn = rng.normal(size=(classes, d * times)) @ root.T
-    return Labelled(name, drawn, own.root @ own.root.T)
+    return Labelled(name, drawn, axes.root @ axes.root.T)
 
 
 def measured_populations(layer: str, times: int, overrides: list[str]) -> Iterator[Population]:
@@ -282,11 +282,11 @@ def measured_populations(layer: str, times: int, overrides: list[str]) -> Iterat
         key = statistics_key(config, speech.corpus, revision_of(config.model))
         studies, *_ = build_studies(Setting(config, speech, layers, cache, key))
         collect(config, speech.whole, studies, Stopwatch(), {})
-        (own,) = (one for one in layers if one.name == layer)
+        (chosen,) = (one for one in layers if one.name == layer)
         for study in studies:
             for name, analysis in study.experiments.items():
                 if isinstance(study, MomentStudy):
-                    target, place = analysis.target.name, prefix(0, step_of(own))
+                    target, place = analysis.target.name, prefix(0, step_of(chosen))
                     view, other = (
                         load_view(study.entry, place, side, study.samples.trials)
                         for side in (layer, target)
@@ -445,8 +445,8 @@ def table(populations: Iterable[Population], rows: Iterable[int], repeats: int) 
         for n in rows:
             exact, found = errors(population, n, repeats)
             cells = [
-                f"{name} {1e3 * own.mean():+5.0f} ±{1e3 * own.std(ddof=1):3.0f}"
-                for name, own in found.items()
+                f"{name} {1e3 * values.mean():+5.0f} ±{1e3 * values.std(ddof=1):3.0f}"
+                for name, values in found.items()
             ]
             print(
                 f"{population.name:13} {population.dx:4} x {population.dy:<4} exact {exact:.3f} "

@@ -85,12 +85,12 @@ def run(job: Job, root: Path, given: Sequence[str]) -> None:
     if (folder / "results.csv").is_file():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    own = [f"finetune.learning_rate={job.rate}", f"seed={job.seed}"]
-    own += [f"finetune.subset_seed={job.draw}", f"hydra.run.dir={folder}"]
+    settings = [f"finetune.learning_rate={job.rate}", f"seed={job.seed}"]
+    settings += [f"finetune.subset_seed={job.draw}", f"hydra.run.dir={folder}"]
     command = [sys.executable, str(ROOT / "run.py"), "experiment=ctc", *given]
     with (folder / "log.txt").open("a") as log:
         done = subprocess.run(
-            [*command, *overrides_of(job.arm), *own],
+            [*command, *overrides_of(job.arm), *settings],
             stdout=log,
             stderr=subprocess.STDOUT,
             env={"OMP_NUM_THREADS": "1"} | dict(os.environ),
@@ -121,8 +121,8 @@ def errors_of(job: Job, root: Path) -> pd.DataFrame:
     columns = [name for name in table if name.endswith("_errors") and name[:-7] + "s" in table]
     columns += [name[:-7] + "s" for name in columns]
     sums = table.groupby("speaker", as_index=False)[columns].sum()
-    own = {"arm": job.arm, "rate": job.rate, "seed": job.seed, "draw": job.draw}
-    return sums.assign(**own, validation=best_validation(job, root))
+    identity = {"arm": job.arm, "rate": job.rate, "seed": job.seed, "draw": job.draw}
+    return sums.assign(**identity, validation=best_validation(job, root))
 
 
 def summarise(errors: pd.DataFrame, unit: str) -> pd.DataFrame:
@@ -133,14 +133,14 @@ def summarise(errors: pd.DataFrame, unit: str) -> pd.DataFrame:
     """
     columns = [f"{unit}_errors", f"{unit}s"]
     tables = {
-        arm: own.pivot_table(index="seed", columns="speaker", values=columns, fill_value=0)
-        for arm, own in errors.groupby("arm", sort=False)
+        arm: table.pivot_table(index="seed", columns="speaker", values=columns, fill_value=0)
+        for arm, table in errors.groupby("arm", sort=False)
     }
     lines = []
-    for arm, own in tables.items():
-        seeds = own.index.intersection(tables["none"].index)
-        wrong = own.loc[seeds, columns[0]].to_numpy()  # (seeds, speakers)
-        said = own.loc[seeds, columns[1]].to_numpy()
+    for arm, table in tables.items():
+        seeds = table.index.intersection(tables["none"].index)
+        wrong = table.loc[seeds, columns[0]].to_numpy()  # (seeds, speakers)
+        said = table.loc[seeds, columns[1]].to_numpy()
         plain = tables["none"].loc[seeds, columns[0]].to_numpy()
         difference, low, high = paired_interval(wrong, plain, said)
         lines.append(
@@ -202,10 +202,10 @@ def plot(summary: pd.DataFrame, unit: str, path: Path) -> None:
 
 
 def main() -> None:
-    own, given = sys.argv[1:], []
-    if "--" in own:
-        cut = own.index("--")
-        own, given = own[:cut], own[cut + 1 :]
+    arguments, given = sys.argv[1:], []
+    if "--" in arguments:
+        cut = arguments.index("--")
+        arguments, given = arguments[:cut], arguments[cut + 1 :]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--arms", nargs="+", default=list(ARMS))
@@ -214,7 +214,7 @@ def main() -> None:
     parser.add_argument("--draws", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--unit", default="word", choices=("word", "character"))
     parser.add_argument("--workers", type=int, default=1)
-    options = parser.parse_args(own)
+    options = parser.parse_args(arguments)
     arms = list(dict.fromkeys(["none", *options.arms]))
     root: Path = options.folder.resolve()
     for arm in arms:
@@ -223,12 +223,17 @@ def main() -> None:
     draw = options.draws[0]
     trials = {arm: [Job(arm, rate, TUNING_SEED, draw) for rate in options.rates] for arm in arms}
     if len(options.rates) > 1:
-        run_all([job for own in trials.values() for job in own], root, given, options.workers)
+        run_all(
+            [job for candidates in trials.values() for job in candidates],
+            root,
+            given,
+            options.workers,
+        )
     chosen = {
-        arm: min(own, key=lambda job: best_validation(job, root)).rate
-        if len(own) > 1
-        else own[0].rate
-        for arm, own in trials.items()
+        arm: min(candidates, key=lambda job: best_validation(job, root)).rate
+        if len(candidates) > 1
+        else candidates[0].rate
+        for arm, candidates in trials.items()
     }
     print("rates by validation:", ", ".join(f"{arm} {rate:g}" for arm, rate in chosen.items()))
     jobs = [

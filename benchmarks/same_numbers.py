@@ -101,21 +101,21 @@ def main() -> None:
 
 def run(name: str, folder: Path, tables: Path) -> dict[str, Any]:
     """One run, as typed on a command line, with a cache of its own; what came of it."""
-    own, cache = folder / "runs" / name, folder / "cache" / name
-    for path in (own, cache):
+    out, cache = folder / "runs" / name, folder / "cache" / name
+    for path in (out, cache):
         subprocess.run(["rm", "-rf", str(path)], check=True)
     places = {"runs": folder / "runs", "tables": tables}
     overrides = [override.format(**places) for override in RUNS[name]]
-    command = [sys.executable, "run.py", *overrides, f"hydra.run.dir={own}", f"paths.cache={cache}"]
+    command = [sys.executable, "run.py", *overrides, f"hydra.run.dir={out}", f"paths.cache={cache}"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
     return {
-        "rows": [row for path in sorted(own.rglob("results*.csv")) for row in rows_of(path)],
+        "rows": [row for path in sorted(out.rglob("results*.csv")) for row in rows_of(path)],
         "weights": {
-            str(path.relative_to(own)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(own.rglob("*.safetensors"))
+            str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(out.rglob("*.safetensors"))
         },
         "entries": sorted(str(p.parent.relative_to(cache)) for p in cache.glob("*/*/key.json")),
     }

@@ -55,13 +55,13 @@ def views(n: int, dx: int, dy: int, labelled: bool) -> tuple[Array, Array, NDArr
     """A layer and a target that share some latent columns, with a decaying spectrum."""
     rng = np.random.default_rng(0)
     fold = rng.permutation(np.arange(n) % 10)
-    own = rng.normal(size=(n, dx)) * np.arange(1, dx + 1) ** -0.5
+    noise = rng.normal(size=(n, dx)) * np.arange(1, dx + 1) ** -0.5
     if labelled:
         label = rng.permutation(np.arange(n) % dy)
-        return own + 0.3 * rng.normal(size=(dy, dx))[label], np.eye(dy)[label], fold
+        return noise + 0.3 * rng.normal(size=(dy, dx))[label], np.eye(dy)[label], fold
     shared = rng.normal(size=(n, 40))
     target = shared @ rng.normal(size=(40, dy)) + rng.normal(size=(n, dy))
-    return own + 0.1 * shared @ rng.normal(size=(40, dx)), target, fold
+    return noise + 0.1 * shared @ rng.normal(size=(40, dx)), target, fold
 
 
 def straightforward(x: Array, y: Array, fold: NDArray[np.int64], trial: int) -> float:

@@ -124,7 +124,7 @@ def segmented(
     prominence: float,
 ) -> list[list[int]]:
     """Boundaries of every utterance, in half samples."""
-    chosen = np.concatenate([part for part, own in zip(parts, tuning, strict=True) if own])
+    chosen = np.concatenate([part for part, inside in zip(parts, tuning, strict=True) if inside])
     mean, std = chosen.mean(0), chosen.std(0)
     found = []
     for part in parts:
@@ -143,9 +143,9 @@ def segmented(
 def figures(
     found: Sequence[list[int]], references: Sequence[list[int]], chosen: NDArray[np.bool_]
 ) -> list[float]:
-    own = [(f, r) for f, r, c in zip(found, references, chosen, strict=True) if c]
-    matched = sum(greedy(f, [2 * b for b in r]) for f, r in own)
-    n_found, n_reference = (sum(len(pair[i]) for pair in own) for i in (0, 1))
+    pairs = [(f, r) for f, r, c in zip(found, references, chosen, strict=True) if c]
+    matched = sum(greedy(f, [2 * b for b in r]) for f, r in pairs)
+    n_found, n_reference = (sum(len(pair[i]) for pair in pairs) for i in (0, 1))
     f1 = 2 * matched / (n_found + n_reference)
     return [f1, matched / max(n_found, 1), matched / n_reference]
 

@@ -78,11 +78,11 @@ def effects(x: Array, y: Array, fold: NDArray[np.int64], speaker: NDArray[np.int
         p, q = (x[rows] - train.x.mean) @ a.T, (y[rows] - train.y.mean) @ b.T
         shift = fit.weights @ share_between(p, speaker[rows])
         slope = fit.weights @ share_between(p * q, speaker[rows])
-        own, strata = (
+        true, strata = (
             fit.weights @ held_out_correlations(fit.projection, fold)
             for fold in (test, about(test, train))
         )
-        found.append((shift, slope, strata - own))
+        found.append((shift, slope, strata - true))
     return np.mean(found, axis=0)
 
 
@@ -103,13 +103,13 @@ def study_of(overrides: list[str]) -> tuple[VectorStudy, str]:
 
 def main() -> None:
     study, name = study_of(sys.argv[1:])
-    own = study.drawn[name].target
-    if not isinstance(own, LabelTarget):
+    labels = study.drawn[name].target
+    if not isinstance(labels, LabelTarget):
         raise TypeError("give an experiment that compares with labels")
     print(f"{name:10} shift  slope  own")
     for layer in study.layers_of(name):
         units = study.units(name, 0, layer.name)
-        target = own.view(units.label, units.labels)
+        target = labels.view(units.label, units.labels)
         x = units.vectors.astype(np.float64)
         told = effects(x, np.asarray(target, np.float64), units.fold, units.speaker)
         print(f"{layer.name:10} {told[0]:.3f}  {told[1]:.3f}  {told[2]:+.4f}", flush=True)

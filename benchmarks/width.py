@@ -70,7 +70,9 @@ def scores(
     narrow = layer @ np.linalg.qr(rng.normal(size=(d, COMMON)))[0]
     found: dict[str, float] = {}
     for name, view in (("", layer), (f" in {COMMON}", narrow)):
-        found |= {f"{key}{name}": value_of(own, view, target, fold) for key, own in metrics.items()}
+        found |= {
+            f"{key}{name}": value_of(metric, view, target, fold) for key, metric in metrics.items()
+        }
         fit = fold < 8
         probe = RidgeClassifier(alpha=1.0).fit(view[fit], label[fit])
         found[f"probe{name}"] = float(probe.score(view[~fit], label[~fit]))

@@ -86,10 +86,10 @@ def solve_triangle(triangle: Array, right: Array) -> Array:
         return solution
     import torch
 
-    there: Any = (triangle, right)
-    solved: Any = torch.linalg.solve_triangular(*there, upper=False)
-    own: Array = solved
-    return own
+    both: Any = (triangle, right)
+    found: Any = torch.linalg.solve_triangular(*both, upper=False)
+    solved: Array = found
+    return solved
 
 
 def eigenvectors(matrix: Array) -> tuple[Array, Array]:

@@ -27,15 +27,15 @@ def steps_of(config: Config, folder: Path, raw: Mapping[str, Any]) -> Iterator[S
         yield config.task, config, folder, raw
         return
     for name, task in config.steps.items():
-        own, following = folder / name, _without_comparisons(replace(config, task=task))
+        place, following = folder / name, _without_comparisons(replace(config, task=task))
         if task == "analysis" and not following.experiments:
             log.warning("step %s: nothing to score before a step has changed the model", name)
             continue
-        own.mkdir(parents=True, exist_ok=True)
+        place.mkdir(parents=True, exist_ok=True)
         log.info("step %s: %s with %s", name, task, config.model.checkpoint)
-        yield task, following, own, raw
-        if (own / EXPORTED).is_dir():
-            config, raw = _with_model(config, raw, own / EXPORTED, name)
+        yield task, following, place, raw
+        if (place / EXPORTED).is_dir():
+            config, raw = _with_model(config, raw, place / EXPORTED, name)
 
 
 def _without_comparisons(config: Config) -> Config:

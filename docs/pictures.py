@@ -21,10 +21,10 @@ def main(run: Path) -> None:
     """A picture for each experiment of the run's folder."""
     rows = read_results(run)
     FOLDER.mkdir(exist_ok=True)
-    for name, own in rows.groupby("experiment"):
-        title = f"{own['model'].iloc[0]} on {own['dataset'].iloc[0]}"
+    for name, scores in rows.groupby("experiment"):
+        title = f"{scores['model'].iloc[0]} on {scores['dataset'].iloc[0]}"
         with TemporaryDirectory() as scratch:
-            plot_layers(own, Path(scratch), title)
+            plot_layers(scores, Path(scratch), title)
             (FOLDER / f"{name}.png").write_bytes((Path(scratch) / "layers.png").read_bytes())
         print(FOLDER / f"{name}.png")
 

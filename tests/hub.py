@@ -220,11 +220,11 @@ def _tree(
     """Entries of a folder: all below it, or its own files and folders."""
     if query.get("recursive", ["false"])[0].lower() == "true":
         return entries
-    own = [e for e in entries if "/" not in str(e["path"])[len(below) :]]
-    names = {str(e["path"])[len(below) :].split("/")[0] for e in entries if e not in own}
+    files = [e for e in entries if "/" not in str(e["path"])[len(below) :]]
+    names = {str(e["path"])[len(below) :].split("/")[0] for e in entries if e not in files}
     oid = hashlib.sha1(below.encode()).hexdigest()
     folders = [{"type": "directory", "path": below + n, "size": 0, "oid": oid} for n in names]
-    return own + sorted(folders, key=lambda f: f["path"])
+    return files + sorted(folders, key=lambda f: f["path"])
 
 
 def _asked(body: bytes) -> list[str]:

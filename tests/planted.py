@@ -33,6 +33,6 @@ class Agreement(UnitMetric):
         x = units.vectors.astype(np.float64)
         distance = ((x[:, None] - x[None]) ** 2).sum(-1) + np.diag(np.full(n, np.inf))
         share = (units.label[distance.argmin(1)] == units.label).mean()
-        own = Score(float(share), low=float(share) - 0.1, high=float(share) + 0.1)
+        primary = Score(float(share), low=float(share) - 0.1, high=float(share) + 0.1)
         scored = float(units.scored.sum())
-        return [own, Score(float(n), "n"), Score(float(d), "d"), Score(scored, "scored")]
+        return [primary, Score(float(n), "n"), Score(float(d), "d"), Score(scored, "scored")]

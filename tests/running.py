@@ -51,8 +51,8 @@ class Finished:
 
     def curve(self, experiment: str) -> dict[str, float]:
         """Mean value of each layer."""
-        own = self.rows[self.rows["experiment"] == experiment]
-        return own.groupby("layer", sort=False)["value"].mean().to_dict()
+        scores = self.rows[self.rows["experiment"] == experiment]
+        return scores.groupby("layer", sort=False)["value"].mean().to_dict()
 
 
 @lru_cache(maxsize=1)
@@ -81,8 +81,8 @@ def execute(folder: Path, *overrides: str, conf: Path = ROOT / "conf") -> Finish
     config = resolve(cfg)
     folder.mkdir(parents=True, exist_ok=True)
     raw = OmegaConf.to_container(cfg, resolve=True)
-    for task, own, place, own_raw in steps_of(config, folder, raw):
-        import_module(TASKS[task]).run(own, place, own_raw)
+    for task, step, place, own_raw in steps_of(config, folder, raw):
+        import_module(TASKS[task]).run(step, place, own_raw)
     return Finished(folder)
 
 

@@ -215,15 +215,15 @@ CASES["dataset"] = [*MISSION, "dataset.repo_id=lab/gated"]
 @pytest.fixture(scope="module")
 def faulty(served: Hub, tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.Popen, Path]:
     """Runs on faulty repositories; begun early, for the client is patient."""
-    own = {p.name: p.read_bytes() for p in (served.root / "models" / MODEL).iterdir()}
-    weights = own.pop("model.safetensors")
-    served.put("models", "lab/gated", own)
-    served.put("models", "lab/weightless", own)
-    served.put("models", "lab/silent", {"config.json": own["config.json"]})
+    files = {p.name: p.read_bytes() for p in (served.root / "models" / MODEL).iterdir()}
+    weights = files.pop("model.safetensors")
+    served.put("models", "lab/gated", files)
+    served.put("models", "lab/weightless", files)
+    served.put("models", "lab/silent", {"config.json": files["config.json"]})
     index = json.dumps({"weight_map": {"all": "shard.safetensors"}}).encode()
     shards = {"model.safetensors.index.json": index, "shard.safetensors": weights}
-    served.put("models", "lab/cut", own | shards)
-    served.put("models", "lab/half", own | {"pytorch_model.bin": weights[: len(weights) // 2]})
+    served.put("models", "lab/cut", files | shards)
+    served.put("models", "lab/half", files | {"pytorch_model.bin": weights[: len(weights) // 2]})
     served.put("datasets", "lab/gated", {SHARD: b"x" * 99})
     served.gated = {"lab/gated"}
     served.truncate["shard.safetensors"] = 99

@@ -42,8 +42,8 @@ def done(common: list[str], tmp_path_factory: pytest.TempPathFactory) -> Finishe
 
 
 def figures(done: Finished, name: str) -> dict[str, list[float]]:
-    own = done.rows[done.rows["experiment"] == name]
-    return own.groupby("metric")["value"].apply(list).to_dict()
+    scores = done.rows[done.rows["experiment"] == name]
+    return scores.groupby("metric")["value"].apply(list).to_dict()
 
 
 @pytest.mark.parametrize("name", MEASURES)
@@ -52,9 +52,9 @@ def test_every_measure_runs_from_end_to_end(name: str, done: Finished) -> None:
     family, label, *_ = name.split("_")
     purity = {f"{label}_purity", f"{label}_purity_shuffled"} if family == "mi" else set()
     assert found.keys() == FIGURES[family] | purity
-    for figure, own in found.items():
-        assert len(own) == 4  # T0 … T3, one sample, one trial
-        assert all(-1 < value <= (500 if "bitrate" in figure else 1) for value in own)
+    for figure, values in found.items():
+        assert len(values) == 4  # T0 … T3, one sample, one trial
+        assert all(-1 < value <= (500 if "bitrate" in figure else 1) for value in values)
     assert any(found["mutual_information_adjusted" if family == "mi" else "probe"])
     assert done.metadata["scoring"][name]
 
@@ -104,9 +104,9 @@ def test_word_similarity_from_end_to_end(done: Finished, common: list[str], tmp_
     run = ["experiment=word_similarity", path, f"experiments.word_similarity.{least}"]
     done = execute(tmp_path / "1", *run, *common)
     found = figures(done, "word_similarity")
-    for own in ("word_similarity", "word_similarity_centred"):
-        for name in (f"{own}_macro", f"{own}_some"):
-            assert found[name] == pytest.approx(found[own])
+    for figure in ("word_similarity", "word_similarity_centred"):
+        for name in (f"{figure}_macro", f"{figure}_some"):
+            assert found[name] == pytest.approx(found[figure])
     assert len(np.unique(found["word_similarity"])) > 1
     (coverage,) = done.metadata["scoring"]["word_similarity"]["coverage"]
     pairs = len(words) - 1
@@ -126,9 +126,9 @@ def no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def corpus(folder: Path, words: list[list[str]], speakers: int = 4) -> list[str]:
     """Noise of a second each, cut evenly into some words."""
-    for k, own in enumerate(words):
-        times = np.linspace(0, 1, len(own) + 1).tolist()
-        tier = [(*span, word) for span, word in zip(pairwise(times), own, strict=True)]
+    for k, spoken in enumerate(words):
+        times = np.linspace(0, 1, len(spoken) + 1).tolist()
+        tier = [(*span, word) for span, word in zip(pairwise(times), spoken, strict=True)]
         path = folder / f"s{k % speakers}" / f"u{k}"
         write_audio(path.with_suffix(".wav"), seed=k)
         write_textgrid(path.with_suffix(".TextGrid"), words=tier)

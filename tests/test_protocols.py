@@ -12,7 +12,7 @@ LIBRISPEECH = "dataset=librispeech"
 
 
 def metrics(config: Config) -> dict[str, str]:
-    return {name: own.metric.name for name, own in config.experiments.items()}
+    return {name: analysis.metric.name for name, analysis in config.experiments.items()}
 
 
 def test_held_out_is_the_default_and_tests_on_every_fold() -> None:
@@ -33,7 +33,11 @@ def test_published_sets_every_switch_of_the_paper_and_no_other_metric() -> None:
     held_out = metrics(resolved("experiment=full", LIBRISPEECH))
     for name, metric in metrics(config).items():
         assert metric == ("pwcca_published" if held_out[name] == "pwcca" else held_out[name]), name
-    fitted = {n for n, own in config.experiments.items() if own.fit_partition == "train_clean_100"}
+    fitted = {
+        n
+        for n, analysis in config.experiments.items()
+        if analysis.fit_partition == "train_clean_100"
+    }
     assert fitted == {"mi_phone", "mi_phone_frame", "mi_word"}
 
 
@@ -46,7 +50,7 @@ def test_published_goes_with_every_kind_of_experiment(
     with caplog.at_level(logging.WARNING):
         config = resolved(f"experiment={experiment}", *overrides, *other)
     assert config.sampling.tested_folds == 1
-    assert all(own.fit_partition is None for own in config.experiments.values())
+    assert all(analysis.fit_partition is None for analysis in config.experiments.values())
     assert ("partition all is none of LibriSpeech" in caplog.text) == (experiment == "mi_word")
 
 

@@ -24,25 +24,25 @@ def test_recipes_are_fairseqs_and_bring_their_own_speech(name: str, tmp_path: Pa
     libri_light(tmp_path)
     more = lacking({"finetune": name}, tmp_path)
     config = resolved("experiment=ctc", f"finetune={name}", *more)
-    own = config.finetune
+    recipe = config.finetune
     assert RECIPES[name] == (
-        own.learning_rate,
-        own.updates,
-        own.mask_time_prob,
-        own.mask_feature_prob,
-        own.layerdrop,
-        own.freeze_updates,
+        recipe.learning_rate,
+        recipe.updates,
+        recipe.mask_time_prob,
+        recipe.mask_feature_prob,
+        recipe.layerdrop,
+        recipe.freeze_updates,
     )
-    assert own.masks == ("hf" if name == "libri_10m_unfrozen" else "fairseq")
-    assert (own.batch_seconds, own.activation_dropout) == (1600, 0.1)
-    assert own.freeze_exclude_reinit is True
-    assert (own.mask_time_length, own.mask_feature_length, own.eps) == (10, 64, 1e-8)
-    assert (own.weight_decay, own.gradient_clip, own.head_factor) == (0, 0, 1)
-    assert (own.betas, own.stages, own.final_scale) == ([0.9, 0.98], [0.1, 0.4, 0.5], 0.05)
-    assert own.train.dataset.__class__.__name__ == (
+    assert recipe.masks == ("hf" if name == "libri_10m_unfrozen" else "fairseq")
+    assert (recipe.batch_seconds, recipe.activation_dropout) == (1600, 0.1)
+    assert recipe.freeze_exclude_reinit is True
+    assert (recipe.mask_time_length, recipe.mask_feature_length, recipe.eps) == (10, 64, 1e-8)
+    assert (recipe.weight_decay, recipe.gradient_clip, recipe.head_factor) == (0, 0, 1)
+    assert (recipe.betas, recipe.stages, recipe.final_scale) == ([0.9, 0.98], [0.1, 0.4, 0.5], 0.05)
+    assert recipe.train.dataset.__class__.__name__ == (
         "LibriSpeech" if "100h" in name else "LibriLight"
     )
-    assert (own.valid.partition, own.test.partition) == ("dev_other", "test_clean")
+    assert (recipe.valid.partition, recipe.test.partition) == ("dev_other", "test_clean")
     assert config.dataset == resolved("experiment=ctc").dataset
 
 

@@ -11,8 +11,8 @@ OFFLINE = ("tracking=wandb", "tracking.mode=offline")
 
 def settings(folder: Path) -> dict[str, str]:
     """A key, and a folder for what wandb keeps outside of a run's own."""
-    own = {f"WANDB_{name}_DIR": str(folder) for name in ("CACHE", "CONFIG", "DATA", "ARTIFACT")}
-    return own | {"WANDB_API_KEY": API_KEY}
+    folders = {f"WANDB_{name}_DIR": str(folder) for name in ("CACHE", "CONFIG", "DATA", "ARTIFACT")}
+    return folders | {"WANDB_API_KEY": API_KEY}
 
 
 def test_tracking_offline_leaves_a_run_beside_the_results(

@@ -53,7 +53,7 @@ class PooledDiscrimination(UnitMetric):
         vectors = units.vectors.astype(np.float64)
         centred = pair_precision(Cosine(vectors - vectors.mean(0)), units.label, speaker)
         found = pair_precision(Cosine(vectors), units.label, speaker)
-        return [*figures(centred, self.name), *figures(found, "average_precision", own=False)]
+        return [*figures(centred, self.name), *figures(found, "average_precision", primary=False)]
 
     def summary(self, scores: list[Score], experiment: str) -> dict[str, object]:  # noqa: ARG002
         """How many pairs there are, and what chance would give."""
@@ -92,12 +92,13 @@ class WarpedDiscrimination(FrameMetric):
         lengths = np.array([len(segment) for segment in segments])
         common = lengths @ means / lengths.sum()
         scores: list[Score] = []
-        for name, shift, own in (
+        for name, shift, primary in (
             ("average_precision_dtw_centred", common, True),
             ("average_precision_dtw", np.zeros_like(common), False),
         ):
             shifted = [segment - shift for segment in segments]
-            scores += figures(pair_precision(Warping.of(shifted), label, speaker), name, own=own)
+            found = pair_precision(Warping.of(shifted), label, speaker)
+            scores += figures(found, name, primary)
             pooled = pair_precision(Cosine(means - shift), label, speaker)
             scores.append(Score(pooled.every_pair, name.replace("dtw", "pooled")))
         return scores
@@ -129,13 +130,13 @@ def speaker_codes(speaker: Index, names: Sequence[str]) -> Index:
     return speaker if known else np.zeros_like(speaker)
 
 
-def figures(found: PairPrecision, name: str, own: bool = True) -> list[Score]:
-    """The figure of all pairs, then those of different speakers; `own`: the first is primary."""
+def figures(found: PairPrecision, name: str, primary: bool = True) -> list[Score]:
+    """The figure of all pairs, then those of different speakers; `primary`: the first one is."""
     detail = {
         "pairs": f"{found.matches} of {found.pairs} pairs are the same word, "
         f"{found.matches_across} by different speakers; chance {found.chance:.4f}"
     }
-    scores = [Score(found.every_pair, "" if own else name, detail)]
+    scores = [Score(found.every_pair, "" if primary else name, detail)]
     if found.swdp is not None and found.across_speakers is not None:
         scores.append(Score(found.swdp, metric=f"{name}_swdp"))
         scores.append(Score(found.across_speakers, metric=f"{name}_across_speakers"))

@@ -53,13 +53,13 @@ FALLING = rows("cca_phone", (0.3, 0.4, 0.5, 0.5, 0.4, 0.3))  # N = 2
 
 def ctc(wer: dict[int, Levels], subset: str = "10m", revision: str = "r1") -> pd.DataFrame:
     """Rows of a sweep: WER by number of blocks, a figure for each seed."""
-    own = [
+    trained = [
         asdict(rows("ctc", [value], (1, None), metric="wer", target="text", revision=revision)[0])
         | {"value": value, "layer": "", "part": "", "seed": seed, "reinit_top": n}
         for n, values in wer.items()
         for seed, value in enumerate(values)
     ]
-    return pd.DataFrame(own).assign(subset=subset, train_dataset="corpus", run="ctc")
+    return pd.DataFrame(trained).assign(subset=subset, train_dataset="corpus", run="ctc")
 
 
 def frame(*parts: list[Row]) -> pd.DataFrame:

@@ -114,12 +114,12 @@ def assert_same(
         for x, y in pairs:
             folds = []
             for entry in (one, other):
-                own = f"sample{sample}.{grid_of(x)}"
+                name = f"sample{sample}.{grid_of(x)}"
                 views = (
-                    load_view(entry, own, x, samples.trials),
-                    load_view(entry, own, y, samples.trials),
+                    load_view(entry, name, x, samples.trials),
+                    load_view(entry, name, y, samples.trials),
                 )
-                folds.append(load_folds(entry, own, *views, (x, y)))
+                folds.append(load_folds(entry, name, *views, (x, y)))
             for g in range(samples.groups):
                 size = np.abs(folds[1].xy[g]).max()
                 np.testing.assert_allclose(folds[0].xy[g], folds[1].xy[g], rtol=0, atol=rtol * size)

@@ -14,13 +14,13 @@ def test_samples_that_are_the_same_data_count_once() -> None:
     shuffled = rows("word_discrimination", [0.1] * 6, (3, None), control="shuffled_labels")
     other = frame(shuffled).assign(metric="average_precision")
     same = pd.concat([*(once.assign(sample=k) for k in range(3)), other])
-    own = of("word content", advise(same))
-    assert own.claim == (
+    advice = of("word content", advise(same))
+    assert advice.claim == (
         "Too little was scored to name a best layer: word_discrimination (no folds of speakers, 6 "
         "needed)."
     )
-    assert "2 scores are to the last digit those of another sample" in caveats(own)
-    assert "differences cannot be told from noise" in caveats(own)
+    assert "2 scores are to the last digit those of another sample" in caveats(advice)
+    assert "differences cannot be told from noise" in caveats(advice)
 
 
 def test_one_layer_and_no_rows() -> None:
@@ -116,10 +116,12 @@ def test_the_place_of_acoustics_is_said_to_be_that_among_transformer_layers() ->
         layer="C7", part="cnn", layer_index=7, value=blocks.loc[first, "value"] + 0.5
     )
     told = advise(pd.concat([convolution, blocks]))
-    own = of("acoustic content", told)
-    assert own.headline == "Acoustics in the transformer peak at T2"
-    assert "cca_mel is highest at T2 (told apart from every other transformer layer)" in own.claim
-    assert summary(told) == own.headline
+    acoustic = of("acoustic content", told)
+    assert acoustic.headline == "Acoustics in the transformer peak at T2"
+    assert (
+        "cca_mel is highest at T2 (told apart from every other transformer layer)" in acoustic.claim
+    )
+    assert summary(told) == acoustic.headline
 
 
 def test_a_headline_gives_the_range_where_the_measures_places_do_not_fit() -> None:

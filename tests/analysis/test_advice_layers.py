@@ -17,11 +17,11 @@ def test_the_best_layer_and_those_like_it_and_those_below_controls_included() ->
             rows("cca_phone", [0.05] * 6, control="random_weights", revision="random:0"),
         )
     )
-    own = of("phonetic content", told)
-    assert own.headline == "Phones peak at T2 or T3"
-    assert own.claim == "cca_phone is highest at T2 (not told apart from it: T3)."
-    assert (own.model, own.dataset) == ("m", "corpus (all)")
-    (table,) = own.figures
+    advice = of("phonetic content", told)
+    assert advice.headline == "Phones peak at T2 or T3"
+    assert advice.claim == "cca_phone is highest at T2 (not told apart from it: T3)."
+    assert (advice.model, advice.dataset) == ("m", "corpus (all)")
+    (table,) = advice.figures
     assert table.measure == "cca_phone (pwcca, 10 paired scores a layer)"
     assert table.cells["best"].startswith("T2 0.5")
     assert table.cells["not told apart"].startswith("T3 0.")
@@ -30,8 +30,8 @@ def test_the_best_layer_and_those_like_it_and_those_below_controls_included() ->
     assert "random weights T" in table.cells["controls"]
     assert (table.best, table.alike) == (2, (3,))
     np.testing.assert_allclose(table.means, UP_AND_DOWN, atol=0.03)
-    assert "does not mean equal" in caveats(own)
-    assert "No controls" not in caveats(own)
+    assert "does not mean equal" in caveats(advice)
+    assert "No controls" not in caveats(advice)
 
 
 def test_noise_that_the_layers_of_a_draw_share_does_not_hide_a_difference() -> None:
@@ -83,9 +83,9 @@ def test_where_the_results_say_which_side_weighs_they_are_believed(
     )
     mel = table["control"] == "mel"
     told = advise(table.assign(weighted=np.where(mel, side, "target")))
-    own = of("word content", told)
-    assert ("Not held against mel" in caveats(own)) != comparable
-    assert ("the mel filterbank 0.1" in figures(own)) == comparable
+    advice = of("word content", told)
+    assert ("Not held against mel" in caveats(advice)) != comparable
+    assert ("the mel filterbank 0.1" in figures(advice)) == comparable
     mixed = advise(table.assign(weighted=np.where(table["layer"] == "T0", "layer", "target")))
     assert "T0 left out, since CCA weighs" in caveats(of("word content", mixed))
 
@@ -97,12 +97,12 @@ def test_one_score_a_layer() -> None:
             rows("cca_word", UP_AND_DOWN, (1, None)),
         )
     )
-    own = of("phonetic content", told)
-    assert "cca_phone (1 fold of speakers, 6 needed)" in own.claim
-    assert "T2" not in own.claim
-    assert "differences cannot be told from noise" in caveats(own)
-    assert "No controls" in caveats(own)
-    assert "nan" not in f"{own} {figures(own)}"
+    advice = of("phonetic content", told)
+    assert "cca_phone (1 fold of speakers, 6 needed)" in advice.claim
+    assert "T2" not in advice.claim
+    assert "differences cannot be told from noise" in caveats(advice)
+    assert "No controls" in caveats(advice)
+    assert "nan" not in f"{advice} {figures(advice)}"
     assert "6 needed" in figures(of("re-initialisation", told))
     assert not any(one.topic == "where content turns back" for one in told)
 
@@ -112,23 +112,23 @@ def test_below_six_folds_of_speakers_nothing_is_asserted() -> None:
     levels = (0.42, 0.52, 0.65, 0.60, 0.45, 0.30)
     few = rows("mi_phone", levels, (3, None), noise=0.03, metric="mutual_information")
     told = advise(frame(few, rows("cca_intra", levels[::-1], (3, None), target="T0")))
-    own = of("phonetic content", told)
-    assert own.headline == "Phones: too little was scored to name a layer"
-    assert own.claim == (
+    advice = of("phonetic content", told)
+    assert advice.headline == "Phones: too little was scored to name a layer"
+    assert advice.claim == (
         "Too little was scored to name a best layer: mi_phone (no folds of speakers, 6 needed)."
     )
-    assert "nothing is said of the layers' order" in caveats(own)
-    assert "told apart" not in f"{own.headline} {own.claim} {figures(own)}"
-    assert own.figures[0].best == -1
-    assert own.figures[0].alike == ()
-    assert "p =" not in figures(own)
+    assert "nothing is said of the layers' order" in caveats(advice)
+    assert "told apart" not in f"{advice.headline} {advice.claim} {figures(advice)}"
+    assert advice.figures[0].best == -1
+    assert advice.figures[0].alike == ()
+    assert "p =" not in figures(advice)
     assert "6 needed" in figures(of("re-initialisation", told))
     assert not any(one.topic == "where content turns back" for one in told)
     both = advise(frame(few, rows("cca_phone", UP_AND_DOWN)))
-    own = of("phonetic content", both)
-    assert own.claim == "cca_phone is highest at T2 (not told apart from it: T3)."
-    assert "mi_phone: Not scored on 6 folds of speakers or more" in caveats(own)
-    assert "best: not named: no folds of speakers, 6 needed" in figures(own)
+    advice = of("phonetic content", both)
+    assert advice.claim == "cca_phone is highest at T2 (not told apart from it: T3)."
+    assert "mi_phone: Not scored on 6 folds of speakers or more" in caveats(advice)
+    assert "best: not named: no folds of speakers, 6 needed" in figures(advice)
     some = of("phonetic content", advise(frame(rows("cca_phone", UP_AND_DOWN, (3, 5)))))
     assert "cca_phone (5 folds of speakers, 6 needed)" in some.claim
 
@@ -136,11 +136,11 @@ def test_below_six_folds_of_speakers_nothing_is_asserted() -> None:
 @pytest.mark.parametrize(("pairs", "said"), [(38, False), (150, True)])
 def test_few_pairs_of_words_name_no_best_layer(pairs: int, said: bool) -> None:
     table = frame(rows("word_similarity", UP_AND_DOWN, metric="word_similarity"))
-    own = of("semantic content", advise(table.assign(pairs=pairs)))
-    assert ("word_similarity is highest at T2" in own.claim) == said
-    assert ("word_similarity (38 pairs, 150 needed)" in own.claim) != said
-    assert ("With so few pairs another choice" in caveats(own)) != said
-    assert f"10 paired scores a layer of {pairs} pairs" in figures(own)
+    advice = of("semantic content", advise(table.assign(pairs=pairs)))
+    assert ("word_similarity is highest at T2" in advice.claim) == said
+    assert ("word_similarity (38 pairs, 150 needed)" in advice.claim) != said
+    assert ("With so few pairs another choice" in caveats(advice)) != said
+    assert f"10 paired scores a layer of {pairs} pairs" in figures(advice)
 
 
 @pytest.mark.parametrize("split", ["frame", "utterance", "type"])

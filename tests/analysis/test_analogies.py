@@ -28,14 +28,14 @@ METRIC = PhoneAnalogies(draws=300, repeats=5)
 def made(noise: float, linear: bool = True, mean: float = 0.0, seed: int = 0) -> Units:
     """Phones whose vectors are sums of their features' directions, or are unrelated."""
     rng = np.random.default_rng(seed)
-    own = sorted(PHONES)
-    signs = features_of(own).astype(float)
+    phones = sorted(PHONES)
+    signs = features_of(phones).astype(float)
     centres = signs @ rng.normal(size=(signs.shape[1], 32))
     if not linear:
-        centres = rng.normal(size=(len(own), 32)) * np.linalg.norm(centres) / (15 * 32) ** 0.5
-    units = planted(n=3000, labels=len(own), seed=seed)
+        centres = rng.normal(size=(len(phones), 32)) * np.linalg.norm(centres) / (15 * 32) ** 0.5
+    units = planted(n=3000, labels=len(phones), seed=seed)
     vectors = centres[units.label] + noise * rng.normal(size=(3000, 32)) + mean
-    return replace(units, vectors=vectors.astype(np.float32), labels=tuple(own))
+    return replace(units, vectors=vectors.astype(np.float32), labels=tuple(phones))
 
 
 def values(units: Units) -> dict[str, float]:

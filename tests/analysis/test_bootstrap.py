@@ -46,7 +46,7 @@ def test_the_interval_of_cca_leaves_out_each_test_fold_in_turn(metric: PWCCA | M
         )
 
     def score(kept: list[tuple[Fit, Array]]) -> float:
-        xy, xx, yy = np.sum([own for _, own in kept], axis=0)
+        xy, xx, yy = np.sum([sums for _, sums in kept], axis=0)
         held_out = np.mean([fit.weights for fit, _ in kept], axis=0) @ (xy / np.sqrt(xx * yy))
         return float(np.sqrt(np.mean([fit.training for fit, _ in kept]) * held_out))
 
@@ -55,12 +55,12 @@ def test_the_interval_of_cca_leaves_out_each_test_fold_in_turn(metric: PWCCA | M
         fitted = (fold != t) & (fold != (t + 1) % FOLDS)
         whole.append((fit := metric.fit(train), sums(fit, t, fitted)))
     variance = 0.0
-    for own in ([0, 1, 2], [3, 4, 5, 6]):
-        fitted = ~np.isin(fold, own)
+    for half_folds in ([0, 1, 2], [3, 4, 5, 6]):
+        fitted = ~np.isin(fold, half_folds)
         fit = metric.fit(moments_of(x[fitted], y[fitted]))
-        half = [(fit, sums(fit, t, fitted)) for t in own]
-        without = np.arctanh([score(half[:k] + half[k + 1 :]) for k in range(len(own))])
-        variance += (len(own) - 1) * without.var() * (len(own) / FOLDS) ** 2
+        half = [(fit, sums(fit, t, fitted)) for t in half_folds]
+        without = np.arctanh([score(half[:k] + half[k + 1 :]) for k in range(len(half_folds))])
+        variance += (len(half_folds) - 1) * without.var() * (len(half_folds) / FOLDS) ** 2
     expected = scipy.stats.t.interval(0.95, FOLDS - 2, np.arctanh(score(whole)), np.sqrt(variance))
     found = metric.score(folds, with_interval=True)[0]
     assert (found.low, found.high) == pytest.approx(np.tanh(expected), abs=1e-9)
@@ -111,10 +111,10 @@ def test_half_samples_leave_speakers_out_and_repeat_none() -> None:
         return counts[:, 0]
 
     half_samples(score_of, 21, 0)
-    halves, own = seen
+    halves, whole = seen
     assert set(np.unique(halves)) == {0, 1}
     assert set(halves.sum(1)) == {11}
-    assert (own == 1).all()
+    assert (whole == 1).all()
     np.testing.assert_allclose(halves.mean(0), 11 / 21, atol=0.06)
 
 

@@ -211,16 +211,16 @@ def without(*speakers: str) -> Iterator[list[str]]:
 def test_a_rerun_reads_only_the_files_that_could_not_be_read(
     experiment: str, common: tuple[str, ...], tmp_path: Path
 ) -> None:
-    own = [f"experiment={experiment}", *common, f"paths.cache={tmp_path / 'cache'}"]
+    command = [f"experiment={experiment}", *common, f"paths.cache={tmp_path / 'cache'}"]
     with (
         without("s0000") as asked,
         pytest.raises(StrataError, match=r"^\d of \d+ utterances could not be read: s0000-\d+: "),
     ):
-        execute(tmp_path / "first", *own)
+        execute(tmp_path / "first", *command)
     lost = [name for name in asked if name.startswith("s0000")]
     assert not (tmp_path / "first/results.csv").exists()
     with without() as asked:
-        again = execute(tmp_path / "again", *own)
+        again = execute(tmp_path / "again", *command)
     assert asked == lost
     at = f"paths.cache={tmp_path / 'new'}"
     whole = execute(tmp_path / "whole", f"experiment={experiment}", *common, at)
@@ -261,19 +261,19 @@ def test_layers_that_come_later_are_of_the_same_speech(
     experiment: str, common: tuple[str, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Or the layers that were there are computed again, with them."""
-    own = [f"experiment={experiment}", *common, "on_error=skip"]
+    command = [f"experiment={experiment}", *common, "on_error=skip"]
     at = f"paths.cache={tmp_path / 'cache'}"
     few = f"experiments.{experiment}.parts=[transformer]"
     all_ = f"experiments.{experiment}.parts=[cnn,transformer]"
-    execute(tmp_path / "few", *own, at, few)
+    execute(tmp_path / "few", *command, at, few)
     with without("s0000"):
-        grown = execute(tmp_path / "grown", *own, at, all_)
+        grown = execute(tmp_path / "grown", *command, at, all_)
         at = f"paths.cache={tmp_path / 'new'}"
-        fresh = execute(tmp_path / "fresh", *own, at, all_)
+        fresh = execute(tmp_path / "fresh", *command, at, all_)
     assert grown.curve(experiment) == fresh.curve(experiment)
     assert grown.metadata["not_complete"] == fresh.metadata["not_complete"] != {}
     assert "cannot be added to: all of it is computed anew" in caplog.text
-    assert execute(tmp_path / "few again", *own, at, few).metadata["not_complete"] == {}
+    assert execute(tmp_path / "few again", *command, at, few).metadata["not_complete"] == {}
 
 
 def test_what_listing_left_out_is_told_beside_the_results_as_well(
@@ -282,9 +282,14 @@ def test_what_listing_left_out_is_told_beside_the_results_as_well(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    own = Path(shutil.copytree(speech, tmp_path / "speech"))
-    sorted((own / "audio").rglob("*.flac"))[0].write_bytes(b"no audio")
-    phone = ["experiment=cca_phone", *small, *textgrids(own), f"paths.cache={tmp_path / 'cache'}"]
+    copied = Path(shutil.copytree(speech, tmp_path / "speech"))
+    sorted((copied / "audio").rglob("*.flac"))[0].write_bytes(b"no audio")
+    phone = [
+        "experiment=cca_phone",
+        *small,
+        *textgrids(copied),
+        f"paths.cache={tmp_path / 'cache'}",
+    ]
     with pytest.raises(StrataError, match="cannot be decoded"):
         execute(tmp_path / "refused", *phone)
     part = execute(tmp_path / "part", *phone, "on_error=skip")
@@ -345,9 +350,9 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_a_disk_that_is_full_in_the_pass_is_an_error_that_says_so(
     experiment: str, common: tuple[str, ...], tmp_path: Path
 ) -> None:
-    own = [f"experiment={experiment}", *common, f"paths.cache={tmp_path / 'cache'}"]
+    command = [f"experiment={experiment}", *common, f"paths.cache={tmp_path / 'cache'}"]
     at = f"hydra.run.dir={tmp_path / 'run'}"
-    done = forked("-c", LIMITED, "20000", str(ROOT / "run.py"), *own, at)
+    done = forked("-c", LIMITED, "20000", str(ROOT / "run.py"), *command, at)
     assert done.returncode == 1, done.stderr
     assert "File too large" in done.stdout + done.stderr
     assert "Make room" in done.stdout + done.stderr

@@ -102,8 +102,8 @@ def test_singular_pairs_are_those_of_an_svd(
 ) -> None:
     m, n = shape
     matrix = (rotation(m, 1)[:, :9] * values) @ rotation(n, 2)[:9]
-    own = on_device(matrix, device) if device else matrix
-    u, found, v = map(on_host, singular_pairs(own))
+    placed = on_device(matrix, device) if device else matrix
+    u, found, v = map(on_host, singular_pairs(placed))
     np.testing.assert_allclose(found, values, rtol=0, atol=1e-11)
     np.testing.assert_allclose((u * found) @ v.T, matrix, rtol=0, atol=1e-12)
     for side in (u, v):

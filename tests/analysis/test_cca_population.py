@@ -34,10 +34,10 @@ def layer_like() -> Gaussian:
     mixed = rng.normal(size=(D, D)) * np.exp(-4 * place)
     mixed /= np.linalg.norm(mixed, axis=1, keepdims=True)
     cross = np.sqrt(0.99 * (1 - 0.9 * place**0.35))[:, None] * mixed
-    own = cross @ cross.T
-    np.fill_diagonal(own, 1)
+    within = cross @ cross.T
+    np.fill_diagonal(within, 1)
     x, y = (np.linalg.qr(rng.normal(size=(D, D)))[0] * spread for _ in range(2))
-    joint = np.block([[x @ own @ x.T, x @ cross @ y.T], [y @ cross.T @ x.T, y @ y.T]])
+    joint = np.block([[x @ within @ x.T, x @ cross @ y.T], [y @ cross.T @ x.T, y @ y.T]])
     return Gaussian("layer-like", joint, D)
 
 
@@ -84,9 +84,9 @@ def test_what_is_unrelated_stays_at_zero_however_far_it_is_overfitted(n: int) ->
     joint[:D, D:] = joint[D:, :D] = 0
     exact, found = errors(Gaussian("unrelated", joint, D), n, 30, ours)
     assert exact == pytest.approx(0, abs=1e-12)
-    own = found["strata"]
-    assert abs(own.mean()) < 4 * own.std(ddof=1) / np.sqrt(30)
-    assert own.std() < MOST * found["held out"].std() + 1e-12
+    scores = found["strata"]
+    assert abs(scores.mean()) < 4 * scores.std(ddof=1) / np.sqrt(30)
+    assert scores.std() < MOST * found["held out"].std() + 1e-12
 
 
 @pytest.mark.parametrize(
@@ -178,9 +178,9 @@ def test_a_drawn_scatter_is_what_rows_would_give(degrees: int) -> None:
 def test_draws_have_the_population_s_moments(population: Gaussian | Labelled) -> None:
     n, whole = 400_000, population.whole()
     drawn = population.draw(n, np.random.default_rng(5))
-    for own, expected in ((drawn.x.scatter, whole.x.scatter), (drawn.xy, whole.xy)):
+    for sums, expected in ((drawn.x.scatter, whole.x.scatter), (drawn.xy, whole.xy)):
         scale = np.abs(expected).max() / whole.n
-        np.testing.assert_allclose(own / n, expected / whole.n, rtol=0, atol=0.02 * scale)
+        np.testing.assert_allclose(sums / n, expected / whole.n, rtol=0, atol=0.02 * scale)
 
 
 def test_a_widened_layer_has_correlations_between_those_of_the_measured_one() -> None:
@@ -201,7 +201,7 @@ def test_a_widened_layer_has_correlations_between_those_of_the_measured_one() ->
 
 def spectrum(joint: Array, dx: int) -> Array:
     """Canonical correlations."""
-    x, y = (np.linalg.cholesky(own) for own in (joint[:dx, :dx], joint[dx:, dx:]))
+    x, y = (np.linalg.cholesky(block) for block in (joint[:dx, :dx], joint[dx:, dx:]))
     return np.linalg.svd(
         np.linalg.solve(y, np.linalg.solve(x, joint[:dx, dx:]).T), compute_uv=False
     )

@@ -45,13 +45,13 @@ def made(*kept: float, n: int = 400, seed: int = 0) -> Units:
 
 
 def test_planted_shares_are_found_and_have_an_interval() -> None:
-    own, near, far = METRIC.score(made(0.5, 0.9, n=4000))
-    assert own.value == near.value == pytest.approx(0.5, abs=0.03)
+    primary, near, far = METRIC.score(made(0.5, 0.9, n=4000))
+    assert primary.value == near.value == pytest.approx(0.5, abs=0.03)
     assert (near.metric, far.metric) == ("context_kept_0.2", "context_kept_0.4")
     assert far.value == pytest.approx(0.9, abs=0.01)
-    assert own.low is not None
-    assert own.high is not None
-    assert own.low < own.value < own.high
+    assert primary.low is not None
+    assert primary.high is not None
+    assert primary.low < primary.value < primary.high
     assert METRIC.score(made(1, 1))[0].value == 1
     assert METRIC.score(made(0, 1))[0].value == pytest.approx(0, abs=0.1)
 
@@ -71,7 +71,7 @@ def test_frames_that_lack_a_cut_are_left_out_of_all() -> None:
         k: getattr(units, k)[kept] for k in ("vectors", "label", "utterance", "speaker", "fold")
     }
     found = frames_of(replace(units, **rows))
-    assert {len(own) for own in found.values()} == {398}
+    assert {len(vectors) for vectors in found.values()} == {398}
     np.testing.assert_array_equal(found["whole"][0], units.vectors[3])
 
 
@@ -98,14 +98,20 @@ def test_every_cut_has_the_same_samples_around_its_frame() -> None:
     segments = TARGET.segments(cut, "frame")
     for k in range(0, 6, 3):
         audio = [cut.utterances[k + j].read() for j in range(3)]
-        heard = [own[s.start : s.end] for own, s in zip(audio, segments[k : k + 3], strict=True)]
+        frames = [
+            waveform[s.start : s.end]
+            for waveform, s in zip(audio, segments[k : k + 3], strict=True)
+        ]
         assert all(
-            len(own) == u.n_samples for own, u in zip(audio, cut.utterances[k:], strict=False)
+            len(waveform) == u.n_samples
+            for waveform, u in zip(audio, cut.utterances[k:], strict=False)
         )
-        np.testing.assert_array_equal(heard[0], heard[1])
-        np.testing.assert_array_equal(heard[0], heard[2])
-        for own, s, width in zip(audio[1:], segments[k + 1 : k + 3], TARGET.widths, strict=True):
-            assert len(own) == (2 * round(width * 50) + 1) * 320
+        np.testing.assert_array_equal(frames[0], frames[1])
+        np.testing.assert_array_equal(frames[0], frames[2])
+        for waveform, s, width in zip(
+            audio[1:], segments[k + 1 : k + 3], TARGET.widths, strict=True
+        ):
+            assert len(waveform) == (2 * round(width * 50) + 1) * 320
             assert s.start == round(width * 50) * 320
     with pytest.raises(StrataError, match=r"none of 3 utterances .* lasts"):
         CutAudio(widths=(5.0,)).derived(corpus, UnitSampling(), seed=0)

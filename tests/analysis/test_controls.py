@@ -41,8 +41,8 @@ def shuffled_values(metric: LinearCKA | PWCCA | MeanCCA) -> Array:
     """A value for each of many shuffles, each under a seed of its own."""
     units, values = separable(), []
     for seed in range(SHUFFLES):
-        own = replace(units, seed=seed).shuffled()
-        folds = fold_views(own.vectors, one_hot(own.label), own.fold, 1)
+        shuffled = replace(units, seed=seed).shuffled()
+        folds = fold_views(shuffled.vectors, one_hot(shuffled.label), shuffled.fold, 1)
         values.append(np.mean([score.value for score in metric.score(folds)]))
     return np.array(values)
 
@@ -87,14 +87,14 @@ def full(common: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> F
 
 
 def levels(run: Finished, experiment: str, control: str = "") -> dict[str, float]:
-    own = run.rows[(run.rows["experiment"] == experiment) & (run.rows["control"] == control)]
-    own = own[own["primary"]]
-    return dict(zip(own["layer"], own["value"], strict=True))
+    rows = run.rows[(run.rows["experiment"] == experiment) & (run.rows["control"] == control)]
+    rows = rows[rows["primary"]]
+    return dict(zip(rows["layer"], rows["value"], strict=True))
 
 
 def test_every_experiment_has_the_controls_that_it_can_have(full: Finished) -> None:
     rows = full.rows
-    found = {name: set(own["control"]) - {""} for name, own in rows.groupby("experiment")}
+    found = {name: set(scores["control"]) - {""} for name, scores in rows.groupby("experiment")}
     assert found["cca_phone"] == {"mel", "random_weights", "shuffled_labels"}
     assert found["cca_intra"] == {"mel", "random_weights"}
     assert found["cca_mel"] == {"random_weights"}
@@ -127,7 +127,7 @@ def test_random_weights_are_no_floor_where_the_model_is_given_the_spectrum(
     folder = models.save("wav2vec2_bert", tmp_path / "model")
     mel = ["experiment=paper", f"model.checkpoint={folder}", "controls=true"]
     run = execute(tmp_path, *common, *mel)
-    found = {name: set(own["control"]) for name, own in run.rows.groupby("experiment")}
+    found = {name: set(scores["control"]) for name, scores in run.rows.groupby("experiment")}
     assert found["cca_mel"] == {""}
     assert "random_weights" in found["cca_phone"]
     told = run.metadata["controls"]["without"]["cca_mel"]["random_weights"]
@@ -150,9 +150,9 @@ def test_mel_in_a_layers_place_is_what_that_layer_is_against_mel(full: Finished)
 
 
 def test_shuffling_takes_the_labels_share_away(full: Finished) -> None:
-    own, shuffled = levels(full, "cca_phone"), levels(full, "cca_phone", "shuffled_labels")
-    assert own.keys() == shuffled.keys()
-    assert all(shuffled[layer] < own[layer] / 2 for layer in own)
+    plain, shuffled = levels(full, "cca_phone"), levels(full, "cca_phone", "shuffled_labels")
+    assert plain.keys() == shuffled.keys()
+    assert all(shuffled[layer] < plain[layer] / 2 for layer in plain)
 
 
 def test_without_controls_there_are_none(common: tuple[str, ...], tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ def specification(folder: Path, *overrides: str) -> dict[str, Any]:
 def panels(workspace: dict[str, Any], section: str) -> list[tuple[str, dict[str, Any]]]:
     """Kind and configuration of the panels of a section."""
     bank = workspace["spec"]["section"]["panelBankConfig"]["sections"]
-    (own,) = (one for one in bank if one["name"] == section)
-    return [(panel["viewType"], panel["config"]) for panel in own["panels"]]
+    (found,) = (one for one in bank if one["name"] == section)
+    return [(panel["viewType"], panel["config"]) for panel in found["panels"]]
 
 
 def test_a_line_plot_over_layer_for_every_experiment(workspace: dict[str, Any]) -> None:
@@ -56,7 +56,7 @@ def test_convolutional_layers_have_panels_of_their_own(workspace: dict[str, Any]
     found = panels(workspace, "Layers")
     cnn = {c["chartTitle"]: c for _, c in found if "(cnn)" in c["chartTitle"]}
     files = {path.stem: yaml.safe_load(path.read_text()) for path in ANALYSIS_FILES}
-    having = [name for name, own in files.items() if "cnn" in own.get("parts", [])]
+    having = [name for name, analysis in files.items() if "cnn" in analysis.get("parts", [])]
     assert cnn.keys() == {f"{name} (cnn)" for name in having}
     assert cnn["cca_mel (cnn)"]["metrics"] == [curve_name("cca_mel", "pwcca", "cnn")]
     assert cnn["cca_mel (cnn)"]["xAxis"] == "cnn_layer"

@@ -64,15 +64,15 @@ def test_units_are_the_nearest_centroids_of_the_frames(
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_files_of_hubert_and_of_textless_tools_say_the_same(layer: str, done: Finished) -> None:
-    own = units_of(done.folder / layer)
+    units = units_of(done.folder / layer)
     short = units_of(done.folder / layer, "deduplicated.txt")
-    assert short == {id: [u for u, _ in groupby(found)] for id, found in own.items()}
+    assert short == {id: [u for u, _ in groupby(found)] for id, found in units.items()}
     km = (done.folder / layer / "units.km").read_text().splitlines()
     root, *manifest = (done.folder / layer / "units.tsv").read_text().splitlines()
     assert root == "."
     ids, samples = zip(*(line.split("\t") for line in manifest), strict=True)
-    assert dict(zip(ids, ([int(u) for u in line.split()] for line in km), strict=True)) == own
-    assert [(int(n) - 400) // 320 + 1 for n in samples] == [len(own[id]) for id in ids]
+    assert dict(zip(ids, ([int(u) for u in line.split()] for line in km), strict=True)) == units
+    assert [(int(n) - 400) // 320 + 1 for n in samples] == [len(units[id]) for id in ids]
     dictionary = (done.folder / layer / "dict.km.txt").read_text().splitlines()
     assert dictionary == [f"{k} 1" for k in range(20)]
 
@@ -84,8 +84,8 @@ def by_hand(units: dict[str, list[int]], common: list[str]) -> dict[str, float]:
     for utterance in resolved(*common).dataset.read("raise").utterances:
         seconds += utterance.n_samples / 16_000
         for k, unit in enumerate(units[utterance.id]):
-            own = [p for p in utterance.tiers["phone"] if p.start <= 200 + 320 * k < p.end]
-            pairs.update((unit, p.label) for p in own)
+            inside = [p for p in utterance.tiers["phone"] if p.start <= 200 + 320 * k < p.end]
+            pairs.update((unit, p.label) for p in inside)
     n = pairs.total()
     of_unit: dict[int, list[int]] = defaultdict(list)
     of_phone: dict[str, list[int]] = defaultdict(list)

@@ -235,7 +235,9 @@ def test_damaged_archives_are_errors(tmp_path: Path) -> None:
 def test_features_of_qvec(tmp_path: Path) -> None:
     path = tmp_path / "words.features"
     entries = {"dog": {"n.animal": 1.0}, "Run": {"v.motion": 0.75, "n.act": 0.25}}
-    path.write_text("".join(f"{word}\t{json.dumps(own)}\n" for word, own in entries.items()))
+    path.write_text(
+        "".join(f"{word}\t{json.dumps(features)}\n" for word, features in entries.items())
+    )
     table = read_table(path, ["run"])
     np.testing.assert_array_equal(vector(table, "run"), np.array([0.25, 0, 0.75], np.float32))
     whole = path.read_text()

@@ -42,9 +42,9 @@ def test_sounds_shorter_than_three_periods_have_no_pitch() -> None:
 
 @pytest.mark.parametrize(("floor", "ceiling"), [(0, 600), (600, 75), (75, 9000)])
 def test_impossible_ranges_are_refused(floor: float, ceiling: float) -> None:
-    own = (("floor", floor), ("ceiling", ceiling))
+    limits = (("floor", floor), ("ceiling", ceiling))
     with pytest.raises(StrataError, match=r"target\.floor="):
-        resolved(*(f"experiments.cca_f0.target.{k}={v}" for k, v in own), "experiment=cca_f0")
+        resolved(*(f"experiments.cca_f0.target.{k}={v}" for k, v in limits), "experiment=cca_f0")
 
 
 @pytest.mark.parametrize("metric", ["pwcca", "rsa"])
@@ -54,10 +54,10 @@ def test_a_run_with_controls_counts_frames_without_pitch(
     overrides = ("experiment=cca_f0", *common, cache, "controls=true", f"metric={metric}")
     parts = ["experiments.cca_f0.parts=[transformer]", "metric.rows=300"] if metric == "rsa" else []
     run = execute(tmp_path / "run", *overrides, *parts)
-    own = run.rows[run.rows["primary"]]
-    assert {"mel", "random_weights"} <= set(own["control"])
-    assert set(own["target"]) == {"f0"}
-    assert own["value"].notna().all()
+    primary = run.rows[run.rows["primary"]]
+    assert {"mel", "random_weights"} <= set(primary["control"])
+    assert set(primary["target"]) == {"f0"}
+    assert primary["value"].notna().all()
     dropped = run.metadata["studies"][0]["statistics"]["dropped"]
     assert sum(count for reason, count in dropped.items() if "without a value of" in reason) > 0
 

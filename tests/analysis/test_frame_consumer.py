@@ -44,7 +44,9 @@ def rows_of(encoder: Encoder, waveform: Waveform) -> dict[tuple[str, str], Array
     }
     target = mel(waveform).double().numpy()
     rows |= {("10ms", "mel"): target, ("20ms", "mel"): target[::2]}
-    shortest = {g: min(len(r) for (own, _), r in rows.items() if own == g) for g, _ in rows}
+    shortest = {
+        g: min(len(r) for (of_group, _), r in rows.items() if of_group == g) for g, _ in rows
+    }
     return {(g, view): r[: shortest[g]] for (g, view), r in rows.items()}
 
 
@@ -79,12 +81,12 @@ def test_moments_of_overlapping_samples_are_those_of_all_their_frames(
                     folds = np.full(n, samples.utterance_folds[u])
                 groups.append(group_of(folds, samples.trials))
             group = np.concatenate(groups)
-            own = prefix(sample, int(grid[:2]) // 10)
+            name = prefix(sample, int(grid[:2]) // 10)
             loaded = (
-                load_view(entry, own, x, samples.trials),
-                load_view(entry, own, y, samples.trials),
+                load_view(entry, name, x, samples.trials),
+                load_view(entry, name, y, samples.trials),
             )
-            stored = load_folds(entry, own, *loaded, (x, y))
+            stored = load_folds(entry, name, *loaded, (x, y))
             for g in range(samples.groups):
                 expected = moments_of(*(view[group == g] for view in views))
                 assert stored.x.parts[g].n == stored.y.parts[g].n == expected.n

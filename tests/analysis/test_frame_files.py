@@ -48,8 +48,8 @@ def test_planted_steps_of_loudness_are_found_whatever_the_gain() -> None:
     waveform = 0.1 * noise * np.repeat(10 ** (np.array(steps) / 20), SAMPLE_RATE).astype("f4")
     found = Energy().frames(waveform, "u").numpy()[:, 0]
     for k, step in enumerate(steps):
-        own = found[100 * k + 10 : 100 * k + 90]
-        assert own.mean() == pytest.approx(max(step, -DEEPEST), abs=2)
+        step_frames = found[100 * k + 10 : 100 * k + 90]
+        assert step_frames.mean() == pytest.approx(max(step, -DEEPEST), abs=2)
     louder = Energy().frames(waveform * np.float32(4), "u").numpy()[:, 0]
     np.testing.assert_allclose(louder, found, atol=1e-3)
     assert np.nanmax(found) == pytest.approx(0, abs=1)
@@ -73,8 +73,8 @@ def test_impossible_settings_are_refused(name: str, wrong: str) -> None:
 
 def corpus_of(*ids: str) -> Corpus:
     read = lambda: np.zeros(SAMPLE_RATE, np.float32)  # noqa: E731
-    own = tuple(Utterance(id, "s", "", SAMPLE_RATE, {}, read) for id in ids)
-    return Corpus("made", "all", "none", own, {}, "print")
+    utterances = tuple(Utterance(id, "s", "", SAMPLE_RATE, {}, read) for id in ids)
+    return Corpus("made", "all", "none", utterances, {}, "print")
 
 
 def write(path: Path, value: float, columns: int = 1) -> None:
@@ -131,12 +131,12 @@ def test_a_run_with_controls(
 ) -> None:
     experiment = f"cca_{name}"
     run = execute(tmp_path, f"experiment={experiment}", *common, cache, "controls=true")
-    own = run.rows[run.rows["primary"]]
-    assert {"mel", "random_weights"} <= set(own["control"])
-    assert set(own["target"]) == {name}
-    assert own["value"].notna().all()
+    primary = run.rows[run.rows["primary"]]
+    assert {"mel", "random_weights"} <= set(primary["control"])
+    assert set(primary["target"]) == {name}
+    assert primary["value"].notna().all()
     if name == "energy":
-        assert own.loc[own["control"] == "mel", "value"].max() > 0.9  # mel holds loudness
+        assert primary.loc[primary["control"] == "mel", "value"].max() > 0.9  # mel holds loudness
 
 
 @pytest.mark.parametrize("as_table", [False, True])
@@ -161,10 +161,10 @@ def test_files_that_hold_a_mel_band_score_as_that_band(
         given.write_text("\n".join(lines))
     overrides = (*common, cache, "controls=true", "dataset.limit=null", "sampling.utterances=99")
     run = execute(tmp_path / "run", "experiment=cca_frames", f"target.path={given}", *overrides)
-    own = run.rows[run.rows["primary"]]
-    assert set(own["target"]) == {f"frames:{given.name}"}
-    assert own.loc[own["control"] == "mel", "value"].min() > 0.999
-    layers = own.loc[own["control"] == "", "value"]
+    primary = run.rows[run.rows["primary"]]
+    assert set(primary["target"]) == {f"frames:{given.name}"}
+    assert primary.loc[primary["control"] == "mel", "value"].min() > 0.999
+    layers = primary.loc[primary["control"] == "", "value"]
     assert layers.between(0, 1).all()
     (study,) = run.metadata["studies"]
     dropped = study["statistics"]["dropped"]

@@ -45,10 +45,10 @@ def analysis(unit: str, **limits: float) -> AnalysisConfig:
     )
 
 
-def draw(corpus: Corpus, own: AnalysisConfig, seed: int = 0) -> Segments:
-    if own.unit == "frame":
-        return draw_utterances(corpus, own, RUN, seed)
-    return draw_units(corpus, own, RUN, "frame", seed)
+def draw(corpus: Corpus, analysis: AnalysisConfig, seed: int = 0) -> Segments:
+    if analysis.unit == "frame":
+        return draw_utterances(corpus, analysis, RUN, seed)
+    return draw_units(corpus, analysis, RUN, "frame", seed)
 
 
 def test_utterances_without_the_tier_are_counted_and_never_drawn() -> None:
@@ -68,8 +68,8 @@ def test_where_all_have_the_tier_they_are_those_that_frames_are_drawn_from() -> 
     drawn = draw(corpus, analysis("frame", utterances=5), 3)
     frames = draw_frames(corpus, UnitSampling(utterances=5), RUN, "frame", 3)
     for sample in range(3):
-        own = drawn.utterance[drawn.drawn(sample)]
-        assert own.tolist() == np.flatnonzero(frames.members[:, sample]).tolist()
+        utterances = drawn.utterance[drawn.drawn(sample)]
+        assert utterances.tolist() == np.flatnonzero(frames.members[:, sample]).tolist()
 
 
 def test_words_are_of_half_a_second_and_five_characters_exactly() -> None:

@@ -59,7 +59,7 @@ def test_plain_means_of_uneven_units_would_not_be_apart() -> None:
         np.stack([vectors[by == k].mean(0) for k in np.unique(by)])
         for by in (units.label, units.speaker)
     ]
-    labels, speakers = (own - own.mean(0) for own in means)
+    labels, speakers = (centroid - centroid.mean(0) for centroid in means)
     assert residual_variance(labels, speakers) < 0.9
 
 
@@ -86,8 +86,8 @@ def test_centroids_are_those_of_least_squares_on_dummies() -> None:
     rest = units.fold != 3
     left = sums.without(Sums.of(vectors[~rest], units.label[~rest], units.speaker[~rest]))
     expected = centroids(Sums.of(vectors[rest], units.label[rest], units.speaker[rest]))
-    for own, wanted in zip(centroids(left), expected, strict=True):
-        np.testing.assert_allclose(own, wanted, atol=1e-8)
+    for centroid, wanted in zip(centroids(left), expected, strict=True):
+        np.testing.assert_allclose(centroid, wanted, atol=1e-8)
 
 
 def published_isoscore(vectors: np.ndarray) -> float:
@@ -131,10 +131,10 @@ def test_shares_of_variance_and_unrelated_labels() -> None:
 
 
 def test_an_interval_over_folds_of_speakers() -> None:
-    (own, *_) = Geometry().score(made(3, 3, noise=0.5))
-    assert own.low is not None
-    assert own.high is not None
-    assert 0 < own.low < own.value < own.high < 1
+    (primary, *_) = Geometry().score(made(3, 3, noise=0.5))
+    assert primary.low is not None
+    assert primary.high is not None
+    assert 0 < primary.low < primary.value < primary.high < 1
     mixed = replace(made(3, 3), fold=np.arange(4000) % 10)
     assert "do not keep speakers apart" in Geometry().no_interval(mixed)
     few = replace(made(3, 3), fold=made(3, 3).speaker % 3)
@@ -154,6 +154,6 @@ def test_from_end_to_end(common: tuple[str, ...], cache: str, tmp_path: Path) ->
     rows = run.rows
     assert rows["value"].between(0, 1).all()
     assert {"mel", "random_weights", "shuffled_labels"} <= set(rows["control"])
-    own = [s.metric for s in Geometry().score(made(2, 2))]
-    assert set(rows["metric"]) == {"orthogonality", *own[1:]}
+    figures = [s.metric for s in Geometry().score(made(2, 2))]
+    assert set(rows["metric"]) == {"orthogonality", *figures[1:]}
     assert all(a != b for a, b in pairwise(rows["layer"].unique()))

@@ -48,7 +48,7 @@ def scores(run: Finished) -> pd.DataFrame:
     return run.rows.set_index(KEYS)[["value", "n", "low", "high"]].sort_index()
 
 
-def own(frame: pd.DataFrame) -> pd.DataFrame:
+def without_controls(frame: pd.DataFrame) -> pd.DataFrame:
     """Without the controls."""
     return frame[frame.index.get_level_values("control") == ""]
 
@@ -81,10 +81,10 @@ def test_controls_and_parts_that_come_later_change_nothing(
     runs: list[Finished] = []
     first = scored("grown", some)
     same = partial(pd.testing.assert_frame_equal, check_exact=True)
-    same(own(scored("grown", some, "controls=true")), first)
+    same(without_controls(scored("grown", some, "controls=true")), first)
     whole = scored("grown", both, "controls=true")
     same(whole, scored("fresh", both, "controls=true"))
     same(scored("grown", some), first)
-    same(scored("grown", both), own(whole))
+    same(scored("grown", both), without_controls(whole))
     controls = experiment != "cca_mel"  # whose own target is the filterbank
     assert [run.passed for run in runs] == [True, controls, True, True, False, False]

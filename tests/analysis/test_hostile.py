@@ -65,8 +65,8 @@ def corpus_of(
             for (a, _), w in zip(spans, words, strict=True)
             for j in range(2)
         )
-        own = {name: tier for name, tier in (("phone", phone), ("word", word)) if name in tiers}
-        made.append(Utterance(f"u{k:03}", f"s{k % speakers}", text, n, own, silent))
+        present = {name: tier for name, tier in (("phone", phone), ("word", word)) if name in tiers}
+        made.append(Utterance(f"u{k:03}", f"s{k % speakers}", text, n, present, silent))
     return Corpus("toy", "all", "none", tuple(made), {}, "fingerprint")
 
 
@@ -255,8 +255,8 @@ def test_pairs_of_nameless_speakers_have_no_figure_across_speakers() -> None:
     assert [score.metric for score in nameless] == ["", "average_precision"]  # and uncentred
     assert [score.value for score in nameless] == [whole[0].value, whole[3].value]
     assert {s.metric for s in whole} - {s.metric for s in nameless} == {
-        f"{own}_{across}"
-        for own in ("average_precision_centred", "average_precision")
+        f"{figure}_{across}"
+        for figure in ("average_precision_centred", "average_precision")
         for across in ("swdp", "across_speakers")
     }
     assert "0 by different speakers" in nameless[0].detail["pairs"]

@@ -67,9 +67,9 @@ def save_slow(folder: Path) -> Path:
 
 
 def pair(saved: dict[str, Path], first: str, second: str) -> list[str]:
-    own = ["model=hf", f"model.name={first}", f"model.checkpoint={saved[first]}"]
+    chosen = ["model=hf", f"model.name={first}", f"model.checkpoint={saved[first]}"]
     other = ["model@other=hf", f"other.name={second}", f"other.checkpoint={saved[second]}"]
-    return own + other
+    return chosen + other
 
 
 def matrix(run: Finished) -> dict[tuple[str, str], float]:

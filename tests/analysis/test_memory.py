@@ -32,8 +32,8 @@ class Weighed(MomentConsumer):
         super().end()
         grids = self.grids.values()
         sums = [grid.sums for grid in grids if "sums" in grid.__dict__]
-        sums += [own for totals in self._totals.values() for own in totals.values()]
-        held = [t for own in sums for t in own.second.values()]
+        sums += [total for totals in self._totals.values() for total in totals.values()]
+        held = [t for total in sums for t in total.second.values()]
         held += [buffer for grid in grids for buffer in grid._buffers.values()]
         self.most = max(self.most, sum(t.nbytes for t in {id(t): t for t in held}.values()))
 

@@ -19,8 +19,8 @@ def brute_force(clusters: np.ndarray, labels: np.ndarray) -> tuple[float, float]
     """Mutual information and label entropy in nats, cell by cell of the contingency table."""
     n = len(labels)
     joint = Counter(zip(clusters.tolist(), labels.tolist(), strict=True))
-    own, theirs = Counter(clusters.tolist()), Counter(labels.tolist())
-    information = sum(c / n * log(c * n / (own[a] * theirs[b])) for (a, b), c in joint.items())
+    sizes, theirs = Counter(clusters.tolist()), Counter(labels.tolist())
+    information = sum(c / n * log(c * n / (sizes[a] * theirs[b])) for (a, b), c in joint.items())
     return information, -sum(c / n * log(c / n) for c in theirs.values())
 
 

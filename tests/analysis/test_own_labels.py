@@ -26,14 +26,14 @@ def cut(n: int, names: str, every: float, seed: int) -> tuple[Interval, ...]:
 
 
 def corpus() -> Corpus:
-    own = []
+    utterances = []
     for k in range(6):
         n = SAMPLE_RATE * (k + 1) // 2
         tiers = {"phone": cut(n, "pbtd", 0.1, k), "tone": cut(n, "123", 0.3, 100 + k)}
         known = {"gender": "fm"[k % 2]} if k < 4 else {}
         read = lambda n=n: np.zeros(n, np.float32)  # noqa: E731
-        own.append(Utterance(f"u{k}", f"s{k // 2}", "", n, tiers, read, known))
-    return Corpus("made", "all", "none", tuple(own), {}, "print")
+        utterances.append(Utterance(f"u{k}", f"s{k // 2}", "", n, tiers, read, known))
+    return Corpus("made", "all", "none", tuple(utterances), {}, "print")
 
 
 def found(target: Label, unit: str) -> list[tuple[str, int, int, str]]:
@@ -46,8 +46,8 @@ def found(target: Label, unit: str) -> list[tuple[str, int, int, str]]:
 def test_a_tier_at_every_unit_against_the_slow_way() -> None:
     target = Label(tier="tone")
     tiers = {u.id: u.tiers for u in corpus().utterances}
-    own = [(id, i.start, i.end, i.label) for id, t in tiers.items() for i in t["tone"]]
-    assert found(target, "own") == found(target, "tone") == own
+    expected = [(id, i.start, i.end, i.label) for id, t in tiers.items() for i in t["tone"]]
+    assert found(target, "own") == found(target, "tone") == expected
 
     def at(id: str, sample: int) -> str:
         return next((i.label for i in tiers[id]["tone"] if i.start <= sample < i.end), "")
@@ -173,8 +173,8 @@ def tiered(speech: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("tiers")
     for path in (speech / "alignments").rglob("*.TextGrid"):
         tiers = {
-            name: [(i.start / SAMPLE_RATE, i.end / SAMPLE_RATE, i.label) for i in own]
-            for name, own in alignments.read(path).tiers
+            name: [(i.start / SAMPLE_RATE, i.end / SAMPLE_RATE, i.label) for i in intervals]
+            for name, intervals in alignments.read(path).tiers
         }
         vowels = [
             (a, b, ("V" if p[:1] in "AEIOUaeiou" else "C") if p else "<p:>")
@@ -200,8 +200,8 @@ def done(
     mounted = [f"+analysis@experiments.{name}={name}" for name in names]
     frames = ["+analysis@experiments.by_frame=cca_label", "experiments.by_frame.unit=frame"]
     phones = ["+analysis@experiments.by_phone=probe_label", "experiments.by_phone.unit=phone"]
-    own = ("cca_label", "mi_label", "probe_label", "by_frame", "by_phone")
-    tiers = [f"experiments.{name}.target.tier=Manner" for name in own]
+    labelled = ("cca_label", "mi_label", "probe_label", "by_frame", "by_phone")
+    tiers = [f"experiments.{name}.target.tier=Manner" for name in labelled]
     more = ["controls=true", "sampling.instances=300", *mounted, *frames, *phones, *tiers]
     run = ["experiment=cca_label", *small, *tiered, cache, *more]
     return execute(tmp_path_factory.mktemp("run"), *run)
@@ -221,12 +221,12 @@ def test_a_tier_from_end_to_end(done: Finished) -> None:
     assert set(rows.loc[rows["experiment"] != "cca_phone", "target"]) == {"Manner"}
     controls = {"", "mel", "random_weights", "shuffled_labels"}
     for name in ("cca_label", "by_frame", "probe_label", "by_phone"):
-        own = rows[rows["experiment"] == name]
-        assert set(own["control"]) == controls
-        level = own.groupby("control")["value"].max()
+        scores = rows[rows["experiment"] == name]
+        assert set(scores["control"]) == controls
+        level = scores.groupby("control")["value"].max()
         if "by_phone" in name or "probe" in name:
             assert level["mel"] > level["shuffled_labels"] + 0.1  # mel tells vowels from others
-    vowels = own.loc[own["control"] == "mel", "value"].mean()
+    vowels = scores.loc[scores["control"] == "mel", "value"].mean()
     assert vowels > 0.8
     (study,) = (s for s in done.metadata["studies"] if "probe_label" in s["experiments"])
     assert set(study["units_per_label"]) == {"C", "V"}
@@ -289,7 +289,9 @@ def test_a_planted_number_is_read_off_the_mel_frames_that_it_is_of(
     table.write_text("\n".join(lines))
     for name, least in (("probe_number", 0.95), ("cca_number", 0.85)):
         noise = [f"+analysis@experiments.noise={name}", "experiments.noise.target.column=noise"]
-        tables = [f"experiments.{own}.target.table={table}" for own in (name, "noise")]
+        tables = [
+            f"experiments.{experiment}.target.table={table}" for experiment in (name, "noise")
+        ]
         planted = f"experiments.{name}.target.column=planted"
         run = [f"experiment={name}", *common, cache, "controls=true", planted, *tables, *noise]
         rows = execute(tmp_path / name, *run).rows

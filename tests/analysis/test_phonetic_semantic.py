@@ -68,10 +68,10 @@ def test_how_often_one_is_above_the_other_by_counting() -> None:
 
 
 def test_an_interval_over_folds_of_speakers() -> None:
-    (own, *_) = METRIC.score(made(0.4, 0.4, noise=4))
-    assert own.low is not None
-    assert own.high is not None
-    assert own.low < own.value < own.high
+    (primary, *_) = METRIC.score(made(0.4, 0.4, noise=4))
+    assert primary.low is not None
+    assert primary.high is not None
+    assert primary.low < primary.value < primary.high
     assert METRIC.no_interval(replace(made(1, 1), fold=np.arange(3000) % 10))
 
 
@@ -90,16 +90,16 @@ def test_minimal_pairs_by_the_slow_way() -> None:
 def corpus() -> Corpus:
     """Cat as k-ae-t twice and k-ah-t once, bat, the."""
     words, phones, at = [], [], 0
-    for word, own in (
+    for word, spelling in (
         ("cat", "kat"),
         ("bat", "bat"),
         ("cat", "kut"),
         ("the", "du"),
         ("cat", "kat"),
     ):
-        words.append(Interval(at, at + 100 * len(own), word))
-        phones += [Interval(at + 100 * k, at + 100 * k + 100, p) for k, p in enumerate(own)]
-        at += 100 * len(own) + 50
+        words.append(Interval(at, at + 100 * len(spelling), word))
+        phones += [Interval(at + 100 * k, at + 100 * k + 100, p) for k, p in enumerate(spelling)]
+        at += 100 * len(spelling) + 50
     tiers = {"word": tuple(words), "phone": tuple(phones)}
     read = lambda: np.zeros(at, np.float32)  # noqa: E731
     return Corpus("made", "all", "", (Utterance("u", "s", "", at, tiers, read),), {}, "print")

@@ -170,7 +170,7 @@ def test_the_same_numbers_give_the_same_bytes(tmp_path: Path) -> None:
 def test_a_panel_draws_means_and_a_band_of_one_deviation() -> None:
     frame = scores()
     axes = panel(frame)
-    values = {layer: own.to_numpy() for layer, own in frame.groupby("layer")["value"]}
+    values = {layer: of_layer.to_numpy() for layer, of_layer in frame.groupby("layer")["value"]}
     cnn, blocks = axes.lines  # the CNN is not joined to the blocks
     for line, layers in ((cnn, CNN), (blocks, BLOCKS)):
         np.testing.assert_allclose(line.get_ydata(), [values[layer].mean() for layer in layers])
@@ -290,12 +290,12 @@ def test_controls_are_grey_lines_that_are_in_sight() -> None:
     untrained = frame.assign(control="random_weights", value=frame["value"] - 0.7)
     mel = frame[:3].assign(control="mel", layer="mel", layer_index=0, part="mel", value=0.1)
     axes = panel(pd.concat([frame, untrained, mel]))
-    (own, *controls) = axes.lines
+    (curve, *controls) = axes.lines
     assert len({line.get_color() for line in controls}) == 1
-    assert own.get_color() != controls[0].get_color()
+    assert curve.get_color() != controls[0].get_color()
     names = [text.get_text() for text in axes.get_legend().get_texts()]
     by_name = dict(zip(names, controls, strict=True))
-    np.testing.assert_allclose(by_name["random weights"].get_ydata(), own.get_ydata() - 0.7)
+    np.testing.assert_allclose(by_name["random weights"].get_ydata(), curve.get_ydata() - 0.7)
     np.testing.assert_allclose(by_name["mel"].get_ydata(), 0.1)
     assert tuple(by_name["mel"].get_xdata()) == axes.get_xlim()
     bottom, top = axes.get_ylim()

@@ -80,9 +80,9 @@ def test_a_heat_map_leaves_the_reference_blank() -> None:
     ((_, figure),) = heat_figures(curves_of(frame))
     shares = np.ma.filled(figure.axes[0].images[0].get_array(), np.nan)
     names = [label.get_text() for label in figure.axes[0].get_xticklabels()]
-    own = shares[:, names.index("cca_intra")]
-    assert np.isnan(own[0])
-    assert own[1] == 1.0
+    column = shares[:, names.index("cca_intra")]
+    assert np.isnan(column[0])
+    assert column[1] == 1.0
     assert np.isfinite(shares[:, names.index("cca_phone")]).all()
 
 

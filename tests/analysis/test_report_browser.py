@@ -39,9 +39,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     for flag in (*FLAGS, f"user-data-dir={tmp_path_factory.mktemp('profile')}"):
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    own = webdriver.Chrome(options=options, service=Service(driver))
-    yield own
-    own.quit()
+    driven = webdriver.Chrome(options=options, service=Service(driver))
+    yield driven
+    driven.quit()
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def page(browser: Browser, address: str) -> Browser:
 
 def drawn(browser: Browser, turn: int) -> None:
     WebDriverWait(browser, 10, 0.02).until(
-        lambda own: int(ask(own, "document.body.dataset.drawn") or 0) >= turn
+        lambda page: int(ask(page, "document.body.dataset.drawn") or 0) >= turn
     )
 
 
@@ -202,7 +202,7 @@ def test_values_are_under_the_pointer(page: Browser) -> None:
     mark = page.find_element("css selector", "#curves .mark-symbol.role-mark path[aria-label*=T2]")
     webdriver.ActionChains(page).move_to_element(mark).perform()
     tooltip = "#vg-tooltip-element.visible"
-    WebDriverWait(page, 5, 0.02).until(lambda own: count(own, tooltip))
+    WebDriverWait(page, 5, 0.02).until(lambda shown: count(shown, tooltip))
     assert "0.504" in "".join(texts(page, tooltip))
 
 

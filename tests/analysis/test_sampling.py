@@ -126,7 +126,7 @@ def test_grouped_folds_never_tear_and_are_balanced(sizes: list[int], seed: int) 
     by_key: dict[str, set[int]] = {}
     for key, fold in zip(shuffled, folds.tolist(), strict=True):
         by_key.setdefault(key, set()).add(fold)
-    assert all(len(own) == 1 for own in by_key.values())
+    assert all(len(folds_of_key) == 1 for folds_of_key in by_key.values())
     loads = np.bincount(folds, minlength=5)
     assert loads.min() >= 1
     assert loads.max() - loads.min() <= max(sizes)

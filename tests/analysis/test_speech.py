@@ -29,21 +29,21 @@ class Folders(Dataset):
     def _list(self, faults: Faults) -> Corpus:
         names = [(f"u{k}", f"s{k % 3}") for k in range(9)]
         if self.partition == "all":
-            own = [utterance(name, f"{speaker}/", speaker) for name, speaker in names]
+            utterances = [utterance(name, f"{speaker}/", speaker) for name, speaker in names]
         elif self.partition == "other":  # the same file names, spoken anew
-            own = [utterance(name, "", speaker, end=901) for name, speaker in names]
+            utterances = [utterance(name, "", speaker, end=901) for name, speaker in names]
         else:
-            own = [utterance(n, "", "") for n, speaker in names if speaker == self.partition]
-        faults.dropped["word: silence"] += len(own)
+            utterances = [utterance(n, "", "") for n, speaker in names if speaker == self.partition]
+        faults.dropped["word: silence"] += len(utterances)
         mark = f"fingerprint of {self.partition}"
-        return Corpus("folders", self.partition, "none", tuple(own), {}, mark)
+        return Corpus("folders", self.partition, "none", tuple(utterances), {}, mark)
 
 
-def speech_of(own: str, fit: str | None = None, score: str | None = None) -> RunSpeech:
-    return read_speech(config_of(own, fit, score))
+def speech_of(partition: str, fit: str | None = None, score: str | None = None) -> RunSpeech:
+    return read_speech(config_of(partition, fit, score))
 
 
-def config_of(own: str, fit: str | None, score: str | None) -> Config:
+def config_of(partition: str, fit: str | None, score: str | None) -> Config:
     analysis = AnalysisConfig(
         unit="word",
         target=Word(),
@@ -53,12 +53,12 @@ def config_of(own: str, fit: str | None, score: str | None) -> Config:
         score_partition=score,
     )
     model = ModelConfig(name="small", checkpoint="none")
-    config = Config(task="analysis", model=model, dataset=Folders(partition=own))
+    config = Config(task="analysis", model=model, dataset=Folders(partition=partition))
     return replace(config, experiments={"mine": analysis})
 
 
-def part(own: str, fit: str | None, score: str | None):
-    config = config_of(own, fit, score)
+def part(partition: str, fit: str | None, score: str | None):
+    config = config_of(partition, fit, score)
     return read_speech(config).part(config.experiments["mine"])
 
 
@@ -66,10 +66,10 @@ def test_one_partition_is_the_whole() -> None:
     speech = speech_of("all")
     assert list(speech.partitions) == ["all"]
     assert speech.whole.utterances == speech.corpus.utterances
-    own = part("all", None, "all")
-    assert not own.split
-    assert own.scored.all()
-    np.testing.assert_array_equal(own.places, np.arange(9))
+    whole = part("all", None, "all")
+    assert not whole.split
+    assert whole.scored.all()
+    np.testing.assert_array_equal(whole.places, np.arange(9))
 
 
 def test_a_recording_of_two_partitions_is_heard_once() -> None:
@@ -77,8 +77,8 @@ def test_a_recording_of_two_partitions_is_heard_once() -> None:
     assert list(speech.partitions) == ["s1", "s0", "all"]
     assert len(speech.whole.utterances) == 9
     for name, corpus in speech.partitions.items():
-        for place, own in zip(speech.places[name], corpus.utterances, strict=True):
-            assert speech.whole.utterances[place].text == own.text
+        for place, utterance in zip(speech.places[name], corpus.utterances, strict=True):
+            assert speech.whole.utterances[place].text == utterance.text
     np.testing.assert_array_equal(speech.places["s1"], [0, 1, 2])  # as frames number them
 
 

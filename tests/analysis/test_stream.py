@@ -142,8 +142,8 @@ def test_utterances_that_a_consumer_wants_apart_are_not_mixed(checkpoint: Path) 
     stream(corpus_of(map(utterance, range(20))), encoder, [spy], Stopwatch(), batch_size=4)
     assert max(len(batch) for batch in spy.batches) == 4
     classes = [{u % 3 for u in batch} for batch in spy.batches]
-    assert all(len(own) == 1 for own in classes)
-    assert [min(own) for own in classes] == sorted(min(own) for own in classes)
+    assert all(len(members) == 1 for members in classes)
+    assert [min(members) for members in classes] == sorted(min(members) for members in classes)
     assert sorted(spy.seen) == list(range(20))
 
 

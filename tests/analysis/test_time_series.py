@@ -11,9 +11,11 @@ from common.records import SAMPLE_RATE, StrataError
 
 
 def series(times: object, values: object) -> TimeSeries:
-    own = np.asarray(values, np.float64)
-    own = own[:, None] if own.ndim == 1 else own
-    return TimeSeries(np.asarray(times, np.float64), own, tuple(map(str, range(own.shape[1]))))
+    columns = np.asarray(values, np.float64)
+    columns = columns[:, None] if columns.ndim == 1 else columns
+    return TimeSeries(
+        np.asarray(times, np.float64), columns, tuple(map(str, range(columns.shape[1])))
+    )
 
 
 def test_a_line_is_a_line_whatever_its_stamps() -> None:
@@ -39,10 +41,10 @@ def test_fine_stamps_are_averaged_row_by_row() -> None:
     for row in range(101):
         near = np.rint(times * 100) == row
         for column in range(2):
-            own = values[near, column]
-            own = own[np.isfinite(own)]
-            assert grid[row, column] == pytest.approx(own.mean()) if len(own) else True
-            assert np.isnan(grid[row, column]) == (len(own) == 0)
+            stamps = values[near, column]
+            stamps = stamps[np.isfinite(stamps)]
+            assert grid[row, column] == pytest.approx(stamps.mean()) if len(stamps) else True
+            assert np.isnan(grid[row, column]) == (len(stamps) == 0)
 
 
 def test_nothing_is_made_up_beyond_the_stamps_across_gaps_or_beside_no_value() -> None:

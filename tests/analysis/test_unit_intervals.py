@@ -43,18 +43,18 @@ def test_a_resampled_accuracy_is_that_of_the_rows_it_repeats() -> None:
     assert speakers == 24
     drawn = rng.multinomial(24, np.full(24, 1 / 24), size=3)
     expected = [
-        np.mean([right[times(own, units.speaker[rows])].mean() for rows, right in tests])
-        for own in drawn
+        np.mean([right[times(counts, units.speaker[rows])].mean() for rows, right in tests])
+        for counts in drawn
     ]
     np.testing.assert_allclose(score_of(drawn.astype(float)), expected)
 
 
 def test_every_trial_of_a_probe_carries_the_interval_of_their_mean() -> None:
     units = many()
-    own = [score for score in LinearProbe(GRID).score(units) if not score.metric]
-    ((low, high),) = {(score.low, score.high) for score in own}
+    primary = [score for score in LinearProbe(GRID).score(units) if not score.metric]
+    ((low, high),) = {(score.low, score.high) for score in primary}
     assert low is not None
-    assert low < np.mean([score.value for score in own]) < high
+    assert low < np.mean([score.value for score in primary]) < high
     balanced = [score for score in LinearProbe(GRID).score(units) if score.metric]
     assert {(score.low, score.high) for score in balanced} == {(None, None)}
 
@@ -76,12 +76,12 @@ def test_information_is_taken_without_each_speaker_in_turn() -> None:
     rng = np.random.default_rng(0)
     label, speaker = rng.integers(5, size=900), np.repeat(np.arange(30), 30)
     clusters = np.where(rng.random(900) < 0.5, label, rng.integers(8, size=900))
-    own, adjusted = intervals(clusters, label, speaker)
+    normalised, adjusted = intervals(clusters, label, speaker)
     without = [agreement(clusters[speaker != s], label[speaker != s]) for s in range(30)]
     told = agreement(clusters, label)
-    assert own == jackknife(told.normalised, [one.normalised for one in without])
+    assert normalised == jackknife(told.normalised, [one.normalised for one in without])
     assert adjusted == jackknife(told.adjusted, [one.adjusted for one in without])
-    assert own[0] < told.normalised < own[1]
+    assert normalised[0] < told.normalised < normalised[1]
 
 
 def test_information_has_an_interval_where_clusters_are_well_filled() -> None:
@@ -105,7 +105,7 @@ def words() -> tuple[Units, tuple[Benchmark, ...]]:
     rng = np.random.default_rng(0)
     pairs = tuple(Pair(f"l{a}", f"l{b}", float(rng.normal())) for a in range(12) for b in range(a))
     halves = pairs[:40], pairs[40:]
-    return units, tuple(Benchmark(f"b{k}", own, len(own), 0, 0) for k, own in enumerate(halves))
+    return units, tuple(Benchmark(f"b{k}", half, len(half), 0, 0) for k, half in enumerate(halves))
 
 
 def test_a_resampled_rho_is_that_of_the_instances_it_repeats() -> None:
@@ -114,8 +114,8 @@ def test_a_resampled_rho_is_that_of_the_instances_it_repeats() -> None:
     rng = np.random.default_rng(1)
     drawn = rng.multinomial(speakers, np.full(speakers, 1 / speakers), size=3)
     drawn = np.concatenate([drawn, 9 * (np.arange(24) < 2)[None]])  # some words are not said
-    for value, own in zip(score_of(drawn.astype(float)), drawn, strict=True):
-        rows = times(own, units.speaker)
+    for value, counts in zip(score_of(drawn.astype(float)), drawn, strict=True):
+        rows = times(counts, units.speaker)
         label, vectors = units.label[rows], units.vectors[rows].astype(np.float64)
         known = {f"l{k}": k for k in range(12) if (label == k).any()}
         means = np.stack(
@@ -143,8 +143,8 @@ def test_word_similarity_has_an_interval_of_its_own_figure(tmp_path) -> None:
     lines = [f"{p.first},{p.second},{p.score}" for b in benchmarks for p in b.pairs]
     (tmp_path / "b.csv").write_text("\n".join(["word1,word2,similarity", *lines]))
     units = replace(units, target=WordPairs(path=str(tmp_path)))
-    own, *others = WordSimilarity(5).score(units)
-    assert own.low < own.value < own.high
+    primary, *others = WordSimilarity(5).score(units)
+    assert primary.low < primary.value < primary.high
     assert all(score.low is None for score in others)
     nameless = replace(units, speakers=("", *units.speakers[:19], *("",) * 4))
     assert "19 known" in WordSimilarity(5).no_interval(nameless)

@@ -102,8 +102,8 @@ def test_folds_are_stratified_within_each_label() -> None:
     units = units_of(corpus(n=120), instances=25)
     for folds in units.folds:
         for code in range(len(units.labels)):
-            own = folds[(units.label == code) & (folds >= 0)]
-            loads = np.bincount(own, minlength=10)
+            of_label = folds[(units.label == code) & (folds >= 0)]
+            loads = np.bincount(of_label, minlength=10)
             assert loads.max() - loads.min() <= 1
 
 
@@ -132,8 +132,8 @@ def test_units_of_one_utterance_or_speaker_share_a_fold_within_a_sample(split: s
         drawn = folds >= 0
         sizes = Counter(keys[units.utterance[drawn]])
         for key in sizes:
-            own = folds[drawn & (keys[units.utterance] == key)]
-            assert len(set(own.tolist())) == 1
+            of_key = folds[drawn & (keys[units.utterance] == key)]
+            assert len(set(of_key.tolist())) == 1
         loads = np.bincount(folds[drawn], minlength=10)
         assert loads.max() - loads.min() <= max(sizes.values())
 
@@ -250,10 +250,10 @@ def test_drawn_phones_find_their_neighbours_in_the_tier() -> None:
         for (u, start), label in zip(where, found, strict=True):
             beside = [iv.label for iv in tiers[u] if iv.start == start + 100 * offset]
             assert [label] == (beside or [""])
-    own = [drawn.labels[code] for code in drawn.label]
-    assert drawn.neighbours(speech.utterances, 0) == own
-    some = np.arange(0, len(own), 3)
-    assert drawn.take(some).neighbours(speech.utterances, 0) == [own[row] for row in some]
+    labels = [drawn.labels[code] for code in drawn.label]
+    assert drawn.neighbours(speech.utterances, 0) == labels
+    some = np.arange(0, len(labels), 3)
+    assert drawn.take(some).neighbours(speech.utterances, 0) == [labels[row] for row in some]
 
 
 def test_silence_parts_neighbours_and_rounding_does_not() -> None:
@@ -281,8 +281,8 @@ def test_frames_have_the_neighbours_of_the_phone_that_they_lie_in(unit: str) -> 
 
 def test_whole_utterances_and_frames_without_labels_are_of_no_tier() -> None:
     speech = corpus(n=30, speakers=30)
-    own = replace(analysis(), unit="utterance", target=Attribute(attribute="speaker"))
-    drawn = draw_units(speech, own, SamplingConfig(samples=1), "frame", 0)
+    by_speaker = replace(analysis(), unit="utterance", target=Attribute(attribute="speaker"))
+    drawn = draw_units(speech, by_speaker, SamplingConfig(samples=1), "frame", 0)
     assert (drawn.tier, set(drawn.place.tolist())) == ("", {-1})
     single = draw_single_frames(
         speech, UnitSampling(frames=20), SamplingConfig(), "frame", 0, [FrameGeometry(400, 320)]

@@ -55,8 +55,8 @@ def test_moments_and_units_are_scored_from_the_same_vectors(
     assert (wide["scored"] == wide["n"]).all()
     assert (wide["d"] == 32).all()
     assert wide["agreement"].between(0.05, 1).all()
-    own = rows[rows["primary"]]
-    np.testing.assert_allclose(own["high"] - own["low"], 0.2)
+    primary = rows[rows["primary"]]
+    np.testing.assert_allclose(primary["high"] - primary["low"], 0.2)
     assert rows.loc[~rows["primary"], "low"].isna().all()
 
 
@@ -188,12 +188,12 @@ def test_trials_whose_correlations_would_be_undefined_are_known_from_the_labels(
 # Two partitions: here the folders of two speakers
 
 
-def parted(fit: str, score: str, own: str) -> list[str]:
+def parted(fit: str, score: str, partition: str) -> list[str]:
     return [
         *AGREEMENT,
         f"experiments.cca_phone.fit_partition={fit}",
         f"experiments.cca_phone.score_partition={score}",
-        f"dataset.partition={own}",
+        f"dataset.partition={partition}",
         "experiments.cca_phone.sampling.min_instances=1",
         "experiments.cca_phone.sampling.instances=null",
     ]
@@ -201,8 +201,8 @@ def parted(fit: str, score: str, own: str) -> list[str]:
 
 def figures(rows: pd.DataFrame) -> dict[str, float]:
     """Secondary figures of T1."""
-    own = rows[rows["layer"] == "T1"]
-    return dict(zip(own["metric"], own["value"], strict=True))
+    scores = rows[rows["layer"] == "T1"]
+    return dict(zip(scores["metric"], scores["value"], strict=True))
 
 
 def test_one_partition_is_fitted_on_and_another_one_scored_on(

@@ -58,11 +58,14 @@ def sentence_pairs(folder: Path) -> SentencePairs:
 
 
 def draw(
-    speech: Corpus, own: AnalysisConfig, split: str = "frame", known: Collection[str] | None = None
+    speech: Corpus,
+    member: AnalysisConfig,
+    split: str = "frame",
+    known: Collection[str] | None = None,
 ) -> Segments:
     if known is not None:
-        own = replace(own, target=table_of(known))
-    return draw_units(speech, own, RUN, split, 0)
+        member = replace(member, target=table_of(known))
+    return draw_units(speech, member, RUN, split, 0)
 
 
 def table_of(words: Collection[str]) -> WordVectors:
@@ -191,12 +194,12 @@ def units(scored: np.ndarray) -> Units:
 
 @pytest.mark.parametrize("share", [1.0, 0.5])
 def test_shuffling_moves_labels_only_and_keeps_their_counts(share: float) -> None:
-    own = units(np.random.default_rng(2).random(400) < share)
-    moved = own.shuffled()
-    for part in (own.scored, ~own.scored):
-        before, after = (np.bincount(u.label[part], minlength=5) for u in (own, moved))
+    before_shuffling = units(np.random.default_rng(2).random(400) < share)
+    moved = before_shuffling.shuffled()
+    for part in (before_shuffling.scored, ~before_shuffling.scored):
+        before, after = (np.bincount(u.label[part], minlength=5) for u in (before_shuffling, moved))
         np.testing.assert_array_equal(before, after)
-    assert 0.1 < (moved.label == own.label).mean() < 0.3  # a fifth stays by chance
-    assert moved.vectors is own.vectors
-    np.testing.assert_array_equal(moved.fold, own.fold)
-    np.testing.assert_array_equal(moved.label, own.shuffled().label)
+    assert 0.1 < (moved.label == before_shuffling.label).mean() < 0.3  # a fifth stays by chance
+    assert moved.vectors is before_shuffling.vectors
+    np.testing.assert_array_equal(moved.fold, before_shuffling.fold)
+    np.testing.assert_array_equal(moved.label, before_shuffling.shuffled().label)

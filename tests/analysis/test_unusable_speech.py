@@ -38,8 +38,8 @@ WRONG: dict[str, Callable[[Path, np.ndarray], None]] = {
 
 
 def overrides(folder: Path, small: tuple[str, ...], cache: Path) -> list[str]:
-    own = ["experiment=cca_phone", "layers.indices=[T3]", "controls=false"]
-    return [*own, *small, *textgrids(folder), f"paths.cache={cache}"]
+    chosen = ["experiment=cca_phone", "layers.indices=[T3]", "controls=false"]
+    return [*chosen, *small, *textgrids(folder), f"paths.cache={cache}"]
 
 
 def text_of(run: Finished) -> str:
@@ -63,15 +63,15 @@ def test_each_kind_is_an_error_that_names_the_file_or_is_counted_everywhere(
     for why, path in spoilt.items():
         waveform, _ = soundfile.read(path)
         WRONG[why](path, waveform)
-    own = [*overrides(copied, small, tmp_path / "cache"), "dataset.limit=null"]
-    own += ["sampling.instances=1000"]  # more than there are: every utterance is heard
+    command = [*overrides(copied, small, tmp_path / "cache"), "dataset.limit=null"]
+    command += ["sampling.instances=1000"]  # more than there are: every utterance is heard
     with pytest.raises(StrataError, match=r"3 of .* utterances could not be read") as refused:
-        execute(tmp_path / "refused", *own)
+        execute(tmp_path / "refused", *command)
     for why, path in spoilt.items():
         assert path.stem in str(refused.value)
         assert why in str(refused.value)
     caplog.clear()
-    part = execute(tmp_path / "part", *own, "on_error=skip")
+    part = execute(tmp_path / "part", *command, "on_error=skip")
     told = "NOT COMPLETE: 3 utterances could not be read"
     assert told in capsys.readouterr().out
     assert told in caplog.text
@@ -89,8 +89,8 @@ def test_a_corpus_of_nothing_else_has_no_scores(
     for path in sorted((copied / "audio").rglob("*.flac")):
         waveform, _ = soundfile.read(path)
         WRONG[why](path, waveform)
-    own = [*overrides(copied, small, tmp_path / "cache"), f"on_error={on_error}"]
+    command = [*overrides(copied, small, tmp_path / "cache"), f"on_error={on_error}"]
     told = "none of .* could be used" if on_error == "skip" else "utterances could not be read"
     with pytest.raises(StrataError, match=f"{told}.*{why}"):
-        execute(tmp_path / "run", *own)
+        execute(tmp_path / "run", *command)
     assert not (tmp_path / "run/results.csv").exists()

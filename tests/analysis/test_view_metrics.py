@@ -22,9 +22,9 @@ NEIGHBOURS = MutualNeighbours(neighbours=5, rows=3000)
 def pair_by_pair(x: np.ndarray, y: np.ndarray) -> float:
     """RSA as its definition reads, one pair of units at a time."""
     pairs = list(combinations(range(len(x)), 2))
-    own = [np.linalg.norm(x[i] - x[j]) for i, j in pairs]
+    distances = [np.linalg.norm(x[i] - x[j]) for i, j in pairs]
     other = [np.linalg.norm(y[i] - y[j]) for i, j in pairs]
-    return float(spearmanr(own, other).statistic)
+    return float(spearmanr(distances, other).statistic)
 
 
 def unit_by_unit(x: np.ndarray, y: np.ndarray, k: int) -> float:
@@ -42,8 +42,8 @@ def test_rsa_is_what_its_definition_gives(other: np.ndarray) -> None:
 
 
 def test_neighbours_are_those_of_a_plain_search() -> None:
-    own, chance = NEIGHBOURS.score_views(X, Y)
-    assert own.value == pytest.approx(unit_by_unit(X, Y, 5), abs=1e-12)
+    shared, chance = NEIGHBOURS.score_views(X, Y)
+    assert shared.value == pytest.approx(unit_by_unit(X, Y, 5), abs=1e-12)
     assert (chance.metric, chance.value) == ("mutual_neighbours_chance", 5 / 59)
 
 
@@ -54,8 +54,8 @@ def test_tied_neighbours_give_the_mean_over_ways_of_breaking_ties() -> None:
         order = np.argsort(
             ((LABELS[:, None] - LABELS) ** 2).sum(2) + jitter + 1e9 * np.eye(60), axis=1
         )
-        own = nearest(X, np.arange(60), 5)
-        draws.append(np.mean([own[i, order[i, :5]].sum() / 5 for i in range(60)]))
+        shares = nearest(X, np.arange(60), 5)
+        draws.append(np.mean([shares[i, order[i, :5]].sum() / 5 for i in range(60)]))
     value = NEIGHBOURS.score_views(X, LABELS)[0].value
     assert value == pytest.approx(np.mean(draws), abs=4 * np.std(draws) / 20)
 

@@ -18,11 +18,11 @@ METRIC = WeightedSum(rate=1e-2, batch=128, epochs=40, patience=4)
 
 def layers(*holds: float, seed: int = 0) -> dict[str, Units]:
     """The same units in layers that hold so much of their label, from noise on."""
-    own = planted(n=1500, noise=0.0, seed=seed, trials=2)
+    plain = planted(n=1500, noise=0.0, seed=seed, trials=2)
     rng = np.random.default_rng(seed + 1)
-    noise = rng.normal(size=(len(holds), *own.vectors.shape)).astype(np.float32)
+    noise = rng.normal(size=(len(holds), *plain.vectors.shape)).astype(np.float32)
     return {
-        f"T{k}": replace(own, vectors=np.float32(hold) * own.vectors + noise[k])
+        f"T{k}": replace(plain, vectors=np.float32(hold) * plain.vectors + noise[k])
         for k, hold in enumerate(holds)
     }
 
@@ -34,16 +34,16 @@ def weights(units: dict[str, Units]) -> np.ndarray:
 
 
 def test_the_layer_that_holds_the_label_gets_the_weight() -> None:
-    own = layers(0, 0.6, 0, 0)
-    found = METRIC.score(own)
-    by_layer = weights(own)
+    units_of = layers(0, 0.6, 0, 0)
+    found = METRIC.score(units_of)
+    by_layer = weights(units_of)
     np.testing.assert_allclose(by_layer.sum(0), 1, rtol=1e-5)
     assert (by_layer.argmax(0) == 1).all()
     assert by_layer[1].min() > 0.6
     accuracies = [s.value for s in found["T0"] if s.metric == "weighted_sum_accuracy"]
     assert accuracies == [s.value for s in found["T3"] if s.metric == "weighted_sum_accuracy"]
     # Nearly as good as scikit-learn's probe of the layer that holds the label alone.
-    units = own["T1"]
+    units = units_of["T1"]
     for trial, accuracy in enumerate(accuracies):
         train, test = (units.fold != trial) & (units.fold != trial + 1), units.fold == trial
         probe = LogisticRegression(max_iter=500).fit(units.vectors[train], units.label[train])
@@ -57,9 +57,9 @@ def test_sums_of_layers_with_noise_of_their_own_use_all_of_them() -> None:
 
 
 def test_scale_and_shift_of_a_layer_do_not_matter() -> None:
-    own = layers(0, 0.6, 0.3)
-    moved = own | {"T0": replace(own["T0"], vectors=1000 * own["T0"].vectors - 50)}
-    np.testing.assert_allclose(weights(moved), weights(own), atol=0.02)
+    plain = layers(0, 0.6, 0.3)
+    moved = plain | {"T0": replace(plain["T0"], vectors=1000 * plain["T0"].vectors - 50)}
+    np.testing.assert_allclose(weights(moved), weights(plain), atol=0.02)
 
 
 def test_shuffled_labels_leave_chance() -> None:
@@ -70,20 +70,20 @@ def test_shuffled_labels_leave_chance() -> None:
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_one_others() -> None:
-    own = layers(0.3, 0.6)
-    assert (weights(own) == weights(own)).all()
-    other = {name: replace(units, seed=7) for name, units in own.items()}
-    assert (weights(own) != weights(other)).any()
+    first = layers(0.3, 0.6)
+    assert (weights(first) == weights(first)).all()
+    other = {name: replace(units, seed=7) for name, units in first.items()}
+    assert (weights(first) != weights(other)).any()
 
 
 def test_wrong_settings_and_vectors_are_refused() -> None:
     for key, wrong in (("rate", 0), ("batch", 0), ("epochs", 0), ("patience", 0)):
         with pytest.raises(StrataError, match=rf"metric\.{key}="):
             resolved("experiment=weighted_sum", f"experiments.weighted_sum.metric.{key}={wrong}")
-    own = layers(0.5, 0.5)
-    constant = replace(own["T1"], vectors=np.ones_like(own["T1"].vectors))
+    both = layers(0.5, 0.5)
+    constant = replace(both["T1"], vectors=np.ones_like(both["T1"].vectors))
     with pytest.raises(StrataError, match="have the same vector in a layer"):
-        METRIC.score(own | {"T1": constant})
+        METRIC.score(both | {"T1": constant})
 
 
 def test_from_end_to_end_beside_the_probe_of_each_layer(
@@ -92,9 +92,9 @@ def test_from_end_to_end_beside_the_probe_of_each_layer(
     run = ["experiment=weighted_sum", "+analysis@experiments.probe_phone=probe_phone"]
     done = execute(tmp_path / "run", *run, *common, cache, "controls=true")
     rows = done.rows[done.rows["experiment"] == "weighted_sum"]
-    own = rows[rows["primary"]]
-    assert set(own["control"]) == {"", "random_weights", "shuffled_labels"}
-    sums = own.groupby(["control", "sample", "trial"])["value"].sum()
+    primary = rows[rows["primary"]]
+    assert set(primary["control"]) == {"", "random_weights", "shuffled_labels"}
+    sums = primary.groupby(["control", "sample", "trial"])["value"].sum()
     np.testing.assert_allclose(sums, 1, rtol=1e-5)
     accuracy = rows[rows["metric"] == "weighted_sum_accuracy"]
     assert accuracy["value"].between(0, 1).all()

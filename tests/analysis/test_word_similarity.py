@@ -135,9 +135,9 @@ def test_a_mean_that_all_words_share_changes_nothing() -> None:
     cosine = np.corrcoef(vectors - vectors.mean(0), rowvar=True)
     pairs = [Pair(f"w{a}", f"w{b}", cosine[a, b]) for a in range(30) for b in range(a)]
     shared = vectors * np.linspace(0.5, 2, 30)[:, None] + 10 * np.eye(6)[0]
-    own = correlate(centred(vectors * np.linspace(0.5, 2, 30)[:, None]), words, pairs)
-    assert correlate(centred(shared), words, pairs) == pytest.approx(own)
-    assert correlate(shared, words, pairs) < own - 0.2
+    expected = correlate(centred(vectors * np.linspace(0.5, 2, 30)[:, None]), words, pairs)
+    assert correlate(centred(shared), words, pairs) == pytest.approx(expected)
+    assert correlate(shared, words, pairs) < expected - 0.2
     gap = np.vstack([vectors, np.full(6, np.nan)])
     np.testing.assert_array_equal(centred(gap)[:30], centred(vectors))
     assert np.isnan(centred(gap)[30]).all()

@@ -55,9 +55,9 @@ def test_an_attribute_is_probed_like_any_label(
     speakers = sorted(path.name for path in (speech / "audio").iterdir())
     lines = [f"{name}\t{'fm'[k % 2]}" for k, name in enumerate(speakers)]
     attributes = table(tmp_path, "s.tsv", "\n".join(["speaker\tgender", *lines]) + "\n")
-    own = (f"dataset.attributes={attributes}", "sampling.folds=5")
-    run = execute(tmp_path / "run", "experiment=probe_gender", *common, cache, *own)
+    chosen = (f"dataset.attributes={attributes}", "sampling.folds=5")
+    run = execute(tmp_path / "run", "experiment=probe_gender", *common, cache, *chosen)
     assert set(run.rows["target"]) == {"gender"}
     assert run.rows["value"].between(0, 1).all()
     with pytest.raises(StrataError, match=r"have no gender .* knows of speaker"):
-        execute(tmp_path / "without", "experiment=probe_gender", *common, cache, *own[1:])
+        execute(tmp_path / "without", "experiment=probe_gender", *common, cache, *chosen[1:])

@@ -289,8 +289,8 @@ def over(cache: Cache, entry: Entry, tmp_path: Path) -> tuple[Cache, Entry]:
     for name in ("T1", "T2"):
         entry.create(name, (2, 2))[:] = 1
         entry.publish(name)
-    own = Cache(tmp_path / "own", cache.root)
-    return own, own.entry("vectors", KEY)
+    cache_over = Cache(tmp_path / "own", cache.root)
+    return cache_over, cache_over.entry("vectors", KEY)
 
 
 def contents(cache: Cache) -> dict[str, bytes]:
@@ -300,9 +300,9 @@ def contents(cache: Cache) -> dict[str, bytes]:
 def test_what_a_read_only_cache_lacks_is_beside_it(
     cache: Cache, entry: Entry, over: tuple[Cache, Entry]
 ) -> None:
-    own, above = over
+    lower, above = over
     before = contents(cache)
-    with own.held([above]) as held:
+    with lower.held([above]) as held:
         held.change()
         assert above.open("T1").tolist() == [[1, 1], [1, 1]]
         above.create("T3", (1, 1))[:] = 5

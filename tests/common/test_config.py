@@ -131,10 +131,10 @@ def test_no_target_runs_before_it_is_known_to_be_allowed(tmp_path: Path) -> None
 
 def test_a_plugin_brings_classes_of_its_own() -> None:
     same = ("experiment=cca_phone", "~experiments.cca_phone.metric.ridges")
-    own = "experiments.cca_phone.metric._target_=planted.Agreement"
+    target = "experiments.cca_phone.metric._target_=planted.Agreement"
     with pytest.raises(StrataError, match=r"plugins=\[planted\]"):
-        resolved(*same, own)
-    config = resolved(*same, own, "plugins=[planted]")
+        resolved(*same, target)
+    config = resolved(*same, target, "plugins=[planted]")
     assert type(config.experiments["cca_phone"].metric).__name__ == "Agreement"
 
 
@@ -164,8 +164,8 @@ def test_sampling_of_the_run_lies_over_what_a_member_draws() -> None:
     config = resolved("experiment=paper", "sampling.instances=7", "sampling.samples=5").experiments
     assert [config[name].sampling.instances for name in config] == [None, None, 7, 7]
     assert config["cca_phone"].sampling.labels == plain["cca_phone"].sampling.labels == 39
-    own = resolved("experiment=paper", "experiments.cca_word.sampling.instances=3").experiments
-    assert [own[name].sampling.instances for name in own] == [None, None, 200, 3]
+    members = resolved("experiment=paper", "experiments.cca_word.sampling.instances=3").experiments
+    assert [members[name].sampling.instances for name in members] == [None, None, 200, 3]
 
 
 @pytest.mark.parametrize("value", ["on", "off", "refresh"])
@@ -215,18 +215,18 @@ def test_what_was_not_given_is_asked_for(override: str, key: str) -> None:
 
 
 def test_a_limit_reaches_every_analysis_that_draws_by_it_or_is_refused() -> None:
-    def own(key: str, *overrides: str) -> dict[str, object]:
+    def limits_of(key: str, *overrides: str) -> dict[str, object]:
         mounted = resolved("experiment=paper", *overrides).experiments
         return {name: getattr(member.sampling, key) for name, member in mounted.items()}
 
     frames, units = ("cca_mel", "cca_intra"), ("cca_phone", "cca_word")
-    assert own("min_seconds", "sampling.min_seconds=0.2") == (
+    assert limits_of("min_seconds", "sampling.min_seconds=0.2") == (
         dict.fromkeys(frames) | dict.fromkeys(units, 0.2)
     )
-    assert own("min_characters", "sampling.min_characters=3")["cca_phone"] is None
-    assert own("min_characters", "sampling.min_characters=3")["cca_word"] == 3
-    assert own("min_seconds", "debug=default") == dict.fromkeys((*frames, *units))
-    assert own("instances", "debug=default", "sampling.instances=7")["cca_phone"] == 7
+    assert limits_of("min_characters", "sampling.min_characters=3")["cca_phone"] is None
+    assert limits_of("min_characters", "sampling.min_characters=3")["cca_word"] == 3
+    assert limits_of("min_seconds", "debug=default") == dict.fromkeys((*frames, *units))
+    assert limits_of("instances", "debug=default", "sampling.instances=7")["cca_phone"] == 7
     for experiment, override in (
         ("cca_mel", "sampling.min_seconds=5"),
         ("cca_phone", "sampling.utterances=5"),

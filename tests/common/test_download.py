@@ -157,8 +157,8 @@ def publish(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes]
     def put(content: bytes) -> None:
         mirror.files["/light.tgz"] = content
         checksum = f"sha256:{hashlib.sha256(content).hexdigest()}"
-        own = replace(download.LIBRILIGHT, checksum=checksum)
-        monkeypatch.setattr(download, "LIBRILIGHT", own)
+        file = replace(download.LIBRILIGHT, checksum=checksum)
+        monkeypatch.setattr(download, "LIBRILIGHT", file)
 
     return put
 

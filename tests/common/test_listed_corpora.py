@@ -61,8 +61,8 @@ def ctm(tmp_path: Path) -> Path:
 
 def read_ctm(root: Path, **keys: Any) -> Corpus:
     files = {"words": str(root / "words.ctm"), "phones_file": str(root / "phones.ctm")}
-    own = {"audio_root": str(root / "audio"), "speaker": "prefix", "licence": "mine"}
-    return Ctm(**(own | files | {"phones": "arpabet"} | keys)).read()
+    defaults = {"audio_root": str(root / "audio"), "speaker": "prefix", "licence": "mine"}
+    return Ctm(**(defaults | files | {"phones": "arpabet"} | keys)).read()
 
 
 def test_ctm(ctm: Path) -> None:
@@ -199,9 +199,9 @@ def kaldi(tmp_path: Path) -> Path:
 
 
 def read_kaldi(root: Path, **keys: Any) -> Corpus:
-    own = {"root": str(root), "audio_root": str(root), "licence": "mine", "phones": "arpabet"}
+    defaults = {"root": str(root), "audio_root": str(root), "licence": "mine", "phones": "arpabet"}
     files = {"words": str(root / "words.ctm"), "phones_file": str(root / "phones.ctm")}
-    return Kaldi(**(own | files | keys)).read()
+    return Kaldi(**(defaults | files | keys)).read()
 
 
 def test_kaldi(kaldi: Path) -> None:
@@ -252,8 +252,13 @@ def nemo(tmp_path: Path) -> Path:
 
 
 def read_nemo(manifest: Path, **keys: Any) -> Corpus:
-    own = {"speaker_key": "speaker", "tokens_are_phones": True, "licence": "x", "phones": "arpabet"}
-    return Nemo(manifest=str(manifest), **(own | keys)).read()
+    defaults = {
+        "speaker_key": "speaker",
+        "tokens_are_phones": True,
+        "licence": "x",
+        "phones": "arpabet",
+    }
+    return Nemo(manifest=str(manifest), **(defaults | keys)).read()
 
 
 def test_nemo(nemo: Path) -> None:
@@ -305,10 +310,10 @@ def lhotse(tmp_path: Path) -> Path:
 
 
 def read_lhotse(root: Path, **keys: Any) -> Corpus:
-    own = {"recordings": str(root / "recordings.jsonl"), "audio_root": str(root)}
-    own |= {"supervisions": str(root / "supervisions.jsonl.gz"), "licence": "x"}
+    defaults = {"recordings": str(root / "recordings.jsonl"), "audio_root": str(root)}
+    defaults |= {"supervisions": str(root / "supervisions.jsonl.gz"), "licence": "x"}
     names = {"word_alignment": "word", "phone_alignment": "phone", "phones": "arpabet"}
-    return Lhotse(**(own | names | keys)).read()
+    return Lhotse(**(defaults | names | keys)).read()
 
 
 def test_lhotse(lhotse: Path) -> None:
@@ -355,13 +360,13 @@ def eaf(path: Path) -> Path:
     )
 
     def tier(name: str, rows: list[tuple[str, str, str, str]], more: str = "") -> str:
-        own = "".join(
+        annotations = "".join(
             f'<ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="{i}" TIME_SLOT_REF1="{a}" '
             f'TIME_SLOT_REF2="{b}"><ANNOTATION_VALUE>{t}</ANNOTATION_VALUE>'
             "</ALIGNABLE_ANNOTATION></ANNOTATION>"
             for i, a, b, t in rows
         )
-        return f'<TIER LINGUISTIC_TYPE_REF="default" TIER_ID="{name}"{more}>{own}</TIER>'
+        return f'<TIER LINGUISTIC_TYPE_REF="default" TIER_ID="{name}"{more}>{annotations}</TIER>'
 
     parent = ' PARENT_REF="words"'
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -378,8 +383,15 @@ def eaf(path: Path) -> Path:
 
 
 def read_elan(root: Path, **keys: Any) -> Corpus:
-    own = {"audio_root": str(root), "alignment_root": None, "word_tier": None, "phone_tier": None}
-    return Elan(**(own | {"speaker": "folder", "licence": "x", "phones": "arpabet"} | keys)).read()
+    defaults = {
+        "audio_root": str(root),
+        "alignment_root": None,
+        "word_tier": None,
+        "phone_tier": None,
+    }
+    return Elan(
+        **(defaults | {"speaker": "folder", "licence": "x", "phones": "arpabet"} | keys)
+    ).read()
 
 
 def test_elan(tmp_path: Path) -> None:
@@ -436,10 +448,10 @@ def hub(tmp_path: Path) -> Path:
 
 def read_hub(root: Path, **keys: Any) -> Corpus:
     named = {"audio": "audio", "id": "name", "speaker": "who", "text": None, "words": "words"}
-    own = {"repo_id": str(root), "subset": None, "revision": "main", "partition": "train"}
+    defaults = {"repo_id": str(root), "subset": None, "revision": "main", "partition": "train"}
     times = {"label": None, "start": "start", "end": "end", "times_per_second": 1000}
     more = {"phones_column": "phones", "attribute_columns": ["sex"], "licence": "x"}
-    return Hub(**(named | own | times | more | {"phones": "arpabet"} | keys)).read()
+    return Hub(**(named | defaults | times | more | {"phones": "arpabet"} | keys)).read()
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ def test_what_compares_two_models_waits_for_a_step_that_makes_the_second(tmp_pat
     raw = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(raw, dict)
     steps = {}
-    for _, config, folder, own in steps_of(resolve(cfg), tmp_path, raw):
-        steps[folder.name] = (list(config.experiments), config.other, own["other"])
+    for _, config, folder, step in steps_of(resolve(cfg), tmp_path, raw):
+        steps[folder.name] = (list(config.experiments), config.other, step["other"])
         if folder.name == "ctc":
             (folder / "model").mkdir()
     assert steps["before"] == (["cca_mel"], None, None)

@@ -108,10 +108,10 @@ def test_words_are_the_text_and_hold_their_phones(corpus):
         assert " ".join(w.label for w in words) == u.text
         assert u.text == u.text.lower()
         for word in words:
-            own = [p for p in phones if word.start <= p.start and p.end <= word.end]
-            assert own
-            assert (own[0].start, own[-1].end) == (word.start, word.end)
-            phones = phones[len(own) :]
+            inside = [p for p in phones if word.start <= p.start and p.end <= word.end]
+            assert inside
+            assert (inside[0].start, inside[-1].end) == (word.start, word.end)
+            phones = phones[len(inside) :]
         assert not phones
 
 

@@ -336,10 +336,10 @@ def test_speechocean762_reads_whole(shared_data: Path) -> None:
 
 
 def test_further_tiers_are_read_by_name_as_they_are_written(corpus: Path) -> None:
-    own = [(0.0, 0.4, " H* "), (0.4, 0.6, "<p:>"), (0.6, 0.9, "L-L%"), (0.9, 1.0, "")]
+    accents = [(0.0, 0.4, " H* "), (0.4, 0.6, "<p:>"), (0.6, 0.9, "L-L%"), (0.9, 1.0, "")]
     grids = corpus / "alignments"
-    write_textgrid(grids / "anna/a-1.TextGrid", words=WORDS, phones=PHONES, accent=own)
-    named = {"words": WORDS, "phones": PHONES, "anna - accent": own}
+    write_textgrid(grids / "anna/a-1.TextGrid", words=WORDS, phones=PHONES, accent=accents)
+    named = {"words": WORDS, "phones": PHONES, "anna - accent": accents}
     write_textgrid(grids / "anna/a-2.TextGrid", **named)
     listed = read(corpus, tiers=["accent"])
     spoken = (Interval(0, 6400, "H*"), Interval(9600, 14400, "L-L%"))
@@ -351,6 +351,6 @@ def test_further_tiers_are_read_by_name_as_they_are_written(corpus: Path) -> Non
     assert plain.tiers == ("phone", "stress", "word")
     asked = textgrid(corpus / "audio", grids).with_tiers(["accent", "word"])
     assert asked.read().tiers == ("accent", "phone", "stress", "word")
-    write_textgrid(grids / "anna/a-2.TextGrid", **named, accent=own)
+    write_textgrid(grids / "anna/a-2.TextGrid", **named, accent=accents)
     with pytest.raises(StrataError, match="2 tiers are called 'accent': rename one"):
         read(corpus, tiers=["accent"])

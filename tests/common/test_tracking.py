@@ -170,9 +170,11 @@ def test_online_without_login_says_how_to_go_on(
 
 def test_a_matrix_of_layers_is_no_curve(quiet: None, tmp_path: Path) -> None:
     tracking = TrackingConfig(backend="wandb", mode="offline")
-    own = scores()
-    pairs = pd.concat(own.assign(experiment="cca_inter", target=target) for target in ("T0", "T1"))
-    log_results(tracking, "x", RAW, pd.concat([own, pairs]), {}, tmp_path, [])
+    curve = scores()
+    pairs = pd.concat(
+        curve.assign(experiment="cca_inter", target=target) for target in ("T0", "T1")
+    )
+    log_results(tracking, "x", RAW, pd.concat([curve, pairs]), {}, tmp_path, [])
     logged = offline_run(tmp_path)
     assert "cca_phone/pwcca" in logged.steps
     assert not any(name.startswith("cca_inter/") for name in logged.steps)

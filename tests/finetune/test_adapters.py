@@ -53,8 +53,8 @@ def check(folder: Path, **keys: Any) -> None:
 def test_loras_maps_begin_with_nothing_and_are_added_into_the_weights(
     name: str, targets: list[str], folders: dict[str, Path]
 ) -> None:
-    own = AdaptersConfig(method="lora", rank=2, targets=targets)
-    check(folders[name], adapters=own)
+    adapters = AdaptersConfig(method="lora", rank=2, targets=targets)
+    check(folders[name], adapters=adapters)
     config = configured(folders[name])
     blueprint = read_blueprint(config)
     model, _ = recogniser.load(recipe(), Vocabulary.of_text(["A"]), config, blueprint, True)
@@ -64,7 +64,7 @@ def test_loras_maps_begin_with_nothing_and_are_added_into_the_weights(
     names = set(model.state_dict())
     with torch.no_grad():
         before = model(inputs).logits
-        added = adapt(model, (), [], own, 0)
+        added = adapt(model, (), [], adapters, 0)
         torch.testing.assert_close(model(inputs).logits, before)
         assert {n.split(".")[-4] for n in added} == set(targets)
         for tensor_name, p in model.named_parameters():
@@ -72,7 +72,7 @@ def test_loras_maps_begin_with_nothing_and_are_added_into_the_weights(
                 torch.nn.init.normal_(p)
         changed = model(inputs).logits
         assert not torch.allclose(changed, before)
-        whole = merged(model, own)
+        whole = merged(model, adapters)
         assert set(whole.state_dict()) == names
         torch.testing.assert_close(whole(inputs).logits, changed, atol=1e-4, rtol=1e-4)
 
@@ -98,14 +98,14 @@ def test_adapters_and_fresh_blocks_train_and_nothing_else(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
     folder = folders["wav2vec2_base"]
-    own = trained(folder, tmp_path, 9, adapters=LORA, reinit_top=1, freeze_layers=["T1"])
-    assert {n for n in own if "layers.0." in n} == set()
-    assert {n for n in own if "layers.1." in n} == {
-        n for n in own if "layers.1." in n and "lora" in n
+    changed = trained(folder, tmp_path, 9, adapters=LORA, reinit_top=1, freeze_layers=["T1"])
+    assert {n for n in changed if "layers.0." in n} == set()
+    assert {n for n in changed if "layers.1." in n} == {
+        n for n in changed if "layers.1." in n and "lora" in n
     }
-    fresh = {n for n in own if "layers.2." in n and "lora" not in n}
+    fresh = {n for n in changed if "layers.2." in n and "lora" not in n}
     assert len(fresh) == 16
-    assert own == {n for n in own if "layers." in n}
+    assert changed == {n for n in changed if "layers." in n}
 
 
 @pytest.fixture(scope="module")
@@ -145,8 +145,8 @@ def test_mms_adapters_are_trained_kept_and_gone_on_with(
 ) -> None:
     folder = folders["wav2vec2_lv60"]
     keys = ("finetune.updates=2", "finetune.valid_every=1", "finetune.freeze_updates=0")
-    own = (*keys, "finetune.adapters.method=mms", "finetune.adapters.rank=4")
-    done = finetune(tmp_path / "one", folder, *own)
+    options = (*keys, "finetune.adapters.method=mms", "finetune.adapters.rank=4")
+    done = finetune(tmp_path / "one", folder, *options)
     before = load_file(folder / "model.safetensors")
     after = load_file(done.folder / "model" / "model.safetensors")
     new = {n for n in after if BOTTLENECK in n}
@@ -156,7 +156,7 @@ def test_mms_adapters_are_trained_kept_and_gone_on_with(
     again = finetune(
         tmp_path / "two",
         done.folder / "model",
-        *own,
+        *options,
         "finetune.characters=checkpoint",
         "finetune.learning_rate=1e-9",
     )
@@ -168,9 +168,9 @@ def test_a_head_on_a_weighted_sum_is_trained_kept_and_read_again(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
     """On a model that has a CTC class, without its last block; as its README says."""
-    own = ("finetune.weighted_sum=true", "finetune.updates=2", "finetune.valid_every=1")
+    options = ("finetune.weighted_sum=true", "finetune.updates=2", "finetune.valid_every=1")
     more = ("finetune.drop_top=1", "finetune.freeze_updates=9", "finetune.learning_rate=0.01")
-    done = finetune(tmp_path / "one", folders["wav2vec2_base"], *own, *more)
+    done = finetune(tmp_path / "one", folders["wav2vec2_base"], *options, *more)
     folder = done.folder / "model"
     head = load_file(folder / "head.safetensors")
     assert head["layer_weights"].shape == (3,)  # T0, T1, T2
@@ -215,9 +215,9 @@ def test_a_layer_that_is_dropped_has_no_place_in_a_sum() -> None:
 def test_rates_fall_with_depth(name: str, folders: dict[str, Path]) -> None:
     keys = {"layer_decay": 0.5, "learning_rate": 0.1, "head_factor": 3.0}
     module, blueprint, _ = module_of(folders[name], ["A"], **keys)
-    own = recipe(**keys)
-    blocks = plan_blocks(own, configured(folders[name]), blueprint)
-    module.rates = rates_of(module.model, blocks, own.layer_decay)
+    settings = recipe(**keys)
+    blocks = plan_blocks(settings, configured(folders[name]), blueprint)
+    module.rates = rates_of(module.model, blocks, settings.layer_decay)
     names = {id(p): n for n, p in module.model.named_parameters()}
     rates = {
         names[id(p)]: group["initial_lr"]

@@ -33,8 +33,8 @@ def test_speed_changes_length_and_pitch_together(speed: float) -> None:
 
 
 def test_every_speed_is_drawn_alike_and_anew_in_every_epoch() -> None:
-    own = augment([16_000] * 3000, speeds=[0.9, 1.0, 1.1])
-    first, again, other = (own.speeds(epoch) for epoch in (0, 0, 1))
+    drawn = augment([16_000] * 3000, speeds=[0.9, 1.0, 1.1])
+    first, again, other = (drawn.speeds(epoch) for epoch in (0, 0, 1))
     assert (first == again).all()
     assert (first != other).mean() == pytest.approx(2 / 3, abs=0.05)
     for speed in (0.9, 1.0, 1.1):
@@ -61,24 +61,24 @@ def folder(tmp_path: Path) -> Path:
 
 def test_noise_lies_so_far_below_the_speech(folder: Path) -> None:
     """Shorter noise is repeated, longer cut."""
-    own = augment([16_000] * 40, noise=str(folder), noise_share=1.0, snr=[7, 12])
+    noisy = augment([16_000] * 40, noise=str(folder), noise_share=1.0, snr=[7, 12])
     ratios = []
     for number in range(40):
-        heard = own.change(TONE, number, epoch=0)
+        heard = noisy.change(TONE, number, epoch=0)
         added = heard - TONE
         assert heard.shape == TONE.shape
         ratios.append(10 * np.log10(np.square(TONE).mean() / np.square(added).mean()))
     assert 7 - 1e-3 < min(ratios) < max(ratios) < 12 + 1e-3
     assert np.std(ratios) > 0.5
-    assert (own.change(TONE, 3, 1) == own.change(TONE, 3, 1)).all()
-    assert (own.change(TONE, 3, 1) != own.change(TONE, 3, 2)).any()
+    assert (noisy.change(TONE, 3, 1) == noisy.change(TONE, 3, 1)).all()
+    assert (noisy.change(TONE, 3, 1) != noisy.change(TONE, 3, 2)).any()
 
 
 def test_some_speech_stays_without_noise_and_silence_stays_silent(folder: Path) -> None:
-    own = augment([16_000] * 400, noise=str(folder), noise_share=0.3)
-    same = [np.array_equal(own.change(TONE, number, 0), TONE) for number in range(400)]
+    noisy = augment([16_000] * 400, noise=str(folder), noise_share=0.3)
+    same = [np.array_equal(noisy.change(TONE, number, 0), TONE) for number in range(400)]
     assert np.mean(same) == pytest.approx(0.7, abs=0.08)
-    silent = own.change(np.zeros(16_000, np.float32), same.index(False), 0)
+    silent = noisy.change(np.zeros(16_000, np.float32), same.index(False), 0)
     assert np.isfinite(silent).all()
     assert np.abs(silent).max() < 1e-6
 

@@ -30,16 +30,16 @@ def test_speech_that_is_scored_is_heard_as_if_alone(
     torch.nn.init.normal_(module.model.lm_head.weight, std=0.1)
     config = resolve(composed((*SMALL, f"model.checkpoint={model}", "model.batch_size=3")))
     part = TranscribedSpeech("valid", synthetic(), (), {})
-    own = Prepared(
+    prepared = Prepared(
         part, clips(tmp_path, vocabulary, TEXTS, blueprint.feature_extractor), (0, 1, 3, 4), {}
     )
-    sizes = [len(batch) for batch in heldout(config, module, own, blueprint).batches]
+    sizes = [len(batch) for batch in heldout(config, module, prepared, blueprint).batches]
     assert sizes == ([3, 1] if padded else [1, 1, 1, 1])
-    found = probabilities(config, module, own, blueprint)
+    found = probabilities(config, module, prepared, blueprint)
     assert sorted(found) == [0, 1, 3, 4]
     for k, heard in found.items():
         with torch.inference_mode():
-            (alone,), (frames,) = module.log_probabilities(own.clips.batch([k], [1.0]))
+            (alone,), (frames,) = module.log_probabilities(prepared.clips.batch([k], [1.0]))
         assert len(heard) == frames
         torch.testing.assert_close(heard, alone, atol=1e-5, rtol=0)
 
@@ -73,8 +73,8 @@ def test_padding_to_a_fixed_length_takes_no_speech_from_an_update(tmp_path: Path
     """Five utterances of 4.5 s in all, of which a Whisper of two seconds makes ten."""
     blueprint = read_blueprint(configured(save("whisper", tmp_path / "model")))
     vocabulary = Vocabulary.of_text(TEXTS)
-    own = clips(tmp_path, vocabulary, TEXTS, blueprint.feature_extractor)
-    updates = Updates(own, tuple(range(5)), recipe(batch_seconds=5, max_seconds=2), 0, 0, 1)
+    speech = clips(tmp_path, vocabulary, TEXTS, blueprint.feature_extractor)
+    updates = Updates(speech, tuple(range(5)), recipe(batch_seconds=5, max_seconds=2), 0, 0, 1)
     (batch,) = updates
     assert len(batch.numbers) == 5
     assert batch.waveforms.shape[-1] == 200  # frames of a spectrum, 100 a second

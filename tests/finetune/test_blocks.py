@@ -53,8 +53,8 @@ def test_what_is_left_computes_what_the_whole_model_does_so_far(
     assert kept == {layer.name for layer in short.description.layers}
     heard: dict[str, dict[str, torch.Tensor]] = {"whole": {}, "short": {}}
     waveform = noise(16_000)
-    for own, encoder in (("short", exported), ("whole", load_encoder(config))):
-        encoder.run([waveform], lambda layer, h, _, own=own: heard[own].update({layer.name: h}))
+    for kind, encoder in (("short", exported), ("whole", load_encoder(config))):
+        encoder.run([waveform], lambda layer, h, _, kind=kind: heard[kind].update({layer.name: h}))
     for layer in kept:
         torch.testing.assert_close(heard["short"][layer], heard["whole"][layer])
 
@@ -119,8 +119,8 @@ def test_the_same_blocks_are_unfrozen_with_their_own_weights_or_with_random_ones
     assert trained(folder, tmp_path, 0, unfreeze_top=2, **keys) == top
     late = {"reinit_top": 2, "freeze_exclude_reinit": False}
     assert trained(folder, tmp_path, 0, unfreeze_top=1, **late, **keys) == of_blocks(everything, 2)
-    for own in ({"reinit_top": 2}, {"unfreeze_top": 2}, {"unfreeze_top": 2, "reinit_top": 1}):
-        assert trained(folder, tmp_path, 3, **own, **keys) == everything
+    for choice in ({"reinit_top": 2}, {"unfreeze_top": 2}, {"unfreeze_top": 2, "reinit_top": 1}):
+        assert trained(folder, tmp_path, 3, **choice, **keys) == everything
 
 
 def test_frozen_blocks_never_train_and_convolutions_do_if_asked(
@@ -152,8 +152,10 @@ def test_a_run_without_its_last_block_exports_what_it_trained(
     assert done.metadata["blocks"] == {"dropped": ["T3"], "unfrozen": ["T2"]}
     before = load_file(folder / "model.safetensors")
     after = load_file(done.folder / "model" / "model.safetensors")
-    own = {n.removeprefix("wav2vec2."): t for n, t in after.items() if n.startswith("wav2vec2.")}
-    assert set(before) - set(own) == of_blocks(set(before), 2)
-    moved = {n for n, t in own.items() if not torch.equal(t, before[n])}
+    encoder = {
+        n.removeprefix("wav2vec2."): t for n, t in after.items() if n.startswith("wav2vec2.")
+    }
+    assert set(before) - set(encoder) == of_blocks(set(before), 2)
+    moved = {n for n, t in encoder.items() if not torch.equal(t, before[n])}
     assert moved == of_blocks(set(before), 1)
     assert read_blueprint(configured(done.folder / "model")).description.layers[-1].name == "T2"

@@ -59,10 +59,14 @@ def clips(folder: Path, vocabulary: Vocabulary, texts: list[str], feature_extrac
 def module_of(model: Path, texts: list[str], **keys: Any) -> tuple[Recogniser, Any, Vocabulary]:
     blueprint = read_blueprint(configured(model))
     vocabulary = Vocabulary.of_text(texts)
-    own = recipe(**keys)
-    loaded, _ = recogniser.load(own, vocabulary, configured(model), blueprint, True)
+    settings = recipe(**keys)
+    loaded, _ = recogniser.load(settings, vocabulary, configured(model), blueprint, True)
     fresh = [loaded.base_model.encoder.layers[2]]
-    return Recogniser(loaded, fresh, blueprint, vocabulary, own, texts, 0), blueprint, vocabulary
+    return (
+        Recogniser(loaded, fresh, blueprint, vocabulary, settings, texts, 0),
+        blueprint,
+        vocabulary,
+    )
 
 
 def over_alignments(log_p: np.ndarray, target: list[int], blank: int) -> float:
@@ -82,9 +86,9 @@ def test_the_loss_of_a_padded_batch_is_a_sum_over_alignments(
     """Six and four frames; three tokens matter, the rest get no probability."""
     texts = ["AAA", "A"]
     module, blueprint, vocabulary = module_of(models["wav2vec2_lv60"], texts)
-    own = clips(tmp_path, vocabulary, texts, blueprint.feature_extractor)
-    own = replace(own, recordings=replace(own.recordings, lengths=(2000, 1400)))
-    batch = own.batch([0, 1], [1.0, 1.0])
+    speech = clips(tmp_path, vocabulary, texts, blueprint.feature_extractor)
+    speech = replace(speech, recordings=replace(speech.recordings, lengths=(2000, 1400)))
+    batch = speech.batch([0, 1], [1.0, 1.0])
     assert batch.mask is not None
     module.eval()
     with torch.inference_mode():
@@ -95,7 +99,7 @@ def test_the_loss_of_a_padded_batch_is_a_sum_over_alignments(
         own_frames = log_p[k, : frames[k], keep].double().numpy()
         expected = over_alignments(own_frames, [1] * len(text), 0)
         assert losses[k].item() == pytest.approx(expected, abs=1e-4)
-        alone = own.batch([k], [1.0])
+        alone = speech.batch([k], [1.0])
         with torch.inference_mode():
             assert module.losses(alone)[0].item() == pytest.approx(losses[k].item(), abs=1e-3)
     with torch.inference_mode():  # three frames are too few for A, blank, A, blank, A
@@ -123,12 +127,12 @@ def test_an_update_weighs_its_characters_alike_however_it_is_cut(
 ) -> None:
     texts = ["AB", "A", "BBA", "B A B", "AB"]
     module, blueprint, vocabulary = module_of(models["wav2vec2_lv60"], texts)
-    own = clips(tmp_path, vocabulary, texts, blueprint.feature_extractor)
+    speech = clips(tmp_path, vocabulary, texts, blueprint.feature_extractor)
     module.eval()
     totals = []
     for accumulate in (1, 2, 4, 7):
         cut = recipe(accumulate=accumulate)
-        updates = Updates(own, tuple(range(5)), cut, 0, 0, 1)
+        updates = Updates(speech, tuple(range(5)), cut, 0, 0, 1)
         batches = updates.parts(*next(updates._updates()))
         assert len(batches) == accumulate
         with torch.inference_mode():
@@ -181,8 +185,8 @@ def test_ten_utterances_are_learnt_by_heart(models: dict[str, Path], tmp_path: P
     (tmp_path / "pcm").write_bytes(np.int16(2**15 * np.concatenate(audio)).tobytes())
     spelt = tuple(tuple(vocabulary.encode(text)) for text in texts)
     recordings = Recordings(tmp_path / "pcm", tuple(map(len, audio)))
-    own = Clips(recordings, spelt, blueprint.feature_extractor)
-    batch = own.batch(range(10), [1 / sum(map(len, texts))] * 10)
+    speech = Clips(recordings, spelt, blueprint.feature_extractor)
+    batch = speech.batch(range(10), [1 / sum(map(len, texts))] * 10)
     made = module.configure_optimizers()
     optimizer, schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
     module.train()
@@ -302,8 +306,8 @@ def test_layers_are_scored_before_and_after_and_against_each_other(
         assert before.rows["revision"].iloc[0] != after.rows["revision"].iloc[0]
         assert set(before.metadata["left_out"]) == {"cca_inter"}
         assert after.metadata["left_out"] == {}
-        own = after.rows[after.rows["experiment"] == "cca_inter"]
-        targets = {name.split(":")[1] for name in own["target"] if name.startswith("hf@")}
+        compared = after.rows[after.rows["experiment"] == "cca_inter"]
+        targets = {name.split(":")[1] for name in compared["target"] if name.startswith("hf@")}
         assert targets == {"C7", "T0", "T1", "T2", "T3"}
         alike = {layer: value > 1 - 1e-6 for layer, value in after.curve("cca_inter").items()}
         assert {layer for layer, same in alike.items() if not same} == changed, (job, alike)

@@ -141,8 +141,8 @@ def test_a_compiled_model_is_heard_and_the_plain_one_kept(
         return lambda *args, **keys: heard.append(plain.training) or plain(*args, **keys)
 
     monkeypatch.setattr(torch, "compile", compiled)
-    own = ["finetune.updates=2", "finetune.valid_every=1", "finetune.compile=true"]
-    done = finetune(tmp_path, model, *own)
+    options = ["finetune.updates=2", "finetune.valid_every=1", "finetune.compile=true"]
+    done = finetune(tmp_path, model, *options)
     assert heard[:2] == [True, False]  # an update, validation
     assert heard.count(True) == 2
     one, other = (load_file(r.folder / "model" / "model.safetensors") for r in (done, first))

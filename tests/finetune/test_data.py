@@ -101,10 +101,10 @@ def test_a_long_recording_is_several_utterances_with_their_words() -> None:
     read = read_parts(replace(config(**parts), dataset=Long()), GEOMETRY)
     whole = Long()._list(Faults()).utterances[0].text.upper()
     for name, most in (("train", 30), ("valid", 60)):
-        own = read[name].utterances
-        assert " ".join(u.text for u in own) == whole
-        assert all(most / 4 <= u.n_samples / SECOND <= most for u in own)
-        assert sum(len(u.read()) for u in own) == 600 * SECOND
+        windows = read[name].utterances
+        assert " ".join(u.text for u in windows) == whole
+        assert all(most / 4 <= u.n_samples / SECOND <= most for u in windows)
+        assert sum(len(u.read()) for u in windows) == 600 * SECOND
     assert [u.id for u in read["test"].utterances][-1] == "s2-1"
     unknown = Corpus("long", "all", "none", (utterance("s0", 0, seconds=600),), {}, "f")
     assert in_windows(unknown, SECOND, with_words=True) is unknown
@@ -117,11 +117,11 @@ def test_a_smaller_subset_is_in_every_larger_one_and_speakers_have_equal_parts()
     chosen = [subset(spoken, seconds, seed=1) for seconds in (60, 120, 300)]
     for small, large in pairwise(chosen):
         assert [u.id for u in large[: len(small)]] == [u.id for u in small]
-    for own, seconds in zip(chosen, (60, 120, 300), strict=True):
-        total = sum(u.n_samples for u in own) / SECOND
+    for subset_chosen, seconds in zip(chosen, (60, 120, 300), strict=True):
+        total = sum(u.n_samples for u in subset_chosen) / SECOND
         assert seconds - 8 < total <= seconds
         by_speaker = Counter[str]()
-        for u in own:
+        for u in subset_chosen:
             by_speaker[u.speaker] += u.n_samples
         assert max(by_speaker.values()) - min(by_speaker.values()) <= 8 * SECOND
         assert len(by_speaker) == 10

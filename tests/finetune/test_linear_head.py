@@ -130,8 +130,8 @@ def test_whisper_is_fine_tuned_kept_and_read_again(
 
 def test_an_update_trains_all_but_the_convolutions(moonshine: Path, tmp_path: Path) -> None:
     """Raw audio with a mask, and a head that is fine-tuned on."""
-    own = ["finetune.updates=2", "finetune.valid_every=2", "finetune.freeze_updates=0"]
-    done = finetune(tmp_path / "one", moonshine, *own)
+    options = ["finetune.updates=2", "finetune.valid_every=2", "finetune.freeze_updates=0"]
+    done = finetune(tmp_path / "one", moonshine, *options)
     before = load_file(moonshine / "model.safetensors")
     after = load_file(done.folder / "model" / "model.safetensors")
     still = {name for name in after if torch.equal(before[name], after[name])}
@@ -139,7 +139,7 @@ def test_an_update_trains_all_but_the_convolutions(moonshine: Path, tmp_path: Pa
     assert all(re.match(r"encoder\.conv\d\.", name) for name in still)
     assert isinstance(read_as_told(done.folder / "model", noise(16_000))["text"][0], str)
     more = ["finetune.characters=checkpoint", "finetune.learning_rate=1e-9"]
-    again = finetune(tmp_path / "two", done.folder / "model", *own, *more)
+    again = finetune(tmp_path / "two", done.folder / "model", *options, *more)
     one, two = (load_file(run.folder / "model" / "head.safetensors") for run in (done, again))
     torch.testing.assert_close(one, two, atol=1e-7, rtol=0)
     assert not torch.equal(one["weight"], two["weight"])
@@ -154,8 +154,13 @@ def test_an_update_trains_all_but_the_convolutions(moonshine: Path, tmp_path: Pa
 def test_what_a_head_cannot_stand_on_is_told_before_weights_are_read(
     whisper: Path, tmp_path: Path
 ) -> None:
-    own = {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 64}
-    config = hf.Qwen2AudioEncoderConfig(**own, num_mel_bins=80, max_source_positions=100)
+    sizes = {
+        "d_model": 32,
+        "encoder_layers": 2,
+        "encoder_attention_heads": 4,
+        "encoder_ffn_dim": 64,
+    }
+    config = hf.Qwen2AudioEncoderConfig(**sizes, num_mel_bins=80, max_source_positions=100)
     config.save_pretrained(tmp_path)
     hf.WhisperFeatureExtractor(chunk_length=2).save_pretrained(tmp_path)
     with pytest.raises(StrataError, match=r"last hidden state has 50 frames where .* has 100"):

@@ -112,8 +112,8 @@ def test_a_model_is_masked_so_in_training_alone(tmp_path: Path) -> None:
     folder = save("wav2vec2_base", tmp_path)
     module, blueprint, vocabulary = module_of(folder, texts, masks="fairseq", **keys)
     torch.nn.init.normal_(module.model.lm_head.weight)
-    own = clips(tmp_path, vocabulary, texts, blueprint.feature_extractor)
-    batch = own.batch([0, 1, 2], [1.0] * 3)
+    speech = clips(tmp_path, vocabulary, texts, blueprint.feature_extractor)
+    batch = speech.batch([0, 1, 2], [1.0] * 3)
     assert isinstance(module.masks, FairseqMasks)
     encoder = module.model.base_model
     frames = [module.geometry.n_frames(n) for n in batch.samples.tolist()]

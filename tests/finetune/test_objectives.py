@@ -16,12 +16,18 @@ from finetune.pretrain.objectives import Contrastive, MaskedUnits, Objective, bu
 def crops_of(folder: Path, name: str, **keys: object) -> tuple[Objective, Crops]:
     blueprint = blueprint_of(name, folder)
     speech = prepared(blueprint, folder)
-    own = recipe(**keys)
+    settings = recipe(**keys)
     negatives = getattr(blueprint.config, "num_negatives", 1)
     crops = Crops(
-        speech, own, blueprint.feature_extractor, negatives, seed=0, first=0, last=own.steps
+        speech,
+        settings,
+        blueprint.feature_extractor,
+        negatives,
+        seed=0,
+        first=0,
+        last=settings.steps,
     )
-    return build(blueprint, own, seed=0), crops
+    return build(blueprint, settings, seed=0), crops
 
 
 @pytest.mark.parametrize("name", ["wav2vec2_base", "wav2vec2_lv60"])

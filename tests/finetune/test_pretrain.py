@@ -82,9 +82,9 @@ def test_a_model_is_analysed_as_it_grew(
     rows = pd.read_csv(growth.folder / "growth.csv")
     assert sorted(rows["step"].unique()) == [0, 4, 8]
     assert set(rows["layer"]) == {"T0", "T3", "mel"}
-    own = rows[rows["control"].isna()]
-    assert own.groupby("step")["revision"].nunique().tolist() == [1, 1, 1]
-    assert own["revision"].nunique() == 3
+    scores = rows[rows["control"].isna()]
+    assert scores.groupby("step")["revision"].nunique().tolist() == [1, 1, 1]
+    assert scores["revision"].nunique() == 3
     assert (growth.folder / "growth.png").stat().st_size > 10_000
 
 

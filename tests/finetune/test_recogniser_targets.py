@@ -57,13 +57,13 @@ def test_a_recogniser_of_phones_is_evaluated_and_transcribes(
     phones: Finished, tmp_path: Path
 ) -> None:
     """By itself, and beside the characters that it was not trained for."""
-    own = [f"model.checkpoint={phones.folder / 'model'}", *SMALL[2:4]]
+    options = [f"model.checkpoint={phones.folder / 'model'}", *SMALL[2:4]]
     with one_thread():
-        done = execute(tmp_path / "evaluate", "experiment=evaluate", *own, "dataset.limit=4")
+        done = execute(tmp_path / "evaluate", "experiment=evaluate", *options, "dataset.limit=4")
         execute(
             tmp_path / "transcribe",
             "experiment=transcribe",
-            *own,
+            *options,
             "dataset=synthetic",
             "dataset.limit=2",
         )
@@ -81,26 +81,26 @@ def test_a_recogniser_of_phones_is_evaluated_and_transcribes(
 
 
 def test_a_recogniser_of_phones_goes_on(phones: Finished, tmp_path: Path) -> None:
-    own = ("finetune.targets=phones", "finetune.characters=checkpoint")
-    done = finetune(tmp_path, phones.folder / "model", *own, *SHORT)
+    options = ("finetune.targets=phones", "finetune.characters=checkpoint")
+    done = finetune(tmp_path, phones.folder / "model", *options, *SHORT)
     assert done.metadata["characters"] == phones.metadata["characters"]
     assert done.metadata["reinit"]["head"] == []
 
 
 def test_pieces_are_trained_scored_and_exported(model: Path, tmp_path: Path) -> None:
-    own = ("finetune.targets=pieces", "finetune.pieces=60", *SHORT)
-    done = finetune(tmp_path, model, *own)
+    options = ("finetune.targets=pieces", "finetune.pieces=60", *SHORT)
+    done = finetune(tmp_path, model, *options)
     assert done.rows["metric"].tolist() == ["wer", "cer"]
     assert len(done.metadata["characters"]) == 60
     assert isinstance(heard(done.folder), str)
     again = ("finetune.characters=checkpoint", "finetune.learning_rate=1e-8")
-    on = finetune(tmp_path / "on", done.folder / "model", *own, *again)
+    on = finetune(tmp_path / "on", done.folder / "model", *options, *again)
     assert on.metadata["characters"] == done.metadata["characters"]
     assert on.rows["value"].tolist() == pytest.approx(done.rows["value"].tolist(), abs=0.02)
 
 
 def test_an_n_gram_of_words_goes_with_characters(model: Path, tmp_path: Path) -> None:
     (tmp_path / "words.arpa").write_text("")
-    own = ("finetune.targets=phones", f"finetune.lm.path={tmp_path / 'words.arpa'}")
+    options = ("finetune.targets=phones", f"finetune.lm.path={tmp_path / 'words.arpa'}")
     with pytest.raises(StrataError, match=r"lm\.path=.* goes with finetune\.targets=characters"):
-        finetune(tmp_path, model, *own)
+        finetune(tmp_path, model, *options)

@@ -131,9 +131,9 @@ def test_words_are_heard_when_they_are_sung(folder: Path, audio: Path, tmp_path:
     lines = [line.split() for line in (done.folder / "words.ctm").read_text().splitlines()]
     assert [line[4] for line in lines] == " ".join(TEXTS).split()
     for number, text in enumerate(TEXTS):
-        own = [line for line in lines if line[0] == str(number)]
+        found = [line for line in lines if line[0] == str(number)]
         place = 0
-        for line, word in zip(own, text.split(), strict=True):
+        for line, word in zip(found, text.split(), strict=True):
             start, length = float(line[2]), float(line[3])
             assert start == pytest.approx(0.12 * place, abs=0.1)
             assert start + length == pytest.approx(0.12 * (place + len(word)), abs=0.1)
@@ -276,5 +276,5 @@ def test_transformers_reads_what_is_scored(folder: Path) -> None:
         logits = model(feature_extractor([waveform])["input_values"]).logits[0]
     recogniser = load_recogniser(_config(folder))
     assert isinstance(recogniser, CtcRecogniser)
-    own = recogniser.log_probabilities(waveform)
-    np.testing.assert_allclose(own, torch.log_softmax(logits, -1).numpy(), atol=1e-5)
+    found = recogniser.log_probabilities(waveform)
+    np.testing.assert_allclose(found, torch.log_softmax(logits, -1).numpy(), atol=1e-5)

@@ -181,7 +181,7 @@ def test_two_kills_one_of_them_in_a_validation(
         finetune(tmp_path, model, *PARTS)
     with hearing() as third:
         done = finetune(tmp_path, model, *PARTS)
-    assert first + [own for own in second if own[0] < 5] + third == whole[1]
+    assert first + [point for point in second if point[0] < 5] + third == whole[1]
     assert_same_training(whole[0], done)
 
 
@@ -192,7 +192,7 @@ def test_a_killed_run_with_every_other_option_goes_on_to_the_same_weights(
     folder = tmp_path / "noise"
     folder.mkdir()
     soundfile.write(folder / "noise.wav", noise(20_000), 16_000)
-    own = [
+    options = [
         *("finetune.updates=6", "finetune.valid_every=3", "finetune.checkpoint_minutes=1e-9"),
         *("finetune.batch_seconds=15", "finetune.max_seconds=15", "finetune.freeze_updates=1"),
         *("finetune.targets=phones", "finetune.masks=fairseq", "finetune.drop_top=1"),
@@ -201,11 +201,11 @@ def test_a_killed_run_with_every_other_option_goes_on_to_the_same_weights(
         *("finetune.augment.speeds=[0.9,1.0,1.1]", f"finetune.augment.noise={folder}"),
     ]
     with hearing() as whole:
-        undisturbed = finetune(tmp_path / "whole", model, *own)
+        undisturbed = finetune(tmp_path / "whole", model, *options)
     with hearing(kill=4) as before, pytest.raises(KilledError):
-        finetune(tmp_path / "killed", model, *own)
+        finetune(tmp_path / "killed", model, *options)
     with hearing() as after:
-        done = finetune(tmp_path / "killed", model, *own)
+        done = finetune(tmp_path / "killed", model, *options)
     assert before + after == whole
     assert_same_training(undisturbed, done)
     assert weights_of(done)["lm_head.weight"].any()  # not every update has overflown
@@ -215,12 +215,12 @@ def test_two_processes_killed_and_resumed_train_what_one_does_in_as_many_parts(
     whole: tuple[Finished, Heard], model: Path, tmp_path: Path
 ) -> None:
     """Each has its part of every update and of the validation speech, and its random numbers."""
-    own = [*OWN, "finetune.processes=2"]
+    options = [*OWN, "finetune.processes=2"]
     with hearing(kill=3) as before, pytest.raises(KilledError):
-        finetune(tmp_path, model, *own)
+        finetune(tmp_path, model, *options)
     assert not torch.distributed.is_initialized()
     with hearing() as after:
-        done = finetune(tmp_path, model, *own)
+        done = finetune(tmp_path, model, *options)
     assert before + after == whole[1][::2]
     assert_same_training(whole[0], done)
     assert whole[0].rows["value"].tolist() == done.rows["value"].tolist()
@@ -305,14 +305,14 @@ def test_a_killed_pretraining_goes_on_to_the_same_weights(
     kills: list[int], pretrained: tuple[Finished, Heard], model: Path, tmp_path: Path
 ) -> None:
     """Dropout, layer drop, Gumbel noise and Adam's state included."""
-    own = [f"model.checkpoint={model}", *PRETRAIN]
+    options = [f"model.checkpoint={model}", *PRETRAIN]
     heard: Heard = []
     for kill in kills:
         with hearing(kill=kill) as before, pytest.raises(KilledError):
-            pretrain(tmp_path, *own)
+            pretrain(tmp_path, *options)
         heard += before
     with hearing() as after:
-        done = pretrain(tmp_path, *own)
+        done = pretrain(tmp_path, *options)
     assert heard + after == pretrained[1]
     assert_same_training(pretrained[0], done, "snapshots/step_000005", "snapshots/step_000010")
 
@@ -321,14 +321,14 @@ def test_a_killed_pretraining_goes_on_to_the_same_weights(
 def test_a_pretraining_that_a_signal_ends_has_a_checkpoint_of_that_step(
     pretrained: tuple[Finished, Heard], model: Path, tmp_path: Path
 ) -> None:
-    own = [f"model.checkpoint={model}", *PRETRAIN]
+    options = [f"model.checkpoint={model}", *PRETRAIN]
     patch = signalled(3, signal.SIGTERM)
     with pytest.raises(SystemExit) as ended:
-        pretrain(tmp_path, *own, "pretrain.checkpoint_minutes=60")
+        pretrain(tmp_path, *options, "pretrain.checkpoint_minutes=60")
     patch.undo()
     assert (ended.value.code, steps_done(tmp_path)) == (143, 4)
     with hearing() as after:
-        done = pretrain(tmp_path, *own)
+        done = pretrain(tmp_path, *options)
     assert after == pretrained[1][4:]
     assert_same_training(pretrained[0], done)
 

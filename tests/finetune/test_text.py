@@ -78,12 +78,12 @@ def test_a_tokenizer_goes_to_a_folder_and_comes_back(tmp_path: Path) -> None:
 def test_a_tokenizer_reads_frames_as_its_vocabulary_does(tmp_path: Path) -> None:
     """What `pipeline` writes is, normalised as references are, what was scored."""
     vocabulary = Vocabulary.of_text(["HELLO 'TIS"])
-    own = vocabulary.tokenizer(tmp_path)
+    tokenizer = vocabulary.tokenizer(tmp_path)
     letters = [vocabulary.blank, *vocabulary.encode("HELO 'TIS")]
     rng = np.random.default_rng(0)
     for _ in range(50):
         frames = rng.choice(letters, 30).tolist()
-        assert normalise(own.decode(frames)) == vocabulary.decode(frames)
+        assert normalise(tokenizer.decode(frames)) == vocabulary.decode(frames)
 
 
 def test_special_tokens_may_have_other_names(tmp_path: Path) -> None:
@@ -137,8 +137,8 @@ def test_a_tokenizer_that_does_not_write_by_ctc_is_refused(tmp_path: Path) -> No
 
 def spoken(text: str, phones: str | None = None) -> Utterance:
     """An utterance with a transcript, and a tier of phones if there are any."""
-    own = tuple(Interval(k, k + 1, p) for k, p in enumerate((phones or "").split()))
-    tiers = {} if phones is None else {"phone": own}
+    phone_tier = tuple(Interval(k, k + 1, p) for k, p in enumerate((phones or "").split()))
+    tiers = {} if phones is None else {"phone": phone_tier}
     return Utterance("id", "speaker", text, 16_000, tiers, lambda: np.zeros(16_000, np.float32))
 
 

@@ -32,14 +32,14 @@ def spoken(
     parts: list[NDArray[np.float32]] = []
     described: list[Utterance] = []
     for speaker, k in product(range(speakers), range(utterances)):
-        own = rng.integers(len(PHONES), size=phones)
+        phone = rng.integers(len(PHONES), size=phones)
         lengths = rng.integers(2, 6, size=phones)
-        part = np.repeat(means[own] + voices[speaker], lengths, axis=0)
+        part = np.repeat(means[phone] + voices[speaker], lengths, axis=0)
         parts.append((part + noise * rng.normal(size=part.shape)).astype(np.float32))
         edges = 320 * np.concatenate([[0], np.cumsum(lengths)])
         tier = [
             Interval(int(a), int(b), PHONES[p])
-            for (a, b), p in zip(pairwise(edges), own, strict=True)
+            for (a, b), p in zip(pairwise(edges), phone, strict=True)
         ]
         described.append(
             utterance(f"s{speaker}u{k}", f"s{speaker}", int(edges[-1]), {"phone": tier})
@@ -50,17 +50,17 @@ def spoken(
 def rows(frames: Frames, segment: str, context: str) -> list[tuple[str | float, ...]]:
     """A line of an item file for each phone; where contexts are kept, of those that have one."""
     found: list[tuple[str | float, ...]] = []
-    for own in frames.utterances:
+    for spoken_utterance in frames.utterances:
         edge = Interval(0, 0, "SIL")
-        tier = (edge, *own.tiers["phone"], edge)
+        tier = (edge, *spoken_utterance.tiers["phone"], edge)
         for before, phone, after in zip(tier, tier[1:], tier[2:], strict=False):
             if context == "within" and edge in (before, after):
                 continue
             stretch = (phone.start, phone.end)
             if segment == "triphone":
                 stretch = (before.start, after.end)
-            labels = (phone.label, before.label, after.label, own.speaker)
-            found.append((own.id, *(moment / 16000 for moment in stretch), *labels))
+            labels = (phone.label, before.label, after.label, spoken_utterance.speaker)
+            found.append((spoken_utterance.id, *(moment / 16000 for moment in stretch), *labels))
     return found
 
 
@@ -68,8 +68,8 @@ def write(frames: Frames, segment: str, context: str, folder: Path) -> Path:
     """The item file, and a file of features for each utterance beside it."""
     import torch
 
-    for k, own in enumerate(frames.utterances):
-        torch.save(torch.from_numpy(frames.of(k).copy()), folder / f"{own.id}.pt")
+    for k, spoken_utterance in enumerate(frames.utterances):
+        torch.save(torch.from_numpy(frames.of(k).copy()), folder / f"{spoken_utterance.id}.pt")
     lines = ["#file onset offset #phone prev-phone next-phone speaker"]
     lines += [" ".join(str(value) for value in row) for row in rows(frames, segment, context)]
     path = folder / "made.item"

@@ -92,10 +92,12 @@ def test_peaks_of_all_are_those_of_each_alone(
     found = peaks.peaks(curve, offsets, window)
     kept = found.prominence >= prominence
     for k, length in enumerate(lengths):
-        own = curve[offsets[k] : offsets[k] + length - 1]
+        piece = curve[offsets[k] : offsets[k] + length - 1]
         expected = np.array([], dtype=int)
-        if len(own) >= window:
-            smooth = np.array([own[j : j + window].mean() for j in range(len(own) - window + 1)])
+        if len(piece) >= window:
+            smooth = np.array(
+                [piece[j : j + window].mean() for j in range(len(piece) - window + 1)]
+            )
             expected, _ = find_peaks(smooth, prominence=prominence)
         if window == 1 or seed % 2 == 0:  # sums of equal quarters may differ in the last digit
             assert found.index[kept & (found.utterance == k)].tolist() == expected.tolist()

@@ -60,8 +60,8 @@ def test_rho_is_spearmans_with_ties_and_missing_sentences(tmp_path: Path) -> Non
     METRIC.check(units)
     score, raw = METRIC.score(units)
     centred = replace(units, vectors=units.vectors - units.vectors.mean(0))
-    for own, found in ((centred, score), (units, raw)):
-        cosines = [all_recordings(own, a, b) for a, b, _ in rows]
+    for vectors, found in ((centred, score), (units, raw)):
+        cosines = [all_recordings(vectors, a, b) for a, b, _ in rows]
         assert found.value == pytest.approx(spearmanr(cosines, [r[2] for r in rows]).statistic)
     assert score.detail["pairs"] == "55 of 57"
     assert METRIC.summary([score], "spoken_sts") == {"pairs_scored": {"55 of 57": 1}}
@@ -93,9 +93,9 @@ def test_a_mean_that_all_utterances_share_changes_nothing(tmp_path: Path) -> Non
     plain = replace(units, target=table(tmp_path, rows))
     plain = replace(plain, vectors=plain.vectors * np.linspace(0.5, 2, len(plain.label))[:, None])
     shared = replace(plain, vectors=plain.vectors + 20 * np.eye(20)[0])
-    (own, raw), (own_shared, raw_shared) = METRIC.score(plain), METRIC.score(shared)
-    assert own_shared.value == pytest.approx(own.value, abs=1e-3)
-    assert own.value > 0.6
+    (centred, raw), (centred_shared, raw_shared) = METRIC.score(plain), METRIC.score(shared)
+    assert centred_shared.value == pytest.approx(centred.value, abs=1e-3)
+    assert centred.value > 0.6
     assert raw_shared.value < raw.value - 0.2
 
 

@@ -28,9 +28,9 @@ def by_name(scores: list[Score]) -> dict[str, float]:
 
 def pooled(noise: float, speaker: float = 0.0) -> Units:
     word, voice = RNG.normal(size=(8, 16)), RNG.normal(size=(5, 16))
-    own = noise * RNG.normal(size=(40, 16))
+    deviation = noise * RNG.normal(size=(40, 16))
     return units_of(
-        word[WORDS] + speaker * voice[SPEAKERS] + own,
+        word[WORDS] + speaker * voice[SPEAKERS] + deviation,
         WORDS.tolist(),
         [f"w{k}" for k in range(8)],
         SPEAKERS.tolist(),

@@ -50,7 +50,7 @@ def by_the_letter(frames: Frames, chosen_by: str, tolerance: int = 320) -> dict[
     """Every setting and utterance by itself, matched by Hopcroft and Karp's algorithm."""
     tuning = tuning_half(frames)
     parts = [frames.of(k).astype(np.float64) for k in range(len(frames.utterances))]
-    chosen = np.concatenate([part for part, own in zip(parts, tuning, strict=True) if own])
+    chosen = np.concatenate([part for part, inside in zip(parts, tuning, strict=True) if inside])
     z = [(part - chosen.mean(0)) / chosen.std(0) for part in parts]
 
     def counts(distance: str, window: int, prominence: float, half: NDArray[np.bool_]) -> list[int]:
@@ -190,11 +190,11 @@ def test_halves_are_of_speakers_and_the_sample_draws_them() -> None:
     halves = []
     for seed in range(20):
         tuning = tuning_half(replace(frames, seed=seed))
-        own = {u.speaker for u, t in zip(frames.utterances, tuning, strict=True) if t}
+        chosen = {u.speaker for u, t in zip(frames.utterances, tuning, strict=True) if t}
         other = {u.speaker for u, t in zip(frames.utterances, tuning, strict=True) if not t}
-        assert not own & other
-        assert len(own) == len(other) == 2
-        halves.append(frozenset(own))
+        assert not chosen & other
+        assert len(chosen) == len(other) == 2
+        halves.append(frozenset(chosen))
     assert len(set(halves)) > 3
 
 
@@ -203,8 +203,8 @@ def test_statistics_and_settings_never_see_the_other_half() -> None:
     tuning = tuning_half(frames)
     rng = np.random.default_rng(1)
     parts = [
-        frames.of(k) if own else rng.normal(size=frames.of(k).shape) * 1e3
-        for k, own in enumerate(tuning)
+        frames.of(k) if tuned else rng.normal(size=frames.of(k).shape) * 1e3
+        for k, tuned in enumerate(tuning)
     ]
     spoilt = METRIC.score(frames_of(parts, frames.utterances))
     clean = METRIC.score(frames)
