@@ -9,6 +9,8 @@ from omegaconf import MISSING
 from common.config.analysis import require, require_at_least
 from common.records import StrataError
 
+OBJECTIVES = ("published", "reconstruction")
+
 
 @dataclass(kw_only=True)
 class PretrainConfig:
@@ -21,7 +23,10 @@ class PretrainConfig:
 
     A step sees `batch_seconds` of audio in crops of `crop_seconds`. `mask_prob` and `mask_length`
     as in wav2vec 2.0; `acoustic_weight` times the L1 distance to the MFCC is added to the loss.
+    `objective`: that of the architecture's paper (contrastive, masked_units), or reconstruction.
     `start`: a folder with a model of the same architecture to start from (null: random weights).
+    `train_top`: only the last so many transformer blocks are trained, with the objective's own
+    layers; the rest stays as it is in `start` (null: everything is trained).
     `temperature`: of the Gumbel softmax, first and last (contrastive). `units`: number of k-means
     clusters to be guessed (masked units), of MFCC, or of layer `teacher_layer` of the model in the
     folder `teacher`. `snapshots`: parts of the training after which the model is saved for later
@@ -45,7 +50,9 @@ class PretrainConfig:
     acoustic_weight: float = MISSING
     temperature: list[float] = MISSING
     units: int = MISSING
+    objective: str = "published"
     start: str | None = None
+    train_top: int | None = None
     teacher: str | None = None
     teacher_layer: str | None = None
     snapshots: list[float] = MISSING
@@ -65,6 +72,14 @@ class PretrainConfig:
                 f"pretrain.crop_seconds={self.crop_seconds}: use 0.5 s or more, up to "
                 f"pretrain.batch_seconds={self.batch_seconds}"
             )
+        require("pretrain.objective", self.objective, OBJECTIVES)
+        if self.train_top is not None:
+            require_at_least("pretrain.train_top", self.train_top, 1)
+            if self.start is None:
+                raise StrataError(
+                    f"pretrain.train_top={self.train_top} without pretrain.start: the other layers "
+                    "would keep their random weights; name the model's folder that they come from"
+                )
         self._check_lists()
         for name in self.weights:
             require("pretrain.weights", name, ("main", *self.mix))

@@ -1,4 +1,4 @@
-"""What a model learns from speech alone: contrastive (wav2vec 2.0) or masked units (HuBERT)."""
+"""What a model learns from speech alone: contrast, masked units, or to reconstruct acoustics."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -45,6 +45,8 @@ class Objective(pl.LightningModule):
         self.recipe = recipe
         self.seed = seed
         self.acoustics = nn.Linear(model.config.conv_dim[-1], DIM)
+        if recipe.train_top is not None:
+            _freeze_below_top(model, recipe.train_top)
         # A hook: what comes out of the convolutions is not among every model's outputs.
         self._convolved: torch.Tensor | None = None
         self.extractor.register_forward_hook(self._keep)
@@ -53,9 +55,10 @@ class Objective(pl.LightningModule):
         self._convolved = output.transpose(1, 2)
 
     @property
-    @abstractmethod
     def extractor(self) -> nn.Module:
         """The model's convolutions, (B, n) -> (B, D, T)."""
+        extractor: nn.Module = self.model.base_model.feature_extractor
+        return extractor
 
     @abstractmethod
     def losses(self, batch: Batch) -> tuple[torch.Tensor, Losses]:
@@ -122,12 +125,6 @@ class Contrastive(Objective):
     this one takes the masked frames and all inner products at once: the same number (a test shows
     it) in a fraction of the time.
     """
-
-    @property
-    def extractor(self) -> nn.Module:
-        """wav2vec 2.0's feature encoder."""
-        extractor: nn.Module = self.model.wav2vec2.feature_extractor
-        return extractor
 
     def losses(self, batch: Batch) -> tuple[torch.Tensor, Losses]:
         """Contrastive loss plus weighted diversity loss."""
@@ -196,12 +193,6 @@ class MaskedUnits(Objective):
         super().__init__(model, recipe, seed)
         self.head = nn.Linear(model.config.hidden_size, recipe.units)
 
-    @property
-    def extractor(self) -> nn.Module:
-        """HuBERT's or WavLM's feature encoder."""
-        extractor: nn.Module = self.model.feature_extractor
-        return extractor
-
     def losses(self, batch: Batch) -> tuple[torch.Tensor, Losses]:
         """Cross-entropy of the masked frames' units."""
         hidden = self.model(batch.waveforms, mask_time_indices=batch.mask).last_hidden_state
@@ -209,6 +200,37 @@ class MaskedUnits(Objective):
         units = batch.units[batch.mask]
         loss = cross_entropy(logits, units)
         return loss, {"accuracy": (logits.argmax(1) == units).float().mean()}
+
+
+@final
+class Reconstruction(Objective):
+    """Reconstruct the acoustics of every frame, masked or not, from the last block's output.
+
+    L1 distance between a linear map of the output and the normalised MFCC, as in TERA (Liu, Li and
+    Lee 2021, arXiv 2007.06028, section III), which masks and reconstructs filterbanks.
+    """
+
+    def __init__(self, model: Any, recipe: PretrainConfig, seed: int) -> None:
+        super().__init__(model, recipe, seed)
+        self.head = nn.Linear(model.config.hidden_size, DIM)
+
+    def losses(self, batch: Batch) -> tuple[torch.Tensor, Losses]:
+        """Mean distance over frames and coefficients."""
+        hidden = self.model.base_model(batch.waveforms, mask_time_indices=batch.mask)
+        distance = (self.head(hidden.last_hidden_state).float() - batch.acoustics).abs()
+        return distance.mean(), {"masked": distance[batch.mask].mean()}
+
+
+def _freeze_below_top(model: Any, blocks: int) -> None:
+    """Train the last `blocks` of the encoder and the objective's layers only."""
+    layers = model.base_model.encoder.layers
+    if blocks > len(layers):
+        raise StrataError(
+            f"pretrain.train_top={blocks}: the model has {len(layers)} transformer blocks"
+        )
+    model.base_model.requires_grad_(False)
+    model.base_model.feature_extractor._freeze_parameters()  # its input needs no gradient either
+    layers[len(layers) - blocks :].requires_grad_(True)
 
 
 def objective_of(blueprint: Blueprint) -> type[Contrastive] | type[MaskedUnits]:
@@ -230,8 +252,9 @@ def build(blueprint: Blueprint, recipe: PretrainConfig, seed: int) -> Objective:
 
     The heads are drawn in either case; the global random state stays as it was.
     """
-    objective = objective_of(blueprint)
-    auto = AutoModelForPreTraining if objective is Contrastive else AutoModel
+    published = objective_of(blueprint)
+    auto = AutoModelForPreTraining if published is Contrastive else AutoModel
+    objective = Reconstruction if recipe.objective == "reconstruction" else published
     # Attention written out is faster here: crops are short, and fused kernels want long ones.
     how = {"dtype": torch.float32, "attn_implementation": "eager"}
     with torch.random.fork_rng(devices=[]):

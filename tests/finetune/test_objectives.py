@@ -10,7 +10,14 @@ from common.config import ModelConfig
 from common.encoder.architecture import read_blueprint
 from common.records import StrataError
 from finetune.pretrain.crops import Batch, Crops
-from finetune.pretrain.objectives import Contrastive, MaskedUnits, Objective, build, objective_of
+from finetune.pretrain.objectives import (
+    Contrastive,
+    MaskedUnits,
+    Objective,
+    Reconstruction,
+    build,
+    objective_of,
+)
 
 
 def crops_of(folder: Path, name: str, **keys: object) -> tuple[Objective, Crops]:
@@ -193,3 +200,64 @@ def test_a_batch_can_be_learnt_by_heart(name: str, tmp_path: Path) -> None:
             accuracies.append(curves["accuracy"].item())
     assert accuracies[0] < 0.25
     assert accuracies[-1] > 2 * accuracies[0] + 0.05, accuracies
+
+
+@pytest.mark.parametrize("name", ["wav2vec2_base", "hubert_base", "wavlm_base"])
+def test_reconstruction_reads_the_last_block_in_every_frame(name: str, tmp_path: Path) -> None:
+    module, crops = crops_of(tmp_path, name, objective="reconstruction", acoustic_weight=0.0)
+    assert isinstance(module, Reconstruction)
+    batch = crops.batch(0)
+    module.eval()
+    with torch.no_grad(), one_thread():
+        loss, curves = module.losses(batch)
+        base = module.model.base_model
+        out = base(batch.waveforms, mask_time_indices=batch.mask, output_hidden_states=True)
+        away = (module.head(out.hidden_states[-1]) - batch.acoustics).abs()
+    assert loss.item() == pytest.approx(away.mean().item(), rel=1e-5)
+    assert curves["masked"].item() == pytest.approx(away[batch.mask].mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["wav2vec2_tiny", "hubert_tiny"])
+def test_only_the_top_blocks_and_the_head_are_trained(name: str, tmp_path: Path) -> None:
+    folder = f"assets/{name}"
+    blueprint = read_blueprint(ModelConfig(name=name, checkpoint=folder, random_init=True))
+    speech = prepared(blueprint, tmp_path)
+    keys = {"objective": "reconstruction", "acoustic_weight": 0.0}
+    one = recipe(start=folder, train_top=2, **keys)
+    crops = Crops(speech, one, blueprint.feature_extractor, 20, seed=0, first=0, last=1)
+    module = build(blueprint, one, seed=0)
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], 1e-3)
+    batch, losses = crops.batch(0), []
+    with one_thread():
+        for _ in range(10):
+            loss, _ = module._step(batch)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0], losses
+    changed = {k for k, v in module.state_dict().items() if not torch.equal(v, before[k])}
+    top = {k for k in before if ".layers.4." in k or ".layers.5." in k or k.startswith("layers.5")}
+    assert changed - top == {"head.weight", "head.bias"}
+    assert {k for k in top if k.endswith("attention.v_proj.weight")} <= changed
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"train_top": 2}, r"pretrain.train_top=2 without pretrain.start"),
+        ({"train_top": 0, "start": "assets/hubert_tiny"}, r"pretrain.train_top=0"),
+        ({"objective": "autoencoder"}, r"pretrain.objective.*published, reconstruction"),
+    ],
+)
+def test_impossible_recipes_are_refused(keys: dict[str, object], message: str) -> None:
+    with pytest.raises(StrataError, match=message):
+        recipe(**keys)
+
+
+def test_more_blocks_than_there_are_cannot_be_trained(tmp_path: Path) -> None:
+    name, folder = "hubert_tiny", "assets/hubert_tiny"
+    blueprint = read_blueprint(ModelConfig(name=name, checkpoint=folder, random_init=True))
+    with pytest.raises(StrataError, match=r"pretrain.train_top=7: the model has 6 transformer"):
+        build(blueprint, recipe(start=folder, train_top=7), seed=0)
