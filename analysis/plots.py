@@ -25,6 +25,7 @@ from common.results.results import WITHOUT_LAYERS, summarise
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 HIGHEST = 1.005  # where a scale that is widened ends: no metric exceeds 1
+MOST_TICKS = 16
 LEAST = 0.1  # how much of a scale is shown at least
 DASHES = ("-", "--", "-.", ":")
 GREY = "0.45"
@@ -256,10 +257,10 @@ def widen(axes: Axes, least: float) -> None:
         axes.set_ylim(top - least, top)
 
 
-def thin_ticks(axes: Axes, most: int = 16) -> None:
-    """Leave labels away where a panel has no room for all."""
+def thin_ticks(axes: Axes) -> None:
+    """Show at most `MOST_TICKS` labels of the x axis, evenly spaced."""
     labels = axes.get_xticklabels()
-    step = ceil(len(labels) / most)
+    step = ceil(len(labels) / MOST_TICKS)
     for k, label in enumerate(labels):
         label.set_visible(k % step == 0)
 

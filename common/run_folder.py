@@ -1,12 +1,13 @@
 """The folder of a run is tried before anything is computed."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+
+from common.writing import try_writing
 
 
 class CheckRunFolder(Callback):
@@ -24,10 +25,7 @@ class CheckRunFolder(Callback):
 def check(folder: Path, key: str) -> None:
     """Make the folder, and a file in it that is deleted again."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".writable.{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        try_writing(folder)
     except OSError as error:
         print(
             f"{key}={folder}: results cannot be written there ({error.strerror}). Name a folder "

@@ -58,3 +58,11 @@ def checksum(path: Path) -> int:
         while block := file.read(2**22):
             total = zlib.crc32(block, total)
     return total
+
+
+def try_writing(folder: Path) -> None:
+    """Make a folder and, for a moment, a file in it; OSError where one of them cannot be made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / f".writable.{os.getpid()}"
+    probe.touch()
+    probe.unlink()

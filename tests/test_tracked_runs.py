@@ -24,7 +24,8 @@ def test_tracking_offline_leaves_a_run_beside_the_results(
 ) -> None:
     for name, value in settings(tmp_path / "home").items():
         monkeypatch.setenv(name, value)
-    done = execute(tmp_path / "run", "experiment=cca_phone", *common, cache, *OFFLINE)
+    run = ["experiment=cca_phone", *common, cache, *OFFLINE]
+    done = execute(tmp_path / "run", *run, pictures=True)
     logged = offline_run(done.folder)
     printed = capsys.readouterr()
     assert str(logged.folder) in printed.out.splitlines()

@@ -163,7 +163,7 @@ def fold_jackknife(score: float, without: Sequence[float], scale: Scale = CORREL
     return around(float(scale.to(np.asarray(score))), float(spread), len(without), scale)
 
 
-def jackknife(score: float, without: Sequence[float], scale: Scale = CORRELATION) -> Limits | None:
+def jackknife(score: float, without: Sequence[float]) -> Limits | None:
     """A 95 % interval from the scores `without` each of the speakers in turn.
 
     For a score that a speaker who is drawn twice would distort, as mutual information, which takes
@@ -173,7 +173,7 @@ def jackknife(score: float, without: Sequence[float], scale: Scale = CORRELATION
     speakers = len(without)
     if speakers < LEAST_SPEAKERS:
         return None
-    return fold_jackknife(score, without, scale)
+    return fold_jackknife(score, without)
 
 
 def no_fold_interval(split: str, trials: int, speakers: int) -> str:

@@ -36,6 +36,7 @@ SAME = [
     *("part", "target", "split", "seed", "sample", "trial", "subset", "train_dataset", "reinit"),
 ]
 EXTRA = ("run", "reinit_top", "subset", "train_dataset", "depth")
+LONGEST = 60  # characters of what is different about a run
 LAST_LAYERS = ("all", "transformer", "last4")  # selections that hold a model's last block
 
 
@@ -285,13 +286,13 @@ def comparable(
     return frame, notes
 
 
-def difference(differing_values: Mapping[str, set[str]], length: int = 60) -> str:
+def difference(differing_values: Mapping[str, set[str]]) -> str:
     """What is different about a run, in short; what is cut off leaves a hash of the whole."""
     values = {key: "/".join(sorted(texts)) for key, texts in differing_values.items()}
     words = ", ".join(
         value if key.startswith("speech of") else f"{key.rpartition('.')[2]} {value}"
         for key, value in values.items()
     )
-    if len(words) <= length:
+    if len(words) <= LONGEST:
         return words
-    return f"{words[:length]}… {hashlib.sha256(words.encode()).hexdigest()[:4]}"
+    return f"{words[:LONGEST]}… {hashlib.sha256(words.encode()).hexdigest()[:4]}"

@@ -73,8 +73,3 @@ def is_segment(symbol: str) -> bool:
 def features_of(symbols: Collection[str]) -> NDArray[np.int64]:
     """Features (k, 24) of segments: 1, -1, or 0 where one does not apply."""
     return np.array([_features().fts(symbol).numeric() for symbol in symbols], dtype=np.int64)
-
-
-def feature_names() -> list[str]:
-    """Names of the features, as panphon orders them."""
-    return list(_features().names)

@@ -24,6 +24,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from common.cache.locks import FolderLock
 from common.config import Config
+from common.writing import try_writing
 
 log = logging.getLogger(__name__)
 
@@ -443,10 +444,7 @@ def open_cache(config: Config, scratch: Path) -> Cache:
         return Cache(scratch)
     root = cache_root(config)
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        probe = root / f".writable.{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        try_writing(root)
     except OSError as error:
         log.warning(
             "the cache %s cannot be written to (%s): what it holds is used, what this run computes "

@@ -29,14 +29,15 @@ from common.config.analysis import (
     require,
 )
 from common.config.building import construct
-from common.config.extraction import FeaturesConfig, UnitsConfig
 from common.config.finetune import FinetuneConfig, PartConfig, RecognitionConfig
 from common.config.groups import (
+    FeaturesConfig,
     LayersConfig,
     ModelConfig,
     PathsConfig,
     ProtocolConfig,
     TrackingConfig,
+    UnitsConfig,
 )
 from common.config.pretrain import PretrainConfig
 from common.config.report import ReportConfig

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Self, final
 
 from common.datasets import files
-from common.datasets.attributes import with_attributes
 from common.datasets.faults import Faults, OnError
+from common.datasets.label_tables import with_attributes
 from common.records import Corpus, StrataError
 
 

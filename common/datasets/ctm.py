@@ -1,7 +1,6 @@
 """Recordings with CTM files: a line for each word or phone, as NIST, Kaldi and NeMo write them."""
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,8 +102,8 @@ def _all(path: Path, faults: Faults) -> Rows:
     return rows
 
 
-def read_ctm(path: Path, shift: Mapping[str, int] | None = None) -> Rows:
-    """Intervals of a CTM file by recording, in order of time; `shift` by name, in samples."""
+def read_ctm(path: Path) -> Rows:
+    """Intervals of a CTM file by recording, in order of time."""
     rows: Rows = {}
     channels: dict[str, str] = {}
     for number, line in enumerate(decode(path).splitlines(), start=1):
@@ -113,7 +112,7 @@ def read_ctm(path: Path, shift: Mapping[str, int] | None = None) -> Rows:
             continue
         try:
             name, channel, start, duration, label, *_ = fields
-            begin = to_samples(float(start)) + (shift or {}).get(name, 0)
+            begin = to_samples(float(start))
             end = begin + to_samples(float(duration))
         except ValueError as error:
             raise StrataError(

@@ -21,11 +21,11 @@ class Tested:
     with_lm: pd.DataFrame | None
     chosen: Mapping[str, float]
 
-    def rates(self, seed: int = 0) -> dict[str, ErrorRate]:
+    def rates(self) -> dict[str, ErrorRate]:
         """Those of the table (wer, cer; per), greedy; wer_lm and cer_lm with an n-gram."""
         tables = {"": self.table} | ({} if self.with_lm is None else {"_lm": self.with_lm})
         return {
-            f"{metric}{suffix}": error_rate(table, unit, seed)
+            f"{metric}{suffix}": error_rate(table, unit, seed=0)
             for suffix, table in tables.items()
             for metric, unit in UNITS.items()
             if metric in table

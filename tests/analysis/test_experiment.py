@@ -30,7 +30,8 @@ def paper(
     common: tuple[str, ...], cache: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Finished:
     """The four experiments, from an empty cache."""
-    return execute(tmp_path_factory.mktemp("paper"), "experiment=paper", *common, cache)
+    folder = tmp_path_factory.mktemp("paper")
+    return execute(folder, "experiment=paper", *common, cache, pictures=True)
 
 
 def test_results_have_a_row_per_experiment_layer_sample_and_trial(paper: Finished) -> None:

@@ -85,7 +85,8 @@ def same(common: list[str], saved: dict[str, Path], tmp_path_factory) -> Finishe
 @pytest.fixture(scope="module")
 def every(common: list[str], saved: dict[str, Path], tmp_path_factory) -> Finished:
     more = ["target.pairs=all", "sampling.frames=1000000"]
-    return execute(tmp_path_factory.mktemp("every"), *common, *pair(saved, "a", "b"), *more)
+    run = [*common, *pair(saved, "a", "b"), *more]
+    return execute(tmp_path_factory.mktemp("every"), *run, pictures=True)
 
 
 def frames(common: list[str], overrides: list[str], layer: str) -> tuple[Array, Array, Array]:

@@ -63,7 +63,7 @@ def test_moments_and_units_are_scored_from_the_same_vectors(
 def test_secondary_figures_are_in_neither_table_nor_picture(
     common: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    execute(tmp_path, "experiment=cca_phone", *common, *AGREEMENT)
+    execute(tmp_path, "experiment=cca_phone", *common, *AGREEMENT, pictures=True)
     table = capsys.readouterr().out
     assert "32.000" not in table
     svg = (tmp_path / "layers.svg").read_text()

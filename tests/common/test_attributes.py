@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from running import execute
 
-from common.datasets.attributes import read_attributes, with_attributes
+from common.datasets.label_tables import read_attributes, with_attributes
 from common.records import Corpus, StrataError, Utterance
 
 
