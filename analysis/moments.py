@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from common.arrays import (
     Array,
     NotPositiveDefinite,
-    beside,
     cholesky,
     eigenvectors,
     inverse_of_triangle,
+    like,
     namespace,
     on_device,
     on_host,
@@ -145,7 +145,7 @@ class ViewMoments:
     def null_space(self) -> NullSpace:
         """The null directions; found without an eigendecomposition where there are none."""
         d, _ = self.scatter.shape
-        none = NullSpace(beside(np.zeros((d, 0)), self.scatter), np.zeros(0, dtype=np.int64))
+        none = NullSpace(like(np.zeros((d, 0)), self.scatter), np.zeros(0, dtype=np.int64))
         if self._triangular_whitening(RELATIVE_CUTOFF, none) is not None:
             return none
         _, vectors, m = self._eigenvectors()
@@ -187,17 +187,17 @@ class ViewMoments:
         n, along = null.vectors, scaled @ null.vectors
         if xp.sum(n * along) > RELATIVE_CUTOFF * xp.max(xp.linalg.diagonal(scaled)):
             return None
-        kept = beside(np.delete(np.arange(d), null.spare), scaled)
-        ridged = scaled + ridge * beside(np.eye(d), scaled)
+        kept = like(np.delete(np.arange(d), null.spare), scaled)
+        ridged = scaled + ridge * like(np.eye(d), scaled)
         if m:
-            half = along + ridge * n - n @ (n.T @ along + ridge * beside(np.eye(m), n)) / 2
+            half = along + ridge * n - n @ (n.T @ along + ridge * like(np.eye(m), n)) / 2
             ridged -= xp.concat([half, n], axis=1) @ xp.concat([n, half], axis=1).T
             ridged = ridged[kept][:, kept]
         try:
             triangle = cholesky(ridged)
         except NotPositiveDefinite:
             return None
-        matrix = beside(np.zeros((d - m, d)), scaled)
+        matrix = like(np.zeros((d - m, d)), scaled)
         matrix[:, kept] = inverse_of_triangle(triangle)
         matrix -= matrix @ n @ n.T
         # The smallest eigenvalue is 1 / trace of the inverse or more, the largest the norm or less.
@@ -252,7 +252,7 @@ def merge_views(parts: Sequence[ViewMoments]) -> ViewMoments:
     parts add, and the means contribute sum_i n_i (m_i - m)(m_i - m)'.
     """
     xp = namespace(parts[0].mean)
-    counts = beside(_counts([part.n for part in parts]), parts[0].mean)
+    counts = like(_counts([part.n for part in parts]), parts[0].mean)
     means = xp.stack([part.mean for part in parts])
     mean = counts @ means / xp.sum(counts)
     deviations = means - mean
@@ -266,7 +266,7 @@ def merge_cross(
 ) -> Array:
     """Cross-scatter (dx, dy) of the union of disjoint sets of rows."""
     xp = namespace(xys[0])
-    counts = beside(_counts([x.n for x in xs]), xys[0])
+    counts = like(_counts([x.n for x in xs]), xys[0])
     mean_x, mean_y = (xp.stack([part.mean for part in side]) for side in (xs, ys))
     mean_x, mean_y = (means - counts @ means / xp.sum(counts) for means in (mean_x, mean_y))
     return reduce(add, xys, (mean_x * counts[:, None]).T @ mean_y)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analysis.report.advice.curve import hold_against
+from analysis.report.advice.curve import compare_with
 
 STUDIES = 4_000
 RHO = (0.3, 0.4)
@@ -57,7 +57,7 @@ def told_apart(folds: int, rng: np.random.Generator) -> tuple[float, float]:
 
 def _different(scores: NDArray[np.float64], gain: float) -> bool:
     best = int(scores.mean(0).argmax())
-    told = hold_against(scores, best).told_apart
+    told = compare_with(scores, best).told_apart
     others = scores.mean(0).copy()
     others[best] = -np.inf
     return bool(told[int(others.argmax())]) if gain else bool(told.any())

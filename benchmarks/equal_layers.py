@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analysis.report.advice.curve import LEVEL, hold_against, holm
+from analysis.report.advice.curve import LEVEL, compare_with, holm
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -90,7 +90,7 @@ def trials(x: Array, y: Array, fold: Index) -> Array:
 def told_apart(scores: Array) -> NDArray[np.bool_]:
     """(l,): which layers differ from the best, over folds (each the mean of its samples)."""
     by_fold = scores.mean(0)
-    return hold_against(by_fold, int(by_fold.mean(0).argmax())).told_apart
+    return compare_with(by_fold, int(by_fold.mean(0).argmax())).told_apart
 
 
 def told_apart_by_draws(scores: Array) -> NDArray[np.bool_]:

@@ -161,7 +161,7 @@ def _sound(noise: "np.ndarray[tuple[int], np.dtype[np.float64]]", kind: str) -> 
 
 def _aligned(path: Path) -> object:
     alignment = alignments.read(path)
-    tiers = alignments.placed(alignment, 16_000, path, Counter())
+    tiers = alignments.in_audio_time(alignment, 16_000, path, Counter())
     return [alignments.tier("word", rows, 16_000, path, Counter()) for _, rows in tiers]
 
 

@@ -1,7 +1,7 @@
 """Alignment files to intervals in integer 16 kHz samples, and from those the tiers of an utterance.
 
-Three steps: `read` (or `from_seconds`) gives what a file says, tier by tier; `placed` holds its
-time against the audio's; `tier` makes a tier fit to use: labels normalised, silences dropped,
+Three steps: `read` (or `from_seconds`) gives what a file says, tier by tier; `in_audio_time` holds
+its time against the audio's; `tier` makes a tier fit to use: labels normalised, silences dropped,
 clipped to the audio, every loss counted by its reason.
 """
 
@@ -168,7 +168,7 @@ def select(tiers: RawTiers, kind: str, pattern: str | None, speaker: str, path: 
     return None
 
 
-def named(tiers: RawTiers, name: str, speaker: str, path: Path) -> tuple[Interval, ...] | None:
+def tier_named(tiers: RawTiers, name: str, speaker: str, path: Path) -> tuple[Interval, ...] | None:
     """Intervals of the tier of that name, maybe with "{speaker} - " before it; None without it."""
     wanted = (name, f"{speaker} - {name}")
     found = [intervals for title, intervals in tiers if title.strip() in wanted]
@@ -177,7 +177,9 @@ def named(tiers: RawTiers, name: str, speaker: str, path: Path) -> tuple[Interva
     return found[0] if found else None
 
 
-def placed(alignment: Alignment, n_samples: int, where: object, dropped: Counter[str]) -> RawTiers:
+def in_audio_time(
+    alignment: Alignment, n_samples: int, where: object, dropped: Counter[str]
+) -> RawTiers:
     """Tiers in the time of an audio of `n_samples`; a file of other audio is an error.
 
     A TextGrid of a part of a recording keeps the recording's times (Praat's "preserve times"), so
@@ -228,7 +230,7 @@ def tier(
     normaliser = _normaliser(kind, phones)
     kept = []
     labelled = lost = 0
-    for interval in _ordered(kind, raw, where, dropped, overlap):
+    for interval in _checked_order(kind, raw, where, dropped, overlap):
         label = normaliser(interval.label)
         if label is None:
             dropped[f"{kind}: {_silence_or_unknown(interval.label)}"] += 1
@@ -286,7 +288,7 @@ def _silence_or_unknown(label: str) -> str:
     return "unknown" if label.strip().casefold() in UNKNOWNS else "silence"
 
 
-def _ordered(
+def _checked_order(
     kind: str, raw: Sequence[Interval], where: object, dropped: Counter[str], overlap: bool
 ) -> list[Interval]:
     """The intervals, checked: none starts before its predecessor ends (or starts, if `overlap`)."""
@@ -302,7 +304,7 @@ def _ordered(
         shared = before.end - after.start
         if (overlap and after.start >= before.start) or shared <= ROUNDING:
             continue
-        if overlap or not _slight(before, after):
+        if overlap or not _within_a_frame(before, after):
             raise StrataError(
                 f"{shown(where)}: {kind} {after.label!r} ({_seconds(after)}) begins before "
                 f"{before.label!r} ({_seconds(before)}) ends. Two speakers in one tier, or a "
@@ -318,7 +320,7 @@ def _ordered(
     return list(raw)
 
 
-def _slight(before: Interval, after: Interval) -> bool:
+def _within_a_frame(before: Interval, after: Interval) -> bool:
     """Whether two intervals in order share no more than an aligner's frame."""
     in_order = before.start < after.start and before.end < after.end
     return in_order and before.end - after.start <= ALIGNER_FRAME + ROUNDING

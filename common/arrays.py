@@ -48,7 +48,7 @@ def on_host(array: Array) -> Array:
     return numbers
 
 
-def beside(numbers: NDArray[Any], array: Array) -> Array:
+def like(numbers: NDArray[Any], array: Array) -> Array:
     """Numbers of the host as an array of the other's kind, where that one is."""
     moved: Array = namespace(array).asarray(numbers, device=array_api_compat.device(array))
     return moved
@@ -74,7 +74,7 @@ def inverse_of_triangle(triangle: Array) -> Array:
     if is_on_host(triangle):
         inverse: Array = scipy.linalg.lapack.dtrtri(triangle, lower=1)[0]
         return inverse
-    return solve_triangle(triangle, beside(np.eye(len(triangle)), triangle))
+    return solve_triangle(triangle, like(np.eye(len(triangle)), triangle))
 
 
 def solve_triangle(triangle: Array, right: Array) -> Array:

@@ -46,7 +46,7 @@ class Target(ABC):
         return ()
 
     def partition(self, partition: str, sampling: UnitSampling) -> str:  # noqa: ARG002
-        """Name of the speech that it is asked of: the partition `own`, or one derived from it."""
+        """Name of the speech that it is asked of: the `partition`, or one derived from it."""
         return partition
 
     def derived(self, corpus: Corpus, sampling: UnitSampling, seed: int) -> Corpus:  # noqa: ARG002

@@ -72,8 +72,8 @@ def in_windows(
     )
 
 
-def hears_at_once(max_seconds: float, limits: Iterable[int | None]) -> int:
-    """Samples in the longest utterance: what is asked for, and what each model can take."""
+def longest_input(max_seconds: float, limits: Iterable[int | None]) -> int:
+    """Most samples of an utterance: what is asked for, and what each model can take."""
     return min(int(max_seconds * SAMPLE_RATE), *(n for n in limits if n is not None), 1 << 62)
 
 

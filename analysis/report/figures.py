@@ -139,11 +139,11 @@ def plot_curves(axes: Axes, panel: pd.DataFrame, styled: Mapping[str, Style]) ->
     axes.grid(axis="y", color="0.9", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     mark_parts(axes, positions, fontsize=7)
-    plot_held_against(axes, panel[panel["control"] != ""], positions, styled)
+    plot_control_curves(axes, panel[panel["control"] != ""], positions, styled)
     widen(axes, least_scale(panel[panel["control"] == ""]))
 
 
-def plot_held_against(
+def plot_control_curves(
     axes: Axes,
     controls: pd.DataFrame,
     positions: Mapping[str, int],

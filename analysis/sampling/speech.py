@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from common.config import AnalysisConfig, Config
 from common.records import Corpus, StrataError, Utterance, counts_of
-from common.windows import hears_at_once, in_windows
+from common.windows import in_windows, longest_input
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ def read_speech(config: Config, limits: Iterable[int | None] = ()) -> RunSpeech:
     names = dict.fromkeys(
         (default, *(p for a in config.experiments.values() for p in partitions_of(a, default)))
     )
-    longest = hears_at_once(config.model.max_seconds, limits)
+    longest = longest_input(config.model.max_seconds, limits)
     partitions = {name: read_corpus(config, name, longest) for name in names}
     for analysis in config.experiments.values():
         derived = analysis.target.partition(default, analysis.sampling)

@@ -215,7 +215,7 @@ def _count(dropped: Counter[str], reason: str, n: int) -> None:
         dropped[reason] += n
 
 
-def thin(items: Sequence[T], limit: int | None, dropped: Counter[str]) -> tuple[T, ...]:
+def evenly_spaced(items: Sequence[T], limit: int | None, dropped: Counter[str]) -> tuple[T, ...]:
     """`limit` items, evenly spaced over the sequence, the rest counted; all of them for None."""
     n = len(items)
     if limit is None or limit >= n:
@@ -224,7 +224,7 @@ def thin(items: Sequence[T], limit: int | None, dropped: Counter[str]) -> tuple[
     return tuple(items[i * n // limit] for i in range(limit))
 
 
-def glance(path: Path) -> bytes:
+def evidence_of(path: Path) -> bytes:
     """A hash of all of a file's contents; a file that has not changed is not read again."""
     return content_hash(path).encode()
 

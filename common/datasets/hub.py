@@ -71,7 +71,7 @@ class Hub(Dataset):
                 f"dataset.repo_id={self.repo_id}: no column {', '.join(lacking)}; it has "
                 f"{', '.join(table.column_names)}"
             )
-        rows = files.thin(range(len(table)), self.limit, faults.dropped)
+        rows = files.evenly_spaced(range(len(table)), self.limit, faults.dropped)
         kept_rows = table.select_columns(columns).with_format(None) if columns else None
 
         def raw(row: int, _: Counter[str]) -> tuple[Mapping[str, Any], dict[str, Any]]:

@@ -42,10 +42,10 @@ class LibriLight(Dataset):
         found = [
             path for folder in folders for path in files.list_files(folder, audio.is_audio, faults)
         ]
-        chosen = files.thin(found, self.limit, faults.dropped)
+        chosen = files.evenly_spaced(found, self.limit, faults.dropped)
 
         def utterance(path: Path, _: Counter[str]) -> tuple[Utterance, bytes]:
-            return _utterance(path, texts.get(path.stem)), files.glance(path)
+            return _utterance(path, texts.get(path.stem)), files.evidence_of(path)
 
         listed = [made for _, made in faults.usable(chosen, utterance)]
         utterances = tuple(one for one, _ in listed)

@@ -144,7 +144,9 @@ class LibriSpeech(Dataset):
         with explained("dataset", f"{self.repo_id}@{self.revision}"):
             commit, parts = self._streamed() if self.streaming else self._cached()
             rows = [(part, row) for part in parts for row in range(len(part))]
-            utterances = tuple(_utterances(files.thin(rows, self.limit, faults.dropped), faults))
+            utterances = tuple(
+                _utterances(files.evenly_spaced(rows, self.limit, faults.dropped), faults)
+            )
         evidence = [f"{self.repo_id}@{commit}".encode()] * len(utterances)
         return Corpus(
             name="librispeech",

@@ -59,13 +59,13 @@ class LibriSpeechLocal(Dataset):
         """List the partition: TextGrids, .trans.txt files and FLAC headers are read."""
         audio_root, alignment_root = self._roots()
         found = files.pair(audio_root, alignment_root, faults)
-        pairs = files.thin(found, self.limit, faults.dropped)
+        pairs = files.evenly_spaced(found, self.limit, faults.dropped)
         texts, known = read_transcripts(audio_root), read_speakers(audio_root.parent / SPEAKERS)
 
         def utterance(pair: files.Pair, dropped: Counter[str]) -> tuple[Utterance, bytes]:
             plain = _utterance(pair, texts, dropped)
             made = replace(plain, attributes=known.get(plain.speaker, {}))
-            return made, files.glance(pair.audio)
+            return made, files.evidence_of(pair.audio)
 
         listed = [made for _, made in faults.usable(pairs, utterance)]
         utterances = [one for one, _ in listed]
@@ -143,7 +143,7 @@ def _utterance(pair: files.Pair, texts: Mapping[str, str], dropped: Counter[str]
     speaker = id.split("-")[0]
     n_samples = audio.header(pair.audio)
     alignment = alignments.read(pair.alignment)
-    raw = alignments.placed(alignment, n_samples, pair.alignment, dropped)
+    raw = alignments.in_audio_time(alignment, n_samples, pair.alignment, dropped)
     tiers: dict[str, tuple[Interval, ...]] = {}
     for kind in ("word", "phone"):
         index = alignments.select(raw, kind, None, speaker, pair.alignment)

@@ -83,12 +83,12 @@ def to_corpus(
     if not listed and not faults.found:
         raise StrataError(f"dataset={name}, dataset.partition={partition}: no utterance is listed")
     once = list(_once(listed, faults))
-    chosen = files.thin(once, limit, faults.dropped)
+    chosen = files.evenly_spaced(once, limit, faults.dropped)
     written = [interval.label for one in chosen for interval in one.tiers.get("phone", ())]
     read_as = convention(written, phones)
 
     def utterance(one: Listed, dropped: Counter[str]) -> tuple[Utterance, bytes]:
-        return _utterance(one, read_as, dropped), files.glance(one.sound)
+        return _utterance(one, read_as, dropped), files.evidence_of(one.sound)
 
     made = [found for _, found in faults.usable(chosen, utterance)]
     utterances = tuple(one for one, _ in made)

@@ -42,7 +42,7 @@ class Recordings(Dataset):
         """List the files: of the audio only the header is read."""
         root = self._root()
         found = files.list_files(root, audio.is_audio, faults)
-        paths = files.thin(found, self.limit, faults.dropped)
+        paths = files.evenly_spaced(found, self.limit, faults.dropped)
         if not paths and not faults.found:
             raise StrataError(f"no audio files (.wav, .flac, .mp3, .ogg, …) below {root}")
         keys = {path: path.relative_to(root).with_suffix("") for path in paths}
@@ -51,7 +51,7 @@ class Recordings(Dataset):
         def utterance(path: Path, _: Counter[str]) -> tuple[Utterance, bytes]:
             key = keys[path]
             id = key.name if names[key.name] == 1 else key.as_posix()
-            return self._utterance(path, key, id), files.glance(path)
+            return self._utterance(path, key, id), files.evidence_of(path)
 
         listed = [made for _, made in faults.usable(paths, utterance)]
         utterances = [one for one, _ in listed]

@@ -93,7 +93,7 @@ class Synthetic(Dataset):
                 f"dataset.minutes={self.minutes}: too short to reach a speaker of the partition "
                 f"{self.partition} (of {self.speakers} speakers); use more minutes"
             )
-        kept = files.thin(utterances, self.limit, faults.dropped)
+        kept = files.evenly_spaced(utterances, self.limit, faults.dropped)
         digest.update(repr([u.id for u in kept]).encode())
         if self.write_to is not None:
             for utterance in kept:

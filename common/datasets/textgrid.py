@@ -62,14 +62,16 @@ class TextGrid(Dataset):
         """List the pairs: every TextGrid is parsed, of the audio only the header is read."""
         audio_root, alignment_root = self._roots()
         found = files.pair(audio_root, alignment_root, faults, self.suffix)
-        pairs = files.thin(found, self.limit, faults.dropped)
+        pairs = files.evenly_spaced(found, self.limit, faults.dropped)
         names = Counter(pair.key.name for pair in pairs)
         unfit: Counter[tuple[str, ...]] = Counter()
 
         def times(pair: files.Pair, dropped: Counter[str]) -> tuple[int, alignments.RawTiers]:
             n_samples = audio.header(pair.audio)
             alignment = self._read_alignment(pair.alignment)
-            return n_samples, alignments.placed(alignment, n_samples, pair.alignment, dropped)
+            return n_samples, alignments.in_audio_time(
+                alignment, n_samples, pair.alignment, dropped
+            )
 
         timed = list(faults.usable(pairs, times))
         phones = self._convention({pair: raw for pair, (_, raw) in timed})
@@ -81,7 +83,7 @@ class TextGrid(Dataset):
             name = pair.key.name
             id = name if names[name] == 1 else pair.key.as_posix()
             made = self._utterance(pair, id, n_samples, raw, phones, dropped, unfit)
-            return made, files.glance(pair.audio)
+            return made, files.evidence_of(pair.audio)
 
         listed = [made for _, made in faults.usable(timed, utterance)]
         utterances = [one for one, _ in listed if one is not None]
@@ -169,7 +171,7 @@ class TextGrid(Dataset):
                 tiers[kind] = alignments.tier(kind, *arguments)
                 words = raw[index][1]
         for name in self.tiers or ():
-            found = alignments.named(raw, name, speaker, pair.alignment)
+            found = alignments.tier_named(raw, name, speaker, pair.alignment)
             if found is not None:
                 tiers[name] = alignments.tier(name, found, n_samples, pair.alignment, dropped)
             elif name not in tiers:

@@ -87,10 +87,10 @@ class Timit(Dataset):
                 f"dataset.partition={self.partition}: none of {len(sounds)} sound files below "
                 f"{folder} belongs to it. Expected DR1/FCJF0/SX127.WAV and so on"
             )
-        kept = files.thin(chosen, self.limit, faults.dropped)
+        kept = files.evenly_spaced(chosen, self.limit, faults.dropped)
 
         def utterance(path: Path, dropped: Counter[str]) -> tuple[Utterance, bytes]:
-            return _utterance(path, dropped), files.glance(path)
+            return _utterance(path, dropped), files.evidence_of(path)
 
         listed = [made for _, made in faults.usable(kept, utterance)]
         utterances = [one for one, _ in listed]

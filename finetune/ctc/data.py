@@ -15,7 +15,7 @@ from common.datasets.faults import OnError
 from common.encoder.frames import FrameGeometry
 from common.records import SAMPLE_RATE, Corpus, StrataError, Utterance
 from common.seeding import generator
-from common.windows import hears_at_once, in_windows
+from common.windows import in_windows, longest_input
 from finetune.ctc.text import Vocabulary, references, symbols
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def read_parts(
     a tier says which words (or phones) are when; of training speech each is short enough for it.
     """
     recipe = config.finetune
-    longest = hears_at_once(config.model.max_seconds, [max_samples])
+    longest = longest_input(config.model.max_seconds, [max_samples])
     shorter = {"train": min(longest, int(recipe.max_seconds * SAMPLE_RATE))}
     corpora = {}
     for name, corpus in _corpora(config).items():

@@ -20,7 +20,7 @@ from common.results.results import describe_process
 from common.seeding import generator
 from common.stopping import careful
 from common.timing import Stopwatch
-from common.windows import hears_at_once, in_windows
+from common.windows import in_windows, longest_input
 from common.writing import replacing, write_text
 from finetune.checkpoints import Numbered, resume_from
 from finetune.curves import plot_curves, print_curves
@@ -91,7 +91,7 @@ def read_corpora(config: Config, recipe: PretrainConfig) -> dict[str, Corpus]:
     unknown = set(recipe.without_speakers)
     for name, dataset in {"main": config.dataset, **recipe.mix}.items():
         listed: Corpus = dataset.read(config.on_error)
-        longest = hears_at_once(config.model.max_seconds, [])
+        longest = longest_input(config.model.max_seconds, [])
         corpus = in_windows(listed, longest, overlap=False)
         kept = corpus.without_speakers(recipe.without_speakers)
         unknown -= {u.speaker for u in corpus.utterances}

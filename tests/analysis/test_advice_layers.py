@@ -158,4 +158,4 @@ def test_samples_and_seeds_add_no_speakers() -> None:
     seeds = pd.concat([once.assign(seed=k) for k in range(4)])
     for more in (again, seeds):
         (_, alone), (_, repeated) = (next(curves_of(t.assign(run=""))) for t in (once, more))
-        np.testing.assert_allclose(repeated.against_best.p, alone.against_best.p)
+        np.testing.assert_allclose(repeated.compared_with_best.p, alone.compared_with_best.p)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from analysis.report.advice.curve import MIN_FOLDS, corrected_p, hold_against, holm
+from analysis.report.advice.curve import MIN_FOLDS, compare_with, corrected_p, holm
 from benchmarks.equal_layers import CASES, Speakers, told_apart, told_apart_by_draws
 
 CASES_HELD = ("no speaker effects", "speakers differ much", "… and there are 10 of them")
@@ -64,7 +64,7 @@ def test_holm_by_hand() -> None:
 def test_with_few_draws_every_pair_counts() -> None:
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(MIN_FOLDS, 4))
-    many, few = hold_against(scores, 0), hold_against(scores[:-1], 0)
+    many, few = compare_with(scores, 0), compare_with(scores[:-1], 0)
     k = int(np.nanargmin(many.p))
     assert many.p[k] == pytest.approx(min(1, 3 * corrected_p(scores[:, [k]] - scores[:, [0]])[0]))
     k = int(np.nanargmin(few.p))
@@ -74,5 +74,5 @@ def test_with_few_draws_every_pair_counts() -> None:
 
 def test_nothing_to_hold_a_single_layer_or_a_single_draw_against() -> None:
     for scores in (np.ones((9, 1)), np.ones((1, 4)), np.empty((0, 4))):
-        against = hold_against(scores, 0) if len(scores) else None
+        against = compare_with(scores, 0) if len(scores) else None
         assert against is None or (not against.tested and not against.told_apart.any())

@@ -53,7 +53,7 @@ def advise(frame: pd.DataFrame) -> list[Advice]:
     and which layers cannot be told apart from there, where content turns back (only where that is
     beyond the noise), and how many top blocks to re-initialise; then how that did, where the frame
     holds fine-tunings with several `reinit_top`. Differences are paired over folds of speakers
-    (`analysis.report.advice.curve.hold_against`); scores whose folds do not keep speakers apart
+    (`analysis.report.advice.curve.compare_with`); scores whose folds do not keep speakers apart
     give no advice, and one line says so. Secondary figures, missing scores and models with random
     weights (a reference for others) are not considered.
     """
@@ -304,21 +304,21 @@ def _away_and_back(model: str, dataset: str, curve: Curve) -> Advice | None:
     if curve.too_few:
         return None
     low = int(np.argmin(curve.means))
-    against = curve.against(low)
+    compared = curve.compared_with(low)
     others = np.array([layer != curve.target for layer in curve.layers])
-    higher = np.flatnonzero(against.told_apart & others)
+    higher = np.flatnonzero(compared.told_apart & others)
     below, above = higher[higher < low], higher[higher > low]
     if not len(below) or not len(above):
         return None
     start = int(below[np.argmax(curve.means[below])])
     end = int(above[np.argmax(curve.means[above])])
     at, back, first = (curve.layers[k] for k in (low, end, start))
-    unsure = [k for k in range(len(curve.layers)) if k != low and not against.told_apart[k]]
+    unsure = [k for k in range(len(curve.layers)) if k != low and not compared.told_apart[k]]
     width = f" (the turn may also be at {layers_of(curve, unsure)})" if unsure else ""
     cells = {
-        "before": f"{first} {number(curve.means[start])} ({p_value(against.p[start])})",
+        "before": f"{first} {number(curve.means[start])} ({p_value(compared.p[start])})",
         "turn": f"{at} {number(curve.means[low])}",
-        "after": f"{back} {number(curve.means[end])} ({p_value(against.p[end])})",
+        "after": f"{back} {number(curve.means[end])} ({p_value(compared.p[end])})",
     }
     figures = drawn(curve, f"{curve.metric}, {len(curve.scores)} paired scores a layer", cells)
     shape = caveats(["A shape says nothing of its cause"])
@@ -336,8 +336,8 @@ def _away_and_back(model: str, dataset: str, curve: Curve) -> Advice | None:
 
 def _falls(topic: str, model: str, dataset: str, curves: Sequence[Curve]) -> Advice | None:
     """Content whose top layer is told apart from, and below, its best."""
-    tested = [c for c in curves if not c.too_few and not c.unbeaten and c.against_best.tested]
-    falling = [c for c in tested if c.against_best.told_apart[-1]]
+    tested = [c for c in curves if not c.too_few and not c.unbeaten and c.compared_with_best.tested]
+    falling = [c for c in tested if c.compared_with_best.told_apart[-1]]
     if not falling:
         return None
     steady = [c.experiment for c in tested if c not in falling]
@@ -365,7 +365,7 @@ def _fall(curve: Curve) -> str:
 
 
 def _fall_figures(curve: Curve) -> Figures:
-    top, p = curve.layers[-1], p_value(curve.against_best.p[-1])
+    top, p = curve.layers[-1], p_value(curve.compared_with_best.p[-1])
     cells = {"best": f"{curve.layers[curve.best]} {number(curve.means[curve.best])}"}
     cells["top"] = f"{top} {number(curve.means[-1])} ({p})"
     return drawn(curve, f"{curve.metric}, {len(curve.scores)} paired scores a layer", cells)

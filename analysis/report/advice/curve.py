@@ -30,8 +30,8 @@ FEWER_THAN_MEL = ("phone",)  # one-hot targets that always have: 39 phones
 
 
 @dataclass(frozen=True)
-class Against:
-    """Every layer held against one of them, over the same folds of speakers.
+class Comparison:
+    """Every layer compared with one of them, over the same folds of speakers.
 
     `differences` (l,): mean of layer minus anchor. `p` (l,): two-sided, corrected for the number of
     layers; NaN where there is nothing to test (the anchor itself, or fewer than five folds).
@@ -48,7 +48,7 @@ class Against:
 
     @property
     def tested(self) -> bool:
-        """Whether any layer could be held against the anchor."""
+        """Whether any layer could be compared with the anchor."""
         return bool(np.isfinite(self.p).any())
 
 
@@ -90,8 +90,8 @@ def holm(p: Array, comparisons: int | None = None) -> Array:
     return corrected
 
 
-def hold_against(scores: Array, anchor: int, seeds: Sequence[int] | None = None) -> Against:
-    """Every layer of (folds, l) held against the layer `anchor`, Holm-corrected over the layers.
+def compare_with(scores: Array, anchor: int, seeds: Sequence[int] | None = None) -> Comparison:
+    """Every layer of (folds, l) compared with the layer `anchor`, Holm-corrected over the layers.
 
     The anchor is mostly chosen by the same scores (the best layer, the lowest), which favours
     differences. With six folds or more the corrected test has room for that: where all layers are
@@ -108,12 +108,12 @@ def hold_against(scores: Array, anchor: int, seeds: Sequence[int] | None = None)
         folds = len(scores) // len(set(seeds)) if seeds is not None else len(scores)
         comparisons = n - 1 if folds >= MIN_FOLDS else n * (n - 1) // 2
         p[others] = holm(raw, comparisons)
-    return Against(anchor, differences.mean(0), p)
+    return Comparison(anchor, differences.mean(0), p)
 
 
 @dataclass(frozen=True)
 class Control:
-    """A control held against the best layer; `layer` is its own best. `p` is Holm-corrected.
+    """A control compared with the best layer; `layer` is its own best. `p` is Holm-corrected.
 
     `beaten`: the layer scores above it; beyond the noise, where that can be tested (else NaN).
     """
@@ -169,7 +169,7 @@ class Curve:
 
     @cached_property
     def paired(self) -> pd.DataFrame:
-        """The lines that layers are held against each other in."""
+        """The lines that layers are compared in."""
         return self.by_fold(self.table)
 
     @cached_property
@@ -183,13 +183,13 @@ class Curve:
         whole = self.table.dropna()
         return len(whole) - len(whole.drop_duplicates())
 
-    def against(self, anchor: int) -> Against:
-        """Every layer held against one of them; untested without folds of speakers."""
+    def compared_with(self, anchor: int) -> Comparison:
+        """Every layer compared with one of them; untested without folds of speakers."""
         if not self.by_speaker or self.paired.empty:
             means = self.means - self.means[anchor]
-            return Against(anchor, means, np.full(len(self.layers), np.nan))
+            return Comparison(anchor, means, np.full(len(self.layers), np.nan))
         seeds = self.paired.index.get_level_values("seed")
-        return hold_against(self.scores, anchor, list(seeds))
+        return compare_with(self.scores, anchor, list(seeds))
 
     @cached_property
     def means(self) -> Array:
@@ -202,9 +202,9 @@ class Curve:
         return int(np.argmax(self.means))
 
     @cached_property
-    def against_best(self) -> Against:
-        """Every layer held against the best one."""
-        return self.against(self.best)
+    def compared_with_best(self) -> Comparison:
+        """Every layer compared with the best one."""
+        return self.compared_with(self.best)
 
     @property
     def folds(self) -> int:
@@ -233,7 +233,7 @@ class Curve:
     @property
     def alike(self) -> list[int]:
         """Positions of the layers that cannot be told apart from the best one, without it."""
-        told_apart = self.against_best.told_apart
+        told_apart = self.compared_with_best.told_apart
         return [k for k in range(len(self.layers)) if k != self.best and not told_apart[k]]
 
     @property
@@ -254,7 +254,7 @@ class Curve:
 
     @cached_property
     def compared(self) -> list[Control]:
-        """The controls that the best layer can be held against, over the draws both have."""
+        """The controls that the best layer can be compared with, over the draws both have."""
         best = (self.paired if len(self.paired) else self.table).iloc[:, self.best]
         found = []
         for name, table in self.controls.items():
@@ -284,7 +284,7 @@ class Curve:
     @property
     def fallen_top(self) -> int:
         """How many layers, from the top down without a gap, are told apart from the best one."""
-        told_apart = self.against_best.told_apart[::-1]
+        told_apart = self.compared_with_best.told_apart[::-1]
         return int(np.argmin(told_apart)) if not told_apart.all() else len(told_apart)
 
 

@@ -126,7 +126,7 @@ def mean_and_deviation(curve: Curve, k: int) -> str:
 
 def layer_numbers(curve: Curve, positions: Sequence[int]) -> str:
     """T1 0.268, T2 0.264 (p = 0.412), T3 …: each held against the best layer, p said once."""
-    by_p = groupby(positions, lambda k: p_value(float(curve.against_best.p[k])))
+    by_p = groupby(positions, lambda k: p_value(float(curve.compared_with_best.p[k])))
     return ", ".join(
         f"{', '.join(f'{curve.layers[k]} {number(curve.means[k])}' for k in alike)} ({p})"
         for p, alike in by_p
@@ -143,7 +143,7 @@ def curve_figures(curve: Curve) -> Figures:
         )
     else:
         cells["best"] = f"{curve.layers[curve.best]} {mean_and_deviation(curve, curve.best)}"
-        lower = np.flatnonzero(curve.against_best.told_apart)
+        lower = np.flatnonzero(curve.compared_with_best.told_apart)
         if curve.alike:
             cells["not told apart"] = layer_numbers(curve, curve.alike)
         if len(lower):
