@@ -33,6 +33,7 @@ from common.records import Corpus, StrataError
 from common.results import results
 from common.tables import csv_of
 from common.timing import Stopwatch
+from common.tracking import log_table, run_name
 from common.writing import replacing, write_text
 
 log = logging.getLogger(__name__)
@@ -70,12 +71,14 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
         ids = [u.id for u in corpus.utterances if u.id not in set(missing)]
         with watch.stage("packing"):
             there = pack(place, wanted.format, files, ids) if packed else []
-        table = [
+    index = pd.DataFrame(
+        [
             {"id": u.id, "speaker": u.speaker, "samples": u.n_samples}
             for u in corpus.utterances
             if u.id not in set(missing)
         ]
-        write_text(place / INDEX, csv_of(pd.DataFrame(table)))
+    )
+    write_text(place / INDEX, csv_of(index))
     metadata = {
         "model": describe_model(config, description, revision),
         "dataset": describe_speech(speech),
@@ -85,10 +88,13 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
         "config": raw,
     }
     write_text(folder / results.METADATA, json.dumps(metadata, indent=1, default=str))
+    tracked = log_table(config.tracking, run_name(config), raw, "features", index, metadata, folder)
     if missing:
         print(f"NOT COMPLETE: {len(missing)} utterances have no features: {', '.join(missing[:5])}")
     for path in (*(there or [place]), place / INDEX, folder / results.METADATA):
         print(path)
+    if tracked:
+        print(tracked)
 
 
 def check_extra(format: str) -> None:

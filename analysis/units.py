@@ -32,6 +32,7 @@ from common.results import results
 from common.seeding import generator
 from common.tables import csv_of
 from common.timing import Stopwatch
+from common.tracking import log_table, run_name
 from common.writing import replacing, write_text
 
 log = logging.getLogger(__name__)
@@ -134,11 +135,14 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
         "config": raw,
     }
     write_text(folder / results.METADATA, json.dumps(metadata, indent=1, default=str))
+    tracked = log_table(config.tracking, run_name(config), raw, "units", table, metadata, folder)
     show(table, f"{config.model.name} on {speech.corpus.name} ({speech.corpus.partition})")
     if missing:
         print(f"NOT COMPLETE: {len(missing)} utterances have no units: {', '.join(missing[:5])}")
     for path in (*(folder / name for name in names), folder / TABLE, folder / results.METADATA):
         print(path)
+    if tracked:
+        print(tracked)
 
 
 def check_centroids(

@@ -1,10 +1,10 @@
-"""How often the 95 % interval of a probe, of information or of a word similarity holds its score.
+"""How often the 95 % intervals of probes, information, word similarities and ABX hold their score.
 
-    python benchmarks/unit_coverage.py [data sets per case]
+    python benchmarks/unit_coverage.py [data sets per case] [what the cases' names begin with]
 
 As coverage.py does for CCA. Each population has speakers who differ, and each data set is twenty of
-them. A probe's interval is of the accuracy that the same fits have on all speakers; the others are
-of what twenty speakers score on average, which is the mean over the data sets.
+them. A probe's interval is of what the same fits score on all speakers, its accuracy or R2; the
+others are of what twenty speakers score on average, which is the mean over the data sets.
 """
 
 import sys
@@ -18,14 +18,20 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from analysis.metrics import ridge
+from analysis.metrics.abx import Abx
 from analysis.metrics.agreement import agreement
 from analysis.metrics.discriminant import fit_discriminants
+from analysis.metrics.frames import Frames
 from analysis.metrics.intervals import half_samples
 from analysis.metrics.mutual_information import intervals
 from analysis.metrics.probe import interval
 from analysis.metrics.units import Units
 from analysis.metrics.word_similarity import RESAMPLES, resampled_score
+from analysis.sampling.segments import whole_utterances
 from analysis.targets.word_pairs import Benchmark, Pair
+from common.encoder.frames import FrameGeometry
+from common.records import Interval, Utterance, Waveform
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -92,6 +98,62 @@ def probes(population: Spoken, data_sets: int) -> Simulated:
 
 
 @dataclass(frozen=True)
+class Numbered:
+    """Units with a number that their vectors hold with noise; each speaker moves both.
+
+    `own`: how much of the number's variance is between speakers; 1: each has one, as an age.
+    """
+
+    own: float
+    noise: float
+    columns: int = 6
+    units: int = 30
+    training: int = 15  # speakers
+
+    def draw(self, speakers: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Vectors (n, d) and numbers (n,), a speaker's units one after another."""
+        way = np.random.default_rng(1).normal(size=self.columns)
+        number = self.own**0.5 * rng.normal(size=(speakers, 1)) + (
+            1 - self.own
+        ) ** 0.5 * rng.normal(size=(speakers, self.units))
+        shift = 0.5 * self.noise * rng.normal(size=(speakers, 1, self.columns))
+        louder = rng.gamma(2, 0.5, size=(speakers, 1, 1))
+        noise = self.noise * louder * rng.normal(size=(*number.shape, self.columns))
+        vectors = number[..., None] * way + shift + noise
+        return vectors.reshape(-1, self.columns), number.ravel()
+
+
+def numbers(population: Numbered, data_sets: int) -> Simulated:
+    """The R2 of three fixed fits on all speakers, and limits from twenty speakers."""
+    rng = np.random.default_rng(0)
+    fits = []
+    for _ in range(TRIALS):
+        x, y = population.draw(population.training, rng)
+        weights = np.linalg.solve(x.T @ x + np.eye(x.shape[1]), x.T @ (y - y.mean()))
+        fits.append((weights, float(y.mean() - x.mean(0) @ weights), float(y.mean())))
+
+    def errors(
+        vectors: Array, number: Array, fit: tuple[Array, float, float]
+    ) -> tuple[Array, Array]:
+        weights, constant, mean = fit
+        return (vectors @ weights + constant - number) ** 2, (mean - number) ** 2
+
+    everybody = population.draw(MANY, rng)
+    sums = [[own.sum() for own in errors(*everybody, fit)] for fit in fits]
+    truth = float(np.mean([1 - own / mean for own, mean in sums]))
+    speaker = np.repeat(np.arange(SPEAKERS), population.units)
+    rows = [np.flatnonzero(speaker % TRIALS == t) for t in range(TRIALS)]
+    for k in range(data_sets):
+        vectors, number = population.draw(SPEAKERS, rng)
+        units = units_of(vectors, np.zeros(len(number), dtype=np.int64), 1, speaker, k)
+        found = [
+            (own, *errors(vectors[own], number[own], fit))
+            for own, fit in zip(rows, fits, strict=True)
+        ]
+        yield truth, np.array(ridge.interval(units, found))
+
+
+@dataclass(frozen=True)
 class Clustered:
     """Labels that fall into a few clusters each; every speaker likes some clusters more."""
 
@@ -146,11 +208,66 @@ def similarity(tokens: int, data_sets: int, words: int = 100, columns: int = 12)
         yield float(score_of(np.ones((1, speakers)))[0]), np.array(limits)
 
 
+FRAME = 320  # samples
+
+
+def unheard() -> Waveform:
+    """The audio of a made utterance."""
+    raise NotImplementedError
+
+
+def phones(kind: str, shift: float, data_sets: int, items: int = 6, columns: int = 8) -> Simulated:
+    """ABX of four phones of one frame, in one of two contexts, that each speaker moves."""
+    centres = np.random.default_rng(1).normal(size=(4, columns))
+    metric, rng = Abx(kind, "within", "phone", 10, 5), np.random.default_rng(0)
+    said = [
+        (s, p, c) for s in range(SPEAKERS) for p in range(4) for c in "ab" for _ in range(items)
+    ]
+    utterances = tuple(
+        Utterance(
+            *(str(k), f"s{s}", "", 3 * FRAME),
+            tiers={
+                "phone": tuple(
+                    Interval(FRAME * i, FRAME * (i + 1), label)
+                    for i, label in enumerate((c, f"p{p}", "z"))
+                )
+            },
+            read=unheard,
+        )
+        for k, (s, p, c, _) in enumerate(said)
+    )
+    n = len(said)
+    speaker, phone = np.array([own[0] for own in said]), np.array([own[1] for own in said])
+    louder = rng.gamma(2, 0.5, size=(data_sets, SPEAKERS))
+    for k in range(data_sets):
+        moved = shift * rng.normal(size=(SPEAKERS, 4, columns))
+        vectors = centres[phone] + moved[speaker, phone]
+        vectors += louder[k, speaker, None] * rng.normal(size=vectors.shape)
+        hidden = np.repeat(vectors, 3, axis=0)
+        offsets = 3 * np.arange(n + 1)
+        lengths = np.full(n, 3 * FRAME)
+        segments = whole_utterances(utterances, np.arange(n))
+        geometry = FrameGeometry(FRAME, FRAME)
+        frames = Frames(
+            *(hidden, offsets[:-1], offsets, geometry, segments, utterances, lengths, "phone", k)
+        )
+        own = metric.score(frames)[0]
+        yield own.value, np.array([own.low, own.high])
+
+
 PHONES = Clustered(labels=39, clusters=100, units=100)
 WORDS = Clustered(labels=100, clusters=300, units=60, fondness=3, spread=0.05)
 CASES: dict[str, Callable[[int], Simulated]] = {
     "probe, speakers alike": lambda n: probes(Spoken(0.1), n),
     "probe, speakers differ": lambda n: probes(Spoken(0.6), n),
+    "R2 of a number of each unit": lambda n: numbers(Numbered(0.2, 0.6), n),
+    "R2 of a number of each unit, low": lambda n: numbers(Numbered(0.2, 3.0), n),
+    "R2 of a number of each speaker": lambda n: numbers(Numbered(1.0, 0.6), n),
+    "R2 of a number of each speaker, low": lambda n: numbers(Numbered(1.0, 3.0), n),
+    "R2 of a number of each speaker, below 0": lambda n: numbers(Numbered(1.0, 3.0, 60, 30, 6), n),
+    "ABX within speakers": lambda n: phones("within", 0.5, n),
+    "ABX across speakers, alike": lambda n: phones("across", 0.3, n),
+    "ABX across speakers, different": lambda n: phones("across", 1.0, n),
     "word similarity, 60 words each": lambda n: similarity(60, n),
     "word similarity, 150 words each": lambda n: similarity(150, n),
     "information, 20 units a cluster": lambda n: information(PHONES, False, n),
@@ -159,24 +276,28 @@ CASES: dict[str, Callable[[int], Simulated]] = {
 }
 
 
-def covered(simulated: Simulated) -> tuple[float, float, float, float]:
-    """Shares of intervals that hold the mean score, lie above it, below it; and their width."""
+def covered(simulated: Simulated) -> tuple[float, float, float, float, float]:
+    """The mean score; shares of intervals that hold it, lie above it, below it; and their width."""
     scores, limits = map(np.array, zip(*simulated, strict=True))
     truth = scores.mean()
     above, below = truth < limits[:, 0], truth > limits[:, 1]
     width = np.diff(limits).mean()
-    return float(1 - (above | below).mean()), float(above.mean()), float(below.mean()), width
+    shares = float(1 - (above | below).mean()), float(above.mean()), float(below.mean())
+    return float(truth), *shares, width
 
 
 def main() -> None:
     data_sets = int(sys.argv[1]) if len(sys.argv) > 1 else DATA_SETS
+    wanted = sys.argv[2] if len(sys.argv) > 2 else ""
     print(f"{data_sets} data sets a case")
     for name, simulate in CASES.items():
+        if not name.startswith(wanted):
+            continue
         start = perf_counter()
-        held, above, below, width = covered(simulate(data_sets))
+        score, held, above, below, width = covered(simulate(data_sets))
         print(
-            f"{name:46}: covered {held:.3f}, too high {above:.3f}, too low {below:.3f}, "
-            f"width {width:.3f}, {perf_counter() - start:.0f} s",
+            f"{name:46}: score {score:.3f}, covered {held:.3f}, too high {above:.3f}, "
+            f"too low {below:.3f}, width {width:.3f}, {perf_counter() - start:.0f} s",
             flush=True,
         )
 

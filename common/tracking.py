@@ -60,6 +60,57 @@ def log_results(
         return None
     import wandb
 
+    with _finished_run(tracking, name, raw, metadata, folder) as run:
+        _log_curves(run, frame)
+        _log_rows(run, frame)
+        run.log({path.stem: wandb.Image(str(path)) for path in pictures if path.suffix == ".png"})
+        run.summary.update(best_layers(frame))
+        return _place(tracking, run)
+
+
+def log_table(
+    tracking: TrackingConfig,
+    name: str,
+    raw: Mapping[str, Any],
+    table_name: str,
+    table: pd.DataFrame,
+    metadata: Mapping[str, object],
+    folder: Path,
+) -> str | None:
+    """Send a finished run whose result is a table of its own; returns as `log_results`.
+
+    Where the table has a line for each `layer`, every figure is a curve over the transformer's
+    layers too, `TABLE_NAME/FIGURE`.
+    """
+    if tracking.backend == "none":
+        return None
+    import wandb
+
+    with _finished_run(tracking, name, raw, metadata, folder) as run:
+        if LAYER in table.columns:
+            figures = table.select_dtypes("number")
+            run.define_metric(LAYER)
+            for figure in figures.columns:
+                run.define_metric(f"{table_name}/{figure}", step_metric=LAYER)
+            for layer, line in zip(table[LAYER], figures.to_dict("records"), strict=True):
+                if layer.startswith("T"):
+                    values = {f"{table_name}/{figure}": value for figure, value in line.items()}
+                    run.log({LAYER: int(layer[1:]), **values})
+        run.log({table_name: wandb.Table(dataframe=table)})
+        return _place(tracking, run)
+
+
+@contextmanager
+def _finished_run(
+    tracking: TrackingConfig,
+    name: str,
+    raw: Mapping[str, Any],
+    metadata: Mapping[str, object],
+    folder: Path,
+) -> Iterator[Any]:
+    """A run of its own, with the configuration and what is known of how its results were made."""
+    import wandb
+
     with _told(f"The results are safe in {folder}"):
         run = wandb.init(
             project=tracking.project,
@@ -74,13 +125,14 @@ def log_results(
             settings=wandb.Settings(silent=True),
         )
     with run:
-        _log_curves(run, frame)
-        _log_rows(run, frame)
-        run.log({path.stem: wandb.Image(str(path)) for path in pictures if path.suffix == ".png"})
-        run.summary.update(best_layers(frame))
-        if tracking.mode == "online":
-            return run.url
-        return str(Path(run.dir).parent) if tracking.mode == "offline" else None
+        yield run
+
+
+def _place(tracking: TrackingConfig, run: Any) -> str | None:
+    """The address of a run, or the folder of an offline one."""
+    if tracking.mode == "online":
+        return str(run.url)
+    return str(Path(run.dir).parent) if tracking.mode == "offline" else None
 
 
 @contextmanager

@@ -139,7 +139,7 @@ def test_paper_is_the_four_analyses_with_the_default_model_and_data() -> None:
 def test_full_is_every_analysis_with_controls_and_leaves_out_what_lacks_a_file(
     tmp_path: Path,
 ) -> None:
-    config = resolved("experiment=full")
+    config = resolved("experiment=full", "heavy=true")
     assert set(config.experiments) | set(config.left_out) == set(ANALYSES)
     assert config.controls
     assert not resolved("experiment=paper").controls
@@ -151,9 +151,21 @@ def test_full_is_every_analysis_with_controls_and_leaves_out_what_lacks_a_file(
     assert "model@other=NAME" in config.left_out["cca_inter"]
     paths = [f"experiments.{name}.target.path={tmp_path}" for name in files]
     paths += [f"experiments.{name}.target.column=age" for name in labels]
-    assert resolved("experiment=full", "model@other=hubert_base", *paths).left_out == {}
+    everything = ("experiment=full", "heavy=true", "model@other=hubert_base", *paths)
+    assert resolved(*everything).left_out == {}
     with pytest.raises(StrataError, match="no such file"):  # what was given must be there
         resolved("experiment=full", f"{paths[0]}/absent")
+
+
+def test_what_is_heavy_is_asked_for_by_name_or_with_heavy() -> None:
+    light, heavy = resolved("experiment=full"), resolved("experiment=full", "heavy=true")
+    only = heavy.experiments.keys() - light.experiments.keys()
+    assert only == {"abx_phone", "cca_word_parts", "context"}
+    assert only == light.left_out.keys() - heavy.left_out.keys()
+    assert light.left_out["context"].endswith(
+        "hears each of up to 200 utterances six times: heavy=true"
+    )
+    assert list(resolved("experiment=context").experiments) == ["context"]
 
 
 def test_defaults_of_sampling_are_the_papers() -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from running import command, execute
 from wandb_files import API_KEY, files_with, offline_run
@@ -41,6 +42,33 @@ def test_tracking_offline_leaves_a_run_beside_the_results(
     assert API_KEY not in printed.out + printed.err
     assert files_with(API_KEY, tmp_path) == []
     assert files_with(told["git_commit"], done.folder)  # or the search above would find nothing
+
+
+@pytest.mark.parametrize("task", ["features", "units"])
+def test_features_and_units_log_their_tables(
+    task: str,
+    small: tuple[str, ...],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in settings(tmp_path / "home").items():
+        monkeypatch.setenv(name, value)
+    speech = ("dataset=synthetic", "dataset.minutes=0.5", "dataset.speakers=2")
+    few = ("units.clusters=8", "units.batch=200") if task == "units" else ()
+    chosen = (f"experiment={task}", "layers.indices=[C7,T1,T2]")
+    done = execute(tmp_path / "run", *chosen, *small, *speech, *few, *OFFLINE)
+    logged = offline_run(done.folder)
+    assert str(logged.folder) in capsys.readouterr().out.splitlines()
+    assert logged.config["metadata"]["dataset"] == done.metadata["dataset"]
+    written = {"features": "features/index.csv", "units": "units.csv"}[task]
+    table = pd.read_csv(done.folder / written)
+    pd.testing.assert_frame_equal(logged.table(task), table, check_dtype=False)
+    if task == "units":
+        assert logged.steps["units/pnmi"] == "layer"
+        blocks = table[table["layer"].str.startswith("T")]
+        expected = dict(zip((1, 2), blocks["pnmi"], strict=True))
+        assert logged.curve("units/pnmi", "layer") == pytest.approx(expected)
 
 
 def test_jobs_of_a_sweep_share_a_group_and_tell_no_key(

@@ -51,8 +51,17 @@ class Logged:
     @property
     def rows(self) -> pd.DataFrame:
         """The table of the run's results."""
-        table = json.loads((self.folder / "files" / self.summary["results.path"]).read_text())
+        return self.table("results")
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table that was logged under a name."""
+        table = json.loads((self.folder / "files" / self.summary[f"{name}.path"]).read_text())
         return pd.DataFrame(table["data"], columns=table["columns"])
+
+    def curve(self, name: str, step: str) -> dict[float, float]:
+        """The values of a key by those of its x axis."""
+        points = [values(r.history.item) for r in self.records if r.HasField("history")]
+        return {point[step]: point[name] for point in points if name in point}
 
 
 def offline_run(folder: Path) -> Logged:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from analysis.metrics.alignment import angles, mean_costs
 from analysis.metrics.base import FrameMetric, Score
+from analysis.metrics.intervals import SHARE, jackknife, too_few
 from analysis.targets.labels import Phone
 from common.config.analysis import require, require_at_least
 from common.encoder.frames import FrameGeometry
@@ -78,6 +79,55 @@ class Comparison:
     phone: int
 
 
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Error rates (c,) of A, B and X of one context, speaker and speaker of X.
+
+    pair (c,): ordered pairs of phones, 0, 1, …; speaker (c,): who says A and B; speaker_of_x (c,).
+    `by_speaker`: each speaker's mean is taken before that of a pair.
+    """
+
+    rate: Array
+    pair: Index
+    speaker: Index
+    speaker_of_x: Index
+    by_speaker: bool
+
+    def error(self) -> float:
+        """Mean over the pairs of phones; NaN where there is none."""
+        rate, pair = self.rate, self.pair
+        if self.by_speaker:
+            cells = pair * (self.speaker.max(initial=0) + 1) + self.speaker
+            found, cells = np.unique(cells, return_inverse=True)
+            rate = means(rate, cells)
+            pair = found // (self.speaker.max(initial=0) + 1)
+        errors = means(rate, np.unique(pair, return_inverse=True)[1])
+        return float(errors.mean()) if len(errors) else np.nan
+
+    def without(self, speaker: int) -> "Cells":
+        """Those that the speaker says nothing of."""
+        kept = (self.speaker != speaker) & (self.speaker_of_x != speaker)
+        return replace(
+            self,
+            rate=self.rate[kept],
+            pair=self.pair[kept],
+            speaker=self.speaker[kept],
+            speaker_of_x=self.speaker_of_x[kept],
+        )
+
+    def limits(self, error: float, speakers: int) -> tuple[float, float] | tuple[None, None]:
+        """95 % interval of 1 - error over speakers; (None, None) where it is not defined."""
+        each = [1 - self.without(speaker).error() for speaker in range(speakers)]
+        if not np.isfinite(each).all():
+            return None, None
+        return jackknife(1 - error, each, SHARE) or (None, None)
+
+
+def means(values: Array, group: Index) -> Array:
+    """Mean (g,) of the values (n,) of each group (n,), of which none is empty."""
+    return np.asarray(np.bincount(group, values) / np.bincount(group))
+
+
 @dataclass(frozen=True)
 class Abx(FrameMetric):
     """1 - ABX error rate: chance is 0.5. Range [0, 1].
@@ -105,6 +155,9 @@ class Abx(FrameMetric):
 
     Secondary figures: `abx_error_within` and `abx_error_across`, the error rates of both kinds,
     where there are such triples.
+
+    The 95 % interval of each is over speakers, from leaving out each of them in turn, with all that
+    he says as A, B or X.
     """
 
     speaker: str
@@ -148,6 +201,10 @@ class Abx(FrameMetric):
                 raise StrataError(f"{shortage}{self._remedy(items)}")
             log.warning("%s: no figure abx_error_%s", shortage, kind)
 
+    def no_interval(self, frames: "Frames") -> str:
+        """Too few speakers say anything."""
+        return too_few(len({utterance.speaker for utterance in frames.utterances} - {""}))
+
     def _remedy(self, items: "Items") -> str:
         if self.context == "within":
             return (
@@ -163,15 +220,22 @@ class Abx(FrameMetric):
         errors, detail = [], {"items": str(len(items.items))}
         if self.context == "within":
             detail["without_context"] = str(items.without_context)
-        value = 0.0
+        primary = Score(0.0)
         for kind in SPEAKERS:
-            error, cells, pairs = items.error(kind)
-            detail[kind] = f"{cells} cells of {pairs} pairs of phones"
+            cells = items.cells(kind)
+            pairs = len(np.unique(cells.pair))
+            detail[kind] = f"{len(cells.rate)} cells of {pairs} pairs of phones"
+            if not len(cells.rate):
+                continue
+            error = cells.error()
+            low, high = (None, None)
+            if not self.no_interval(frames):
+                low, high = cells.limits(error, len(items.speakers))
             if kind == self.speaker:
-                value = 1 - error
-            if cells:
-                errors.append(Score(error, metric=f"abx_error_{kind}"))
-        return [Score(value, detail=detail), *errors]
+                primary = Score(1 - error, low=low, high=high)
+            both = (None, None) if low is None or high is None else (1 - high, 1 - low)
+            errors.append(Score(error, f"abx_error_{kind}", low=both[0], high=both[1]))
+        return [replace(primary, detail=detail), *errors]
 
     def summary(self, scores: list[Score], experiment: str) -> dict[str, object]:  # noqa: ARG002
         """How many items there were, and what they were compared in."""
@@ -198,6 +262,7 @@ class Items:
                     self.without_context += 1
                 else:
                     self.items.append(item)
+        self.speakers = tuple(sorted({item.speaker for item in self.items}))
         self.blocks = self._blocks()
         self.spans = [
             span_of(item, frames.geometry, len(frames.of(item.stretch))) for item in self.items
@@ -270,21 +335,21 @@ class Items:
             other = candidates[place]
             yield other.items[other.place(other.phones.index(phone))]
 
-    def error(self, kind: str) -> tuple[float, int, int]:
-        """The error rate, of how many cells (A, B and X) and ordered pairs of phones."""
-        rates: dict[tuple[str, str], dict[str, list[float]]] = {}
+    def cells(self, kind: str) -> Cells:
+        """The error rates of all that is compared within or across speakers."""
+        code = {speaker: k for k, speaker in enumerate(self.speakers)}
+        pairs: dict[tuple[str, str], int] = {}
+        rates, found = [], []
         for one, apart in self._distances(self.comparisons(kind)):
+            speakers = code[one.block.speaker], code[self.items[one.x[0]].speaker]
             for other, rate in error_rates(one, apart):
-                speakers = rates.setdefault((one.block.phones[one.phone], other), {})
-                speakers.setdefault(one.block.speaker, []).append(rate)
-        cells = sum(len(values) for speakers in rates.values() for values in speakers.values())
-        if not cells:
-            return np.nan, 0, 0
-        if self.metric.context == "any":  # one mean over both speakers, as published
-            pairs = [np.mean([r for values in s.values() for r in values]) for s in rates.values()]
-        else:
-            pairs = [np.mean([np.mean(values) for values in s.values()]) for s in rates.values()]
-        return float(np.mean(pairs)), cells, len(rates)
+                pair = pairs.setdefault((one.block.phones[one.phone], other), len(pairs))
+                rates.append(rate)
+                found.append((pair, *speakers))
+        pair, speaker, of_x = np.array(found, dtype=np.int64).reshape(-1, 3).T
+        # In any context there is one mean over both speakers, as published.
+        by_speaker = self.metric.context == "within"
+        return Cells(np.array(rates), pair, speaker, of_x, by_speaker)
 
     def _distances(self, comparisons: Iterator[Comparison]) -> Iterator[tuple[Comparison, Index]]:
         """Distances (x, n) in steps of each X to every item of the block."""

@@ -185,6 +185,13 @@ class FrameMetric(Metric):
         Called for every sample before the forward pass.
         """
 
+    def no_interval(self, frames: "Frames") -> str:  # noqa: ARG002
+        """Why scores of these segments, still without frames, have no 95 % interval; "" if they do.
+
+        Called for every sample before the forward pass.
+        """
+        return f"{self.name} has none over speakers"
+
     def baseline(self, frames: "Frames") -> list[Score]:  # noqa: ARG002
         """Scores of the control `baseline_name` on one sample, whatever the frames are."""
         return []

@@ -24,7 +24,8 @@ class Frames:
     `segments` has u rows: labelled units, or whole utterances without labels. Segment k lies in
     `utterances[k]`, whose audio has `n_samples[k]` samples; it has `offsets[k + 1] - offsets[k]`
     frames. `hidden` (R, d), memory-mapped, holds them from row `starts[k]` on, and perhaps those of
-    other samples. `seed` is that of the sample; `tier` is the one that is analysed.
+    other samples. `seed` is that of the sample; `tier` is the one that is analysed. Trial
+    t < `trials` tests on fold t, where a metric is held out.
     """
 
     hidden: NDArray[np.floating]
@@ -36,6 +37,13 @@ class Frames:
     n_samples: Index
     tier: str
     seed: int
+    trials: int = 1
+
+    @property
+    def fold(self) -> Index:
+        """The fold (u,) of each segment in this sample."""
+        (fold,) = self.segments.folds
+        return fold
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -74,6 +74,11 @@ class Segments:
         """Rows that a sample has drawn."""
         return np.flatnonzero(self.folds[sample] >= 0)
 
+    def of_sample(self, sample: int) -> "Segments":
+        """Those that a sample has drawn, in its own folds (1, n) only."""
+        own = self.take(self.drawn(sample))
+        return replace(own, folds=own.folds[[sample]])
+
     def take(self, rows: Index) -> "Segments":
         """Some of the rows."""
         return replace(

@@ -18,7 +18,7 @@ from analysis.metrics.frames import Frames, load_frames, segments_with_frames
 from analysis.sampling import folds as sampling
 from analysis.sampling.folds import digest_of
 from analysis.sampling.segments import Segments, draw_units, draw_utterances
-from analysis.studies.study import Failure, Job, Scored, Setting, Study, metric_of
+from analysis.studies.study import Failure, Job, Scored, Setting, Study, metric_of, split_of
 from analysis.targets import mel as targets
 from analysis.targets.base import label_target
 from common.config import AnalysisConfig
@@ -47,6 +47,7 @@ class FrameStudy(Study):
     drawn: Mapping[str, Segments]
     corpus: Corpus
     seed: int
+    trials: int
     stored: str
 
     @classmethod
@@ -63,7 +64,8 @@ class FrameStudy(Study):
             drawn = draw_utterances(corpus, analysis, config.sampling, config.seed)
             digest = digest_of(drawn.utterance)  # not of lengths, that the audio has yet to tell
         else:
-            drawn = draw_units(corpus, analysis, config.sampling, "frame", config.seed)
+            split = split_of(config, analysis) if metric_of(analysis).held_out else "frame"
+            drawn = draw_units(corpus, analysis, config.sampling, split, config.seed)
             digest = drawn.digest()
         key = dict(setting.key) | {
             "unit": analysis.unit,
@@ -78,18 +80,21 @@ class FrameStudy(Study):
             drawn={name: drawn},
             corpus=corpus,
             seed=config.seed,
+            trials=config.sampling.tested_folds,
             stored=analysis.stored,
             controls=config.controls,
-            no_interval={name: f"{metric_of(analysis).name} has none over speakers"},
         )
-        study.check(name)
-        return study
+        return replace(study, no_interval={name: study.check(name)})
 
-    def check(self, name: str) -> None:
-        """Raise if the metric cannot score what was drawn, before anything is computed."""
+    def check(self, name: str) -> str:
+        """Raise if the metric cannot score what was drawn, before anything is computed.
+
+        Returns why its scores will have no intervals, or "".
+        """
         drawn, utterances = self.drawn[name], self.corpus.utterances
+        metric, without = frame_metric(self.experiments[name]), []
         for sample in range(len(drawn.folds)):
-            segments = drawn.take(drawn.drawn(sample))
+            segments = drawn.of_sample(sample)
             chosen = [utterances[u] for u in segments.utterance]
             zero = np.zeros(len(chosen), dtype=np.int64)
             announced = Frames(
@@ -102,8 +107,11 @@ class FrameStudy(Study):
                 n_samples=np.array([u.n_samples for u in chosen]),
                 tier=label_target(self.experiments[name]).labelled_by("frame"),
                 seed=self.sample_seed(sample),
+                trials=self.trials,
             )
-            frame_metric(self.experiments[name]).check(announced)
+            metric.check(announced)
+            without.append(metric.no_interval(announced))
+        return next(filter(None, without), "")
 
     def joined(self, other: Self) -> Self:
         """Both have drawn the same segments."""
@@ -160,8 +168,12 @@ class FrameStudy(Study):
         frames = self._frames(name, sample, layer)
         if control == "shuffled_labels":
             frames = frames.shuffled()
-        scores = frame_metric(self.experiments[name]).score(frames)
-        return [Scored(name, layer, sample, len(frames.utterances), "speaker", scores, control)]
+        metric = frame_metric(self.experiments[name])
+        scores = metric.score(frames)
+        if self.no_interval[name]:
+            scores = [replace(one, low=None, high=None) for one in scores]
+        split = frames.segments.split if metric.held_out else "speaker"
+        return [Scored(name, layer, sample, len(frames.utterances), split, scores, control)]
 
     def _baseline(self, name: str, sample: int) -> list[Scored | Failure]:
         """A metric's own baseline, which is of no layer."""
@@ -175,7 +187,7 @@ class FrameStudy(Study):
         drawn = self.drawn[name]
         layers = {layer.name, *(one.name for one in self.layers_of(name))}
         chosen = drawn.drawn(sample)
-        return load_frames(
+        frames = load_frames(
             self.entry,
             layer.name,
             grid_geometry(layer.geometry),
@@ -185,6 +197,8 @@ class FrameStudy(Study):
             label_target(self.experiments[name]).labelled_by("frame"),
             self.sample_seed(sample),
         )
+        folds = frames.segments.folds[[sample]]
+        return replace(frames, segments=replace(frames.segments, folds=folds), trials=self.trials)
 
     def sample_seed(self, sample: int) -> int:
         """The sample's own seed."""

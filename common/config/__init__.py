@@ -114,6 +114,7 @@ class Config:
 
     With `leave_out` an analysis that the dataset or the given paths do not allow is left out,
     with its reason, instead of being an error; `resolve` puts into `left_out` those that it knows.
+    So is one that is heavy (it says why), unless the run is `heavy`.
     `steps`, of the task `steps`: tasks by name, one after another, each in a folder of its name;
     what follows a task that exports a model takes that model, and compares it with the one before
     where an experiment compares two (and no `other` is named).
@@ -143,6 +144,7 @@ class Config:
     clusterer: str = "minibatch"
     controls: bool = False
     leave_out: bool = False
+    heavy: bool = False
     left_out: dict[str, str] = field(default_factory=dict)
     pretrain: PretrainConfig = MISSING
     finetune: FinetuneConfig = MISSING
@@ -230,6 +232,7 @@ def resolve(cfg: DictConfig) -> Config:
     metric = None if config.metric is None else _metric("metric", config.metric, config)
     experiments = experiments if metric is None else _with_metric(metric, experiments, config)
     missing = _missing_files(experiments, config.leave_out) | _missing_model(experiments, config)
+    missing |= _too_heavy(experiments, config)
     experiments = {name: analysis for name, analysis in experiments.items() if name not in missing}
     mix = {
         n: _dataset(f"pretrain.mix.{n}", node, config) for n, node in config.pretrain.mix.items()
@@ -486,6 +489,14 @@ def _missing_model(experiments: Mapping[str, AnalysisConfig], config: Config) ->
     if missing and not config.leave_out:
         raise StrataError("; ".join(f"{name}: {why}" for name, why in missing.items()))
     return missing
+
+
+def _too_heavy(experiments: Mapping[str, AnalysisConfig], config: Config) -> dict[str, str]:
+    """Analyses that are much dearer than others, where a run takes what it can get."""
+    if config.heavy or not config.leave_out:
+        return {}
+    heavy = {name: analysis.heavy for name, analysis in experiments.items() if analysis.heavy}
+    return {name: f"{why}: heavy=true" for name, why in heavy.items()}
 
 
 def _metric(key: str, node: object, config: Config) -> Metric:

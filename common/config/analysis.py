@@ -148,6 +148,7 @@ class AnalysisConfig:
     fit_partition: str | None = None
     score_partition: str | None = None
     stored: str = "float32"
+    heavy: str = ""
 
     def __post_init__(self) -> None:
         require("asks", self.asks, ASKS)

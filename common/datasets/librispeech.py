@@ -18,6 +18,7 @@ from common.encoder.hub import explained
 from common.records import Corpus, StrataError, Utterance, Waveform
 
 COLUMNS = ["id", "transcript", "words", "phonemes"]  # what listing reads: all but the audio
+ATTRIBUTES = {"sex": "gender", "subset": "subset"}  # columns that there may be, and their own name
 
 SHARD = re.compile(r"(?P<partition>.+)-\d{5}-of-(?P<n>\d{5})\.parquet")
 
@@ -34,7 +35,7 @@ class Shard(ABC):
 
     @abstractmethod
     def records(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """The columns `COLUMNS` of some rows."""
+        """The columns `COLUMNS` of some rows, and those of `ATTRIBUTES` that there are."""
 
     @abstractmethod
     def encoded(self, row: int) -> Any:
@@ -57,9 +58,10 @@ class ArrowFile(Shard):
         return len(_arrow(self.path))
 
     def records(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """The columns `COLUMNS` of some rows."""
-        table = _arrow(self.path).select_columns(COLUMNS).select(rows).with_format("arrow")[:]
-        return list(table.to_pylist())
+        """Of the mapped file."""
+        table = _arrow(self.path)
+        table = table.select_columns(_listed(table.column_names)).select(rows)
+        return list(table.with_format("arrow")[:].to_pylist())
 
     def encoded(self, row: int) -> Any:
         """A view into the mapped file."""
@@ -89,8 +91,9 @@ class RowGroup(Shard):
         return int(_parquet(self.path).metadata.row_group(self.group).num_rows)
 
     def records(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """The columns `COLUMNS` of some rows."""
-        table = _parquet(self.path).read_row_group(self.group, columns=COLUMNS)
+        """Of the row group."""
+        file = _parquet(self.path)
+        table = file.read_row_group(self.group, columns=_listed(file.schema_arrow.names))
         return list(table.take(rows).to_pylist())
 
     def encoded(self, row: int) -> Any:
@@ -121,7 +124,8 @@ class LibriSpeech(Dataset):
     """A partition of LibriSpeech with the alignments of the Montreal Forced Aligner, from the Hub.
 
     `repo_id`, `revision`: a data set with the columns id, audio, transcript, words and phonemes
-    (times in seconds) in data/PARTITION-00000-of-00001.parquet. `streaming` false downloads the
+    (times in seconds) in data/PARTITION-00000-of-00001.parquet; columns sex and subset, where there
+    are such, are the attributes `gender` and `subset`. `streaming` false downloads the
     partition's files into the Hub cache (HF_HOME) and reads from there ever after, offline too;
     true fetches what is read, and takes an utterance's length from its last interval.
     """
@@ -232,12 +236,20 @@ def _utterance(
         "word": alignments.from_dicts(record["words"], "word", id),
         "phone": alignments.from_dicts(record["phonemes"], "phoneme", id),
     }
-    known = part.n_samples(row)
-    n_samples = known or max((i.end for tier in raw.values() for i in tier), default=0)
-    tiers = {"word": alignments.tier("word", raw["word"], known, id, dropped)}
-    tiers |= alignments.phone_tiers(raw["phone"], known, id, dropped)
-    speaker = id.split("-")[0]
-    return Utterance(id, speaker, str(record["transcript"]), n_samples, tiers, Row(part, row, id))
+    length = part.n_samples(row)
+    n_samples = length or max((i.end for tier in raw.values() for i in tier), default=0)
+    tiers = {"word": alignments.tier("word", raw["word"], length, id, dropped)}
+    tiers |= alignments.phone_tiers(raw["phone"], length, id, dropped)
+    speaker, text = id.split("-")[0], str(record["transcript"])
+    known = {own: record[column] for column, own in ATTRIBUTES.items() if record.get(column)}
+    if "gender" in known:
+        known["gender"] = known["gender"].casefold()  # f and m, as of the corpus on disk
+    return Utterance(id, speaker, text, n_samples, tiers, Row(part, row, id), known)
+
+
+def _listed(names: Sequence[str]) -> list[str]:
+    """Columns to read of those that there are: all but the audio."""
+    return [*COLUMNS, *(name for name in ATTRIBUTES if name in names)]
 
 
 @lru_cache(maxsize=64)

@@ -269,6 +269,12 @@ def _measure(
     n_samples = feature_extractor.max_samples or SAMPLE_RATE
     layers: list[Layer] = []
     for hook in layer_hooks:
+        if len(shapes[hook.name]) != 3:
+            raise StrataError(
+                f"layer {hook.name} of a second of audio is {tuple(shapes[hook.name])}, not "
+                "utterances, frames and numbers: an encoder that hears audio in pieces and lays "
+                "their frames end to end has none at regular times"
+            )
         _, n_frames, dim = shapes[hook.name]
         if hook.part == "cnn":
             geometry = _convolved(geometry, encoder.get_submodule(hook.convolution))

@@ -39,6 +39,7 @@ def show(keys):
         "sums": [round(float(abs(u.read()).sum()), 2) for u in utterances],
         "words": [[(i.start, i.end, i.label) for i in u.tiers["word"]] for u in utterances],
         "phones": [i.label for i in utterances[0].tiers["phone"]],
+        "attributes": [dict(u.attributes) for u in utterances],
         "dropped": dict(corpus.dropped),
         "fingerprint": corpus.fingerprint,
         "imported": sorted({"torch", "torchcodec", "torchaudio"} & set(sys.modules)),
@@ -62,12 +63,11 @@ def dicts(rows: list[tuple[float, float, str]], key: str) -> list[dict[str, obje
     return [{"start": start, "end": end, key: label} for start, end, label in rows]
 
 
-def shard(ids: list[str]) -> bytes:
+def shard(ids: list[str], **attributes: str) -> bytes:
     """Parquet bytes as `push_to_hub` writes them: row groups, the features in the metadata."""
     rows = [
         {
-            "sex": "F",
-            "subset": "dev-clean",
+            **attributes,
             "id": id,
             "audio": {"bytes": flac(IDS.index(id)), "path": f"{id}.flac"},
             "transcript": "SHE HAD",
@@ -81,7 +81,7 @@ def shard(ids: list[str]) -> bytes:
         key: [{"start": time, "end": time, label: text}]
         for key, label in (("words", "word"), ("phonemes", "phoneme"))
     }
-    plain = dict.fromkeys(["sex", "subset", "id", "transcript"], text)
+    plain = dict.fromkeys([*attributes, "id", "transcript"], text)
     features = {**plain, "audio": {"_type": "Audio"}, **lists}
     table = pyarrow.Table.from_pylist(rows)
     ordered = {name: features[name] for name in table.column_names}
@@ -93,7 +93,8 @@ def shard(ids: list[str]) -> bytes:
 
 @pytest.fixture
 def libri(hub: Hub) -> Hub:
-    hub.put("datasets", REPO, {SHARD: shard(IDS), "README.md": b"---\nlicense: cc-by-4.0\n---\n"})
+    listed = shard(IDS, sex="F", subset="dev-clean")
+    hub.put("datasets", REPO, {SHARD: listed, "README.md": b"---\nlicense: cc-by-4.0\n---\n"})
     hub.put("datasets", REPO, {"data/dev_other-00000-of-00002.parquet": shard(IDS[:3])})
     hub.put("datasets", REPO, {"data/dev_other-00001-of-00002.parquet": shard(IDS[3:5])})
     return hub
@@ -128,6 +129,7 @@ def test_a_broken_download_resumes_and_offline_and_streamed_agree(libri: Hub) ->
     assert listed["n_samples"] == listed["lengths"] == [16000] * 10
     assert listed["words"] == [[[1600, 6400, "she"], [6400, 14400, "had"]]] * 10
     assert listed["phones"] == ["sh", "iy", "hh", "ae", "d"]
+    assert listed["attributes"] == [{"gender": "f", "subset": "dev-clean"}] * 10
     assert listed["dropped"] == {"word: silence": 20, "phone: silence": 20}
     assert listed["imported"] == []
     assert len(set(listed["sums"])) == 10  # every row its own audio

@@ -209,3 +209,14 @@ def test_what_transformers_cannot_run_here_says_why(tmp_path, whole):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(kind))
     with pytest.raises(StrataError, match=r"not installed \(Granite.* torchaudio .*does not bring"):
         describe(configured(tmp_path))
+
+
+def test_frames_of_pieces_laid_end_to_end_are_refused(tmp_path):
+    """Qwen3-ASR hears each second for itself: 13 frames in it, 80 ms apart."""
+    heard = {"encoder_layers": 1, "encoder_attention_heads": 4, "d_model": 16, "output_dim": 16}
+    heard |= {"encoder_ffn_dim": 16, "downsample_hidden_size": 8}
+    config = transformers.Qwen3ASRConfig(audio_config=heard, text_config=towers.TEXT)
+    config.save_pretrained(tmp_path)
+    transformers.Qwen3ASRFeatureExtractor().save_pretrained(tmp_path)
+    with pytest.raises(StrataError, match=r"`qwen3_asr` is no .* pieces .* at regular times"):
+        describe(configured(tmp_path))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from analysis.metrics.abx import Abx, Item, span_of
 from analysis.metrics.alignment import angles, mean_costs
 from analysis.metrics.frames import Frames
+from analysis.metrics.intervals import SHARE, jackknife
 from common.encoder.frames import FrameGeometry
 from common.metric import Score
 from common.records import Interval, StrataError
@@ -184,6 +185,36 @@ def test_one_speaker_has_no_figure_across(caplog: pytest.LogCaptureFixture) -> N
     assert {s.metric for s in metric.score(frames)} == {"", "abx_error_within"}
     with pytest.raises(StrataError, match="no ABX triple across speakers among 96 items of 1 sp"):
         replace(metric, speaker="across").check(frames)
+
+
+@pytest.mark.parametrize("context", ["within", "any"])
+def test_intervals_leave_out_each_speaker_in_turn(context: str) -> None:
+    frames = spoken(speakers=20, utterances=1, phones=5 if context == "any" else 9)
+    metric = Abx("across", context, "phone", ALL, ALL)
+    assert metric.no_interval(frames) == ""
+    own = metric.score(frames)
+    places = np.array([u.speaker for u in frames.utterances])
+    without: dict[str, list[float]] = defaultdict(list)
+    for speaker in np.unique(places):
+        kept = np.flatnonzero(places != speaker)
+        parts = [frames.of(k) for k in kept]
+        left = replace(
+            frames_of(parts, [frames.utterances[k] for k in kept], "phone"), geometry=GEOMETRY
+        )
+        for score in metric.score(left):
+            assert score.low is None  # of 19 speakers
+            without[score.metric].append(score.value)
+    for score in own:
+        assert (score.low, score.high) == pytest.approx(
+            jackknife(score.value, without[score.metric], SHARE), abs=1e-9
+        )
+
+
+def test_too_few_speakers_have_no_interval() -> None:
+    frames = spoken(speakers=3)
+    metric = Abx("within", "any", "phone", ALL, ALL)
+    assert metric.no_interval(frames) == "a sample is tested on 3 known speakers, 20 are needed"
+    assert {score.low for score in metric.score(frames)} == {None}
 
 
 def test_too_little_speech_is_told_with_what_helps() -> None:

@@ -272,3 +272,22 @@ def test_metrics_that_read_frames_are_constructed_without_torch() -> None:
         assert isinstance(config.experiments[name].metric, FrameMetric)
     for path in (ROOT / "analysis" / "tasks").glob("*.py"):
         assert "import torch" not in path.read_text(encoding="utf-8")
+
+
+def test_the_mean_over_words_from_frames_scores_as_pooled_vectors_do(
+    small: list[str], tmp_path: Path
+) -> None:
+    """The same words in the same folds, by another way."""
+    both = ["experiment=cca_word_parts", "+analysis@experiments.cca_word=cca_word"]
+    exact = ["experiments.cca_word_parts.stored=float32", "layers.indices=[T2]"]
+    limits = [f"experiments.{name}.sampling.labels=20" for name in ("cca_word", "cca_word_parts")]
+    run = execute(tmp_path, *both, *small, *DEBUG, *exact, *limits)
+    (pooled,) = figures(run, "cca_word").values()
+    parts = figures(run, "cca_word_parts")
+    assert parts["pwcca_all_frames"] == pytest.approx(pooled, abs=1e-6)
+    assert len(parts) == 8
+    rows = run.rows
+    assert rows.groupby("experiment")["split"].unique().map(list).to_dict() == {
+        "cca_word": ["speaker"],
+        "cca_word_parts": ["speaker"],
+    }
