@@ -343,9 +343,9 @@ class Items:
         for one, apart in self._distances(self.comparisons(kind)):
             speakers = code[one.block.speaker], code[self.items[one.x[0]].speaker]
             for other, rate in error_rates(one, apart):
-                pair = pairs.setdefault((one.block.phones[one.phone], other), len(pairs))
+                phones = one.block.phones[one.phone], other
                 rates.append(rate)
-                found.append((pair, *speakers))
+                found.append((pairs.setdefault(phones, len(pairs)), *speakers))
         pair, speaker, of_x = np.array(found, dtype=np.int64).reshape(-1, 3).T
         # In any context there is one mean over both speakers, as published.
         by_speaker = self.metric.context == "within"
