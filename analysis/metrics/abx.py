@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from analysis.metrics.alignment import angles, mean_costs
 from analysis.metrics.base import FrameMetric, Score
-from analysis.metrics.intervals import SHARE, jackknife, too_few
+from analysis.metrics.intervals import SHARE, fold_jackknife, too_few
 from analysis.targets.labels import Phone
 from common.config.analysis import require, require_at_least
 from common.encoder.frames import FrameGeometry
@@ -120,7 +120,7 @@ class Cells:
         each = [1 - self.without(speaker).error() for speaker in range(speakers)]
         if not np.isfinite(each).all():
             return None, None
-        return jackknife(1 - error, each, SHARE) or (None, None)
+        return fold_jackknife(1 - error, each, SHARE)
 
 
 def means(values: Array, group: Index) -> Array:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from analysis.metrics.abx import Abx, Item, span_of
 from analysis.metrics.alignment import angles, mean_costs
 from analysis.metrics.frames import Frames
-from analysis.metrics.intervals import SHARE, jackknife
+from analysis.metrics.intervals import SHARE, fold_jackknife
 from common.encoder.frames import FrameGeometry
 from common.metric import Score
 from common.records import Interval, StrataError
@@ -206,7 +206,7 @@ def test_intervals_leave_out_each_speaker_in_turn(context: str) -> None:
             without[score.metric].append(score.value)
     for score in own:
         assert (score.low, score.high) == pytest.approx(
-            jackknife(score.value, without[score.metric], SHARE), abs=1e-9
+            fold_jackknife(score.value, without[score.metric], SHARE), abs=1e-9
         )
 
 
