@@ -125,23 +125,21 @@ def test_what_does_not_fit_the_corpus_is_refused(tmp_path: Path) -> None:
         target.frames(np.zeros(160, np.float32), "w")
 
 
-@pytest.mark.parametrize("name", ["energy", "formants"])
-def test_a_run_with_controls(
-    name: str, common: tuple[str, ...], cache: str, tmp_path: Path
-) -> None:
-    experiment = f"cca_{name}"
-    run = execute(tmp_path, f"experiment={experiment}", *common, cache, "controls=true")
-    primary = run.rows[run.rows["primary"]]
-    assert {"mel", "random_weights"} <= set(primary["control"])
-    assert set(primary["target"]) == {name}
-    assert primary["value"].notna().all()
-    if name == "energy":
-        assert primary.loc[primary["control"] == "mel", "value"].max() > 0.9  # mel holds loudness
+def test_a_run_with_controls(common: tuple[str, ...], cache: str, tmp_path: Path) -> None:
+    both = ["experiment=cca_energy", "+analysis@experiments.cca_formants=cca_formants"]
+    run = execute(tmp_path, *both, *common, cache, "controls=true")
+    for name in ("energy", "formants"):
+        scores = run.rows[run.rows["experiment"] == f"cca_{name}"]
+        primary = scores[scores["primary"]]
+        assert {"mel", "random_weights"} <= set(primary["control"])
+        assert set(primary["target"]) == {name}
+        assert primary["value"].notna().all()
+        if name == "energy":  # mel holds loudness
+            assert primary.loc[primary["control"] == "mel", "value"].max() > 0.9
 
 
-@pytest.mark.parametrize("as_table", [False, True])
 def test_files_that_hold_a_mel_band_score_as_that_band(
-    as_table: bool, common: tuple[str, ...], speech: Path, cache: str, tmp_path: Path
+    common: tuple[str, ...], speech: Path, cache: str, tmp_path: Path
 ) -> None:
     """The planted answer: mel frames hold every linear function of mel frames."""
     paths = sorted((speech / "audio").rglob("*.flac"))
@@ -149,16 +147,21 @@ def test_files_that_hold_a_mel_band_score_as_that_band(
     for path in paths[1:]:  # one utterance has no file
         bands = mel(read_audio(path)).numpy()[:, [5, 40]]
         times = np.arange(len(bands)) / 100
-        if as_table:
-            lines += [f"{path.stem},{t},{a},{b}" for t, (a, b) in zip(times, bands, strict=True)]
-        else:
-            folder = tmp_path / "files" / path.parent.name
-            folder.mkdir(parents=True, exist_ok=True)
-            np.savez(folder / f"{path.stem}.npz", times=times, values=bands)
-    given = tmp_path / "files"
-    if as_table:
-        given = tmp_path / "all.csv"
-        given.write_text("\n".join(lines))
+        lines += [f"{path.stem},{t},{a},{b}" for t, (a, b) in zip(times, bands, strict=True)]
+        folder = tmp_path / "files" / path.parent.name
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez(folder / f"{path.stem}.npz", times=times, values=bands)
+    given, table = tmp_path / "files", tmp_path / "all.csv"
+    table.write_text("\n".join(lines))
+    names = [path.stem for path in paths]
+    in_files, in_table = (
+        FrameFiles(path=str(path)).prepared(corpus_of(*names)) for path in (given, table)
+    )
+    for name in names:  # one table for all gives the same numbers
+        waveform = np.zeros(16_000, np.float32)
+        np.testing.assert_array_equal(
+            in_files.frames(waveform, name), in_table.frames(waveform, name)
+        )
     overrides = (*common, cache, "controls=true", "dataset.limit=null", "sampling.utterances=99")
     run = execute(tmp_path / "run", "experiment=cca_frames", f"target.path={given}", *overrides)
     primary = run.rows[run.rows["primary"]]

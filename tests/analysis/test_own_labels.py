@@ -287,21 +287,29 @@ def test_a_planted_number_is_read_off_the_mel_frames_that_it_is_of(
             lines.append(f"{path.stem},{start},{end},{planted},{RNG.normal()}")
     table = tmp_path / "numbers.csv"
     table.write_text("\n".join(lines))
-    for name, least in (("probe_number", 0.95), ("cca_number", 0.85)):
-        noise = [f"+analysis@experiments.noise={name}", "experiments.noise.target.column=noise"]
-        tables = [
-            f"experiments.{experiment}.target.table={table}" for experiment in (name, "noise")
+    mounted = {"probe_number": "probe_number", "noise_probe": "probe_number"}
+    mounted |= {"cca_number": "cca_number", "noise_cca": "cca_number"}
+    more = [f"+analysis@experiments.{name}={of}" for name, of in mounted.items() if name != of]
+    more += ["+analysis@experiments.cca_number=cca_number"]
+    for name in mounted:
+        column = "noise" if name.startswith("noise") else "planted"
+        more += [
+            f"experiments.{name}.target.{k}={v}" for k, v in (("table", table), ("column", column))
         ]
-        planted = f"experiments.{name}.target.column=planted"
-        run = [f"experiment={name}", *common, cache, "controls=true", planted, *tables, *noise]
-        rows = execute(tmp_path / name, *run).rows
-        rows = rows[rows["primary"]]
-        level = rows.groupby(["experiment", "control"])["value"].mean()
+    run = ["experiment=probe_number", *common, cache, "controls=true", *more]
+    rows = execute(tmp_path / "run", *run).rows
+    rows = rows[rows["primary"]]
+    assert set(rows["unit"]) == {"segment"}
+    level = rows.groupby(["experiment", "control"])["value"].mean()
+    metrics = rows.groupby("experiment")["metric"].unique()
+    for name, noise, least, metric in (
+        ("probe_number", "noise_probe", 0.95, "r2"),
+        ("cca_number", "noise_cca", 0.85, "pwcca"),
+    ):
         assert level[name, "mel"] > least
-        assert level["noise", "mel"] < 0.2
+        assert level[noise, "mel"] < 0.2
         assert level[name, "shuffled_labels"] < 0.4  # few units for so many columns
-        assert set(rows["unit"]) == {"segment"}
-        assert set(rows["metric"]) == {"r2" if name == "probe_number" else "pwcca"}
+        assert list(metrics[name]) == [metric]
 
 
 def test_units_without_a_label_are_counted(
