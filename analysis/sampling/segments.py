@@ -4,7 +4,6 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,7 @@ from analysis.targets.base import FRAME, LabelTarget, Segment, label_target
 from common.config import AnalysisConfig, SamplingConfig, UnitSampling
 from common.config.analysis import SPEAKERS_AND_TYPES
 from common.encoder.frames import FrameGeometry
-from common.records import SAMPLE_RATE, Corpus, Interval, StrataError, Utterance
+from common.records import SAMPLE_RATE, Corpus, StrataError, Utterance
 from common.seeding import generator, hashed_folds
 from common.target import FromFile
 
@@ -30,7 +29,6 @@ log = logging.getLogger(__name__)
 
 Index = NDArray[np.int64]
 
-GAP = 320  # samples that may lie between neighbours in a tier: times are rounded to a frame's
 LEAST_CELL = 30  # units that a trial is tested on where folds are crossed
 LEAST_TYPES = 3  # word types that a trial is tested on: all correlations of two are 1 or -1
 
@@ -41,10 +39,11 @@ class Segments:
 
     utterance, start, end, label, place: (n,). `start` and `end` are samples; `label` is an index
     into `labels`, which is empty where segments have none; `place` counts within the intervals of
-    `tier` in the utterance, -1 where there is no tier. folds (samples, n): -1 where a sample has
-    not drawn a segment; `split` says how they were cut. `type_folds` (n,): where folds of word
-    types are crossed with them, each segment's; else None. `name` is what errors and counts call
-    the segments, `dropped` counts by reason those left out.
+    `tier` in the utterance, -1 where there is no tier: the interval after it, for instance, is
+    `utterance.tiers[tier][place + 1]`, also where labels were shuffled. folds (samples, n): -1
+    where a sample has not drawn a segment; `split` says how they were cut. `type_folds` (n,): where
+    folds of word types are crossed with them, each segment's; else None. `name` is what errors and
+    counts call the segments, `dropped` counts by reason those left out.
     """
 
     unit: str
@@ -104,27 +103,6 @@ class Segments:
             nearest = geometry.nearest((start + end) // 2)
             return nearest, nearest + 1
         return geometry.span(start, end)
-
-    def neighbours(self, utterances: Sequence[Utterance], offset: int) -> list[str]:
-        """For each segment, the label of the interval `offset` places after it in its tier.
-
-        "" where there is none, or where silence lies between. `utterances` are the corpus's. Labels
-        that were shuffled move no segment: its neighbours stay.
-        """
-        return [
-            _neighbour(utterances[u].tiers[self.tier], place, offset)
-            for u, place in zip(self.utterance.tolist(), self.place.tolist(), strict=True)
-        ]
-
-
-def _neighbour(tier: Sequence[Interval], place: int, offset: int) -> str:
-    if not 0 <= place + offset < len(tier):
-        return ""
-    first, last = sorted((place, place + offset))
-    between = pairwise(tier[first : last + 1])
-    if any(later.start - earlier.end > GAP for earlier, later in between):
-        return ""
-    return tier[place + offset].label
 
 
 def draw_units(

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from drawn import analysis, corpus, corpus_of, segments_of, silent, units_of, utterance
+from drawn import analysis, corpus, corpus_of, silent, units_of, utterance
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from analysis.sampling.segments import (
-    GAP,
     Segments,
     check_folds,
     draw_single_frames,
@@ -237,46 +236,30 @@ def test_a_partition_to_fit_on_has_instances_of_its_own(fit: int | None, fitted:
         assert parts == {(0, True): 6, (1, True): 6, (0, False): fitted, (1, False): fitted}
 
 
-# The neighbours of what was drawn
+# The place of what was drawn in its tier
 
 
-def test_drawn_phones_find_their_neighbours_in_the_tier() -> None:
+def test_drawn_phones_know_their_place_in_the_tier() -> None:
     speech = corpus()
     drawn = units_of(speech, instances=4)
-    tiers = [u.tiers["phone"] for u in speech.utterances]
-    where = list(zip(drawn.utterance.tolist(), drawn.start.tolist(), strict=True))
-    for offset in (-2, -1, 0, 1):
-        found = drawn.neighbours(speech.utterances, offset)
-        for (u, start), label in zip(where, found, strict=True):
-            beside = [iv.label for iv in tiers[u] if iv.start == start + 100 * offset]
-            assert [label] == (beside or [""])
-    labels = [drawn.labels[code] for code in drawn.label]
-    assert drawn.neighbours(speech.utterances, 0) == labels
-    some = np.arange(0, len(labels), 3)
-    assert drawn.take(some).neighbours(speech.utterances, 0) == [labels[row] for row in some]
-
-
-def test_silence_parts_neighbours_and_rounding_does_not() -> None:
-    times = [(0, 1000, "a"), (1000 + GAP, 3000, "b"), (3001 + GAP, 4000, "c"), (3990, 5000, "d")]
-    tier = tuple(Interval(*time) for time in times)
-    speech = corpus_of([Utterance("u", "s", "", 5000, {"phone": tier}, silent)])
-    segments = segments_of([(0, *time) for time in times], "phone", "phone")
-    assert segments.neighbours(speech.utterances, 1) == ["b", "", "d", ""]
-    assert segments.neighbours(speech.utterances, -1) == ["", "a", "", "c"]
-    assert segments.neighbours(speech.utterances, 2) == ["", "", "", ""]
+    for rows in (np.arange(len(drawn.label)), np.arange(0, len(drawn.label), 3)):
+        some = drawn.take(rows)
+        for u, start, label, place in zip(
+            some.utterance, some.start, some.label, some.place, strict=True
+        ):
+            interval = speech.utterances[u].tiers["phone"][place]
+            assert (interval.start, interval.label) == (start, drawn.labels[label])
 
 
 @pytest.mark.parametrize("unit", ["phone", "frame"])
-def test_frames_have_the_neighbours_of_the_phone_that_they_lie_in(unit: str) -> None:
+def test_frames_have_the_place_of_the_phone_that_they_lie_in(unit: str) -> None:
     tier = tuple(Interval(1600 * k, 1600 * (k + 1), label) for k, label in enumerate("abcab"))
     speech = corpus_of([Utterance("u", "s", "", 8000, {"phone": tier}, silent)])
     drawn = draw_units(
         speech, replace(analysis(), unit=unit), SamplingConfig(samples=1), "frame", 0
     )
     times = 5 if unit == "frame" else 1
-    assert drawn.neighbours(speech.utterances, 1) == [b for b in "bcab" for _ in range(times)] + [
-        "" for _ in range(times)
-    ]
+    assert drawn.place.tolist() == [k for k in range(5) for _ in range(times)]
 
 
 def test_whole_utterances_and_frames_without_labels_are_of_no_tier() -> None:
