@@ -94,7 +94,10 @@ def probes(population: Spoken, data_sets: int) -> Simulated:
     for k in range(data_sets):
         vectors, label = population.draw(SPEAKERS, rng)
         units = units_of(vectors, label, population.labels, speaker, k)
-        found = [m.predict(vectors[own]) == label[own] for m, own in zip(models, rows, strict=True)]
+        found = [
+            m.predict(vectors[members]) == label[members]
+            for m, members in zip(models, rows, strict=True)
+        ]
         yield truth, np.array(interval(units, list(zip(rows, found, strict=True))))
 
 
@@ -102,10 +105,10 @@ def probes(population: Spoken, data_sets: int) -> Simulated:
 class Numbered:
     """Units with a number that their vectors hold with noise; each speaker moves both.
 
-    `own`: how much of the number's variance is between speakers; 1: each has one, as an age.
+    `shared`: how much of the number's variance is between speakers; 1: each has one, as an age.
     """
 
-    own: float
+    shared: float
     noise: float
     columns: int = 6
     units: int = 30
@@ -114,8 +117,8 @@ class Numbered:
     def draw(self, speakers: int, rng: np.random.Generator) -> tuple[Array, Array]:
         """Vectors (n, d) and numbers (n,), a speaker's units one after another."""
         way = np.random.default_rng(1).normal(size=self.columns)
-        number = self.own**0.5 * rng.normal(size=(speakers, 1)) + (
-            1 - self.own
+        number = self.shared**0.5 * rng.normal(size=(speakers, 1)) + (
+            1 - self.shared
         ) ** 0.5 * rng.normal(size=(speakers, self.units))
         shift = 0.5 * self.noise * rng.normal(size=(speakers, 1, self.columns))
         louder = rng.gamma(2, 0.5, size=(speakers, 1, 1))
@@ -140,16 +143,16 @@ def numbers(population: Numbered, data_sets: int) -> Simulated:
         return (vectors @ weights + constant - number) ** 2, (mean - number) ** 2
 
     everybody = population.draw(MANY, rng)
-    sums = [[own.sum() for own in errors(*everybody, fit)] for fit in fits]
-    truth = float(np.mean([1 - own / mean for own, mean in sums]))
+    sums = [[squared.sum() for squared in errors(*everybody, fit)] for fit in fits]
+    truth = float(np.mean([1 - squared / mean for squared, mean in sums]))
     speaker = np.repeat(np.arange(SPEAKERS), population.units)
     rows = [np.flatnonzero(speaker % TRIALS == t) for t in range(TRIALS)]
     for k in range(data_sets):
         vectors, number = population.draw(SPEAKERS, rng)
         units = units_of(vectors, np.zeros(len(number), dtype=np.int64), 1, speaker, k)
         found = [
-            (own, *errors(vectors[own], number[own], fit))
-            for own, fit in zip(rows, fits, strict=True)
+            (members, *errors(vectors[members], number[members], fit))
+            for members, fit in zip(rows, fits, strict=True)
         ]
         yield truth, np.array(ridge.interval(units, found))
 
@@ -170,10 +173,10 @@ class Clustered:
         common = np.random.default_rng(1).dirichlet(each, size=self.labels)
         label = rng.integers(self.labels, size=(SPEAKERS, self.units))
         found = np.empty_like(label)
-        for own, drawn in zip(label, found, strict=True):
+        for code, drawn in zip(label, found, strict=True):
             liked = common * rng.gamma(self.fondness, 1 / self.fondness, size=self.clusters)
             upto = (liked / liked.sum(1, keepdims=True)).cumsum(1)
-            drawn[:] = (rng.random((self.units, 1)) > upto[own]).sum(1)
+            drawn[:] = (rng.random((self.units, 1)) > upto[code]).sum(1)
         found = np.minimum(found, self.clusters - 1)  # where a sum ends below 1
         return found.ravel(), label.ravel(), np.repeat(np.arange(SPEAKERS), self.units)
 

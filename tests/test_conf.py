@@ -65,7 +65,7 @@ def test_every_metric_is_for_the_analyses_of_its_family(
     whole = {"metric": OmegaConf.load(CONF / f"metric/{name}.yaml"), "clusterer": "minibatch"}
     metric = instantiate(OmegaConf.create(whole).metric)
     family = metric.family
-    taker = next(analysis for analysis, own in families.items() if own == family)
+    taker = next(analysis for analysis, taken in families.items() if taken == family)
     more = lacking({"experiment": taker}, tmp_path)
     config = resolved(f"experiment={taker}", f"metric={name}", *more)
     assert config.experiments[taker].metric.name == metric.name
@@ -173,8 +173,13 @@ def test_defaults_of_sampling_are_the_papers() -> None:
     drawn = {name: vars(member.sampling) for name, member in config.experiments.items()}
     published = resolved("experiment=paper", "protocol=published")
     for run, trials, tested in ((config, None, 10), (published, 3, 3)):
-        own = run.sampling
-        assert (own.samples, own.folds, own.trials, own.tested_folds) == (3, 10, trials, tested)
+        sampling = run.sampling
+        assert (sampling.samples, sampling.folds, sampling.trials, sampling.tested_folds) == (
+            3,
+            10,
+            trials,
+            tested,
+        )
     assert drawn["cca_mel"]["utterances"] == drawn["cca_intra"]["utterances"] == 500
     assert (drawn["cca_phone"]["labels"], drawn["cca_phone"]["instances"]) == (39, 200)
     assert (drawn["cca_word"]["labels"], drawn["cca_word"]["instances"]) == (500, 15)

@@ -75,8 +75,8 @@ class Segments:
 
     def of_sample(self, sample: int) -> "Segments":
         """Those that a sample has drawn, in its own folds (1, n) only."""
-        own = self.take(self.drawn(sample))
-        return replace(own, folds=own.folds[[sample]])
+        drawn = self.take(self.drawn(sample))
+        return replace(drawn, folds=drawn.folds[[sample]])
 
     def take(self, rows: Index) -> "Segments":
         """Some of the rows."""

@@ -241,7 +241,9 @@ def _utterance(
     tiers = {"word": alignments.tier("word", raw["word"], length, id, dropped)}
     tiers |= alignments.phone_tiers(raw["phone"], length, id, dropped)
     speaker, text = id.split("-")[0], str(record["transcript"])
-    known = {own: record[column] for column, own in ATTRIBUTES.items() if record.get(column)}
+    known = {
+        attribute: record[column] for column, attribute in ATTRIBUTES.items() if record.get(column)
+    }
     if "gender" in known:
         known["gender"] = known["gender"].casefold()  # f and m, as of the corpus on disk
     return Utterance(id, speaker, text, n_samples, tiers, Row(part, row, id), known)

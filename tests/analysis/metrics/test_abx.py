@@ -69,25 +69,27 @@ def naive_distance(x: Array, y: Array) -> float:
 def naive_error(frames: Frames, across: bool, keep_context: bool) -> float:
     """Triple by triple, cell by cell, then the means one after another."""
     items = []
-    for k, own in enumerate(frames.utterances):
-        tier = own.tiers["phone"]
+    for k, recording in enumerate(frames.utterances):
+        tier = recording.tiers["phone"]
         for n, phone in enumerate(tier):
             context = (tier[n - 1].label, tier[n + 1].label) if 0 < n < len(tier) - 1 else None
             if context or not keep_context:
                 part = frames.of(k)[phone.start // 320 : phone.end // 320]
-                items.append((phone.label, context if keep_context else None, own.speaker, part))
+                items.append(
+                    (phone.label, context if keep_context else None, recording.speaker, part)
+                )
     wrong: dict[tuple[object, ...], list[float]] = defaultdict(list)
     for (i, a), b, (k, x) in product(enumerate(items), items, enumerate(items)):
         same = a[0] == x[0] != b[0] and a[1] == b[1] == x[1] and a[2] == b[2] and i != k
         if same and (a[2] != x[2]) == across:
             to_a, to_b = naive_distance(x[3], a[3]), naive_distance(x[3], b[3])
             wrong[a[0], b[0], a[2], a[1], x[2]].append((1 + np.sign(to_a - to_b)) / 2)
-    means = {cell: float(np.mean(own)) for cell, own in wrong.items()}
+    means = {cell: float(np.mean(rates)) for cell, rates in wrong.items()}
     for length in (3, 2) if keep_context else (2,):
         merged: dict[tuple[object, ...], list[float]] = defaultdict(list)
         for cell, mean in means.items():
             merged[cell[:length]].append(mean)
-        means = {cell: float(np.mean(own)) for cell, own in merged.items()}
+        means = {cell: float(np.mean(rates)) for cell, rates in merged.items()}
     return float(np.mean(list(means.values())))
 
 
@@ -146,13 +148,13 @@ def test_scale_rotation_and_the_order_of_utterances_change_nothing() -> None:
 def test_limits_bound_the_cells_and_the_sample_draws_within_them() -> None:
     frames = spoken(speakers=4, utterances=6)
     few = Abx("within", "any", "phone", 3, 2)
-    own = few.score(frames)
-    assert own[0].detail["within"] == "24 cells of 6 pairs of phones"
-    assert own[0].detail["across"] == "48 cells of 6 pairs of phones"  # of 72 without limit
+    limited = few.score(frames)
+    assert limited[0].detail["within"] == "24 cells of 6 pairs of phones"
+    assert limited[0].detail["across"] == "48 cells of 6 pairs of phones"  # of 72 without limit
     again = few.score(frames)
     other = few.score(replace(frames, seed=1))
-    assert [s.value for s in own] == [s.value for s in again]
-    assert [s.value for s in own] != [s.value for s in other]
+    assert [s.value for s in limited] == [s.value for s in again]
+    assert [s.value for s in limited] != [s.value for s in other]
 
 
 def test_a_context_needs_neighbours_that_abut() -> None:
@@ -192,7 +194,7 @@ def test_intervals_leave_out_each_speaker_in_turn(context: str) -> None:
     frames = spoken(speakers=20, utterances=1, phones=5 if context == "any" else 9)
     metric = Abx("across", context, "phone", ALL, ALL)
     assert metric.no_interval(frames) == ""
-    own = metric.score(frames)
+    scores = metric.score(frames)
     places = np.array([u.speaker for u in frames.utterances])
     without: dict[str, list[float]] = defaultdict(list)
     for speaker in np.unique(places):
@@ -204,7 +206,7 @@ def test_intervals_leave_out_each_speaker_in_turn(context: str) -> None:
         for score in metric.score(left):
             assert score.low is None  # of 19 speakers
             without[score.metric].append(score.value)
-    for score in own:
+    for score in scores:
         assert (score.low, score.high) == pytest.approx(
             fold_jackknife(score.value, without[score.metric], SHARE), abs=1e-9
         )

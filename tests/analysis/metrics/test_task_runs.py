@@ -34,10 +34,10 @@ def small(checkpoint: Path) -> list[str]:
 
 def figures(run: Finished, experiment: str) -> dict[str, dict[str, float]]:
     """Value of each layer, by metric."""
-    own = run.rows[run.rows["experiment"] == experiment]
+    scores = run.rows[run.rows["experiment"] == experiment]
     return {
         str(metric): dict(zip(rows["layer"], rows["value"], strict=True))
-        for metric, rows in own.groupby("metric")
+        for metric, rows in scores.groupby("metric")
     }
 
 
@@ -84,10 +84,10 @@ def test_phones_are_told_apart_from_the_frames_of_whole_utterances(
     rows = run.rows.fillna({"control": ""})
     found = figures(Finished(run.folder), "abx_phone")
     assert found.keys() == {"abx", "abx_error_within", "abx_error_across"}
-    own = rows[(rows["control"] == "") & rows["primary"]].set_index("layer")["value"]
+    primary = rows[(rows["control"] == "") & rows["primary"]].set_index("layer")["value"]
     error = rows[(rows["control"] == "") & (rows["metric"] == "abx_error_within")]
-    assert list(own.index) == ["T0", "T3"]
-    assert (1 - own).tolist() == pytest.approx(error["value"].tolist())
+    assert list(primary.index) == ["T0", "T3"]
+    assert (1 - primary).tolist() == pytest.approx(error["value"].tolist())
     assert set(rows["control"]) == {"", "mel", "random_weights"}
     assert rows[rows["control"] == "mel"]["value"].iloc[0] > 0.6
     assert run.metadata["controls"]["without"]["abx_phone"]["shuffled_labels"].endswith("0.5")
@@ -107,9 +107,9 @@ def test_words_are_told_apart_pooled_and_warped(small: list[str], tmp_path: Path
     warped = figures(run, "word_discrimination_dtw")
     further = ("", "_swdp", "_across_speakers")
     for found, name in ((pooled, "average_precision"), (warped, "average_precision_dtw")):
-        own = {f"{name}{which}{more}" for which in ("_centred", "") for more in further}
+        expected = {f"{name}{which}{more}" for which in ("_centred", "") for more in further}
         beside = {"average_precision_pooled", "average_precision_pooled_centred"}
-        assert found.keys() == own | (beside if found is warped else set())
+        assert found.keys() == expected | (beside if found is warped else set())
     # Means of frames from disk, and vectors that were pooled as the frames came.
     for layer, value in pooled["average_precision"].items():
         assert warped["average_precision_pooled"][layer] == pytest.approx(value, rel=1e-3)
@@ -151,8 +151,8 @@ def by_the_encoder(folder: Path, model: Path, layer: str) -> dict[tuple[int, int
     encoder = load_encoder(models.configured(model), "cpu")
     means: dict[int, list[Array]] = {}
 
-    def keep(own: Layer, hidden: torch.Tensor, lengths: tuple[int, ...]) -> None:
-        if own.name == layer:
+    def keep(this: Layer, hidden: torch.Tensor, lengths: tuple[int, ...]) -> None:
+        if this.name == layer:
             mean = hidden[0, : lengths[0]].double().mean(0).numpy()
             means.setdefault(sentence, []).append(mean / np.linalg.norm(mean))
 
@@ -186,7 +186,8 @@ def test_controls_stand_beside(small: list[str], tmp_path: Path) -> None:
     run = execute(tmp_path, "experiment=word_discrimination", more, *overrides)
     rows = run.rows.fillna({"control": ""})
     found = {
-        name: set(own["control"]) - {""} for name, own in rows.groupby("experiment", sort=False)
+        name: set(scores["control"]) - {""}
+        for name, scores in rows.groupby("experiment", sort=False)
     }
     controls = {"mel", "random_weights", "shuffled_labels"}
     assert found["word_discrimination"] == found["word_discrimination_dtw"] == controls

@@ -27,7 +27,7 @@ def said(where: slice, n: int = 1500, speakers: int = 25, seed: int = 0) -> Fram
     parts = rng.normal(size=(n, 8, 6))
     parts[:, where] += centres[label][:, None]
     spoken = [utterance(f"u{k}", f"s{k % speakers}", 2560, {}) for k in range(n)]
-    words = [Interval(0, 2560, f"w{own}") for own in label]
+    words = [Interval(0, 2560, f"w{code}") for code in label]
     frames = frames_of([part.astype(np.float32) for part in parts], spoken, intervals=words)
     folds = (np.arange(n) % speakers % 10)[None]
     segments = replace(frames.segments, folds=folds, split="speaker")
@@ -64,9 +64,9 @@ def test_the_mean_over_a_word_has_the_scores_and_the_interval_of_pwcca() -> None
     labels = np.eye(TYPES)[frames.segments.label]
     expected = PWCCA(RIDGES).score(fold_views(means, labels, frames.fold, 10), with_interval=True)
     found = [s for s in METRIC.score(frames) if s.metric == "pwcca_all_frames"]
-    for own, other in zip(found, expected, strict=True):
-        assert own.value == pytest.approx(other.value, abs=1e-6)
-        assert (own.low, own.high) == pytest.approx((other.low, other.high), abs=1e-6)
+    for score, other in zip(found, expected, strict=True):
+        assert score.value == pytest.approx(other.value, abs=1e-6)
+        assert (score.low, score.high) == pytest.approx((other.low, other.high), abs=1e-6)
     assert expected[0].low is not None
 
 
