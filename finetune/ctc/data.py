@@ -68,7 +68,7 @@ def read_parts(
 ) -> dict[str, TranscribedSpeech]:
     """Training, validation and test speech: no speaker is in two of them.
 
-    `geometry` of the frames that get characters; `max_samples` that the model hears at once.
+    `geometry` of the frames that get characters; `max_samples` that the model takes at once.
     Recordings that are longer, or longer than `model.max_seconds`, are several utterances where
     a tier says which words (or phones) are when; of training speech each is short enough for it.
     """
@@ -109,7 +109,7 @@ def _corpora(config: Config) -> dict[str, Corpus]:
 def choose_speakers(
     recipe: FinetuneConfig, corpora: Mapping[str, Corpus]
 ) -> dict[str, set[str] | None]:
-    """Speakers of every part that names or draws some; None: whoever the corpus has."""
+    """Speakers of every part that names or draws some; None: all that the corpus has."""
     chosen: dict[str, set[str] | None] = dict.fromkeys(PARTS)
     for name in PARTS:
         part: PartConfig = getattr(recipe, name)
@@ -150,19 +150,19 @@ def _part(
     others: Collection[str],
     limits: Limits,
 ) -> TranscribedSpeech:
-    own: PartConfig = getattr(recipe, name)
+    options: PartConfig = getattr(recipe, name)
     dropped: Counter[str] = Counter()
     texts = references(corpus.utterances, recipe.targets)
     written = [replace(u, text=text) for u, text in zip(corpus.utterances, texts, strict=True)]
     kept = list(_usable(written, recipe.targets, speakers, others, dropped, limits))
     if name == "train":
         kept = list(_alignable(kept, recipe, limits.geometry, dropped))
-    if own.subset is not None:
-        seconds = seconds_of(f"finetune.{name}.subset", own.subset)
+    if options.subset is not None:
+        seconds = seconds_of(f"finetune.{name}.subset", options.subset)
         chosen = subset(kept, seconds, recipe.subset_seed)
         if len(chosen) == len(kept) and _seconds(kept) < 0.98 * seconds:
             raise StrataError(
-                f"finetune.{name}.subset={own.subset}: {corpus.name} ({corpus.partition}) has "
+                f"finetune.{name}.subset={options.subset}: {corpus.name} ({corpus.partition}) has "
                 f"{_seconds(kept) / 60:.1f} min for it. Left out: {dict(dropped)}{_limited(corpus)}"
             )
         dropped["beyond the subset"] += len(kept) - len(chosen)
@@ -219,7 +219,7 @@ def _usable(
         elif utterance.n_samples < limits.geometry.min_samples:
             dropped["too short for a frame"] += 1
         elif utterance.n_samples > limits.max_samples:
-            dropped["longer than the model hears at once"] += 1
+            dropped["longer than the model takes at once"] += 1
         elif utterance.n_samples > limits.max_seconds * SAMPLE_RATE:
             dropped["longer than finetune.max_seconds"] += 1
         else:
@@ -233,11 +233,11 @@ def _alignable(
     dropped: Counter[str],
 ) -> Iterable[Utterance]:
     """Utterances with a frame for every symbol, and more frames than a mask is long."""
-    own = "phones" if recipe.targets == "phones" else "characters"
+    unit = "phones" if recipe.targets == "phones" else "characters"
     for utterance in utterances:
         n_frames = geometry.n_frames(utterance.n_samples)
         if n_frames < frames_needed(symbols(utterance.text, recipe.targets)):
-            dropped[f"fewer frames than {own}"] += 1
+            dropped[f"fewer frames than {unit}"] += 1
         elif recipe.mask_time_prob and n_frames <= recipe.mask_time_length:
             dropped["no longer than finetune.mask_time_length"] += 1
         else:
@@ -261,7 +261,8 @@ def subset(utterances: Sequence[Utterance], seconds: float, seed: int) -> list[U
     names = list(by_speaker)
     turn = {names[k]: place for place, k in enumerate(_order(seed, "speakers", len(names)))}
     waiting = {
-        name: [own[k] for k in _order(seed, name, len(own))] for name, own in by_speaker.items()
+        name: [members[k] for k in _order(seed, name, len(members))]
+        for name, members in by_speaker.items()
     }
     given = dict.fromkeys(names, 0)
     chosen: list[Utterance] = []
@@ -291,10 +292,10 @@ def log_unknown(
     parts: Mapping[str, TranscribedSpeech], vocabulary: Vocabulary
 ) -> dict[str, dict[str, int]]:
     """Characters or phones that the model cannot write, counted, by part; they cost errors."""
-    own = "phones" if vocabulary.targets == "phones" else "characters"
+    unit = "phones" if vocabulary.targets == "phones" else "characters"
     lacking = {
         name: counts for name, part in parts.items() if (counts := vocabulary.lacking(part.texts))
     }
     for name, counts in lacking.items():
-        log.warning("%s: %s that the model cannot write: %s", name, own, counts)
+        log.warning("%s: %s that the model cannot write: %s", name, unit, counts)
     return lacking

@@ -1,4 +1,4 @@
-"""Waveforms of utterances in one file on disk: read once, whatever decodes or speaks them."""
+"""Waveforms of utterances in one file on disk: decoded or synthesised once."""
 
 import hashlib
 import json
