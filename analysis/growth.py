@@ -83,7 +83,7 @@ def print_growth(rows: pd.DataFrame, title: str) -> None:
     names = list(dict.fromkeys(rows["experiment"]))
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
-    for step, figures in results.own_figures(rows).groupby("step"):
+    for step, figures in results.primary_scores(rows).groupby("step"):
         best = {
             row.experiment: row for row in results.best_of(results.summarise(figures)).itertuples()
         }
@@ -113,7 +113,7 @@ def plot_growth(
 def plot_panel(axes: Axes, name: str, rows: pd.DataFrame) -> None:
     """An experiment's curves, from dark (first) to bright (last); controls in grey."""
     held = results.summarise(rows[rows["control"].isin(["", "mel"]) & rows["primary"]])
-    rows = results.own_figures(rows)
+    rows = results.primary_scores(rows)
     steps = sorted(rows["step"].unique())
     colours = mpl.colormaps["viridis"](np.linspace(0, 0.85, max(1, len(steps) - 1)))
     positions: dict[str, int] = {}

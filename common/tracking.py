@@ -16,7 +16,7 @@ import pandas as pd
 
 from common.config import Config, TrackingConfig
 from common.records import StrataError
-from common.results.results import best_of, own_figures, pairwise, summarise
+from common.results.results import best_of, pairwise, primary_scores, summarise
 from common.writing import write_text
 
 LAYER = "layer"  # the x axis of a curve over the transformer's layers
@@ -40,7 +40,7 @@ def run_name(config: Config) -> str:
     return f"{name} {REINIT_TOP}={config.finetune.reinit_top} seed={config.seed}"
 
 
-def told(metadata: Mapping[str, object]) -> dict[str, Any]:
+def plain_metadata(metadata: Mapping[str, object]) -> dict[str, Any]:
     """Metadata as W&B keeps it: plain values, and the configuration once (a run has it anyway)."""
     kept = {key: value for key, value in metadata.items() if key != "config"}
     return dict(json.loads(json.dumps(kept, default=str)))
@@ -111,7 +111,7 @@ def _finished_run(
     """A run of its own, with the configuration and what is known of how its results were made."""
     import wandb
 
-    with _told(f"The results are safe in {folder}"):
+    with _explained(f"The results are safe in {folder}"):
         run = wandb.init(
             project=tracking.project,
             entity=tracking.entity,
@@ -119,7 +119,7 @@ def _finished_run(
             mode=tracking.mode,  # type: ignore[arg-type]
             name=os.environ.get("WANDB_NAME") or name,
             dir=os.environ.get("WANDB_DIR") or folder,
-            config=dict(raw) | {"metadata": told(metadata)},
+            config=dict(raw) | {"metadata": plain_metadata(metadata)},
             # A multirun's jobs share this process: each closes its run before the next one starts.
             reinit="finish_previous",
             settings=wandb.Settings(silent=True),
@@ -136,7 +136,7 @@ def _place(tracking: TrackingConfig, run: Any) -> str | None:
 
 
 @contextmanager
-def _told(safe: str) -> Iterator[None]:
+def _explained(safe: str) -> Iterator[None]:
     """W&B's refusal as an error that says what is `safe` and how to go on."""
     import wandb
 
@@ -163,7 +163,7 @@ def _log_curves(run: Any, frame: pd.DataFrame) -> None:
 
     Experiments that make a matrix, not a curve, are in the table and the pictures alone.
     """
-    summary = summarise(own_figures(frame[~frame["experiment"].isin(pairwise(frame))]))
+    summary = summarise(primary_scores(frame[~frame["experiment"].isin(pairwise(frame))]))
     for part, curves in summary.groupby("part"):
         step = LAYER if part == "transformer" else f"{part}_{LAYER}"
         run.define_metric(step)
@@ -182,7 +182,7 @@ def best_layers(frame: pd.DataFrame) -> dict[str, object]:
     `best_block` is the best of the transformer's layers as a number, which a bar can show. A layer
     against itself is not the best (`common.results.best_of`).
     """
-    summary = summarise(own_figures(frame))
+    summary = summarise(primary_scores(frame))
     best: dict[str, object] = {}
     for row in best_of(summary).itertuples():
         best[f"{row.experiment}/best_layer"] = row.layer
@@ -199,7 +199,7 @@ def log_training(
     reinit_top: int | None = None,
 ) -> None:
     """What a training found, into its run: metadata, rows, and error rates over `reinit_top`."""
-    run.config.update({"metadata": told(metadata)}, allow_val_change=True)
+    run.config.update({"metadata": plain_metadata(metadata)}, allow_val_change=True)
     if frame is None:
         return
     values: dict[str, float] = {
@@ -219,16 +219,14 @@ def training_logger(
     """Lightning's W&B logger for the curves of a training, or None; its run has begun.
 
     A training that goes on in `folder` goes on with the same run. (Offline, W&B keeps a folder for
-    each sitting, with the run's id in their names: `wandb sync --append` makes them one again.)
+    each start, with the run's id in their names: `wandb sync --append` makes them one again.)
     """
     if tracking.backend == "none":
         return None
     import wandb
     from pytorch_lightning.loggers import WandbLogger
 
-    if (
-        wandb.run is not None
-    ):  # of an earlier job of this process that failed: not to be gone on with
+    if wandb.run is not None:  # of an earlier job of this process that failed
         wandb.run.finish()
     logger = WandbLogger(
         name=os.environ.get("WANDB_NAME") or name,
@@ -243,13 +241,13 @@ def training_logger(
         mode=tracking.mode,
         reinit="finish_previous",
     )
-    with _told(f"Nothing has been trained in this sitting; what was before is safe in {folder}"):
+    with _explained(f"Nothing has been trained in this run; what was before is safe in {folder}"):
         _ = logger.experiment
     return logger
 
 
 def _run_id(folder: Path) -> str:
-    """The id of a training's run, the same in all of its sittings."""
+    """The id of a training's run, the same each time it is started."""
     kept = folder / RUN_ID
     try:
         run_id = str(json.loads(kept.read_text(encoding="utf-8"))["id"])

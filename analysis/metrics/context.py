@@ -114,5 +114,5 @@ def share_kept(whole: Array, cut: Array) -> float:
     """1 - (mean squared distance of rows (n, d)) / (variance of the rows of `whole`)."""
     variance = ((whole - whole.mean(0)) ** 2).sum()
     if not variance > 0:
-        raise StrataError(f"{len(whole)} frames are all the same: their context tells nothing")
+        raise StrataError(f"{len(whole)} frames are all the same: their context cannot be measured")
     return float(1 - ((whole - cut) ** 2).sum() / variance)

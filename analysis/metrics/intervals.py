@@ -180,7 +180,7 @@ def no_fold_interval(split: str, trials: int, speakers: int) -> str:
     """Why scores tested on so many folds and known speakers have no interval, or ""."""
     if split not in BY_SPEAKER:
         return (
-            f"folds do not keep speakers apart (split={split}), and an interval tells of other "
+            f"folds do not keep speakers apart (split={split}), and an interval is over other "
             "speakers"
         )
     if trials < LEAST_FOLDS:
@@ -193,7 +193,7 @@ def no_jackknife(units: Units) -> str:
     folds = len(np.unique(units.fold))
     pairs = np.unique(np.stack([units.speaker, units.fold]), axis=1)
     if pairs.shape[1] > len(np.unique(units.speaker)):
-        return "folds do not keep speakers apart, and an interval tells of other speakers"
+        return "folds do not keep speakers apart, and an interval is over other speakers"
     if folds < LEAST_FOLDS:
         return f"there are {folds} folds of speakers, {LEAST_FOLDS} are needed"
     _, known = units.tested(np.arange(len(units.label)))

@@ -46,7 +46,7 @@ class Gathered:
 
     `run`: the folder. `reinit_top`: blocks that a training re-initialised, NA elsewhere; `subset`
     and `train_dataset`: its speech, "" elsewhere. `depth`: index of a layer by the number of its
-    model's blocks, 0 to 1; NaN for what is no block. `model` tells revisions of one name apart.
+    model's blocks, 0 to 1; NaN for what is no block. `model` names revisions apart.
     `duplicates`: rows of each run that a newer run has too. `notes`: what a reader should know.
     `asks`: what each experiment asks of a layer (one of `ASKS`), as far as the runs say so.
     """

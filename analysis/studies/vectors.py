@@ -543,7 +543,7 @@ def check_target(name: str, units: Units, target: LabelTarget) -> None:
     """Raise if correlations with what the labels say would be undefined in some trial.
 
     They are where all units of its training, dev or test fold have the same target, and where what
-    tells those of the test fold apart never occurs in training.
+    distinguishes those of the test fold never occurs in training.
     """
     _, first, code = np.unique(units.label, return_index=True, return_inverse=True)
     view = np.asarray(target.view(units.label, units.labels)[first], np.float64)

@@ -94,7 +94,7 @@ def _check_types(key: str, node: Mapping[Any, object], made: type) -> None:
     """
     for name, hint in get_type_hints(made).items():
         if node.get(name) is not None and not _fits(node[name], hint):
-            raise StrataError(f"{key}.{name}={node[name]}: use {_told(hint)}")
+            raise StrataError(f"{key}.{name}={node[name]}: use {_described(hint)}")
 
 
 def _fits(value: object, hint: object) -> bool:
@@ -112,9 +112,9 @@ def _fits(value: object, hint: object) -> bool:
     return not (hint in (str, bool, NoneType) and not isinstance(value, hint))
 
 
-def _told(hint: object) -> str:
+def _described(hint: object) -> str:
     if get_origin(hint) in (Union, UnionType):
-        return " or ".join(_told(one) for one in get_args(hint))
+        return " or ".join(_described(one) for one in get_args(hint))
     if get_origin(hint) is Literal:
         return ", ".join(map(str, get_args(hint)))
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

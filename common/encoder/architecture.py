@@ -114,7 +114,7 @@ def read_blueprint(config: ModelConfig, depth: int | None = None) -> Blueprint:
         if packs(encoder):
             feature_extractor = replace(feature_extractor, max_samples=None, cut=True)
         if asks_for_padding(encoder):
-            feature_extractor = replace(feature_extractor, tells=True)
+            feature_extractor = replace(feature_extractor, needs_mask=True)
         layer_hooks = find_hooks(encoder, is_codec(model))
         if is_codec(model):
             layers = _of_codec(encoder, class_config, layer_hooks, feature_extractor)

@@ -30,9 +30,9 @@ class FeatureExtractor:
     `rate`: sampling rate of the model, to which audio is resampled. `geometry` is that
     of the frames it yields: single samples, or those of a spectrum (B, T, F) with time as its axis
     `time`, 2 for (B, F, T). `max_samples` is the fixed length to which it pads everything, if it
-    does; `cut`: its models take any length of what it would pad so; `tells`: they ask which frames
-    of that length are the audio's.
-    `min_samples` are enough to make numbers of: one frame alone has no variance to divide by.
+    does; `cut`: its models take any length of what it would pad so; `needs_mask`: they ask which
+    frames of that length are the audio's. `min_samples` are enough to make numbers of: one frame
+    alone has no variance to divide by.
     """
 
     extractor: Any
@@ -42,7 +42,7 @@ class FeatureExtractor:
     max_samples: int | None = None
     min_samples: int = 1
     cut: bool = False
-    tells: bool = False
+    needs_mask: bool = False
 
     @property
     def spectrum(self) -> bool:
@@ -66,11 +66,11 @@ class FeatureExtractor:
         if self.cut:  # as much behind the audio as its last frame sees
             padding = max(map(len, resampled)) // self.extractor.hop_length + 4
             padding *= self.extractor.hop_length
-        masked = self.tells or (not fixed and (differ or self.spectrum))
+        masked = self.needs_mask or (not fixed and (differ or self.spectrum))
         inputs = _extract(self.extractor, resampled, padding, masked)
         if self.spectrum and not fixed:
             inputs = _without_padding(inputs)
-        masked = self.tells or (differ and not fixed)
+        masked = self.needs_mask or (differ and not fixed)
         return {key: x for key, x in inputs.items() if masked or key not in MASKS}
 
 

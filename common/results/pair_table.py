@@ -3,13 +3,13 @@
 import numpy as np
 import pandas as pd
 
-from common.results.results import directions, own_figures, rankable, summarise
+from common.results.results import directions, primary_scores, rankable, summarise
 from common.results.score_table import console_for_tables, interval_cell, print_columns
 
 
 def pair_matrix(frame: pd.DataFrame) -> pd.DataFrame:
     """Means (layers, targets) of one experiment, in the order of its rows' layers and targets."""
-    summary = summarise(own_figures(frame)).sort_values(["part", "layer_index"], kind="stable")
+    summary = summarise(primary_scores(frame)).sort_values(["part", "layer_index"], kind="stable")
     matrix = summary.pivot_table(index="layer", columns="target", values="mean", sort=False)
     return matrix[list(dict.fromkeys(summary["target"]))]
 
@@ -22,7 +22,7 @@ def print_pairs(frame: pd.DataFrame, name: str, title: str, no_interval: str = "
     rows = frame[frame["experiment"] == name]
     matrix = pair_matrix(rows)
     prefixes = {target.rpartition(":")[0] for target in matrix.columns}
-    summary = summarise(own_figures(rows))
+    summary = summarise(primary_scores(rows))
     alike = rankable(summary.assign(series=summary["layer"]))  # each layer's own line of the table
     best = alike.loc[alike.groupby("layer")["mean"].idxmax()]
     starred = set(zip(best["layer"], best["target"], strict=True))

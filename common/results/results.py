@@ -157,7 +157,7 @@ def _plain(value: object) -> object:
     return str(value)
 
 
-def own_figures(frame: pd.DataFrame) -> pd.DataFrame:
+def primary_scores(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of the experiments' primary figures, controls and secondary figures left out."""
     return frame[frame["primary"] & (frame["control"] == "")]
 
@@ -290,7 +290,7 @@ def best_of(summary: pd.DataFrame) -> pd.DataFrame:
 
 def best_scores(frame: pd.DataFrame) -> Figure:
     """The best layer's mean score, in a list where several experiments have one; None without."""
-    scores = best_of(summarise(own_figures(frame)))["mean"].tolist() if len(frame) else []
+    scores = best_of(summarise(primary_scores(frame)))["mean"].tolist() if len(frame) else []
     return scores[0] if len(scores) == 1 else scores or None
 
 

@@ -16,7 +16,7 @@ from common.results.results import (
     Row,
     config_key,
     git_commit,
-    own_figures,
+    primary_scores,
     read_results,
     summarise,
     to_frame,
@@ -225,7 +225,7 @@ def test_controls_and_secondary_figures_are_kept_apart() -> None:
         ("n", ""): 9.0,
     }
     assert summary.loc[("pwcca", ""), ["low", "high"]].tolist() == [0.7, 0.9]
-    assert own_figures(frame)["value"].tolist() == [0.8]
+    assert primary_scores(frame)["value"].tolist() == [0.8]
 
 
 def test_controls_are_rows_below_the_layers(capsys: pytest.CaptureFixture) -> None:
