@@ -18,8 +18,9 @@ k modulo the number of draws, in every arm: pairs of the same speech, order and 
 An arm's difference from `none` is a mean over the pairs; its interval (95 %) has the standard error
 of a bootstrap that draws seeds and test speakers anew, with all that they say.
 
-Jobs that are finished are not run again; a killed one goes on. Writes FOLDER/errors.csv (a line for
-each job and test speaker), FOLDER/summary.csv and FOLDER/claim.png.
+Jobs that are finished are not run again, a killed one goes on, and FOLDER/errors.csv (a line for
+each job and test speaker) with FOLDER/overrides.txt is all that another machine needs to go on.
+Writes FOLDER/summary.csv and FOLDER/claim.png.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import pandas as pd
@@ -79,18 +81,72 @@ def overrides_of(arm: str) -> list[str]:
     raise SystemExit(f"--arms {arm}: use none, random, topN, dropN, firstN or bottomN")
 
 
-def run(job: Job, root: Path, given: Sequence[str]) -> None:
+def key_of(job: Job) -> tuple[str, float, int, int]:
+    """What a line of errors.csv says of its job."""
+    return job.arm, job.rate, job.seed, job.draw
+
+
+class Record:
+    """errors.csv: a line for each finished job and test speaker, the tuning jobs' too.
+
+    It is all that is needed of a job: a folder with this file and overrides.txt alone goes on where
+    another machine ended.
+    """
+
+    def __init__(self, root: Path, given: Sequence[str]) -> None:
+        self.path = root / "errors.csv"
+        root.mkdir(parents=True, exist_ok=True)
+        said, text = root / "overrides.txt", "".join(f"{line}\n" for line in given)
+        if said.is_file() and said.read_text(encoding="utf-8") != text:
+            raise SystemExit(
+                f"{said}: the jobs of this folder had other overrides. Use another folder, or "
+                f"these:\n{said.read_text(encoding='utf-8')}"
+            )
+        said.write_text(text, encoding="utf-8")
+        self.lock = Lock()
+
+    def table(self) -> pd.DataFrame:
+        """All lines so far."""
+        return pd.read_csv(self.path, dtype={"speaker": str})
+
+    def holds(self, job: Job) -> bool:
+        """Whether a job is finished."""
+        if not self.path.is_file():
+            return False
+        lines = self.table()[["arm", "rate", "seed", "draw"]].itertuples(index=False, name=None)
+        return key_of(job) in set(lines)
+
+    def add(self, job: Job, folder: Path) -> None:
+        """Errors and units of each test speaker, and the lowest error in validation."""
+        table = pd.read_csv(folder / "hypotheses.csv", dtype={"speaker": str})
+        columns = [name for name in table if name.endswith("_errors") and name[:-7] + "s" in table]
+        columns += [name[:-7] + "s" for name in columns]
+        sums = table.groupby("speaker", as_index=False)[columns].sum()
+        metadata = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
+        (validation,) = metadata["best_validation"].values()
+        names = dict(zip(("arm", "rate", "seed", "draw"), key_of(job), strict=True))
+        lines = sums.assign(**names, validation=float(validation))
+        with self.lock:
+            lines.to_csv(self.path, mode="a", header=not self.path.is_file(), index=False)
+
+    def validation(self, job: Job) -> float:
+        """The lowest error rate in validation, by the recipe's monitor."""
+        table = self.table().set_index(["arm", "rate", "seed", "draw"]).sort_index()
+        return float(table.loc[[key_of(job)], "validation"].iloc[0])
+
+
+def run(job: Job, root: Path, given: Sequence[str], record: Record) -> None:
     """Fine-tune, or go on with it, unless it is finished."""
-    folder = job.folder(root)
-    if (folder / "results.csv").is_file():
+    if record.holds(job):
         return
+    folder = job.folder(root)
     folder.mkdir(parents=True, exist_ok=True)
-    settings = [f"finetune.learning_rate={job.rate}", f"seed={job.seed}"]
-    settings += [f"finetune.subset_seed={job.draw}", f"hydra.run.dir={folder}"]
+    varied = [f"finetune.learning_rate={job.rate}", f"seed={job.seed}"]
+    varied += [f"finetune.subset_seed={job.draw}", f"hydra.run.dir={folder}"]
     command = [sys.executable, str(ROOT / "run.py"), "experiment=ctc", *given]
     with (folder / "log.txt").open("a") as log:
         done = subprocess.run(
-            [*command, *overrides_of(job.arm), *settings],
+            [*command, *overrides_of(job.arm), *varied],
             stdout=log,
             stderr=subprocess.STDOUT,
             env={"OMP_NUM_THREADS": "1"} | dict(os.environ),
@@ -98,31 +154,17 @@ def run(job: Job, root: Path, given: Sequence[str]) -> None:
         )
     if done.returncode:
         raise SystemExit(f"{folder / 'log.txt'}: the job ended with code {done.returncode}")
+    record.add(job, folder)
     print(folder, flush=True)
 
 
-def run_all(jobs: Sequence[Job], root: Path, given: Sequence[str], workers: int) -> None:
+def run_all(
+    jobs: Sequence[Job], root: Path, given: Sequence[str], record: Record, workers: int
+) -> None:
     """All of them, `workers` side by side."""
     with ThreadPoolExecutor(workers) as pool:
-        for future in [pool.submit(run, job, root, given) for job in jobs]:
+        for future in [pool.submit(run, job, root, given, record) for job in jobs]:
             future.result()
-
-
-def best_validation(job: Job, root: Path) -> float:
-    """The lowest error rate in validation, by the recipe's monitor."""
-    metadata = json.loads((job.folder(root) / "metadata.json").read_text(encoding="utf-8"))
-    (value,) = metadata["best_validation"].values()
-    return float(value)
-
-
-def errors_of(job: Job, root: Path) -> pd.DataFrame:
-    """A line for each test speaker: errors and units, of words and of characters."""
-    table = pd.read_csv(job.folder(root) / "hypotheses.csv", dtype={"speaker": str})
-    columns = [name for name in table if name.endswith("_errors") and name[:-7] + "s" in table]
-    columns += [name[:-7] + "s" for name in columns]
-    sums = table.groupby("speaker", as_index=False)[columns].sum()
-    identity = {"arm": job.arm, "rate": job.rate, "seed": job.seed, "draw": job.draw}
-    return sums.assign(**identity, validation=best_validation(job, root))
 
 
 def summarise(errors: pd.DataFrame, unit: str) -> pd.DataFrame:
@@ -212,7 +254,7 @@ def main() -> None:
     parser.add_argument("--rates", nargs="+", type=float, default=[2.5e-4, 5e-4, 1e-3])
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(8)))
     parser.add_argument("--draws", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--unit", default="word", choices=("word", "character"))
+    parser.add_argument("--unit", default="word", choices=("word", "character", "phone"))
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args(arguments)
     arms = list(dict.fromkeys(["none", *options.arms]))
@@ -220,30 +262,26 @@ def main() -> None:
     for arm in arms:
         overrides_of(arm)
 
+    record = Record(root, given)
     draw = options.draws[0]
     trials = {arm: [Job(arm, rate, TUNING_SEED, draw) for rate in options.rates] for arm in arms}
     if len(options.rates) > 1:
-        run_all(
-            [job for candidates in trials.values() for job in candidates],
-            root,
-            given,
-            options.workers,
-        )
-    chosen = {
-        arm: min(candidates, key=lambda job: best_validation(job, root)).rate
-        if len(candidates) > 1
-        else candidates[0].rate
-        for arm, candidates in trials.items()
-    }
+        every = [job for jobs in trials.values() for job in jobs]
+        run_all(every, root, given, record, options.workers)
+        chosen = {arm: min(jobs, key=record.validation).rate for arm, jobs in trials.items()}
+    else:
+        chosen = dict.fromkeys(arms, options.rates[0])
     print("rates by validation:", ", ".join(f"{arm} {rate:g}" for arm, rate in chosen.items()))
     jobs = [
         Job(arm, chosen[arm], seed, options.draws[seed % len(options.draws)])
         for seed in options.seeds
         for arm in arms
     ]
-    run_all(jobs, root, given, options.workers)
-    errors = pd.concat([errors_of(job, root) for job in jobs], ignore_index=True)
-    errors.to_csv(root / "errors.csv", index=False)
+    run_all(jobs, root, given, record, options.workers)
+    errors = record.table()
+    wanted = {key_of(job) for job in jobs}
+    there = errors[["arm", "rate", "seed", "draw"]].itertuples(index=False, name=None)
+    errors = errors[[line in wanted for line in there]]
     summary = summarise(errors, options.unit)
     summary.to_csv(root / "summary.csv", index=False)
     plot(summary, options.unit, root / "claim.png")
