@@ -9,7 +9,7 @@ from omegaconf import MISSING
 from common.config.analysis import require, require_at_least
 from common.records import StrataError
 
-OBJECTIVES = ("published", "reconstruction")
+OBJECTIVES = ("published", "acoustic_copy")
 
 
 @dataclass(kw_only=True)
@@ -23,7 +23,7 @@ class PretrainConfig:
 
     A step sees `batch_seconds` of audio in crops of `crop_seconds`. `mask_prob` and `mask_length`
     as in wav2vec 2.0; `acoustic_weight` times the L1 distance to the MFCC is added to the loss.
-    `objective`: that of the architecture's paper (contrastive, masked_units), or reconstruction.
+    `objective`: "published", the architecture's own (contrast, masked units), or "acoustic_copy".
     `start`: a folder with a model of the same architecture to start from (null: random weights).
     `train_top`: only the last so many transformer blocks are trained, with the objective's own
     layers; the rest stays as it is in `start` (null: everything is trained).
