@@ -213,6 +213,8 @@ class AcousticCopy(Objective):
     spectra of single frames do not say.
     """
 
+    map: torch.Tensor  # (39, D)
+
     def __init__(self, model: Any, recipe: PretrainConfig, seed: int) -> None:
         super().__init__(model, recipe, seed)
         width = model.config.hidden_size
