@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from common.cache.cache import FULL, hashes_folder
-from common.config import register, resolve
+from common.config import compose_once, register, resolve
 from common.file_hashes import hashes_kept
 from common.records import StrataError
 from common.steps import steps_of
@@ -37,6 +37,7 @@ RENAMED = {("finetune", "authors"): "libri_10m_unfrozen"}  # options, by group a
 
 log = logging.getLogger("strata")
 register()
+compose_once()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")

@@ -109,3 +109,26 @@ def test_a_missing_root_or_wrong_name_fails_at_once(
     assert all(part in told for part in parts), told
     assert "Traceback" not in told
     assert done.stdout.splitlines()[-1].split() == ["IMPORTED"]
+
+
+# Runs run.py, and says at its end how often Hydra composed the configuration.
+COUNTED = """
+import atexit, runpy, sys
+from hydra._internal.hydra import Hydra
+counts = []
+compose = Hydra.compose_config
+Hydra.compose_config = lambda *args, **keys: counts.append(1) or compose(*args, **keys)
+atexit.register(lambda: print("COMPOSED", len(counts)))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(("mode", "times"), [([], 1), (["hydra.mode=RUN"], 2)])
+def test_a_configuration_is_composed_once_unless_the_mode_is_named(
+    mode: list[str], times: int, tmp_path: Path
+) -> None:
+    refused = ["experiment=cca_glove", "target.path=/no/where", f"hydra.run.dir={tmp_path}"]
+    done = python("-c", COUNTED, str(ROOT / "run.py"), *refused, *mode)
+    assert "target.path=/no/where" in done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == f"COMPOSED {times}"

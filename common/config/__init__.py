@@ -12,6 +12,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -64,6 +65,7 @@ __all__ = [
     "TrackingConfig",
     "UnitSampling",
     "UnitsConfig",
+    "compose_once",
     "register",
     "resolve",
 ]
@@ -189,6 +191,21 @@ def register() -> None:
             store.store(name, node, group="experiment", package="_global_")
     everything = mounting(analyses()) | {"name": "every_analysis", "task": "analysis"}
     store.store("every_analysis", everything, group="experiment", package="_global_")
+
+
+def compose_once() -> None:
+    """Have Hydra compose the configuration of a run once, not twice.
+
+    The other time is for `hydra.mode` alone, which decides between one run and several. No file of
+    `conf/` sets it, so that only a command line that names it is composed for it.
+    """
+    composed_mode = Hydra.get_mode
+
+    def mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
+        named = any("hydra.mode" in override for override in overrides)
+        return composed_mode(hydra, config_name, overrides) if named else None
+
+    Hydra.get_mode = mode  # type: ignore[assignment, method-assign]
 
 
 def analyses() -> list[str]:
