@@ -11,7 +11,7 @@ from finetune.checkpoints import steps_done
 
 SETTINGS = "checkpoints/settings.json"
 HELD = ("model", "dataset", "seed", "precision")  # and those of the training itself
-FREE = ("checkpoint_minutes", "lm")  # of these: they change no weight
+FREE = ("checkpoint_minutes", "keep_features", "lm")  # of these: they change no weight
 
 
 def hold_settings(folder: Path, raw: Mapping[str, Any], group: str) -> None:

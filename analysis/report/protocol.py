@@ -24,6 +24,7 @@ MATRIX = "every pair of layers"  # how figures of `target.pairs=all` are called
 NOT_IN_RECIPE = (
     *("reinit_top", "reinit_layers", "train", "valid", "test", "subset"),
     *("checkpoint_minutes", "compile", "gradient_checkpointing", "processes", "accumulate"),
+    "keep_features",
 )
 # Settings of an analysis that only say which layers are scored or how vectors are kept.
 NOT_IN_ANALYSIS = ("parts", "stored", "sampling", "split", "target", "metric")

@@ -150,8 +150,9 @@ class FinetuneConfig:
     `reinit_include_final_norm` with the layer norm after them. The encoder stands still for
     `freeze_updates`, but re-initialised blocks do not if `freeze_exclude_reinit`, nor do the last
     `unfreeze_top` blocks. The blocks of `freeze_layers` ([T1,T2]) never train, nor do the
-    convolutions unless `freeze_convolutions` is false. The last `drop_top` blocks are removed
-    before all that: "last" then means of those that are left. `adapters` train instead of the
+    convolutions unless `freeze_convolutions` is false: what they make of an utterance is then kept,
+    in up to a quarter of the free memory (`keep_features`, "auto" or "never"). The last `drop_top`
+    blocks are removed before all that: "last" then means of those that are left. `adapters` train instead of the
     encoder's weights. `weighted_sum`: the map to characters stands not on the last layer but on
     the sum of all transformer layers with weights that are learnt with it (Yang et al. 2021, arXiv
     2105.01051).
@@ -224,6 +225,7 @@ class FinetuneConfig:
     final_dropout: float = 0.0
     gradient_checkpointing: bool = False
     compile: bool = False
+    keep_features: str = "auto"
     valid_every: int = MISSING
     monitor: str = "wer"
     patience: int | None = None
@@ -239,6 +241,7 @@ class FinetuneConfig:
             require_at_least(f"finetune.{key}", getattr(self, key), 0)
         require("finetune.monitor", self.monitor, ("wer", "cer"))
         require("finetune.masks", self.masks, ("hf", "fairseq"))
+        require("finetune.keep_features", self.keep_features, ("auto", "never"))
         require("finetune.targets", self.targets, ("characters", "phones", "pieces"))
         require_at_least("finetune.pieces", self.pieces, 10)
         if self.lm.path is not None and self.targets != "characters":

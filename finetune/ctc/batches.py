@@ -29,7 +29,8 @@ class Batch:
 
     mask (B, n), 1 where there is audio, or None where all lengths are the same; samples (B,),
     sizes (B,) of the characters, weights (B,): what an utterance's loss counts, 1 over the
-    characters of the whole update; numbers (B,) of the utterances.
+    characters of the whole update; numbers (B,) of the utterances, which the `recordings` of that
+    name hold as they are heard here; None where they were changed.
     """
 
     waveforms: torch.Tensor
@@ -39,12 +40,13 @@ class Batch:
     sizes: torch.Tensor
     weights: torch.Tensor
     numbers: torch.Tensor
+    recordings: str | None
 
     def to(self, device: torch.device, *_: object, **__: object) -> Self:
         """The batch on a device: what Lightning calls."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         there: dict[str, Any] = {
-            name: v if v is None else v.to(device) for name, v in values.items()
+            name: v.to(device) if isinstance(v, torch.Tensor) else v for name, v in values.items()
         }
         return type(self)(**there)
 
@@ -86,6 +88,7 @@ class Clips:
             sizes=torch.tensor([len(own) for own in spelt]),
             weights=torch.tensor(weights),
             numbers=torch.tensor(numbers),
+            recordings=self.recordings.path.name if change is None else None,
         )
 
 

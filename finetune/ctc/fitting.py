@@ -124,6 +124,8 @@ def train(
             trainer = fit(plan, module, updates, held, begun, place)
     else:
         trainer = _trainer(plan, None)
+    if module.features is not None:
+        module.features.close()
     best = best_of_training(folder)
     module.load_state_dict(best["state_dict"])
     return trainer, int(best["global_step"]), float(best["value"])

@@ -15,6 +15,7 @@ from common.encoder.architecture import Blueprint
 from common.records import StrataError
 from common.seeding import generator
 from finetune.ctc.batches import Batch
+from finetune.ctc.features import keep_features
 from finetune.ctc.masks import masks_of
 from finetune.ctc.scoring import count
 from finetune.ctc.text import Vocabulary
@@ -55,6 +56,7 @@ class Recogniser(pl.LightningModule):
             _checkpoint(model)
         self.masks = masks_of(model.base_model, recipe)
         spared = {id(p) for module in early for p in module.parameters()}
+        self.features = keep_features(model.base_model, blueprint, recipe)
         self._held = [
             p for p in model.base_model.parameters() if p.requires_grad and id(p) not in spared
         ]
@@ -66,6 +68,8 @@ class Recogniser(pl.LightningModule):
     def log_probabilities(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Of every character (B, T, V), float32, and the number (B,) of frames that are audio."""
         masked = {} if batch.mask is None else {"attention_mask": batch.mask}
+        if self.features is not None:
+            self.features.expect(batch)
         logits = self.__dict__["_heard"](batch.waveforms, **masked).logits
         frames = torch.tensor([self.geometry.n_frames(n) for n in batch.samples.tolist()])
         audio = logits[:, : int(frames.max())]  # Whisper's are always of 30 s
