@@ -15,7 +15,8 @@ from transformers.modeling_outputs import CausalLMOutput
 
 from common.config import FinetuneConfig, ModelConfig
 from common.config.finetune import DROPOUTS
-from common.encoder.architecture import Blueprint, encoder_of, new_model
+from common.encoder.architecture import Blueprint, encoder_of, is_codec, new_model
+from common.encoder.hooks import asks_for_padding, packs
 from common.encoder.loading import pretrained, random
 from common.records import SAMPLE_RATE, StrataError
 
@@ -76,6 +77,10 @@ def survey(recipe: FinetuneConfig, blueprint: Blueprint) -> Survey:
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         model = new_model(blueprint.kind, config)
     encoder = (model if blueprint.tower else encoder_of(model)).eval()
+    if is_codec(model) or packs(encoder) or asks_for_padding(encoder):
+        lengths = "is to be told the lengths of what it hears, which the map is not"
+        own = "is a codec, whose frames are made for its quantizer" if is_codec(model) else lengths
+        raise StrataError(f"{_refused(asked, kind)}, and it {own}")
     if not any(name.endswith("masked_spec_embed") for name, _ in encoder.named_parameters()):
         unused += [key for key in MASKS if key.endswith("_prob") and getattr(recipe, key)]
     try:

@@ -36,12 +36,25 @@ def check_recipe(recipe: FinetuneConfig, blueprint: Blueprint) -> tuple[str, ...
         unused = ()
     if not has_ctc_model(config):
         return unused
+    _check_encoder(blueprint)
     if recipe.mask_feature_prob and recipe.mask_feature_length >= config.hidden_size:
         raise StrataError(
             f"finetune.mask_feature_length={recipe.mask_feature_length}: {asked} has "
             f"{config.hidden_size} channels; use fewer, or finetune.mask_feature_prob=0"
         )
     return unused
+
+
+def _check_encoder(blueprint: Blueprint) -> None:
+    """Refuse CTC models in which transformers does not say what the encoder is: Parakeet, LASR."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        model = AutoModelForCTC.from_config(blueprint.config)
+    if model.base_model is model:
+        raise StrataError(
+            f"{blueprint.checkpoint.asked}: cannot be fine-tuned for recognition. In transformers' "
+            f"{type(model).__name__} the encoder is not told from the head; experiment=evaluate "
+            "and experiment=transcribe take the model as it is"
+        )
 
 
 def has_ctc_model(config: Any) -> bool:

@@ -1,0 +1,65 @@
+"""Encoders that are a part of a model that does more: fine-tuned, or refused before any weights."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from models import configured
+from test_ctc import clips
+from test_reinit import recipe
+from towers import build
+
+from common.encoder.architecture import read_blueprint
+from common.records import StrataError
+from common.seeding import generator
+from finetune.ctc import recogniser
+from finetune.ctc.module import Recogniser
+from finetune.ctc.recogniser import check_recipe
+from finetune.ctc.text import Vocabulary
+from finetune.export import export
+
+TEXTS = ["AB", "BBA"]
+LENGTHS = "lengths of what it hears"
+REFUSED = {
+    "parakeet": "ParakeetForCTC the encoder is not told from the head",
+    "lasr": "LasrForCTC the encoder is not told from the head",
+    "seamless_m4t_v2": "last hidden state has 7 frames where its last layer has 49",
+    "qwen2_audio": "last hidden state has 50 frames where its last layer has 100",
+    "qwen2_5_omni": LENGTHS,
+    "audio_flamingo_3": LENGTHS,
+    "mimi": "is a codec",
+}
+
+
+@pytest.mark.parametrize("name", ["voxtral", "glm_asr", "speech_to_text"])
+def test_a_tower_learns_to_write_and_is_read_again(name: str, tmp_path: Path) -> None:
+    build(name, tmp_path / "model")
+    asked, vocabulary = configured(tmp_path / "model"), Vocabulary.of_text(TEXTS)
+    blueprint, own = read_blueprint(asked), recipe(mask_time_prob=0.5, mask_time_length=2)
+    check_recipe(own, blueprint)
+    model, _ = recogniser.load(own, vocabulary, asked, blueprint, True)
+    torch.nn.init.normal_(model.lm_head.weight, generator=torch.Generator().manual_seed(0), std=0.1)
+    module = Recogniser(model, [], blueprint, vocabulary, own, TEXTS, 0).train()
+    batch = clips(tmp_path, vocabulary, TEXTS, blueprint.feature_extractor).batch([0, 1], [1, 1])
+    with torch.random.fork_rng(devices=[]):
+        module.training_loss(batch, generator(0)).backward()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in trained)
+    assert any(p.grad.abs().max() > 0 for p in model.encoder.parameters() if p.grad is not None)
+    tokenizer = vocabulary.tokenizer(tmp_path)
+    export(model, blueprint.checkpoint, tmp_path / "out", tokenizer=tokenizer)
+    again = configured(tmp_path / "out")
+    kept, _ = recogniser.load(own, vocabulary, again, read_blueprint(again), False)
+    with torch.inference_mode():
+        heard, read = (m.eval()(batch.waveforms).logits for m in (model, kept))
+    torch.testing.assert_close(heard, read, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*layer_idx")
+@pytest.mark.parametrize("name", REFUSED)
+def test_others_are_refused_by_name(name: str, tmp_path: Path) -> None:
+    build(name, tmp_path / "model")
+    for file in (tmp_path / "model").glob("*.safetensors"):
+        file.unlink()  # it is known without
+    with pytest.raises(StrataError, match=f"cannot be fine-tuned for recognition.*{REFUSED[name]}"):
+        check_recipe(recipe(), read_blueprint(configured(tmp_path / "model")))
