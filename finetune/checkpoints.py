@@ -1,5 +1,6 @@
 """Checkpoints that a training resumes from after a kill: the last one, the one before, the best."""
 
+import json
 import logging
 import os
 import time
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from common.records import StrataError
 from common.stopping import asked, listen_again, stop
-from common.writing import replacing
+from common.writing import replacing, write_text
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ T = TypeVar("T")
 LAST = "checkpoints/last.ckpt"
 PREVIOUS = "checkpoints/previous.ckpt"
 BEST = "checkpoints/best.ckpt"
+FINISHED = "checkpoints/finished.json"
 
 
 @final
@@ -197,8 +199,32 @@ def resume_from(folder: Path) -> tuple[Path | None, int]:
 
 
 def steps_done(folder: Path) -> int:
-    """Steps of the checkpoint from which a training would resume; 0 without one."""
-    return resume_from(folder)[1]
+    """Steps of a training that is finished, or from which it would resume; 0 without one."""
+    return finished_steps(folder) or resume_from(folder)[1]
+
+
+def finished_steps(folder: Path) -> int | None:
+    """Steps of a finished training, of which the best weights alone are left; else None."""
+    try:
+        return int(json.loads((folder / FINISHED).read_text(encoding="utf-8"))["steps"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def finish(folder: Path, steps: int) -> None:
+    """Keep of a finished training's checkpoints the best weights, which the same command reads."""
+    write_text(folder / FINISHED, json.dumps({"steps": steps}))
+    freed = 0
+    for name in (LAST, PREVIOUS):
+        if (folder / name).is_file():
+            freed += (folder / name).stat().st_size
+            (folder / name).unlink()
+    if freed:
+        log.info(
+            "the training is finished: %s stays, %.0f MB of other checkpoints are deleted",
+            folder / BEST,
+            freed / 1e6,
+        )
 
 
 def best_of_training(folder: Path) -> Mapping[str, Any]:

@@ -28,7 +28,7 @@ from finetune.processes import Place
 class Length:
     """How long a training is and how often it is validated, in steps of the optimizer.
 
-    A step is `accumulate` batches.
+    A step is `accumulate` batches. `valid_from`: the first validation follows this step.
     """
 
     steps: int
@@ -36,6 +36,7 @@ class Length:
     checkpoint_minutes: float
     gradient_clip: float
     accumulate: int = 1
+    valid_from: int = 0
 
 
 def trainer_of(
@@ -72,6 +73,7 @@ def trainer_of(
         callbacks=[
             *([Steps()] if first and not terminal else []),
             *callbacks,
+            FirstValidation(length),
             # Last: checkpoints hold what the other callbacks know after this very step.
             Checkpoints(folder, length.checkpoint_minutes),
         ],
@@ -96,6 +98,22 @@ def _parallel(place: Place) -> DDPStrategy:
     return DDPStrategy(
         cluster_environment=place, find_unused_parameters=True, broadcast_buffers=False
     )
+
+
+class FirstValidation(Callback):
+    """No validation before a certain step; then one every so many steps."""
+
+    def __init__(self, length: Length) -> None:
+        self.length = length
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Count the batches to the first one, unless the training resumes beyond it."""
+        if trainer.global_step < self.length.valid_from:
+            trainer.val_check_batch = self.length.valid_from * self.length.accumulate
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """From now on, as often as asked."""
+        trainer.val_check_batch = trainer.val_check_interval
 
 
 class Steps(Callback):

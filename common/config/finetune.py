@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -152,10 +153,10 @@ class FinetuneConfig:
     `unfreeze_top` blocks. The blocks of `freeze_layers` ([T1,T2]) never train, nor do the
     convolutions unless `freeze_convolutions` is false: what they make of an utterance is then kept,
     in up to a quarter of the free memory (`keep_features`, "auto" or "never"). The last `drop_top`
-    blocks are removed before all that: "last" then means of those that are left. `adapters` train instead of the
-    encoder's weights. `weighted_sum`: the map to characters stands not on the last layer but on
-    the sum of all transformer layers with weights that are learnt with it (Yang et al. 2021, arXiv
-    2105.01051).
+    blocks are removed before all that: "last" then means of those that are left. `adapters` train
+    instead of the encoder's weights. `weighted_sum`: the map to characters stands not on the last
+    layer but on the sum of all transformer layers with weights that are learnt with it (Yang et al.
+    2021, arXiv 2105.01051).
 
     `targets`, what is recognised: "characters" of the text; "phones", the symbols of the phone
     tier or, in a corpus without one, of transcripts that part them by blanks; "pieces" of words,
@@ -168,14 +169,16 @@ class FinetuneConfig:
     last block has the whole rate, each one below it, and what lies below the blocks, `layer_decay`
     of the rate of the next one. An
     update hears `batch_seconds` of audio, padding to the longest counted, in `accumulate` parts
-    for each of `processes`, a GPU each or all on the CPU. `max_seconds`: longer utterances are
-    not trained on. `mask_time_prob` and `mask_feature_prob`: the masks' spans of frames and of
-    channels, times their lengths, over all there are; they overlap, so that less is masked.
+    for each of `processes`, a GPU each or all on the CPU; or in as many as keep a part below
+    `device_seconds`, or (auto) as a GPU's memory asks for, by a trial. `max_seconds`: longer
+    utterances are not trained on. `mask_time_prob` and `mask_feature_prob`: the masks' spans of
+    frames and of channels, times their lengths, over all there are; they overlap, so that less is
+    masked.
     `masks`: drawn for each utterance on its own ("hf"), or then thinned so that all utterances of
     a batch have as many masked frames as the one with fewest ("fairseq"). Validation every
-    `valid_every` updates; training ends after `patience` of them without a better `monitor`, the
-    word or character error rate ("wer" or "cer"), and the best one is kept; phones have one
-    rate alone ("per"), and so have scripts without spaces ("cer").
+    `valid_every` updates, once the encoder trains; training ends after `patience` of them without a
+    better `monitor`, the word or character error rate ("wer" or "cer"), and the best one is kept;
+    phones have one rate alone ("per"), and so have scripts without spaces ("cer").
     """
 
     train: PartConfig = field(default_factory=PartConfig)
@@ -208,6 +211,7 @@ class FinetuneConfig:
     weight_decay: float = 0.0
     gradient_clip: float = 0.0
     batch_seconds: float = MISSING
+    device_seconds: Any = None
     accumulate: int = 1
     processes: int = 1
     max_seconds: float = 30.0
@@ -297,6 +301,36 @@ class FinetuneConfig:
                 f"finetune.max_seconds={self.max_seconds}: use more than 0, up to "
                 f"finetune.batch_seconds={self.batch_seconds}, which one utterance must fit"
             )
+
+        self._check_device_seconds()
+
+    def _check_device_seconds(self) -> None:
+        given = self.device_seconds
+        if given is None or given == "auto":
+            return
+        if isinstance(given, str | bool) or not given >= self.max_seconds:
+            raise StrataError(
+                f"finetune.device_seconds={given}: use auto, or as many seconds as an utterance "
+                f"may have (finetune.max_seconds={self.max_seconds}) or more"
+            )
+        parts = ceil(self.batch_seconds / (self.processes * given))
+        if self.accumulate not in (1, parts):
+            raise StrataError(
+                f"finetune.device_seconds={given} cuts finetune.batch_seconds={self.batch_seconds} "
+                f"into {parts} parts, finetune.accumulate={self.accumulate} into as many as it "
+                "says: give one of them"
+            )
+        self.accumulate = parts
+
+    @property
+    def first_validation(self) -> int:
+        """The update after which is validated first: not while the encoder stands still.
+
+        Unless it is never let go.
+        """
+        every = min(self.valid_every, self.updates)
+        first = (self.freeze_updates // every + 1) * every
+        return first if first <= self.updates else every
 
     def _check_encoder(self) -> None:
         if self.weighted_sum and self.layerdrop:

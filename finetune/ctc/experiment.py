@@ -27,6 +27,7 @@ from finetune.ctc.data import TranscribedSpeech, frames_needed, log_unknown, rea
 from finetune.ctc.decode import BeamSearch, beam_search
 from finetune.ctc.fitting import Plan, train
 from finetune.ctc.module import Recogniser
+from finetune.ctc.parts import settle_parts
 from finetune.ctc.recogniser import check_recipe, head_places
 from finetune.ctc.recordings import record
 from finetune.ctc.report import Tested, print_scores, score_rows
@@ -109,6 +110,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
             folder,
             raw,
         )
+        plan = settle_parts(plan, speech.parts["train"].clips, speech.parts["train"].numbers)
         module, drawn = plan.build()
     with watch.stage("training"):
         own = speech.parts["train"]
@@ -126,6 +128,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
         "blocks": blocks.describe(),
         "does_not_apply": [f"finetune.{key}" for key in unused],
         **speech.describe(),
+        "accumulate": plan.config.finetune.accumulate,
         "best_update": best_update,
         "best_validation": {plan.watched: best},
         "test": tested.describe(),

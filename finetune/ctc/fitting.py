@@ -2,24 +2,29 @@
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 
-from common.config import Config
+from common.config import Config, FinetuneConfig
 from common.encoder.architecture import Blueprint
 from common.records import StrataError
 from common.stopping import careful, deaf
 from finetune.checkpoints import (
     BEST,
+    FINISHED,
     BestWeights,
     Numbered,
     best_of_training,
+    finish,
+    finished_steps,
     read_checkpoint,
     resume_from,
 )
@@ -87,6 +92,7 @@ class Plan:
             self.references,
             seed,
             rates_of(model, blocks, recipe.layer_decay),
+            self.config.precision,
         )
         return module, {"tensors": tensors, "head": head, "adapters": adapters}
 
@@ -101,15 +107,20 @@ def train(
     """
     recipe, folder = plan.config.finetune, plan.folder
     begun, done = resume_from(folder)
-    if done >= min(recipe.valid_every, recipe.updates) and read_checkpoint(folder / BEST) is None:
+    finished = finished_steps(folder)
+    done = finished or done
+    if done >= recipe.first_validation and read_checkpoint(folder / BEST) is None:
         log.warning(
             "%s is missing or damaged, and which weights were the best is not known without: "
             "training anew instead of going on from update %d",
             folder / BEST,
             done,
         )
-        begun, done = None, 0
-    if done:
+        begun, done, finished = None, 0, None
+        (folder / FINISHED).unlink(missing_ok=True)
+    if finished:
+        log.info("the training is finished, with %d updates: its best weights are used", finished)
+    elif done:
         log.info("going on from update %d of %s", done, begun)
     seed = plan.config.seed
     augment = augment_of(plan, clips) if recipe.augment.changes else None
@@ -119,11 +130,15 @@ def train(
             f"finetune.processes={recipe.processes}: the validation speech makes {len(held)} "
             "batches, and every process takes one or more: use fewer processes, or more speech"
         )
-    if done < recipe.updates:
-        with together(recipe.processes, follow, plan, updates, held, begun) as place:
+    if done < recipe.updates and not finished:
+        with (
+            telling_what_fits(recipe),
+            together(recipe.processes, follow, plan, updates, held, begun) as place,
+        ):
             trainer = fit(plan, module, updates, held, begun, place)
     else:
         trainer = _trainer(plan, None)
+    finish(folder, finished or trainer.global_step or done)
     if module.features is not None:
         module.features.close()
     best = best_of_training(folder)
@@ -189,6 +204,25 @@ def fit(
     return trainer
 
 
+@contextmanager
+def telling_what_fits(recipe: FinetuneConfig) -> Iterator[None]:
+    """Say which keys help where a device's memory is full."""
+    try:
+        yield
+    except RuntimeError as error:
+        full = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        if not full:
+            raise
+        heard = recipe.batch_seconds / (recipe.accumulate * recipe.processes)
+        raise StrataError(
+            f"memory is full: up to {heard:.0f} s of audio are heard at once. Use "
+            f"finetune.device_seconds={max(heard / 2, recipe.max_seconds):.0f} (an update hears as "
+            "much as before, in more parts) or, on a GPU, finetune.device_seconds=auto; "
+            "precision=bf16 and finetune.gradient_checkpointing=true take less, too. The parts' "
+            "random numbers are others: begin in another folder"
+        ) from error
+
+
 def _trainer(plan: Plan, place: Place | None) -> pl.Trainer:
     recipe = plan.config.finetune
     length = Length(
@@ -197,6 +231,7 @@ def _trainer(plan: Plan, place: Place | None) -> pl.Trainer:
         checkpoint_minutes=recipe.checkpoint_minutes,
         gradient_clip=recipe.gradient_clip,
         accumulate=recipe.accumulate,
+        valid_from=recipe.first_validation,
     )
     callbacks = callbacks_of(plan.config, plan.folder, plan.watched)
     return trainer_of(plan.config, length, plan.folder, plan.raw, callbacks, place)

@@ -40,6 +40,7 @@ class Recogniser(pl.LightningModule):
         references: Sequence[str],
         seed: int,
         rates: Mapping[int, float] | None = None,
+        precision: str = "fp32",
     ) -> None:
         super().__init__()
         self.model = model
@@ -49,6 +50,7 @@ class Recogniser(pl.LightningModule):
         self.references = references  # of the validation speech, by number
         self.seed = seed
         self.rates = rates or {}
+        self.precision = precision
         has_convolutions = any(h.part == "cnn" for h in blueprint.layer_hooks)  # not w2v-BERT
         if recipe.freeze_convolutions and has_convolutions:
             model.freeze_feature_encoder()
@@ -106,11 +108,7 @@ class Recogniser(pl.LightningModule):
         """
         part = number % self.recipe.accumulate * self.recipe.processes + self.global_rank
         rng = generator(self.seed, "update", self.global_step, part)
-        torch.manual_seed(int(rng.integers(2**62)))
-        np.random.seed(rng.integers(2**32, dtype=np.uint32))  # noqa: NPY002  transformers' masks
-        if self.masks is not None:
-            self.masks.draw([self.geometry.n_frames(n) for n in batch.samples.tolist()], rng)
-        loss = (self.losses(batch)[0] * batch.weights).sum()
+        loss = self.training_loss(batch, rng)
         if not torch.isfinite(loss):
             raise StrataError(
                 f"the loss is {loss.item()} at update {self.global_step}: lower "
@@ -118,6 +116,14 @@ class Recogniser(pl.LightningModule):
             )
         self._log_update(loss.detach(), number)
         return loss
+
+    def training_loss(self, batch: Batch, rng: np.random.Generator) -> torch.Tensor:
+        """What the weights of a batch make of its losses, with masks and dropout drawn anew."""
+        torch.manual_seed(int(rng.integers(2**62)))
+        np.random.seed(rng.integers(2**32, dtype=np.uint32))  # noqa: NPY002  transformers' masks
+        if self.masks is not None:
+            self.masks.draw([self.geometry.n_frames(n) for n in batch.samples.tolist()], rng)
+        return (self.losses(batch)[0] * batch.weights).sum()
 
     def _log_update(self, loss: torch.Tensor, number: int) -> None:
         """The loss of a whole update, in nats a character, with its last part."""
@@ -176,8 +182,11 @@ class Recogniser(pl.LightningModule):
             for factor in sorted(by_rate, reverse=True)
         ]
         groups.append({"params": [p for p in trained if id(p) not in encoder], "lr": head_rate})
+        # One kernel instead of ten for each tensor; torch's scaling of gradients takes none such.
+        on_cpu = all(p.device.type == "cpu" for p in trained)
         optimizer = torch.optim.AdamW(
             groups,
+            fused=(on_cpu and self.precision == "fp32") or None,
             lr=recipe.learning_rate,
             betas=(recipe.betas[0], recipe.betas[1]),
             eps=recipe.eps,
