@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -16,6 +15,7 @@ from transformers.modeling_outputs import CausalLMOutput
 from common.config import FinetuneConfig, ModelConfig
 from common.config.finetune import DROPOUTS
 from common.encoder.architecture import Blueprint, encoder_of, is_codec, new_model
+from common.encoder.clicks import click
 from common.encoder.hooks import asks_for_padding, packs
 from common.encoder.loading import pretrained, random
 from common.records import SAMPLE_RATE, StrataError
@@ -84,7 +84,7 @@ def survey(recipe: FinetuneConfig, blueprint: Blueprint) -> Survey:
     if not any(name.endswith("masked_spec_embed") for name, _ in encoder.named_parameters()):
         unused += [key for key in MASKS if key.endswith("_prob") and getattr(recipe, key)]
     try:
-        inputs = blueprint.feature_extractor([np.zeros(SAMPLE_RATE, np.float32)])
+        inputs = blueprint.feature_extractor([click(SAMPLE_RATE, SAMPLE_RATE // 2)])
         with torch.inference_mode():
             hidden = encoder(**{key: x.to("meta") for key, x in inputs.items()}).last_hidden_state
         _, n_frames, dim = hidden.shape

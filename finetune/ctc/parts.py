@@ -94,7 +94,7 @@ def fits(module: Recogniser, batch: Batch, device: torch.device, precision: str)
         for update in range(2):
             with autocast(device, precision):
                 loss = module.training_loss(heard, generator(module.seed, "trial", update))
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad()
     except torch.OutOfMemoryError:
