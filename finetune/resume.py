@@ -34,19 +34,19 @@ def _read(noted: Path) -> dict[str, Any]:
         return dict(json.loads(noted.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise StrataError(
-            f"{noted}: damaged ({error}), so that nobody knows what the training that began here "
-            f"was trained with. If its settings were those of now, delete this file; else delete "
-            f"{noted.parent} to begin anew"
+            f"{noted}: damaged ({error}), so that it is not known what the training that began "
+            "here was trained with. If its settings were those of now, delete this file; else "
+            f"delete {noted.parent} to begin anew"
         ) from error
 
 
 def _compare(noted: Mapping[str, Any], asked: Mapping[str, Any], folder: Path, done: int) -> None:
     keys = [key for key in {**noted, **asked} if noted.get(key) != asked.get(key)]
     if keys:
-        told = ", ".join(f"{key}={asked.get(key)} (was {noted.get(key)})" for key in keys)
+        changed = ", ".join(f"{key}={asked.get(key)} (was {noted.get(key)})" for key in keys)
         raise StrataError(
             f"hydra.run.dir={folder}: a training began here and got to step {done}, with other "
-            f"settings: {told}. Give it those to go on, another folder, or delete "
+            f"settings: {changed}. Give it those to go on, another folder, or delete "
             f"{folder / 'checkpoints'} to begin anew"
         )
 

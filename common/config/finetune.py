@@ -75,13 +75,13 @@ class LanguageModelConfig:
 
 @dataclass(kw_only=True)
 class AdaptersConfig:
-    """A few new weights that train in the place of the encoder's own, which stand still.
+    """A few new weights that train instead of the encoder's, which are frozen.
 
     `method`: "none"; "lora", maps of `rank` beside linear ones, of which `targets` names the ends
     (Hu et al. 2022, arXiv 2106.09685; by PEFT, the extra `adapters`), scaled by `alpha` over
     `rank`, with `dropout`; "mms", a bottleneck of `rank` after each block (Pratap et al. 2023,
     arXiv 2305.13516; transformers' own, of wav2vec 2.0, HuBERT and UniSpeech). Blocks that are
-    drawn anew train whole all the same.
+    drawn anew are trained as a whole all the same.
     """
 
     method: str = "none"
@@ -106,7 +106,7 @@ class AdaptersConfig:
 
 @dataclass(kw_only=True)
 class AugmentConfig:
-    """What changes training speech, anew in every epoch; validation and test are heard as they are.
+    """Changes of training speech, drawn anew in every epoch; validation and test are unchanged.
 
     `speeds`: one of them for each utterance, pitch and tempo together ([0.9, 1.0, 1.1]: Ko et al.
     2015, "Audio augmentation for speech recognition"). `noise`: a folder of recordings, one of
@@ -148,15 +148,15 @@ class FinetuneConfig:
     and speakers.
 
     `reinit_top` blocks, the last ones, start from random weights, or `reinit_layers` ([T11,T12]);
-    `reinit_include_final_norm` with the layer norm after them. The encoder stands still for
-    `freeze_updates`, but re-initialised blocks do not if `freeze_exclude_reinit`, nor do the last
+    `reinit_include_final_norm` with the layer norm after them. The encoder is frozen for
+    `freeze_updates`, but re-initialised blocks are not if `freeze_exclude_reinit`, nor are the last
     `unfreeze_top` blocks. The blocks of `freeze_layers` ([T1,T2]) never train, nor do the
-    convolutions unless `freeze_convolutions` is false: what they make of an utterance is then kept,
-    in up to a quarter of the free memory (`keep_features`, "auto" or "never"). The last `drop_top`
-    blocks are removed before all that: "last" then means of those that are left. `adapters` train
-    instead of the encoder's weights. `weighted_sum`: the map to characters stands not on the last
-    layer but on the sum of all transformer layers with weights that are learnt with it (Yang et al.
-    2021, arXiv 2105.01051).
+    convolutions unless `freeze_convolutions` is false: their features of an utterance are then
+    kept, in up to a quarter of the free memory (`keep_features`, "auto" or "never"). The last
+    `drop_top` blocks are removed before all that: "last" then means of those that are left.
+    `adapters` train instead of the encoder's weights. `weighted_sum`: the map to characters reads
+    not the last layer but the sum of all transformer layers with weights that are learnt with it
+    (Yang et al. 2021, arXiv 2105.01051).
 
     `targets`, what is recognised: "characters" of the text; "phones", the symbols of the phone
     tier or, in a corpus without one, of transcripts that part them by blanks; "pieces" of words,
@@ -168,7 +168,7 @@ class FinetuneConfig:
     map to characters has `head_factor` times the encoder's rate, since it starts from nothing. The
     last block has the whole rate, each one below it, and what lies below the blocks, `layer_decay`
     of the rate of the next one. An
-    update hears `batch_seconds` of audio, padding to the longest counted, in `accumulate` parts
+    update has `batch_seconds` of audio, padding to the longest counted, in `accumulate` parts
     for each of `processes`, a GPU each or all on the CPU; or in as many as keep a part below
     `device_seconds`, or (auto) as a GPU's memory asks for, by a trial. `max_seconds`: longer
     utterances are not trained on. `mask_time_prob` and `mask_feature_prob`: the masks' spans of
@@ -324,7 +324,7 @@ class FinetuneConfig:
 
     @property
     def first_validation(self) -> int:
-        """The update after which is validated first: not while the encoder stands still.
+        """The update after which is validated first: not while the encoder is frozen.
 
         Unless it is never let go.
         """
@@ -340,8 +340,8 @@ class FinetuneConfig:
             )
         if self.adapters.method != "none" and (self.unfreeze_top or not self.freeze_convolutions):
             raise StrataError(
-                f"finetune.adapters.method={self.adapters.method}: the encoder's own weights stand "
-                "still, and finetune.unfreeze_top and finetune.freeze_convolutions=false ask "
+                f"finetune.adapters.method={self.adapters.method}: the encoder's own weights are "
+                "frozen, and finetune.unfreeze_top and finetune.freeze_convolutions=false ask "
                 "otherwise: leave those out"
             )
 
@@ -376,7 +376,7 @@ class RecognitionConfig:
     `decoder`: "ctc", the linear map to characters; "own", an encoder-decoder's own decoder
     (Whisper's); "auto", whichever the model has. `lm`: beam search with an n-gram, of CTC alone,
     with one weight and one word score: those that a training chose are in its metadata.json.
-    Recordings longer than `window_seconds` are heard in windows of that length, of which
+    Recordings longer than `window_seconds` are recognised in windows of that length, of which
     `overlap_seconds` at each end are given up to their neighbours (CTC; another decoder's windows
     are cut where it is quiet). `language` of a decoder that knows several.
     """

@@ -25,12 +25,12 @@ POOL = 16  # batches' worth of audio that is sorted by length together
 
 @dataclass(frozen=True)
 class Batch:
-    """B utterances: waveforms (B, n) as the model hears them, and their characters (B, c).
+    """B utterances: waveforms (B, n) as the model's input, and their characters (B, c).
 
     mask (B, n), 1 where there is audio, or None where all lengths are the same; samples (B,),
     sizes (B,) of the characters, weights (B,): what an utterance's loss counts, 1 over the
     characters of the whole update; numbers (B,) of the utterances, which the `recordings` of that
-    name hold as they are heard here; None where they were changed.
+    name hold unchanged; None where they were changed.
     """
 
     waveforms: torch.Tensor
@@ -63,7 +63,7 @@ class Clips:
     def lengths(self) -> NDArray[np.int64]:
         """Samples (u,) of every utterance.
 
-        That some models pad all to one length (Whisper, to 30 s) does not count: an update hears
+        That some models pad all to one length (Whisper, to 30 s) does not count: an update has
         as much speech as with other models.
         """
         return np.array(self.recordings.lengths, dtype=np.int64)
@@ -76,16 +76,16 @@ class Clips:
         if change is not None:
             waveforms = [change(w, k) for w, k in zip(waveforms, numbers, strict=True)]
         inputs = self.feature_extractor(waveforms)
-        spelt = [self.characters[k] for k in numbers]
-        characters = torch.zeros(len(spelt), max(map(len, spelt)), dtype=torch.int64)
-        for row, own in zip(characters, spelt, strict=True):
-            row[: len(own)] = torch.tensor(own)
+        texts = [self.characters[k] for k in numbers]
+        characters = torch.zeros(len(texts), max(map(len, texts)), dtype=torch.int64)
+        for row, symbols in zip(characters, texts, strict=True):
+            row[: len(symbols)] = torch.tensor(symbols)
         return Batch(
             waveforms=next(x for key, x in inputs.items() if key != "attention_mask"),
             mask=inputs.get("attention_mask"),
             samples=torch.tensor([len(w) for w in waveforms]),
             characters=characters,
-            sizes=torch.tensor([len(own) for own in spelt]),
+            sizes=torch.tensor([len(symbols) for symbols in texts]),
             weights=torch.tensor(weights),
             numbers=torch.tensor(numbers),
             recordings=self.recordings.path.name if change is None else None,
@@ -105,8 +105,10 @@ def plan_epoch(
     pool = np.cumsum(lengths[order]) // (POOL * batch_samples)
     batches = []
     for k in np.unique(pool):
-        own = order[pool == k]
-        batches += _cut(own[np.argsort(lengths[own], kind="stable")], lengths, batch_samples)
+        members = order[pool == k]
+        batches += _cut(
+            members[np.argsort(lengths[members], kind="stable")], lengths, batch_samples
+        )
     return [batches[k] for k in rng.permutation(len(batches))]
 
 
@@ -122,7 +124,7 @@ def _cut(ordered: NDArray[np.int64], lengths: NDArray[np.int64], room: int) -> l
 
 @dataclass(frozen=True, eq=False)
 class Updates(IterableDataset[Batch]):
-    """What updates number `first` to `last` hear, each in `accumulate` parts a process.
+    """Batches of updates number `first` to `last`, each in `accumulate` parts a process.
 
     Its length counts from update 0, since Lightning's progress counts what went before. `rank`: the
     process whose parts these are. `augment` changes the speech. An update's parts together weigh
@@ -169,10 +171,10 @@ class Updates(IterableDataset[Batch]):
         augment = self.augment
         change = None if augment is None else partial(augment.change, epoch=epoch)
         batches = []
-        for own in np.array_split(np.asarray(update), count):
-            # Fewer utterances than parts: an empty part hears one that does not count.
-            numbers = [int(k) for k in own] or [update[0]]
-            weight = count / total if len(own) else 0.0
+        for part in np.array_split(np.asarray(update), count):
+            # Fewer utterances than parts: an empty part takes one that does not count.
+            numbers = [int(k) for k in part] or [update[0]]
+            weight = count / total if len(part) else 0.0
             batches.append(self.clips.batch(numbers, [weight] * len(numbers), change))
         return batches
 

@@ -77,8 +77,8 @@ class TrainingData:
         """What was used and what was not, for the metadata."""
         return {
             "data": {
-                name: own.part.describe() | {"unreadable": dict(own.dropped)}
-                for name, own in self.parts.items()
+                name: prepared.part.describe() | {"unreadable": dict(prepared.dropped)}
+                for name, prepared in self.parts.items()
             },
             "targets": self.vocabulary.targets,
             "characters": list(self.vocabulary.tokens),
@@ -113,9 +113,9 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
         plan = settle_parts(plan, speech.parts["train"].clips, speech.parts["train"].numbers)
         module, drawn = plan.build()
     with watch.stage("training"):
-        own = speech.parts["train"]
+        training = speech.parts["train"]
         held = heldout(config, module, speech.parts["valid"], blueprint)
-        trainer, best_update, best = train(plan, module, own.clips, own.numbers, held)
+        trainer, best_update, best = train(plan, module, training.clips, training.numbers, held)
     with watch.stage("testing"):
         tested = test(config, module, speech.parts, blueprint, speech.search)
         write_text(folder / HYPOTHESES, csv_of(tested.hypotheses))
@@ -149,8 +149,8 @@ def read_speech(config: Config, blueprint: Blueprint, folder: Path) -> TrainingD
     tokenizer = None
     if recipe.characters == "checkpoint":
         tokenizer = read_tokenizer(blueprint.checkpoint)
-    own = blueprint.description
-    parts = read_parts(config, own.layers[-1].geometry, own.max_samples)
+    description = blueprint.description
+    parts = read_parts(config, description.layers[-1].geometry, description.max_samples)
     if tokenizer is None:
         texts = parts["train"].texts
         vocabulary = Vocabulary.of_text(texts, recipe.targets, recipe.pieces)
@@ -204,11 +204,11 @@ def prepare(
     recordings = record(part.utterances, part.corpus.fingerprint, folder / part.name, on_error)
     geometry = blueprint.description.layers[-1].geometry
     # In validation and test a short utterance costs errors, if it has a frame at all.
-    spelt = tuple(tuple(vocabulary.encode(text)) for text in part.texts)
+    encoded = tuple(tuple(vocabulary.encode(text)) for text in part.texts)
     frames = [geometry.n_frames(n) for n in recordings.lengths]
     longest = geometry.n_frames(blueprint.feature_extractor.max_samples or max(recordings.lengths))
     train = part.name == "train"
-    needed = [frames_needed(own) if train else 1 for own in spelt]
+    needed = [frames_needed(own) if train else 1 for own in encoded]
     numbers = [
         k for k, (n, least) in enumerate(zip(frames, needed, strict=True)) if least <= n <= longest
     ]
@@ -219,7 +219,7 @@ def prepare(
         raise StrataError(f"finetune.{part.name}: none of {len(frames)} utterances can be read")
     dropped = {"unreadable or of a wrong length": lost} if lost else {}
     return Prepared(
-        part, Clips(recordings, spelt, blueprint.feature_extractor), tuple(numbers), dropped
+        part, Clips(recordings, encoded, blueprint.feature_extractor), tuple(numbers), dropped
     )
 
 
@@ -253,13 +253,13 @@ def test(
     """Hypotheses of the test set, greedy and with the n-gram if there is one."""
     device = pick_device(config.device)
     module.to(device).eval()
-    own = prepared["test"]
-    found = probabilities(config, module, own, blueprint)
+    test_part = prepared["test"]
+    found = probabilities(config, module, test_part, blueprint)
     texts = {k: module.vocabulary.decode(p.argmax(1).tolist()) for k, p in found.items()}
-    spoken = [own.part.utterances[k] for k in own.numbers]
+    spoken = [test_part.part.utterances[k] for k in test_part.numbers]
     identity = ([u.id for u in spoken], [u.speaker for u in spoken], [u.text for u in spoken])
     figures = module.vocabulary.figures
-    table = score(*identity, [texts[k] for k in own.numbers], figures)
+    table = score(*identity, [texts[k] for k in test_part.numbers], figures)
     if search is None:
         return Tested(table, None, {})
     valid = prepared["valid"]
@@ -268,7 +268,7 @@ def test(
         [tuning[k].numpy() for k in valid.numbers],
         [valid.part.utterances[k].text for k in valid.numbers],
     )
-    numbers = progress(own.numbers, "decoding with the n-gram", "utterances")
+    numbers = progress(test_part.numbers, "decoding with the n-gram", "utterances")
     with_lm = score(*identity, [decoder(found[k].numpy()) for k in numbers], figures)
     return Tested(table, with_lm, chosen)
 
@@ -282,7 +282,7 @@ def probabilities(
     module.eval()
     found = {}
     batches = heldout(config, module, prepared, blueprint)
-    for batch in progress(batches, "listening", "batches"):
+    for batch in progress(batches, "recognising", "batches"):
         with autocast(device, config.precision):
             scores, frames = module.log_probabilities(batch.to(device))
         for k, number in enumerate(batch.numbers.tolist()):

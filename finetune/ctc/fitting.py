@@ -106,7 +106,7 @@ def train(
     `numbers` of the utterances among `clips` that are trained on.
     """
     recipe, folder = plan.config.finetune, plan.folder
-    begun, done = resume_from(folder)
+    checkpoint, done = resume_from(folder)
     finished = finished_steps(folder)
     done = finished or done
     if done >= recipe.first_validation and read_checkpoint(folder / BEST) is None:
@@ -116,12 +116,12 @@ def train(
             folder / BEST,
             done,
         )
-        begun, done, finished = None, 0, None
+        checkpoint, done, finished = None, 0, None
         (folder / FINISHED).unlink(missing_ok=True)
     if finished:
         log.info("the training is finished, with %d updates: its best weights are used", finished)
     elif done:
-        log.info("going on from update %d of %s", done, begun)
+        log.info("going on from update %d of %s", done, checkpoint)
     seed = plan.config.seed
     augment = augment_of(plan, clips) if recipe.augment.changes else None
     updates = Updates(clips, numbers, recipe, seed, done, recipe.updates, augment=augment)
@@ -132,10 +132,10 @@ def train(
         )
     if done < recipe.updates and not finished:
         with (
-            telling_what_fits(recipe),
-            together(recipe.processes, follow, plan, updates, held, begun) as place,
+            explained_memory(recipe),
+            together(recipe.processes, follow, plan, updates, held, checkpoint) as place,
         ):
-            trainer = fit(plan, module, updates, held, begun, place)
+            trainer = fit(plan, module, updates, held, checkpoint, place)
     else:
         trainer = _trainer(plan, None)
     finish(folder, finished or trainer.global_step or done)
@@ -154,7 +154,7 @@ def augment_of(plan: Plan, clips: Clips) -> Augment:
         recipe.augment,
         plan.config.seed,
         clips.lengths,
-        [max(masked, frames_needed(own)) for own in clips.characters],
+        [max(masked, frames_needed(symbols)) for symbols in clips.characters],
         plan.whole.description.layers[-1].geometry,
         plan.whole.feature_extractor.max_samples,
     )
@@ -166,7 +166,7 @@ def follow(
     plan: Plan,
     updates: Updates,
     held: Heldout,
-    begun: Path | None,
+    checkpoint: Path | None,
 ) -> None:
     """What a process beside the first one does: its part of the same, and nothing is written."""
     silent = replace(plan.config, tracking=replace(plan.config.tracking, backend="none"))
@@ -176,7 +176,7 @@ def follow(
     deaf()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the first process gives the same ones
-        fit(plan, module, updates, held, begun, place)
+        fit(plan, module, updates, held, checkpoint, place)
 
 
 def fit(
@@ -184,7 +184,7 @@ def fit(
     module: Recogniser,
     updates: Updates,
     held: Heldout,
-    begun: Path | None,
+    checkpoint: Path | None,
     place: Place | None,
 ) -> pl.Trainer:
     """Train one process's part of all updates, and validate its part of the utterances.
@@ -198,14 +198,14 @@ def fit(
             module.train(),  # from_pretrained gives it in eval mode: without masks
             Numbered[Batch](replace(updates, rank=rank)),
             Numbered[Batch](replace(held, batches=held.batches[rank::world])),
-            ckpt_path=begun,
+            ckpt_path=checkpoint,
             weights_only=True,
         )
     return trainer
 
 
 @contextmanager
-def telling_what_fits(recipe: FinetuneConfig) -> Iterator[None]:
+def explained_memory(recipe: FinetuneConfig) -> Iterator[None]:
     """Say which keys help where a device's memory is full."""
     try:
         yield
@@ -213,10 +213,10 @@ def telling_what_fits(recipe: FinetuneConfig) -> Iterator[None]:
         full = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
         if not full:
             raise
-        heard = recipe.batch_seconds / (recipe.accumulate * recipe.processes)
+        seconds = recipe.batch_seconds / (recipe.accumulate * recipe.processes)
         raise StrataError(
-            f"memory is full: up to {heard:.0f} s of audio are heard at once. Use "
-            f"finetune.device_seconds={max(heard / 2, recipe.max_seconds):.0f} (an update hears as "
+            f"memory is full: up to {seconds:.0f} s of audio are processed at once. Use "
+            f"finetune.device_seconds={max(seconds / 2, recipe.max_seconds):.0f} (an update has as "
             "much as before, in more parts) or, on a GPU, finetune.device_seconds=auto; "
             "precision=bf16 and finetune.gradient_checkpointing=true take less, too. The parts' "
             "random numbers are others: begin in another folder"

@@ -78,9 +78,11 @@ def survey(recipe: FinetuneConfig, blueprint: Blueprint) -> Survey:
         model = new_model(blueprint.kind, config)
     encoder = (model if blueprint.tower else encoder_of(model)).eval()
     if is_codec(model) or packs(encoder) or asks_for_padding(encoder):
-        lengths = "is to be told the lengths of what it hears, which the map is not"
-        own = "is a codec, whose frames are made for its quantizer" if is_codec(model) else lengths
-        raise StrataError(f"{_refused(asked, kind)}, and it {own}")
+        lengths = "needs the lengths of its inputs, which the map does not give it"
+        reason = (
+            "is a codec, whose frames are made for its quantizer" if is_codec(model) else lengths
+        )
+        raise StrataError(f"{_refused(asked, kind)}, and it {reason}")
     if not any(name.endswith("masked_spec_embed") for name, _ in encoder.named_parameters()):
         unused += [key for key in MASKS if key.endswith("_prob") and getattr(recipe, key)]
     try:

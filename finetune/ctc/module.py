@@ -26,7 +26,7 @@ from finetune.schedule import tri_stage
 class Recogniser(pl.LightningModule):
     """CTC on one of transformers' models for it, or on a `LinearHead`; Adam, a three-stage rate.
 
-    `early`: modules of the encoder that train while the rest stands still. `rates`: factors of the
+    `early`: modules of the encoder that train while the rest is frozen. `rates`: factors of the
     learning rate of its parameters, by their ids; 1 without.
     """
 
@@ -57,13 +57,15 @@ class Recogniser(pl.LightningModule):
         if recipe.gradient_checkpointing:
             _checkpoint(model)
         self.masks = masks_of(model.base_model, recipe)
-        spared = {id(p) for module in early for p in module.parameters()}
+        early_ids = {id(p) for module in early for p in module.parameters()}
         self.features = keep_features(model.base_model, blueprint, recipe)
-        self._held = [
-            p for p in model.base_model.parameters() if p.requires_grad and id(p) not in spared
+        self._frozen_first = [
+            p for p in model.base_model.parameters() if p.requires_grad and id(p) not in early_ids
         ]
         # Outside the module's own dictionary: a compiled model is no second set of weights.
-        self.__dict__["_heard"] = torch.compile(model, dynamic=True) if recipe.compile else model
+        self.__dict__["_compiled_model"] = (
+            torch.compile(model, dynamic=True) if recipe.compile else model
+        )
         self._counts: torch.Tensor = torch.zeros(0)
         self._loss: torch.Tensor | float = 0.0
 
@@ -72,7 +74,7 @@ class Recogniser(pl.LightningModule):
         masked = {} if batch.mask is None else {"attention_mask": batch.mask}
         if self.features is not None:
             self.features.expect(batch)
-        logits = self.__dict__["_heard"](batch.waveforms, **masked).logits
+        logits = self.__dict__["_compiled_model"](batch.waveforms, **masked).logits
         frames = torch.tensor([self.geometry.n_frames(n) for n in batch.samples.tolist()])
         audio = logits[:, : int(frames.max())]  # Whisper's are always of 30 s
         return log_softmax(audio.float(), dim=-1), frames.to(logits.device)
@@ -95,10 +97,10 @@ class Recogniser(pl.LightningModule):
         return loss, probabilities, frames
 
     def on_train_batch_start(self, *_: object) -> None:
-        """Hold the encoder still, or let it go."""
+        """Freeze the encoder, or unfreeze it."""
         trains = self.global_step >= self.recipe.freeze_updates
-        if self._held and self._held[0].requires_grad != trains:
-            for parameter in self._held:
+        if self._frozen_first and self._frozen_first[0].requires_grad != trains:
+            for parameter in self._frozen_first:
                 parameter.requires_grad_(trains)
 
     def training_step(self, batch: Batch, number: int) -> torch.Tensor:
@@ -118,7 +120,7 @@ class Recogniser(pl.LightningModule):
         return loss
 
     def training_loss(self, batch: Batch, rng: np.random.Generator) -> torch.Tensor:
-        """What the weights of a batch make of its losses, with masks and dropout drawn anew."""
+        """The weighted sum of a batch's losses, with masks and dropout drawn anew."""
         torch.manual_seed(int(rng.integers(2**62)))
         np.random.seed(rng.integers(2**32, dtype=np.uint32))  # noqa: NPY002  transformers' masks
         if self.masks is not None:

@@ -1,4 +1,4 @@
-"""How many parts an update is heard in: as many as a GPU's memory asks for, found by a trial."""
+"""How many parts an update is computed in: as many as a GPU's memory needs, found by a trial."""
 
 import gc
 import json
@@ -26,7 +26,7 @@ ROOM = 0.9  # of a GPU's free memory that the largest part may take: other shape
 def settle_parts(plan: Plan, clips: Clips, numbers: tuple[int, ...]) -> Plan:
     """The plan with `finetune.accumulate` as `finetune.device_seconds=auto` finds it.
 
-    What an update hears stays the same. A training that resumes keeps the number it began with:
+    The speech of an update stays the same. A training that resumes keeps the number it began with:
     every part has random numbers of its own. On other devices than GPUs nothing is tried.
     """
     recipe, device = plan.config.finetune, pick_device(plan.config.device)
@@ -41,7 +41,7 @@ def settle_parts(plan: Plan, clips: Clips, numbers: tuple[int, ...]) -> Plan:
         parts = recipe.accumulate
     write_text(noted, json.dumps({"accumulate": parts}))
     log.info(
-        "finetune.device_seconds=auto: an update of %.0f s is heard in %d parts for each process%s",
+        "finetune.device_seconds=auto: an update of %.0f s has %d parts for each process%s",
         recipe.batch_seconds,
         parts,
         "" if device.type == "cuda" else f", as given: nothing is tried on a {device.type}",
@@ -90,10 +90,10 @@ def fits(module: Recogniser, batch: Batch, device: torch.device, precision: str)
     try:
         module.to(device).train()
         optimizer = module.configure_optimizers()["optimizer"]
-        heard = batch.to(device)
+        on_device = batch.to(device)
         for update in range(2):
             with autocast(device, precision):
-                loss = module.training_loss(heard, generator(module.seed, "trial", update))
+                loss = module.training_loss(on_device, generator(module.seed, "trial", update))
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad()

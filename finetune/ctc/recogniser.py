@@ -52,8 +52,8 @@ def _check_encoder(blueprint: Blueprint) -> None:
     if model.base_model is model:
         raise StrataError(
             f"{blueprint.checkpoint.asked}: cannot be fine-tuned for recognition. In transformers' "
-            f"{type(model).__name__} the encoder is not told from the head; experiment=evaluate "
-            "and experiment=transcribe take the model as it is"
+            f"{type(model).__name__} the encoder is not separate from the head; "
+            "experiment=evaluate and experiment=transcribe take the model as it is"
         )
 
 

@@ -280,7 +280,7 @@ def test_too_many_blocks_are_told_before_weights_or_audio_are_read(
 def test_layers_are_scored_before_and_after_and_against_each_other(
     models: dict[str, Path], tmp_path: Path
 ) -> None:
-    """The encoder stands still but for the blocks that are drawn anew: those alone may differ."""
+    """The encoder is frozen but for the blocks that are drawn anew: those alone may differ."""
     done = command(
         "-m",
         "experiment=ctc_then_analyse",

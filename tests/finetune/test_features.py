@@ -55,7 +55,7 @@ def test_what_is_kept_is_what_the_convolutions_would_compute(name: str, tmp_path
     # Each utterance alone; 1, 2, 3 and 4 beside longer ones, too, where that changes them.
     padded = sum(heard != samples[number] for _, number, heard in module.features.kept)
     assert len(module.features.kept) == 5 + padded
-    assert padded == (5 if module.features._feels_padding(torch.device("cpu")) else 0)
+    assert padded == (5 if module.features._depends_on_padding(torch.device("cpu")) else 0)
     if name in GROUP_NORM:
         assert padded
 

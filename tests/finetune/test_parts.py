@@ -16,7 +16,7 @@ from common.config import resolve
 from common.records import StrataError
 from finetune.checkpoints import BEST, LAST
 from finetune.ctc import parts
-from finetune.ctc.fitting import telling_what_fits
+from finetune.ctc.fitting import explained_memory
 from finetune.ctc.module import Recogniser
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*is deprecated")
@@ -88,17 +88,17 @@ def test_parts_are_halved_until_the_longest_utterances_fit(
 )
 def test_full_memory_is_told_with_the_key_that_helps(error: Exception) -> None:
     own = recipe(batch_seconds=1600.0, accumulate=2)
-    told = r"up to 800 s of audio are heard at once\. Use finetune\.device_seconds=400 "
-    with pytest.raises(StrataError, match=told), telling_what_fits(own):
+    told = r"up to 800 s of audio are processed at once\. Use finetune\.device_seconds=400 "
+    with pytest.raises(StrataError, match=told), explained_memory(own):
         raise error
-    with pytest.raises(RuntimeError, match="else"), telling_what_fits(own):
+    with pytest.raises(RuntimeError, match="else"), explained_memory(own):
         raise RuntimeError("else")
 
 
 def test_a_finished_training_keeps_its_best_weights_alone(
     model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No validation while the encoder stands still; the same command trains nothing again."""
+    """No validation while the encoder is frozen; the same command trains nothing again."""
     own = ("finetune.updates=5", "finetune.valid_every=1", "finetune.freeze_updates=2")
     own = (*own, "finetune.device_seconds=auto", "finetune.accumulate=2")
     with caplog.at_level(logging.INFO):

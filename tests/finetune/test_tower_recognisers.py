@@ -19,10 +19,10 @@ from finetune.ctc.text import Vocabulary
 from finetune.export import export
 
 TEXTS = ["AB", "BBA"]
-LENGTHS = "lengths of what it hears"
+LENGTHS = "lengths of its inputs"
 REFUSED = {
-    "parakeet": "ParakeetForCTC the encoder is not told from the head",
-    "lasr": "LasrForCTC the encoder is not told from the head",
+    "parakeet": "ParakeetForCTC the encoder is not separate from the head",
+    "lasr": "LasrForCTC the encoder is not separate from the head",
     "seamless_m4t_v2": "last hidden state has 7 frames where its last layer has 49",
     "qwen2_audio": "last hidden state has 50 frames where its last layer has 100",
     "qwen2_5_omni": LENGTHS,
