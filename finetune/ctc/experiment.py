@@ -208,7 +208,7 @@ def prepare(
     frames = [geometry.n_frames(n) for n in recordings.lengths]
     longest = geometry.n_frames(blueprint.feature_extractor.max_samples or max(recordings.lengths))
     train = part.name == "train"
-    needed = [frames_needed(own) if train else 1 for own in encoded]
+    needed = [frames_needed(symbols) if train else 1 for symbols in encoded]
     numbers = [
         k for k, (n, least) in enumerate(zip(frames, needed, strict=True)) if least <= n <= longest
     ]

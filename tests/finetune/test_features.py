@@ -29,14 +29,14 @@ def heard(folder: Path, name: str, keep: str, **keys: Any) -> tuple[list[torch.T
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         torch.nn.init.normal_(module.model.lm_head.weight, std=0.1)
-    own = clips(folder, vocabulary, TEXTS, blueprint.feature_extractor)
+    speech = clips(folder, vocabulary, TEXTS, blueprint.feature_extractor)
     module._trainer = type("T", (), {"global_step": 0, "global_rank": 0})()  # type: ignore[assignment]
     module._log_update = lambda *_: None  # type: ignore[method-assign, assignment]
     with torch.inference_mode():  # as validation is, by Lightning
-        found = [module.eval().losses(own.batch([k], [1.0]))[0] for k in range(5)]
+        found = [module.eval().losses(speech.batch([k], [1.0]))[0] for k in range(5)]
     module.train()
     for numbers in ([0, 1, 2], [3, 4], [0, 1], [2, 3, 4], [0, 1, 2], [4]):
-        loss = module.training_step(own.batch(numbers, [1.0] * len(numbers)), 0)
+        loss = module.training_step(speech.batch(numbers, [1.0] * len(numbers)), 0)
         loss.backward()
         found.append(loss.detach())
     found += [p.grad for p in module.parameters() if p.grad is not None]

@@ -49,7 +49,7 @@ def test_parts_are_halved_until_the_longest_utterances_fit(
 ) -> None:
     """Ten seconds hold ten of the longest, of one second each; a device here holds three."""
     module, blueprint, vocabulary = module_of(model, TEXTS)
-    own = clips(tmp_path, vocabulary, TEXTS, blueprint.feature_extractor)
+    speech = clips(tmp_path, vocabulary, TEXTS, blueprint.feature_extractor)
     own_keys = ("batch_seconds=10", "max_seconds=10", "device_seconds=auto")
     keys = [f"finetune.{key}" for key in own_keys]
     config = resolve(composed((*SMALL, f"model.checkpoint={model}", *keys)))
@@ -76,22 +76,22 @@ def test_parts_are_halved_until_the_longest_utterances_fit(
     for most, parts_found, tried in ((3, 4, [10, 5, 3, 3]), (10, 1, [10, 10])):
         sizes.clear()
         held[0] = most
-        assert parts.parts_that_fit(plan, own, (0, 1, 2), device) == parts_found  # type: ignore[arg-type]
+        assert parts.parts_that_fit(plan, speech, (0, 1, 2), device) == parts_found  # type: ignore[arg-type]
         assert sizes == tried
     held[0] = 0
     with pytest.raises(StrataError, match=r"does not hold an update of one utterance of 1\.0 s"):
-        parts.parts_that_fit(plan, own, (0, 1, 2), device)  # type: ignore[arg-type]
+        parts.parts_that_fit(plan, speech, (0, 1, 2), device)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA"), RuntimeError("can't allocate memory")]
 )
 def test_full_memory_is_told_with_the_key_that_helps(error: Exception) -> None:
-    own = recipe(batch_seconds=1600.0, accumulate=2)
+    settings = recipe(batch_seconds=1600.0, accumulate=2)
     told = r"up to 800 s of audio are processed at once\. Use finetune\.device_seconds=400 "
-    with pytest.raises(StrataError, match=told), explained_memory(own):
+    with pytest.raises(StrataError, match=told), explained_memory(settings):
         raise error
-    with pytest.raises(RuntimeError, match="else"), explained_memory(own):
+    with pytest.raises(RuntimeError, match="else"), explained_memory(settings):
         raise RuntimeError("else")
 
 
@@ -99,10 +99,10 @@ def test_a_finished_training_keeps_its_best_weights_alone(
     model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No validation while the encoder is frozen; the same command trains nothing again."""
-    own = ("finetune.updates=5", "finetune.valid_every=1", "finetune.freeze_updates=2")
-    own = (*own, "finetune.device_seconds=auto", "finetune.accumulate=2")
+    options = ("finetune.updates=5", "finetune.valid_every=1", "finetune.freeze_updates=2")
+    options = (*options, "finetune.device_seconds=auto", "finetune.accumulate=2")
     with caplog.at_level(logging.INFO):
-        done = finetune(tmp_path, model, *own)
+        done = finetune(tmp_path, model, *options)
     assert done.metadata["accumulate"] == 2
     curves = (tmp_path / "curves").rglob("metrics.csv")
     lines = [line.split(",") for line in next(curves).read_text().splitlines()]
@@ -116,8 +116,8 @@ def test_a_finished_training_keeps_its_best_weights_alone(
         raise AssertionError
 
     monkeypatch.setattr(Recogniser, "training_step", never)
-    again = finetune(tmp_path, model, *own)
+    again = finetune(tmp_path, model, *options)
     assert again.rows["value"].tolist() == done.rows["value"].tolist()
     with pytest.raises(StrataError, match=r"got to step 5, with other settings"):
-        finetune(tmp_path, model, *own, "finetune.reinit_top=1")
+        finetune(tmp_path, model, *options, "finetune.reinit_top=1")
     assert json.loads((tmp_path / parts.NOTED).read_text()) == {"accumulate": 2}

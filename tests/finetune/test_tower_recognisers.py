@@ -35,11 +35,11 @@ REFUSED = {
 def test_a_tower_learns_to_write_and_is_read_again(name: str, tmp_path: Path) -> None:
     build(name, tmp_path / "model")
     asked, vocabulary = configured(tmp_path / "model"), Vocabulary.of_text(TEXTS)
-    blueprint, own = read_blueprint(asked), recipe(mask_time_prob=0.5, mask_time_length=2)
-    check_recipe(own, blueprint)
-    model, _ = recogniser.load(own, vocabulary, asked, blueprint, True)
+    blueprint, settings = read_blueprint(asked), recipe(mask_time_prob=0.5, mask_time_length=2)
+    check_recipe(settings, blueprint)
+    model, _ = recogniser.load(settings, vocabulary, asked, blueprint, True)
     torch.nn.init.normal_(model.lm_head.weight, generator=torch.Generator().manual_seed(0), std=0.1)
-    module = Recogniser(model, [], blueprint, vocabulary, own, TEXTS, 0).train()
+    module = Recogniser(model, [], blueprint, vocabulary, settings, TEXTS, 0).train()
     batch = clips(tmp_path, vocabulary, TEXTS, blueprint.feature_extractor).batch([0, 1], [1, 1])
     with torch.random.fork_rng(devices=[]):
         module.training_loss(batch, generator(0)).backward()
@@ -49,7 +49,7 @@ def test_a_tower_learns_to_write_and_is_read_again(name: str, tmp_path: Path) ->
     tokenizer = vocabulary.tokenizer(tmp_path)
     export(model, blueprint.checkpoint, tmp_path / "out", tokenizer=tokenizer)
     again = configured(tmp_path / "out")
-    kept, _ = recogniser.load(own, vocabulary, again, read_blueprint(again), False)
+    kept, _ = recogniser.load(settings, vocabulary, again, read_blueprint(again), False)
     with torch.inference_mode():
         heard, read = (m.eval()(batch.waveforms).logits for m in (model, kept))
     torch.testing.assert_close(heard, read, rtol=1e-5, atol=1e-6)
