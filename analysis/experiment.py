@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from common.cache.locks import clear_left_over, scratch_folder
 from common.config import Config
 from common.datasets.faults import NOT_COMPLETE
 from common.encoder.architecture import Layer, ModelDescription, describe
+from common.processes import ALONE, Processes
 from common.records import StrataError
 from common.results import results
 from common.results.pair_table import print_pairs
@@ -30,14 +32,17 @@ from common.tracking import log_results, run_name
 log = logging.getLogger(__name__)
 
 
-def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> results.Figure:
+def run(
+    config: Config, folder: Path, raw: Mapping[str, Any], processes: Processes = ALONE
+) -> results.Figure | None:
     """Score every experiment of the run on every layer; files go to `folder`.
 
     Returns the best layer's score, of each experiment where there are several.
     An experiment that cannot be scored does not take the others' results with it.
+    Of several processes the first one writes and returns; the others return None.
     """
     watch = Stopwatch()
-    with watch.stage("preparing"):
+    with watch.stage("preparing"), processes.first_before_others():
         description = describe(config.model)
         chosen = choose_layers(config, description.layers)
         speech = read_speech(config, limits(config, description))
@@ -46,11 +51,15 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> results.Figure:
             "%s has random weights (model.random_init=true): an untrained control",
             config.model.name,
         )
-    clear_left_over(Path(config.paths.runs).expanduser())
-    with scratch_folder(folder) as scratch:
-        cache = open_cache(config, scratch)
-        model_run = ModelRun(config, speech, description, chosen, cache, watch)
+    processes.first(lambda: clear_left_over(Path(config.paths.runs).expanduser()))
+    with scratch_folder(folder) if processes.leads else nullcontext(folder) as own:
+        scratch = processes.first(lambda: own)
+        cache = processes.first(lambda: open_cache(config, scratch))
+        processes.see_same_disk(cache.root)
+        model_run = ModelRun(config, speech, description, chosen, cache, watch, processes)
         measured, untrained = measure_all(model_run)
+    if not processes.leads:
+        return None
     run_key = results.config_key(raw)
     each = [measured, untrained] if untrained else [measured]
     rows = results.to_frame([row for one in each for row in to_rows(config, speech, one, run_key)])
@@ -60,7 +69,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> results.Figure:
         "dataset": describe_speech(speech),
         **describe_measured(config, measured, untrained),
         "not_comparable": results.incomparable(rows[~rows["experiment"].isin(matrices)]),
-        **results.describe_process(watch),
+        **results.describe_process(watch, processes.size),
         "config": raw,
     }
     publish(config, folder, raw, rows, metadata, measured, matrices)

@@ -29,6 +29,7 @@ from common.config import Config
 from common.encoder.architecture import Layer, describe
 from common.encoder.checkpoint import revision_of
 from common.encoder.encoder import load_encoder
+from common.processes import ALONE, Processes
 from common.records import Corpus, StrataError
 from common.results import results
 from common.tables import csv_of
@@ -43,12 +44,15 @@ UNPACKED = "utterances"  # what a single file is made of, until it is
 EXTRAS = {"hdf5": "h5py", "ark": "kaldiio"}
 
 
-def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
-    """Write the chosen layers of the chosen utterances; nothing is written twice."""
+def run(config: Config, folder: Path, raw: Mapping[str, Any], processes: Processes = ALONE) -> None:
+    """Write the chosen layers of the chosen utterances; nothing is written twice.
+
+    Several processes share the utterances; the first one writes all that is not of one utterance.
+    """
     wanted = config.features
     check_extra(wanted.format)
     watch = Stopwatch()
-    with watch.stage("preparing"):
+    with watch.stage("preparing"), processes.first_before_others():
         description = describe(config.model)
         names = config.layers.choose([layer.name for layer in description.layers])
         layers = [layer for layer in description.layers if layer.name in names]
@@ -58,15 +62,22 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
         revision = revision_of(config.model)
     place = Path(wanted.folder).expanduser() if wanted.folder else folder / "features"
     place.mkdir(parents=True, exist_ok=True)
-    take_up(place, settings(config, corpus, names, revision))
+    processes.see_same_disk(place)
+    processes.first(lambda: take_up(place, settings(config, corpus, names, revision)))
     packed = wanted.format in EXTRAS
     arrays = [name + more for name in names for more in ("", TIMES)]
     files = UtteranceFiles(place / UNPACKED if packed else place, arrays, wanted.format == "npy")
-    if packed and (there := archives(place, wanted.format, arrays)) is not None:
+    there = processes.first(lambda: archives(place, wanted.format, arrays) if packed else None)
+    passed, missing = None, []
+    if there is None:
+        passed = write_layers(
+            config, corpus, layers, files, wanted.stored, watch, packed, processes
+        )
+    if not processes.leads:
+        return
+    if there is not None:
         log.info("%s: all is there already", place)
-        passed, missing = None, []
     else:
-        passed = write_layers(config, corpus, layers, files, wanted.stored, watch, packed)
         missing = [u.id for u in corpus.utterances if not files.complete(u.id)]
         ids = [u.id for u in corpus.utterances if u.id not in set(missing)]
         with watch.stage("packing"):
@@ -84,7 +95,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
         "dataset": describe_speech(speech),
         "forward_pass": asdict(passed) if passed else "none: all was there",
         "not_complete": missing,
-        **results.describe_process(watch),
+        **results.describe_process(watch, processes.size),
         "config": raw,
     }
     write_text(folder / results.METADATA, json.dumps(metadata, indent=1, default=str))
@@ -168,18 +179,20 @@ def write_layers(
     stored: str,
     watch: Stopwatch,
     twice: bool = False,
+    processes: Processes = ALONE,
 ) -> PassReport | None:
     """The forward pass for the utterances that lack files; None if none does.
 
     `twice`: what is written will be packed into one file more.
     """
     writer = FeatureWriter(corpus, files, layers, stored)
-    if not writer.left:
+    if not processes.first(lambda: writer.left):
         return None
-    check_room(corpus, writer, stored, twice)
+    processes.first(lambda: check_room(corpus, writer, stored, twice))
     with watch.stage("loading"):
         encoder = load_encoder(config.model, config.device, config.precision)
-    return stream(corpus, encoder, [writer], watch, config.model.batch_size, config.on_error)
+    size, on_error = config.model.batch_size, config.on_error
+    return stream(corpus, encoder, [writer], watch, size, on_error, processes=processes)
 
 
 def check_room(corpus: Corpus, writer: FeatureWriter, stored: str, twice: bool) -> None:

@@ -27,6 +27,7 @@ from analysis.plots import (
     widen,
 )
 from common.config import Config
+from common.processes import ALONE, Processes
 from common.records import StrataError
 from common.results import results
 from common.tables import csv_of
@@ -37,7 +38,7 @@ TABLE = "growth.csv"  # the rows of every step's results.csv, and the step
 SNAPSHOT = re.compile(r"step_(\d+)")
 
 
-def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
+def run(config: Config, folder: Path, raw: Mapping[str, Any], processes: Processes = ALONE) -> None:
     """Analyse random weights (step 0) and every snapshot; write all rows and one picture."""
     snapshots = find_snapshots(Path(str(config.snapshots)))
     steps = {0: replace(config.model, random_init=True)} | {
@@ -48,10 +49,15 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
     for step, model in steps.items():
         log.info("%s after %d steps", config.model.name, step)
         snapshot_folder = folder / f"step_{step:06d}"
-        snapshot_folder.mkdir(exist_ok=True)
+        if processes.leads:
+            snapshot_folder.mkdir(exist_ok=True)
         controls = config.controls and step == max(steps)  # step 0 has random weights already
-        experiment.run(replace(config, model=model, controls=controls), snapshot_folder, raw)
-        frames.append(results.read_results(snapshot_folder).assign(step=step))
+        own = replace(config, model=model, controls=controls)
+        experiment.run(own, snapshot_folder, raw, processes)
+        if processes.leads:
+            frames.append(results.read_results(snapshot_folder).assign(step=step))
+    if not processes.leads:
+        return
     rows = pd.concat(frames)
     (folder / TABLE).write_text(csv_of(rows), encoding="utf-8")
     print_growth(rows, config.model.name)

@@ -18,7 +18,9 @@ from common.config import Config
 from common.cores import usable_cores
 from common.encoder.architecture import ModelDescription
 from common.encoder.checkpoint import revision_of
+from common.encoder.encoder import pick_device
 from common.memory import free_memory
+from common.processes import ALONE, Processes
 from common.progress import progress
 from common.records import Corpus, StrataError
 from common.timing import Stopwatch
@@ -38,6 +40,7 @@ class ModelRun:
     chosen: Mapping[str, Sequence[str]]
     cache: Cache
     watch: Stopwatch
+    processes: Processes = ALONE
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,18 +77,20 @@ def measure(model_run: ModelRun) -> Measured:
         model_run.cache,
         model_run.watch,
     )
-    with watch.stage("preparing"):
+    processes = model_run.processes
+    with watch.stage("preparing"), processes.first_before_others():
         revision = revision_of(config.model)
         key = statistics_key(config, speech.corpus, revision)
         setting = Setting(config, speech, model_run.model.layers, cache, key)
         studies, unfit, failures = build_studies(setting)
         left_out = log_left_out(config, unfit)
+    check_same(studies, processes)
     without_intervals = {n: why for s in studies for n, why in s.no_interval.items() if why}
     for name, why in without_intervals.items():
         log.info("%s: no 95 %% intervals: %s", name, why)
-    with cache.held([study.entry for study in studies]) as held:
+    with cache.held([study.entry for study in studies if processes.leads]) as held:
         broken: dict[Study, Exception] = {}
-        passed = provide(config, speech.whole, studies, held, watch, broken)
+        passed = provide(config, speech.whole, studies, held, watch, broken, processes)
         for study, error in broken.items():
             names = study.experiments
             failures += [failure_of(name, "forward pass", error) for name in names]
@@ -94,14 +99,12 @@ def measure(model_run: ModelRun) -> Measured:
             device = scoring_device(config, studies)
             studies = [replace(study, scored_on=device) for study in studies]
             workers = workers_for(studies)
-            scored, own_failures = score(
-                [j for s in studies for j in s.jobs(model_run.chosen)], workers
-            )
-            control_jobs = [
-                j for s in studies if config.controls for j in s.control_jobs(model_run.chosen)
-            ]
-            controls, control_failures = score(control_jobs, workers)
+            jobs = [list(study.jobs(model_run.chosen)) for study in studies]
+            scored, own_failures = score_together(jobs, workers, processes)
+            jobs = [list(s.control_jobs(model_run.chosen)) for s in studies if config.controls]
+            controls, control_failures = score_together(jobs, workers, processes)
         unread = unread_of(studies, speech.whole)
+        processes.wait()  # the first one's locks are those of all
     return Measured(
         revision=revision,
         passed=passed,
@@ -118,6 +121,18 @@ def measure(model_run: ModelRun) -> Measured:
         without_controls=without_controls(model_run, studies),
         without_intervals=without_intervals,
     )
+
+
+def check_same(studies: Sequence[Study], processes: Processes) -> None:
+    """Raise where the processes of a run have not drawn the same of the same speech."""
+    folders = [study.entry.folder for study in studies]
+    for rank, theirs in enumerate(processes.gather(folders)):
+        if theirs != folders:
+            raise StrataError(
+                f"processes {processes.rank} and {rank} would compute other statistics "
+                f"({', '.join(f.name for f in folders)}; {', '.join(f.name for f in theirs)}): "
+                "the code, the model's files or the speech differ between the machines"
+            )
 
 
 def without_controls(model_run: ModelRun, studies: Sequence[Study]) -> dict[str, dict[str, str]]:
@@ -184,7 +199,7 @@ def scoring_device(config: Config, studies: Sequence[Study]) -> torch.device | N
     allowed = config.scoring == "auto" and config.device in ("auto", "cuda")
     if not allowed or not torch.cuda.is_available():
         return None
-    device = torch.device("cuda")
+    device = pick_device("cuda")
     torch.cuda.empty_cache()  # what the model took
     needed = max((study.device_bytes() for study in studies), default=0)
     free = free_memory(device)
@@ -207,21 +222,26 @@ def workers_for(studies: Sequence[Study]) -> int:
 
 
 def score(jobs: Sequence[Job], workers: int) -> tuple[list[Scored], list[Failure]]:
-    """Scores of every experiment and layer, and those that failed.
+    """Scores of every experiment and layer, and those that failed."""
+    return score_together([jobs], workers, ALONE)
+
+
+def score_together(
+    jobs: Sequence[Sequence[Job]], workers: int, processes: Processes
+) -> tuple[list[Scored], list[Failure]]:
+    """Scores of every study's jobs, of which each process takes its share.
 
     Layers are scored side by side on single-threaded BLAS: LAPACK's own threads gain less.
     """
-    scored: list[Scored] = []
-    failures: list[Failure] = []
     with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(job.run) for job in jobs]
-        for future in progress(futures, "scoring", "layers"):
-            for one in future.result():
-                if isinstance(one, Failure):
-                    failures.append(one)
-                else:
-                    scored.append(one)
-    return scored, failures
+        own = [[pool.submit(job.run) for job in processes.share(of_study)] for of_study in jobs]
+        for future in progress([f for of_study in own for f in of_study], "scoring", "layers"):
+            future.result()
+        each = processes.gather([[f.result() for f in of_study] for of_study in own])
+    # A study's jobs are shared out in order, so that its rows are in the order of one process.
+    found = [one for k in range(len(jobs)) for theirs in each for job in theirs[k] for one in job]
+    failures = [one for one in found if isinstance(one, Failure)]
+    return [one for one in found if isinstance(one, Scored)], failures
 
 
 def by_experiment(failures: Sequence[Failure]) -> dict[str, str]:

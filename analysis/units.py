@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from common.config import Config
 from common.encoder.architecture import describe
 from common.encoder.checkpoint import revision_of
 from common.encoder.frames import FrameGeometry
+from common.processes import ALONE, Processes
 from common.reading import reading
 from common.records import SAMPLE_RATE, Interval, StrataError, Utterance
 from common.results import results
@@ -80,10 +82,13 @@ class Centroids:
             )
 
 
-def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
-    """Units of every chosen layer, in a folder of its name; a row of figures for each."""
+def run(config: Config, folder: Path, raw: Mapping[str, Any], processes: Processes = ALONE) -> None:
+    """Units of every chosen layer, in a folder of its name; a row of figures for each.
+
+    Several processes share the pass; the first one clusters, which needs the frames of all.
+    """
     settings, watch = config.units, Stopwatch()
-    with watch.stage("preparing"):
+    with watch.stage("preparing"), processes.first_before_others():
         description = describe(config.model)
         revision = revision_of(config.model)
         known = [layer.name for layer in description.layers]
@@ -103,10 +108,16 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
         layers = [layer for layer in description.layers if layer.name in names]
         speech = read_speech(config, limits(config, description))
         check_ids(speech.corpus)
-    clear_left_over(Path(config.paths.runs).expanduser())
-    with scratch_folder(folder) as scratch:
+    processes.first(lambda: clear_left_over(Path(config.paths.runs).expanduser()))
+    with scratch_folder(folder) if processes.leads else nullcontext(folder) as held:
+        scratch = processes.first(lambda: held)
+        processes.see_same_disk(scratch)
         files = UtteranceFiles(scratch, [name + more for name in names for more in ("", TIMES)])
-        passed = write_layers(config, speech.corpus, layers, files, "float32", watch)
+        passed = write_layers(
+            config, speech.corpus, layers, files, "float32", watch, processes=processes
+        )
+        if not processes.leads:
+            return
         complete = [u for u in speech.corpus.utterances if files.complete(u.id)]
         rows = []
         for layer in layers:
@@ -131,7 +142,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
         "forward_pass": asdict(passed) if passed else "none",
         "units": {"clusterer": config.clusterer, **asdict(settings)},
         "not_complete": missing,
-        **results.describe_process(watch),
+        **results.describe_process(watch, processes.size),
         "config": raw,
     }
     write_text(folder / results.METADATA, json.dumps(metadata, indent=1, default=str))

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cached_property
 from pathlib import Path
 from time import time_ns
 
@@ -29,8 +30,12 @@ class FileHashes:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
-        self._known = _read(path) if path is not None else {}
         self._new: dict[str, tuple[Seen, str]] = {}
+
+    @cached_property
+    def _known(self) -> dict[str, tuple[Seen, str]]:
+        """What the table holds when it is first asked: another process may write it before."""
+        return _read(self.path) if self.path is not None else {}
 
     def of(self, file: Path) -> str:
         """XXH3 (128 bits) of a file's contents."""
@@ -87,6 +92,13 @@ def hashes_kept(folder: Path | None) -> Iterator[None]:
     finally:
         _current.reset(token)
         hashes.save()
+
+
+def save_hashes() -> None:
+    """Write the table now, for other processes of the run that are about to ask for it."""
+    current = _current.get()
+    if current is not None:
+        current.save()
 
 
 def content_hash(file: Path) -> str:

@@ -36,7 +36,10 @@ def blocks(page: Path) -> list[Block]:
 
 
 def commands(page: Path) -> list[list[str]]:
-    """The words of every line that begins with `$` in a page's blocks `console`; no comments."""
+    """The words of every line that begins with `$` in a page's blocks `console`; no comments.
+
+    `torchrun … run.py …` is given as the `python run.py …` that each of its processes runs.
+    """
     lines = [
         line.removeprefix("$ ")
         for block in blocks(page)
@@ -44,7 +47,11 @@ def commands(page: Path) -> list[list[str]]:
         for line in block.text.splitlines()
         if line.startswith("$ ")
     ]
-    return [shlex.split(line, comments=True) for line in lines]
+    found = [shlex.split(line, comments=True) for line in lines]
+    return [
+        ["python", *words[words.index("run.py") :]] if words[0] == "torchrun" else words
+        for words in found
+    ]
 
 
 def jobs(words: list[str]) -> list[list[str]]:

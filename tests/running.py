@@ -151,6 +151,44 @@ def forked(*arguments: str, cwd: Path = ROOT, **env: str) -> subprocess.Complete
         return subprocess.CompletedProcess(arguments, status, out.read(), err.read())
 
 
+# Forks as many processes as the first argument says, which run the rest of the arguments with the
+# environment that torchrun gives; before that each runs the code of the second argument. Says at
+# the end how each of them ended.
+SEVERAL = """
+import json, os, runpy, signal, sys
+from lightning_fabric.plugins.environments.lightning import find_free_network_port
+
+size, before, *sys.argv = int(sys.argv[1]), *sys.argv[2:]
+shared = {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
+shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": find_free_network_port()}
+children = []
+for rank in range(size):
+    if child := os.fork():
+        children.append(child)
+        continue
+    signal.alarm(200)
+    own = shared | {"RANK": rank, "LOCAL_RANK": rank}
+    os.environ.update({name: str(value) for name, value in own.items()})
+    exec(before, {"rank": rank})
+    runpy.run_path(sys.argv[0], run_name="__main__")
+    sys.exit()
+statuses = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+print("\\n" + json.dumps(statuses))
+"""
+
+
+def several(
+    size: int, *overrides: str, before: str = "", **env: str
+) -> tuple[list[int], subprocess.CompletedProcess[str]]:
+    """`torchrun --nproc-per-node=SIZE run.py …`: the exit status of each process, and what all say.
+
+    Each first runs the code `before`, which finds its number in `rank`.
+    """
+    done = forked("-c", SEVERAL, str(size), before, str(ROOT / "run.py"), *overrides, **env)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1]), done
+
+
 def command(*overrides: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
     """`python run.py …` to its end."""
     return forked(str(ROOT / "run.py"), *overrides, cwd=cwd, **env)

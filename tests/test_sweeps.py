@@ -1,10 +1,16 @@
 """Sweeps: jobs side by side, on a cluster's launcher, and one after another when some fail."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
-from running import Finished, command, execute
+from running import ROOT, Finished, command, execute
+
+from common.config import register
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +68,34 @@ def test_slurms_launcher_runs_jobs_on_this_machine_too(
     assert set(job.rows["metric"]) == {"cka"}
     assert job.curve("cca_phone").keys() == phone.curve("cca_phone").keys()
     assert list((tmp_path / ".submitit").rglob("*_result.pkl"))  # so submitit ran it
+
+
+def test_slurm_is_asked_for_a_gpu_and_a_task_for_each_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The script that submitit would submit; there is no Slurm here."""
+    (tmp_path / "srun").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    register()
+    size = ["hydra.launcher.nodes=2", "hydra.launcher.tasks_per_node=4"]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        hydra = compose("config", ["launcher=slurm", *size], return_hydra_config=True).hydra
+    launcher = Plugins.instance()._instantiate(hydra.launcher)
+    asked: list[str] = []
+
+    def submit(executor: Any, *_: Any) -> list[Any]:
+        asked.append(executor._executor._make_submission_file_text("run", "id"))
+        return []
+
+    monkeypatch.setattr("submitit.AutoExecutor.map_array", submit)
+    hydra.sweep.dir = str(tmp_path)
+    launcher.params["submitit_folder"] = str(tmp_path)
+    launcher.config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
+    assert launcher.launch([[]], 0) == []
+    lines = asked[0].splitlines()
+    for line in ("nodes=2", "ntasks-per-node=4", "gpus-per-node=4", "cpus-per-task=8"):
+        assert f"#SBATCH --{line}" in lines
+    assert "export SLURM_KILL_BAD_EXIT=1" in lines
 
 
 def test_a_sweep_looks_for_the_best_layer(

@@ -14,6 +14,7 @@ from analysis.moments import FoldedView, Folds, ViewMoments
 from common.arrays import Array
 from common.cache.cache import Entry
 from common.cores import usable_cores
+from common.processes import Processes
 from common.records import StrataError
 
 VERSION = 2  # bumped when what is stored of vectors would be others, or be read in another way
@@ -50,6 +51,15 @@ class Sums:
         second = {f"{name}|second|{x}|{y}": t.cpu().numpy() for (x, y), t in self.second.items()}
         return {**counts, **first, **second}
 
+    def move(self, by: Mapping[str, torch.Tensor]) -> None:
+        """Make them sums about shifts that are less by so much (d,) of each view, in place."""
+        for (x, y), second in self.second.items():
+            n = torch.from_numpy(self.counts).to(second)[:, None, None]
+            second.addcmul_(self.first[x][:, :, None], by[y][None, None])
+            second.addcmul_(by[x][None, :, None], self.first[y][:, None] + n * by[y])
+        for view, first in self.first.items():
+            first += torch.from_numpy(self.counts).to(first)[:, None] * by[view]
+
     def add(self, other: "Sums") -> None:
         """Add the sums of other rows, in place."""
         self.counts += other.counts
@@ -85,6 +95,10 @@ class MomentCollector:
     @cached_property
     def sums(self) -> Sums:
         """Sums of the rows multiplied so far."""
+        return self.nothing()
+
+    def nothing(self) -> Sums:
+        """Sums of no rows."""
         zeros = partial(torch.zeros, dtype=torch.float64, device=self.device)
         first = {view: zeros(self.groups, dim) for view, dim in self.dims.items()}
         second = {(x, y): zeros(self.groups, self.dims[x], self.dims[y]) for x, y in self.pairs}
@@ -211,6 +225,45 @@ class MomentCollector:
             if f"{name}|shift|{view}" in state:
                 self._shift[view] = tensor(f"{name}|shift|{view}")
 
+    def shifts(self) -> State:
+        """The shift (d,) of each view that has had rows."""
+        return {view: shift.cpu().numpy() for view, shift in self._shift.items()}
+
+    def move(self, shifts: State, held: Iterable[Sums]) -> None:
+        """Go on about these shifts, with sums that this collector made and no rows that wait."""
+        own = {view: torch.from_numpy(shift).to(self.device) for view, shift in shifts.items()}
+        zero = torch.zeros((), dtype=torch.float64, device=self.device)
+        by = {
+            view: self._shift[view] - own[view] if view in self._shift else zero.expand(dim)
+            for view, dim in self.dims.items()
+        }
+        for sums in held:
+            sums.move(by)
+        self._shift = own
+
+    def taken_up(self, state: State, name: str, totals: Iterable[str]) -> list[Sums]:
+        """What another collector of the same pairs had when it gave its `state`.
+
+        Its sums, and those that were kept beside it under the names of `totals`, about the shifts
+        of this one.
+        """
+        other = MomentCollector(self.dims, self.pairs, self.groups, self.device)
+        other.restore(state, name)
+        sums = [other.take(), *(other.sums_from(state, total) for total in totals)]
+        self._shift = {**other._shift, **self._shift}
+        if other._shift:
+            other.move(self.shifts(), sums)
+        return sums
+
+    def add_up(self, sums: Sums, processes: Processes) -> Sums:
+        """Sums of all processes, which have the same shifts, of the layers that this one owns."""
+        processes.add([torch.from_numpy(sums.counts), *sums.first.values()])
+        owner = {view: k % processes.size for k, view in enumerate(self.dims)}
+        for (x, _), second in sums.second.items():
+            processes.add([second], owner[x])
+        own = {p: second for p, second in sums.second.items() if owner[p[0]] == processes.rank}
+        return Sums(sums.counts, sums.first, own)
+
     def store(self, entry: Entry, sums: Sums, prefix: str) -> list[str]:
         """Write each view's n, mean and centred scatter, and each pair's cross-scatter.
 
@@ -254,6 +307,25 @@ def load_folds(entry: Entry, prefix: str, x: FoldedView, y: FoldedView, pair: Pa
     return Folds(x, y, tuple(entry.load(moment_name(prefix, *pair))["scatter"]))
 
 
+class OwnRows:
+    """Some rows of an array (n, d) in a file, one after another as they come, and which they are.
+
+    That is what a process has of an array of which others have the rest.
+    """
+
+    def __init__(self, entry: Entry, name: str, dim: int, rows: Sequence[int] = ()) -> None:
+        self.rows = list(rows)
+        self._array = entry.grow(name, dim, np.float32, len(self.rows))
+
+    def __setitem__(self, rows: Rows, values: NDArray[np.float32]) -> None:
+        self._array.append(values)
+        self.rows += [int(row) for row in rows]
+
+    def flush(self) -> None:
+        """See to it that they are on the disk."""
+        self._array.flush()
+
+
 class VectorCollector:
     """Pooled vectors (n, d) float32 of each layer, memory-mapped on disk.
 
@@ -263,8 +335,12 @@ class VectorCollector:
 
     def __init__(self, entry: Entry, dims: Mapping[str, int], n: int) -> None:
         self.entry = entry
+        self.dims = dims
         self.valid = {layer: np.zeros(n, dtype=bool) for layer in dims}
-        self._arrays = {layer: entry.create(layer, (n, dim)) for layer, dim in dims.items()}
+        self._arrays: dict[str, Any] = {}
+        if entry.writer == 0:  # its room on the disk is taken now
+            for layer in dims:
+                self._array(layer)
         self._waiting: dict[torch.device, list[tuple[str, Rows, torch.Tensor]]] = {}
 
     def add(self, layer: str, rows: Rows, vectors: torch.Tensor) -> None:
@@ -284,14 +360,14 @@ class VectorCollector:
                     raise StrataError(
                         f"layer {layer} gives NaN or infinite values: try precision=fp32"
                     )
-                self._arrays[layer][rows] = values.reshape(vectors.shape)
+                self._array(layer)[rows] = values.reshape(vectors.shape)
                 self.valid[layer][rows] = True
 
     def finish(self) -> None:
         """Publish the files: they can be read from now on."""
         self.flush()
         for layer, valid in self.valid.items():
-            self._arrays[layer].flush()
+            self._array(layer).flush()
             self.entry.save(f"{layer}.valid", {"valid": valid})
             self.entry.publish(layer, needs=f"{layer}.valid")
 
@@ -300,11 +376,35 @@ class VectorCollector:
         self.flush()
         for array in self._arrays.values():
             array.flush()
-        return {f"valid|{layer}": valid for layer, valid in self.valid.items()}
+        own = {n: array for n, array in self._arrays.items() if isinstance(array, OwnRows)}
+        rows = {f"rows|{layer}": np.array(array.rows, np.int64) for layer, array in own.items()}
+        return {f"valid|{layer}": valid for layer, valid in self.valid.items()} | rows
 
     def restore(self, state: State) -> None:
         """Take up the state of an earlier pass."""
         self.valid = {layer: state[f"valid|{layer}"] for layer in self.valid}
+        for layer, dim in self.dims.items():
+            if f"rows|{layer}" in state:
+                rows = state[f"rows|{layer}"].tolist()
+                self._arrays[layer] = OwnRows(self.entry, layer, dim, rows)
+
+    def take_up(self, other: Entry, state: State) -> None:
+        """Take over the rows that another process collected."""
+        for layer in self.valid:
+            if f"rows|{layer}" in state:
+                rows = state[f"rows|{layer}"]
+                self._array(layer)[rows] = other.unfinished(layer)[: len(rows)]
+                self.valid[layer][rows] = True
+
+    def _array(self, layer: str) -> Any:
+        """The whole array on the disk; in any process but the first its own rows alone."""
+        if layer not in self._arrays:
+            shape = len(self.valid[layer]), self.dims[layer]
+            whole = self.entry.writer == 0
+            self._arrays[layer] = (
+                self.entry.create(layer, shape) if whole else OwnRows(self.entry, layer, shape[1])
+            )
+        return self._arrays[layer]
 
 
 def valid_rows(entry: Entry, layers: Iterable[str]) -> NDArray[np.bool_]:

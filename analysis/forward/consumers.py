@@ -29,6 +29,7 @@ from analysis.targets.mel import HOP, MEL_BINS, WINDOW, Mel, mel_frames
 from common.cache.cache import Entry, GrowingArray
 from common.encoder.architecture import Layer
 from common.encoder.frames import FrameGeometry
+from common.processes import Processes
 from common.records import StrataError, Waveform
 
 AUDIO_HASHES = "heard"  # file in an entry
@@ -136,13 +137,25 @@ class Consumer(ABC):
     def collected_before(self) -> int:
         """Number of utterances that an earlier, unfinished pass has collected for it."""
 
+    @abstractmethod
+    def divide(self, processes: Processes) -> None:
+        """Before a pass that processes share: ask for nothing that another one has collected."""
+
+    @abstractmethod
+    def combine(self, processes: Processes) -> None:
+        """After it: bring together what each has collected; then the first one can `finish`."""
+
 
 class OtherAudio(Exception):  # noqa: N818  # it is no error: the pass begins again
     """A pass read other audio than the pass whose statistics the entry holds."""
 
     def __init__(self, entry: Entry, what: str) -> None:
-        super().__init__(what)
+        super().__init__(entry, what)  # both, so that it can be sent to another process
         self.entry = entry
+        self.what = what
+
+    def __str__(self) -> str:
+        return self.what
 
 
 class AudioHashes:
@@ -203,7 +216,8 @@ class EntryConsumer(Consumer):
     """Writes to an entry of the cache; resumes where a pass of the same `identity` was cut off.
 
     `numbers`: for each of the pass's utterances that it knows its number in the entry; by default
-    the same.
+    the same. Each of several processes keeps its own state; where there were more of them before,
+    it takes up theirs.
     """
 
     def __init__(
@@ -214,14 +228,36 @@ class EntryConsumer(Consumer):
         self.identity = json.dumps([STATE_VERSION, type(self).__name__, *identity])
         self.audio = AudioHashes(entry)
         self._kept = entry.kept(self.identity)  # and what other passes left is deleted
+        self._elsewhere: set[int] = set()  # collected by other processes
 
     def resume(self) -> None:
         """Restore the state of an earlier pass, if there is one; to be called once."""
         if self._kept is not None:
             self.audio.restore(self._kept)
             self.restore(self._kept)
+        others = self.entry.left_by_others()
+        if self._take_up(others):
+            self.keep()
+        for other in others:
+            other.forget()
         self._before = len(self.audio.hashes)
         self._kept = None
+
+    def _take_up(self, others: Iterable[Entry]) -> bool:
+        """Take up what others have of this pass; False where there was nothing."""
+        before = len(self.audio.hashes)
+        for other in others:
+            state = other.kept(self.identity)
+            heard = _hashes(state) if state is not None else {}
+            taken = heard.keys() & self.audio.hashes.keys()  # before a pass was killed
+            if state is not None and not taken:
+                self.take_up(other, state)
+                self.audio.hashes |= heard
+        return len(self.audio.hashes) > before
+
+    @abstractmethod
+    def take_up(self, other: Entry, state: State) -> None:
+        """Take over what another process collected, from its state and its unfinished files."""
 
     @abstractmethod
     def state(self) -> State:
@@ -237,7 +273,7 @@ class EntryConsumer(Consumer):
 
     def utterances(self) -> Iterable[int]:
         """Utterances that it needs and has not collected."""
-        lacking = [u for u in self.wanted() if u not in self.audio.hashes]
+        lacking = [u for u in self.wanted() if not self._has(u)]
         if self.numbers is None:
             return lacking
         in_pass = {number: u for u, number in self.numbers.items()}
@@ -255,23 +291,51 @@ class EntryConsumer(Consumer):
         wanted, own = self.wanted(), []
         for i, item in enumerate(items):
             number = self.number(item.index)
-            if number in wanted and number not in self.audio.hashes:
+            if number in wanted and not self._has(number):
                 self.audio.add(number, item.audio)
                 own.append((i, replace(item, index=number)))
         return own
+
+    def _has(self, number: int) -> bool:
+        return number in self.audio.hashes or number in self._elsewhere
 
     def keep(self) -> None:
         """The state, and the hashes of the audio that it is of."""
         if self.wanted():
             self.entry.keep(self.identity, {**self.state(), **self.audio.state()})
 
+    def divide(self, processes: Processes) -> None:
+        """Learn what the others have collected in a pass that did not end."""
+        seen: set[int] = set()
+        for rank, collected in enumerate(processes.gather(list(self.audio.hashes))):
+            if not seen.isdisjoint(collected):
+                if rank == processes.rank:
+                    self.entry.forget()
+                raise StrataError(
+                    f"{self.entry.folder}: a run was killed just as one process had taken over "
+                    f"what process {rank} wrote down, which is deleted now: run again"
+                )
+            seen.update(collected)
+        self._elsewhere = seen - self.audio.hashes.keys()
+
+    def combine(self, processes: Processes) -> None:
+        """The first process takes over what the others have written down."""
+        collected = {u for own in processes.gather(list(self.audio.hashes)) for u in own}
+        if processes.leads:
+            self._take_up(self.entry.of_writer(rank) for rank in range(1, processes.size))
+            if lost := len(collected - self.audio.hashes.keys()):
+                raise StrataError(
+                    f"{self.entry.folder}: what other processes wrote down of {lost} utterances "
+                    "cannot be read: run again, they are heard again"
+                )
+
     def lose(self, utterances: Collection[int]) -> None:
         """Record those of them that it needs."""
         self.audio.unread |= {self.number(u) for u in utterances} & set(self.wanted())
 
     def collected_before(self) -> int:
-        """Number of utterances that an earlier pass has collected."""
-        return self._before
+        """Number of utterances that an earlier pass has collected, in whichever process."""
+        return self._before + len(self._elsewhere)
 
 
 class MomentConsumer(EntryConsumer):
@@ -344,6 +408,50 @@ class MomentConsumer(EntryConsumer):
             self._totals.setdefault(sample, {})[step] = sums
         for utterance in self.audio.hashes:
             self._left.subtract(self.patterns[utterance])
+
+    def take_up(self, other: Entry, state: State) -> None:
+        """Its sums, all of them as those of samples that wait for more."""
+        pattern, staged = tuple(state["pattern"].tolist()), state["staged"].tolist()
+        waiting = state["totals"].tolist()
+        for step, collector in self.grids.items():
+            own = [sample for sample, grid in waiting if grid == step]
+            names = [f"total{sample}.{step}" for sample in own]
+            current, *totals = collector.taken_up(state, str(step), names)
+            for sample, sums in zip(own, totals, strict=True):
+                self._share(step, sums, (sample,))
+            self._share(step, current, pattern)
+        for name in staged:
+            other.hand_over(name, self.entry)
+        self._staged += staged
+        self._masked += int(state["masked"])
+        for utterance in state["heard"].tolist():
+            self._left.subtract(self.patterns[utterance])
+
+    def combine(self, processes: Processes) -> None:
+        """Each layer's sums are added up in the process that owns it, which prepares its files."""
+        self._turn_to(())
+        first = self.entry.of_writer(0)
+        for name in self._staged if not processes.leads else ():
+            self.entry.hand_over(name, first)
+        samples = sorted({s for own in processes.gather(list(self._totals)) for s in own})
+        for step, collector in self.grids.items():
+            shifts: State = {}
+            for own_shifts in processes.gather(collector.shifts()):
+                shifts = {**own_shifts, **shifts}
+            held = [totals[step] for totals in self._totals.values() if step in totals]
+            collector.move(shifts, held)
+        for sample in samples:
+            totals = self._totals.pop(sample, {})
+            for step, collector in self.grids.items():
+                own = totals.pop(step) if step in totals else collector.nothing()
+                sums = collector.add_up(own, processes)
+                self._staged += collector.store(first, sums, prefix(sample, step))
+        counts = self._staged, self._masked, self.audio.hashes
+        for rank, (staged, masked, hashes) in enumerate(processes.gather(counts)):
+            if rank != processes.rank:
+                self._staged = self._staged + staged
+                self._masked += masked
+                self.audio.hashes |= hashes
 
     def layer_names(self) -> Collection[str]:
         """Layers of any pair that is missing."""
@@ -423,7 +531,7 @@ class MomentConsumer(EntryConsumer):
         self.audio.save()
         for name in self._staged:
             self.entry.publish(name)
-        self.entry.forget()
+        self.entry.forget_all()
         names = [name for name, target in self.targets.items() if target.masked]
         return {f"frame: without a value of {name}": self._masked for name in names}
 
@@ -437,7 +545,7 @@ class MomentConsumer(EntryConsumer):
             return
         for step, collector in self.grids.items():
             if self._pattern:
-                self._share(step, collector.take())
+                self._share(step, collector.take(), self._pattern)
         for sample in [s for s in self._totals if self._left[s] == 0]:
             self._store(sample)  # no utterance of it is to come: free its sums now
         for step, collector in self.grids.items():
@@ -446,8 +554,8 @@ class MomentConsumer(EntryConsumer):
                 collector.continue_from(only.pop(step))
         self._pattern = pattern
 
-    def _share(self, step: int, sums: Sums) -> None:
-        for position, sample in enumerate(self._pattern):
+    def _share(self, step: int, sums: Sums, pattern: tuple[int, ...]) -> None:
+        for position, sample in enumerate(pattern):
             totals = self._totals.setdefault(sample, {})
             if step in totals:
                 totals[step].add(sums)
@@ -589,6 +697,13 @@ class VectorConsumer(EntryConsumer):
         self._empty = set(state["empty"].tolist())
         self._masked = int(state["masked"])
 
+    def take_up(self, other: Entry, state: State) -> None:
+        """Its rows, and what it counted."""
+        self.collector.take_up(other, state)
+        self._clipped |= set(state["clipped"].tolist())
+        self._empty |= set(state["empty"].tolist())
+        self._masked += int(state["masked"])
+
     def layer_names(self) -> Collection[str]:
         """Layers that are missing."""
         return self.layers.keys() - self.targets.keys()
@@ -685,7 +800,7 @@ class VectorConsumer(EntryConsumer):
         if self.layers:
             self.audio.save()
             self.collector.finish()
-            self.entry.forget()
+            self.entry.forget_all()
         name = self.segments.name
         return {
             f"{name}: clipped to the utterance's frames": len(self._clipped),
@@ -737,6 +852,20 @@ class FrameConsumer(EntryConsumer):
             if f"size|{name}" in state:
                 n, dim = state[f"size|{name}"].tolist()
                 self._arrays[name] = self.entry.grow(name, dim, self.stored, n)
+
+    def take_up(self, other: Entry, state: State) -> None:
+        """Its frames, appended to those that are here."""
+        for name in self.layers:
+            if f"size|{name}" in state:
+                n, dim = state[f"size|{name}"].tolist()
+                array, rows = self._array(name, dim), state[f"rows|{name}"]
+                there = rows[:, 0] >= 0
+                self._rows[name][there] = rows[there] + [array.n, 0]
+                frames = other.unfinished(name)
+                for start in range(0, n, BLOCK):
+                    array.append(frames[start : min(start + BLOCK, n)])
+        self._n_samples = np.maximum(self._n_samples, state["n"])
+        self._clipped |= set(state["clipped"].tolist())
 
     def layer_names(self) -> Collection[str]:
         """Layers that the entry lacks."""
@@ -793,7 +922,7 @@ class FrameConsumer(EntryConsumer):
             array.close()
             self.entry.save(f"{name}.rows", {"rows": self._rows[name], "n": self._n_samples})
             self.entry.publish(name, needs=f"{name}.rows")
-        self.entry.forget()
+        self.entry.forget_all()
         missing = {len(rows) - int((rows[:, 1] > 0).sum()) for rows in self._rows.values()}
         return {
             "segments clipped to the utterance's frames": len(self._clipped),

@@ -12,6 +12,7 @@ from analysis.forward.consumers import Consumer, Item, checked
 from analysis.targets.base import FrameTarget
 from common.encoder.architecture import Layer
 from common.encoder.frames import FrameGeometry
+from common.processes import Processes
 from common.records import SAMPLE_RATE, Corpus, StrataError
 from common.writing import replacing
 
@@ -119,6 +120,12 @@ class FeatureWriter(Consumer):
     def collected_before(self) -> int:
         """How many utterances were there."""
         return self._before
+
+    def divide(self, processes: Processes) -> None:
+        """What is there is seen by all."""
+
+    def combine(self, processes: Processes) -> None:
+        """Each utterance has files of its own."""
 
 
 def centres(geometry: FrameGeometry, n_frames: int) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ from common.cores import usable_cores
 from common.encoder.architecture import Layer
 from common.encoder.encoder import Encoder
 from common.encoder.pair import EncoderPair
+from common.processes import ALONE, Processes, lost_process
 from common.progress import Progress
 from common.records import SAMPLE_RATE, Corpus, StrataError, Utterance, Waveform
 from common.stopping import asked, careful, stop
@@ -33,6 +34,7 @@ BAR = (
 READERS = 4  # threads that read audio and compute targets beside a model on a GPU
 WINDOW = 8  # batches read ahead, and sorted by length
 KEEP_EVERY = 120.0  # seconds after which a pass writes down how far it has come
+LOOK_EVERY = 1.0  # seconds after which a process looks whether the others of its machine are there
 UNREAD = "utterance: audio could not be read"
 NAMED = 10  # files that could not be read that an error names
 
@@ -89,8 +91,12 @@ def stream(
     on_error: str = "raise",
     show_progress: bool | None = None,
     failed: dict[Consumer, Exception] | None = None,
+    processes: Processes = ALONE,
 ) -> PassReport:
     """Run every utterance that a consumer needs through the encoder, once.
+
+    Several processes take turns at the utterances. In the end the first one publishes what all
+    have collected, and each has the report on all.
 
     Audio that cannot be read is an error once the rest has been collected and kept, or where
     `on_error` is "skip" left out. Progress in seconds of audio; by default shown only on a
@@ -98,13 +104,19 @@ def stream(
     without `failed`, or where none is left, the pass ends with that.
     """
     consumers = list(consumers)
+    everyone = tuple(consumers)
+    for consumer in consumers:
+        consumer.divide(processes)
     report = PassReport(resumed=max((c.collected_before() for c in consumers), default=0))
-    kept_at = monotonic()
-    wanted = sorted(
-        {u for consumer in consumers for u in consumer.utterances()},
-        key=lambda u: (*(consumer.order(u) for consumer in consumers), u),
+    wanted = processes.first(
+        lambda: sorted(
+            {u for consumer in consumers for u in consumer.utterances()},
+            key=lambda u: (*(consumer.order(u) for consumer in consumers), u),
+        )
     )
-    total = sum(corpus.utterances[u].n_samples for u in wanted) / SAMPLE_RATE
+    own = wanted[processes.rank :: processes.size]
+    total = sum(corpus.utterances[u].n_samples for u in own) / SAMPLE_RATE
+    other_audio: OtherAudio | None = None
     # numpy's idle threads spin, and so do torch's: taking turns, each slows the other tenfold.
     # The collectors use threads of their own instead.
     with (
@@ -114,30 +126,109 @@ def stream(
             "forward pass", round(total), "s of audio", shown=show_progress, bar_format=BAR
         ) as bar,
     ):
-        for items in _windows(corpus, encoder, consumers, wanted, watch, report, batch_size):
-            for batch in encoder.batches([len(item.audio) for item in items]):
-                _forward([items[i] for i in batch], encoder, consumers, watch, report, failed)
-                bar.update(sum(len(items[i].waveform) for i in batch) / SAMPLE_RATE)
-                if asked() or monotonic() - kept_at >= KEEP_EVERY:
-                    keep(consumers, watch)
-                    kept_at = monotonic()
-                if asked():
-                    stop()
-    if report.unread and on_error == "raise":
+        kept = Kept(consumers, watch, processes)
+        try:
+            for items in _windows(corpus, encoder, consumers, own, watch, report, batch_size):
+                for batch in encoder.batches([len(item.audio) for item in items]):
+                    _forward([items[i] for i in batch], encoder, consumers, watch, report, failed)
+                    bar.update(sum(len(items[i].waveform) for i in batch) / SAMPLE_RATE)
+                    kept.now_and_then()
+            if processes.size > 1:
+                keep(consumers, watch)  # the others may take long, or fail
+        except OtherAudio as error:
+            other_audio = error
+    report = _together(report, other_audio, processes)
+    _leave_out_everywhere(everyone, consumers, failed, processes)
+    if report.unread and on_error == "raise" and processes.size == 1:
         keep(consumers, watch)
+    processes.first(lambda: _check(report, corpus, len(wanted), on_error))
+    with watch.stage("storing"):
+        _call_each(consumers, failed, lambda consumer: consumer.lose(report.unread.keys()))
+        if processes.size > 1:
+            for consumer in consumers:
+                consumer.combine(processes)
+        report = processes.first(lambda: _finish(consumers, failed, report))
+        _leave_out_everywhere(everyone, consumers, failed, processes)
+    return report
+
+
+@dataclass
+class Kept:
+    """Between batches: writes down how far the pass is, and ends it where that is to be."""
+
+    consumers: Sequence[Consumer]
+    watch: Stopwatch
+    processes: Processes
+    kept_at: float = field(default_factory=monotonic)
+    looked_at: float = field(default_factory=monotonic)
+
+    def now_and_then(self) -> None:
+        """Keep the state after a while, and at the end where a signal or a lost process ends it."""
+        now, lost = monotonic(), ""
+        if now - self.looked_at >= LOOK_EVERY:
+            lost, self.looked_at = self.processes.lost(), now
+        if lost or asked() or now - self.kept_at >= KEEP_EVERY:
+            keep(self.consumers, self.watch)
+            self.kept_at = monotonic()
+        if asked():
+            stop()
+        if lost:
+            raise lost_process(lost)
+
+
+def _finish(
+    consumers: list[Consumer], failed: dict[Consumer, Exception] | None, report: PassReport
+) -> PassReport:
+    """Publish what was collected; the report with what was dropped."""
+    _call_each(consumers, failed, lambda consumer: report.drop(consumer.finish()))
+    return report
+
+
+def _together(
+    report: PassReport, other_audio: OtherAudio | None, processes: Processes
+) -> PassReport:
+    """The report on what all processes did; raises if one of them was given other audio."""
+    merged = PassReport(resumed=report.resumed)
+    for one, other in processes.gather((report, other_audio)):
+        if other is not None:
+            raise other
+        merged.utterances += one.utterances
+        merged.audio_seconds += one.audio_seconds
+        merged.drop(one.dropped)
+        merged.unread |= one.unread
+    return merged
+
+
+def _leave_out_everywhere(
+    everyone: Sequence[Consumer],
+    consumers: list[Consumer],
+    failed: dict[Consumer, Exception] | None,
+    processes: Processes,
+) -> None:
+    """Leave out in every process the consumers that raised in one."""
+    if failed is None:
+        return
+    own = {everyone.index(one): f"{type(e).__name__}: {e}" for one, e in failed.items()}
+    for rank, theirs in enumerate(processes.gather(own)):
+        for k in theirs.keys() - own.keys():
+            failed[everyone[k]] = StrataError(f"process {rank}: {theirs[k]}")
+    consumers[:] = [one for one in consumers if one not in failed]
+    if failed and not consumers:
+        raise next(iter(failed.values()))
+
+
+def _check(report: PassReport, corpus: Corpus, wanted: int, on_error: str) -> None:
+    """Raise where audio could not be read, unless it may be left out, or where none could."""
+    if report.unread and on_error == "raise":
         failures = {corpus.utterances[u].id: why for u, why in report.unread.items()}
-        raise UnreadableError(failures, len(wanted))
+        raise UnreadableError(failures, wanted)
     if report.utterances + report.resumed == 0:
         first = f" (the first: {next(iter(report.unread.values()))})" if report.unread else ""
         raise StrataError(
-            f"none of {len(wanted)} utterances could be used: "
+            f"none of {wanted} utterances could be used: "
             + "; ".join(f"{reason}: {count}" for reason, count in report.dropped.items())
             + first
         )
-    with watch.stage("storing"):
-        _call_each(consumers, failed, lambda consumer: consumer.lose(report.unread.keys()))
-        _call_each(consumers, failed, lambda consumer: report.drop(consumer.finish()))
-    return report
 
 
 def _call_each(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.config import AnalysisConfig, Config
+from common.file_hashes import save_hashes
 from common.records import Corpus, StrataError, Utterance, counts_of
 from common.windows import in_windows, longest_input
 
@@ -109,6 +110,7 @@ def read_speech(config: Config, limits: Iterable[int | None] = ()) -> RunSpeech:
     )
     longest = longest_input(config.model.max_seconds, limits)
     partitions = {name: read_corpus(config, name, longest) for name in names}
+    save_hashes()
     for analysis in config.experiments.values():
         derived = analysis.target.partition(default, analysis.sampling)
         if derived != default:

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 
 import torch
 
@@ -24,6 +25,7 @@ from common.config import AnalysisConfig, Config
 from common.encoder.encoder import pick_device
 from common.encoder.pair import load_encoders
 from common.memory import free_memory
+from common.processes import ALONE, Processes
 from common.records import Corpus, StrataError
 from common.timing import Stopwatch
 
@@ -88,33 +90,50 @@ def provide(
     held: Held,
     watch: Stopwatch,
     failed: dict[Study, Exception],
+    processes: Processes = ALONE,
 ) -> PassReport | None:
     """Run the forward pass if a study lacks statistics; None if the cache had them all.
 
     A study whose statistics cannot be computed goes into `failed` with the exception; the others
-    go on. When it is over the locks are held as a reader: nobody takes the statistics away.
+    go on. When it is over the locks are held as a reader: nobody takes the statistics away. Of
+    several processes the first one holds the locks for all.
     """
     held.read()
-    if config.cache != "refresh" and all(is_ready(study) for study in studies):
+    anew = config.cache == "refresh"
+    if not anew and processes.first(lambda: all(is_ready(study) for study in studies)):
         for study in studies:
             log_cached(study)
         return None
     passed = None
-    for k in range(TRIES):
+    for _ in range(TRIES):
         held.change()
-        for study in studies:
-            if k == 0 and config.cache == "refresh":
-                study.entry.clear()
-            review(study, corpus, config.on_error)
+        processes.first(partial(prepare, studies, corpus, config.on_error, anew))
+        anew = False
         going_on = [study for study in studies if study not in failed]
-        passed = collect(config, corpus, going_on, watch, failed) or passed
+        passed = collect(config, corpus, going_on, watch, failed, processes) or passed
         held.read()
-        if all(study.complete() for study in studies if study not in failed):
+        going_on = [study for study in studies if study not in failed]
+        if all(processes.first(partial(completed, going_on))):
+            for study in going_on:
+                processes.see(study.complete, study.entry.folder)
             return passed
     raise StrataError(
         f"after {TRIES} passes the cache still lacks statistics: does another job delete them? "
         "Run again, or with a folder of its own: paths.cache="
     )
+
+
+def prepare(studies: Sequence[Study], corpus: Corpus, on_error: str, anew: bool) -> None:
+    """Delete what entries hold that cannot be used, or with `anew` all of it."""
+    for study in studies:
+        if anew:
+            study.entry.clear()
+        review(study, corpus, on_error)
+
+
+def completed(studies: Sequence[Study]) -> list[bool]:
+    """Which studies' entries hold all that their experiments need."""
+    return [study.complete() for study in studies]
 
 
 def is_ready(study: Study) -> bool:
@@ -164,24 +183,28 @@ def collect(
     studies: Sequence[Study],
     watch: Stopwatch,
     failed: dict[Study, Exception],
+    processes: Processes = ALONE,
 ) -> PassReport | None:
     """The pass for what the studies' entries lack, whose locks are held alone."""
     encoder: AnyEncoder | None = None
     while True:
-        lacking = [study for study in studies if not study.complete()]
+        complete = processes.first(partial(completed, studies))
+        lacking = [study for study, there in zip(studies, complete, strict=True) if not there]
         for study in studies:
             if study not in lacking and encoder is None:
                 log_cached(study)
         if not lacking:
             return None
-        check_room(lacking)
-        check_memory(lacking, pick_device(config.device))
+        processes.first(partial(check_room, lacking, processes.size))
+        check_memory(lacking, pick_device(config.device), processes.place.local_size)
+        processes.wait()  # before a model takes memory
         if encoder is None:
             with watch.stage("loading"):
                 encoder = load_encoders(config, any(study.needs_second_model for study in lacking))
         try:
             with full_disk_explained(lacking):
-                consumers: list[Consumer] = [study.consumer(encoder.device) for study in lacking]
+                own = [study.written_by(processes) for study in lacking]
+                consumers: list[Consumer] = [study.consumer(encoder.device) for study in own]
                 broken: dict[Consumer, Exception] = {}
                 passed = stream(
                     corpus,
@@ -191,6 +214,7 @@ def collect(
                     config.model.batch_size,
                     config.on_error,
                     failed=broken,
+                    processes=processes,
                 )
         except OtherAudio as otherwise:
             names = [", ".join(s.experiments) for s in lacking if s.entry == otherwise.entry]
@@ -199,12 +223,12 @@ def collect(
                 "it is computed anew",
                 *(names, otherwise),
             )
-            otherwise.entry.clear()
+            processes.first(otherwise.entry.clear)
             continue
         for study, consumer in zip(lacking, consumers, strict=True):
             if consumer in broken:
                 failed[study] = broken[consumer]
-            else:
+            elif processes.leads:
                 study.entry.note(asdict(passed))
         log_dropped(passed.dropped)
         return passed
@@ -216,9 +240,14 @@ def log_cached(study: Study) -> None:
     log_dropped(study.entry.notes().get("dropped", {}))
 
 
-def check_room(studies: Sequence[Study]) -> None:
-    """Raise StrataError where the disk has less room than a pass needs."""
+def check_room(studies: Sequence[Study], processes: int = 1) -> None:
+    """Raise StrataError where the disk has less room than a pass needs.
+
+    Several processes write down what each has, before the first one takes it over.
+    """
     needed = sum(study.disk_bytes() for study in studies)
+    if processes > 1:
+        needed += sum(max(s.disk_bytes(), processes * s.memory_bytes()) for s in studies)
     folder = studies[0].entry.folder
     free = shutil.disk_usage(folder).free
     if needed > free:
@@ -230,10 +259,14 @@ def check_room(studies: Sequence[Study]) -> None:
         )
 
 
-def check_memory(studies: Sequence[Study], device: torch.device) -> None:
-    """Raise where the statistics of a pass would not fit into memory, before a model is loaded."""
+def check_memory(studies: Sequence[Study], device: torch.device, sharing: int = 1) -> None:
+    """Raise where the statistics of a pass would not fit into memory, before a model is loaded.
+
+    `sharing`: how many processes of the run are on this machine, each with sums of its own.
+    """
     held = torch.device("cpu") if device.type == "mps" else device  # mps has no float64
     needed, free = sum(study.memory_bytes() for study in studies), free_memory(held)
+    needed *= sharing if held.type == "cpu" else 1
     if needed > free:
         where = "this machine" if held.type == "cpu" else f"the GPU ({held})"
         widest = max((layer for study in studies for layer in study.layers), key=lambda x: x.dim)

@@ -23,6 +23,7 @@ from common.cache.cache import Cache, Entry
 from common.config import AnalysisConfig, Config
 from common.encoder.architecture import Layer
 from common.metric import Score
+from common.processes import Processes
 from common.records import Corpus, StrataError
 
 log = logging.getLogger(__name__)
@@ -149,6 +150,11 @@ class Study(ABC):
     def complete(self) -> bool:
         """Whether the cache holds all that the experiments need: here a file for each layer."""
         return all(self.entry.has(layer.name) for layer in self.needed_layers())
+
+    def written_by(self, processes: Processes) -> Self:
+        """The study as one of several processes collects for it."""
+        entry = replace(self.entry, writer=processes.rank, writers=processes.size)
+        return replace(self, entry=entry)
 
     @abstractmethod
     def consumer(self, device: torch.device) -> Consumer:

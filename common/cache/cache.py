@@ -12,9 +12,10 @@ import logging
 import os
 import re
 import shutil
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from common.writing import try_writing
 log = logging.getLogger(__name__)
 
 Key = Mapping[str, object]
-PARTIAL = ".part."  # how the names of files begin that a pass has not finished
+PARTIAL = ".part"  # how the names of files begin that a pass has not finished
+UNFINISHED = re.compile(r"\.part(\d*)\.")  # with the number of the process unless it is the first
 HIDDEN = ".hidden."  # how a mark begins that an array of a read-only entry is not to be used
 STATE = "state"  # where an unfinished pass stores what it needs to resume
 READ_AT_ONCE = 1 << 23  # bytes
@@ -69,7 +71,8 @@ class GrowingArray:
         self.n += r
 
     def flush(self) -> None:
-        """See to it that what was written is on the disk."""
+        """See to it that what was written is on the disk, and can be read from there."""
+        self._write_header()
         with self.path.open("ab") as file:
             os.fsync(file.fileno())
 
@@ -95,19 +98,22 @@ class Entry:
     """One folder of the cache: named arrays that all follow from one key.
 
     `below` is the same entry in a cache that cannot be written to: it is read where this one lacks
-    an array, and left as it is. `content` is the key.
+    an array, and left as it is. `content` is the key. What is not finished belongs to the one of
+    `writers` processes that writes it, `writer`.
     """
 
     folder: Path
     below: Path | None = None
     content: Key = field(default_factory=dict, compare=False)
+    writer: int = field(default=0, compare=False)
+    writers: int = field(default=1, compare=False)
 
     def prepare(self) -> None:
         """Make the folder, with the key in clear in it, if it is not there."""
         self.folder.mkdir(parents=True, exist_ok=True)
         described = self.folder / "key.json"
         if not described.exists() and self.content:
-            partial = self.folder / f".key.{os.getpid()}.part"
+            partial = self.folder / f".key.{socket.gethostname()}.{os.getpid()}.part"
             partial.write_text(json.dumps(self.content, sort_keys=True, default=str, indent=1))
             partial.replace(described)
 
@@ -126,7 +132,7 @@ class Entry:
 
     def stage(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Write named arrays as one file that others see when it is published."""
-        beside = self.folder / f"{PARTIAL}{PARTIAL}{name}.npz"
+        beside = self._partial(f"{PARTIAL}.{name}.npz")
         with beside.open("wb") as file:
             np.savez(file, **dict(arrays))  # type: ignore[arg-type]
         beside.replace(self._partial(f"{name}.npz"))
@@ -182,7 +188,8 @@ class Entry:
 
     def keep(self, identity: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Store the state of a pass, from which one of the same `identity` can resume."""
-        files = [path.name for path in self._partials() if path.name != f"{PARTIAL}{STATE}.npz"]
+        state = self._partial(f"{STATE}.npz")
+        files = [path.name for path in self._partials() if path != state]
         named = {"identity": np.array(identity), "files": np.array(files, dtype=np.str_)}
         self.stage(STATE, {**arrays, **named})
 
@@ -200,12 +207,40 @@ class Entry:
         return None
 
     def forget(self) -> None:
-        """Delete what a pass that did not end has left."""
+        """Delete what a pass that did not end has left, as far as it is this writer's."""
         for path in self._partials():
             path.unlink()
 
+    def forget_all(self) -> None:
+        """Delete what a pass has left in any of its processes."""
+        for path in self.folder.glob(f"{PARTIAL}*"):
+            path.unlink()
+
+    def unfinished(self, name: str) -> NDArray[Any]:
+        """What there is of an array that `grow` made, memory-mapped."""
+        return np.load(self._partial(f"{name}.npy"), mmap_mode="r")
+
+    def hand_over(self, name: str, other: "Entry") -> None:
+        """Give what `stage` made to another writer of the entry."""
+        self._partial(f"{name}.npz").replace(other._partial(f"{name}.npz"))
+
+    def of_writer(self, number: int) -> "Entry":
+        """The same entry as another process writes it."""
+        return replace(self, writer=number)
+
+    def left_by_others(self) -> "list[Entry]":
+        """The entry as other processes wrote it that did not finish: those that fall to this one.
+
+        Of a pass that had more processes some have no successor of their number: each of those
+        falls to the one that has its number's remainder.
+        """
+        found = (UNFINISHED.match(path.name) for path in self.folder.glob(f"{PARTIAL}*"))
+        numbers = {int(match[1] or 0) for match in found if match}
+        mine = (n for n in sorted(numbers - {self.writer}) if n % self.writers == self.writer)
+        return [self.of_writer(n) for n in mine]
+
     def _partials(self) -> list[Path]:
-        return sorted(self.folder.glob(f"{PARTIAL}*"))
+        return sorted(self.folder.glob(f"{self._prefix}*"))
 
     def damaged(self) -> dict[str, str]:
         """Arrays that are not what was written, and what is wrong with each; reads all of them."""
@@ -232,7 +267,7 @@ class Entry:
         """Delete every array, unfinished ones included; the lock and the key stay."""
         for name in self.names():
             self.discard(name)
-        self.forget()
+        self.forget_all()
         for path in self.folder.glob("*.np[yz]"):  # without a checksum: of an earlier version
             path.unlink()
 
@@ -286,8 +321,12 @@ class Entry:
         partial.write_text(json.dumps(content, indent=1))
         partial.replace(self.folder / name)
 
+    @property
+    def _prefix(self) -> str:
+        return f"{PARTIAL}{self.writer or ''}."
+
     def _partial(self, file: str) -> Path:
-        return self.folder / f"{PARTIAL}{file}"
+        return self.folder / f"{self._prefix}{file}"
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from common.encoder.checkpoint import revision_of
 from common.encoder.hooks import LayerHook, hooked, packs, run_encoder
 from common.encoder.loading import pretrained, random
 from common.encoder.positions import added_positions
+from common.processes import place
 from common.records import SAMPLE_RATE, StrataError, Waveform
 
 __all__ = ["Encoder", "Layer", "ModelDescription", "describe", "load_encoder", "pick_device"]
@@ -260,17 +261,23 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 def pick_device(device: str) -> torch.device:
-    """The accelerator there is, or the device that was asked for if there is one."""
+    """The accelerator there is, or the device that was asked for if there is one.
+
+    Where a run has several processes on a machine, each takes the GPU of its number there.
+    """
     present = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
     if device == "auto":
-        return torch.device(next(name for name, is_there in present.items() if is_there))
+        device = next(name for name, is_there in present.items() if is_there)
     if not present.get(device):
         there = ", ".join(name for name, is_there in present.items() if is_there)
         raise StrataError(f"device={device}: torch sees none here, only {there}. Use device=auto.")
+    own = place()
+    if device == "cuda" and own.size > 1:
+        return torch.device(device, own.local_rank)
     return torch.device(device)
 
 

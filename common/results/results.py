@@ -301,9 +301,10 @@ def config_key(raw: Mapping[str, Any], also: Sequence[str] = ()) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def describe_process(watch: Stopwatch) -> dict[str, object]:
-    """What a run took, and what ran it, for the metadata."""
+def describe_process(watch: Stopwatch, processes: int = 1) -> dict[str, object]:
+    """What a run took, and what ran it, for the metadata; of several processes the first one."""
     return {
+        "processes": processes,
         "seconds": {stage: round(seconds, 3) for stage, seconds in watch.seconds.items()},
         "peak_memory_bytes": peak_memory_bytes(),
         "versions": versions(),

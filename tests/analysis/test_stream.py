@@ -19,6 +19,7 @@ from analysis.targets.mel import Mel
 from common.cache.cache import Entry
 from common.config import SamplingConfig, UnitSampling
 from common.encoder.encoder import Encoder, Layer, load_encoder
+from common.processes import ALONE, Processes
 from common.records import Corpus, StrataError, Utterance, Waveform
 from common.timing import Stopwatch
 
@@ -95,6 +96,12 @@ class Spy(Consumer):
 
     def collected_before(self) -> int:
         return 0
+
+    def divide(self, processes: Processes) -> None:
+        assert processes == ALONE
+
+    def combine(self, processes: Processes) -> None:
+        raise AssertionError(f"there is nothing to combine of {processes}")
 
     @property
     def seen(self) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from common.cores import SLURM, usable_cores
+from common.cores import SLURM, SLURM_NODE, usable_cores
 
 QUOTA = "/sys/fs/cgroup/cpu.max"
 
@@ -15,7 +15,8 @@ QUOTA = "/sys/fs/cgroup/cpu.max"
 @pytest.fixture(autouse=True)
 def many(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine of 128 processors, on all of which this process may run."""
-    monkeypatch.delenv(SLURM, raising=False)
+    for name in (SLURM, SLURM_NODE):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 128)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(128)))
     quota(monkeypatch, "max 100000\n")
@@ -50,6 +51,26 @@ def test_a_container_limits(text: str, cores: int, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(("allotted", "cores"), [("8", 8), ("256", 128), ("", 128), ("0", 128)])
 def test_slurm_limits(allotted: str, cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SLURM, allotted)
+    assert usable_cores() == cores
+
+
+@pytest.mark.parametrize(
+    ("environment", "cores"),
+    [
+        ({"TORCHELASTIC_RUN_ID": "none"}, 16),
+        ({"TORCHELASTIC_RUN_ID": "none", SLURM: "64"}, 8),  # one task, in which torchrun starts 8
+        ({"SLURM_STEP_NUM_TASKS": "16", SLURM: "12"}, 12),  # a task is a process
+        ({"SLURM_STEP_NUM_TASKS": "16", SLURM_NODE: "96"}, 12),
+        ({"SLURM_STEP_NUM_TASKS": "16", SLURM_NODE: "4"}, 1),
+    ],
+)
+def test_processes_of_a_machine_share_its_processors(
+    environment: dict[str, str], cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torchrun = {"RANK": "3", "WORLD_SIZE": "16", "LOCAL_RANK": "3", "LOCAL_WORLD_SIZE": "8"}
+    srun = {"SLURM_PROCID": "3", "SLURM_LOCALID": "3", "SLURM_NTASKS_PER_NODE": "8"}
+    for name, value in {**torchrun, **srun, **environment}.items():
+        monkeypatch.setenv(name, value)
     assert usable_cores() == cores
 
 
