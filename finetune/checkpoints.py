@@ -154,10 +154,13 @@ class Numbered(DataLoader[T], Generic[T]):
 
     Its length is that of the whole training, since Lightning's progress counts what went before;
     beyond the dataset's `first` there is nothing to keep, but Lightning is to know that it resumes.
+    `ahead`: another process assembles the next two batches, for a GPU in memory that it reads by
+    itself.
     """
 
-    def __init__(self, batches: Any) -> None:
-        super().__init__(batches, batch_size=None)
+    def __init__(self, batches: Any, ahead: bool = False) -> None:
+        pinned = ahead and torch.cuda.is_available()
+        super().__init__(batches, batch_size=None, num_workers=int(ahead), pin_memory=pinned)
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: the number of the update, which the checkpoint holds, says all."""

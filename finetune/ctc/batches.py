@@ -3,7 +3,7 @@ that was killed resumes with the batches it would have seen.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Self
 
@@ -43,12 +43,25 @@ class Batch:
     recordings: str | None
 
     def to(self, device: torch.device, *_: object, **__: object) -> Self:
-        """The batch on a device: what Lightning calls."""
+        """The batch on a device: what Lightning calls.
+
+        Lengths and numbers are read as Python's and stay: a GPU would have to be waited for.
+        """
+        waits = device.type != "cuda"
+        return self._with(lambda x: x.to(device, non_blocking=not waits), ("samples", "numbers"))
+
+    def pin_memory(self) -> Self:
+        """The batch in memory that a GPU reads by itself: what a loader calls."""
+        return self._with(torch.Tensor.pin_memory, ())
+
+    def _with(self, change: Callable[[torch.Tensor], torch.Tensor], but: tuple[str, ...]) -> Self:
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        there: dict[str, Any] = {
-            name: v.to(device) if isinstance(v, torch.Tensor) else v for name, v in values.items()
+        changed = {
+            name: change(value)
+            for name, value in values.items()
+            if isinstance(value, torch.Tensor) and name not in but
         }
-        return type(self)(**there)
+        return replace(self, **changed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,9 +93,13 @@ class Clips:
         characters = torch.zeros(len(texts), max(map(len, texts)), dtype=torch.int64)
         for row, symbols in zip(characters, texts, strict=True):
             row[: len(symbols)] = torch.tensor(symbols)
+        heard = next(x for key, x in inputs.items() if key != "attention_mask")
+        mask = inputs.get("attention_mask")
+        if mask is not None and mask.shape == heard.shape:
+            mask = mask.bool()  # of every sample: the integers would be as large as the speech
         return Batch(
-            waveforms=next(x for key, x in inputs.items() if key != "attention_mask"),
-            mask=inputs.get("attention_mask"),
+            waveforms=heard,
+            mask=mask,
             samples=torch.tensor([len(w) for w in waveforms]),
             characters=characters,
             sizes=torch.tensor([len(symbols) for symbols in texts]),

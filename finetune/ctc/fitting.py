@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping
 
 from common.config import Config, FinetuneConfig
 from common.encoder.architecture import Blueprint
+from common.encoder.encoder import pick_device
 from common.records import StrataError
 from common.stopping import careful, deaf
 from finetune.checkpoints import (
@@ -193,10 +194,11 @@ def fit(
     """
     trainer = _trainer(plan, place)
     rank, world = (0, 1) if place is None else (place.rank, place.world)
+    device = pick_device(plan.config.device)
     with quiet(), careful():
         trainer.fit(
             module.train(),  # from_pretrained gives it in eval mode: without masks
-            Numbered[Batch](replace(updates, rank=rank)),
+            Numbered[Batch](replace(updates, rank=rank), ahead=device.type == "cuda"),
             Numbered[Batch](replace(held, batches=held.batches[rank::world])),
             ckpt_path=checkpoint,
             weights_only=True,

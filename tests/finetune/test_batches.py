@@ -12,7 +12,8 @@ from test_reinit import recipe
 
 from common.config import resolve
 from common.encoder.architecture import read_blueprint
-from finetune.ctc.batches import Updates
+from finetune.checkpoints import Numbered
+from finetune.ctc.batches import Batch, Updates
 from finetune.ctc.data import TranscribedSpeech
 from finetune.ctc.experiment import Prepared, heldout, probabilities
 from finetune.ctc.text import Vocabulary
@@ -78,3 +79,17 @@ def test_padding_to_a_fixed_length_takes_no_speech_from_an_update(tmp_path: Path
     (batch,) = updates
     assert len(batch.numbers) == 5
     assert batch.waveforms.shape[-1] == 200  # frames of a spectrum, 100 a second
+
+
+def test_batches_that_another_process_assembles_are_the_same(tmp_path: Path) -> None:
+    blueprint = read_blueprint(configured(save("wav2vec2_lv60", tmp_path / "model")))
+    own = clips(tmp_path, Vocabulary.of_text(TEXTS), TEXTS, blueprint.feature_extractor)
+    updates = Updates(own, tuple(range(5)), recipe(batch_seconds=2, max_seconds=2), 0, 1, 5)
+    pairs = zip(Numbered[Batch](updates), Numbered[Batch](updates, ahead=True), strict=True)
+    for here, ahead in pairs:
+        assert here.numbers.tolist() == ahead.numbers.tolist()
+        torch.testing.assert_close(here.waveforms, ahead.waveforms, rtol=0, atol=0)
+        assert here.mask is None or here.mask.dtype == torch.bool
+    there = here.to(torch.device("meta"))
+    assert (there.waveforms.device.type, there.samples.device.type) == ("meta", "cpu")
+    assert there.recordings == "pcm"

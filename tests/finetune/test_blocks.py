@@ -94,7 +94,8 @@ def test_names_of_blocks_are_checked_with_the_configuration() -> None:
 def trained(folder: Path, tmp_path: Path, update: int, **keys: Any) -> set[str]:
     """Names of the parameters of the encoder that an update trains."""
     blocks, whole = planned(folder, **keys)
-    config = type("C", (), {"finetune": recipe(**keys), "model": configured(folder), "seed": 0})()
+    values = {"finetune": recipe(**keys), "model": configured(folder), "seed": 0}
+    config = type("C", (), values | {"precision": "fp32"})()
     plan = Plan(config, whole, blocks, Vocabulary.of_text(["A"]), True, ("A",), tmp_path, {})
     module, _ = plan.build()
     module._trainer = type("T", (), {"global_step": update})()  # type: ignore[assignment]
@@ -157,5 +158,8 @@ def test_a_run_without_its_last_block_exports_what_it_trained(
     }
     assert set(before) - set(encoder) == of_blocks(set(before), 2)
     moved = {n for n, t in encoder.items() if not torch.equal(t, before[n])}
-    assert moved == of_blocks(set(before), 1)
+    # A bias of keys adds the same to all scores of a query: its gradient is rounding alone.
+    still = of_blocks(set(before), 1) - moved
+    assert moved <= of_blocks(set(before), 1)
+    assert still <= {"encoder.layers.1.attention.k_proj.bias"}
     assert read_blueprint(configured(done.folder / "model")).description.layers[-1].name == "T2"
