@@ -56,7 +56,7 @@ class Batch:
 
     def _with(self, change: Callable[[torch.Tensor], torch.Tensor], but: tuple[str, ...]) -> Self:
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        changed = {
+        changed: dict[str, Any] = {
             name: change(value)
             for name, value in values.items()
             if isinstance(value, torch.Tensor) and name not in but
