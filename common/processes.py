@@ -88,15 +88,15 @@ class Processes:
         """Whether this is the first one, which decides and writes."""
         return self.place.rank == 0
 
-    def gather(self, own: T) -> list[T]:
+    def gather(self, value: T) -> list[T]:
         """What each process has, by rank, in every process. It must be picklable."""
         if self.size == 1:
-            return [own]
+            return [value]
         import torch.distributed
 
         every: list[Any] = [None] * self.size
         with self.together():
-            torch.distributed.all_gather_object(every, own)
+            torch.distributed.all_gather_object(every, value)
         return every
 
     def first(self, ask: Callable[[], T]) -> T:
@@ -224,7 +224,7 @@ def has_ended(process: "psutil.Process") -> bool:
         return True
 
 
-def meet(own: Place) -> Processes:
+def meet(seat: Place) -> Processes:
     """The processes of a group that is set up.
 
     Of those on a machine of this name, only those that this process can see are its peers: they
@@ -233,16 +233,16 @@ def meet(own: Place) -> Processes:
     import psutil
 
     here, this = socket.gethostname(), psutil.Process()
-    every = Processes(own).gather((here, this.pid, this.create_time()))
-    log.info("%d processes on %d machines", own.size, len({machine for machine, _, _ in every}))
+    every = Processes(seat).gather((here, this.pid, this.create_time()))
+    log.info("%d processes on %d machines", seat.size, len({machine for machine, _, _ in every}))
     peers = {}
     for rank, (machine, pid, created) in enumerate(every):
         with suppress(psutil.NoSuchProcess):
-            if machine == here and rank != own.rank:
+            if machine == here and rank != seat.rank:
                 peer = psutil.Process(pid)
                 if peer.create_time() == created:
                     peers[rank] = peer
-    return Processes(own, peers)
+    return Processes(seat, peers)
 
 
 ALONE = Processes()
@@ -254,8 +254,8 @@ def joined(device: str) -> Iterator[Processes]:
 
     Each takes a GPU of its own and talks by nccl there, by gloo on CPUs.
     """
-    own = place()
-    if own.size == 1:
+    this = place()
+    if this.size == 1:
         yield ALONE
         return
     import torch
@@ -266,20 +266,20 @@ def joined(device: str) -> Iterator[Processes]:
     from common.encoder.encoder import pick_device
 
     kind = pick_device(device).type
-    there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(kind, own.local_size)
-    if own.local_size > there:
+    there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(kind, this.local_size)
+    if this.local_size > there:
         raise StrataError(
-            f"{own.local_size} processes on this machine: each takes a device of its own, and "
+            f"{this.local_size} processes on this machine: each takes a device of its own, and "
             f"this one sees {there} of {kind}. Start as many as there are, or use device=cpu"
         )
     backend = "cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo"
     fabric = Fabric(
         accelerator=kind,
-        devices=own.local_size,
-        num_nodes=own.size // own.local_size,
+        devices=this.local_size,
+        num_nodes=this.size // this.local_size,
         strategy=DDPStrategy(process_group_backend=backend, timeout=PATIENCE),
     )
     fabric.launch()
     torch.set_num_threads(usable_cores())  # torchrun sets one, Slurm all of the machine's
-    yield meet(own)
+    yield meet(this)
     torch.distributed.destroy_process_group()

@@ -231,15 +231,15 @@ class MomentCollector:
 
     def move(self, shifts: State, held: Iterable[Sums]) -> None:
         """Go on about these shifts, with sums that this collector made and no rows that wait."""
-        own = {view: torch.from_numpy(shift).to(self.device) for view, shift in shifts.items()}
+        moved = {view: torch.from_numpy(shift).to(self.device) for view, shift in shifts.items()}
         zero = torch.zeros((), dtype=torch.float64, device=self.device)
         by = {
-            view: self._shift[view] - own[view] if view in self._shift else zero.expand(dim)
+            view: self._shift[view] - moved[view] if view in self._shift else zero.expand(dim)
             for view, dim in self.dims.items()
         }
         for sums in held:
             sums.move(by)
-        self._shift = own
+        self._shift = moved
 
     def taken_up(self, state: State, name: str, totals: Iterable[str]) -> list[Sums]:
         """What another collector of the same pairs had when it gave its `state`.
@@ -261,8 +261,10 @@ class MomentCollector:
         owner = {view: k % processes.size for k, view in enumerate(self.dims)}
         for (x, _), second in sums.second.items():
             processes.add([second], owner[x])
-        own = {p: second for p, second in sums.second.items() if owner[p[0]] == processes.rank}
-        return Sums(sums.counts, sums.first, own)
+        second_moments = {
+            p: second for p, second in sums.second.items() if owner[p[0]] == processes.rank
+        }
+        return Sums(sums.counts, sums.first, second_moments)
 
     def store(self, entry: Entry, sums: Sums, prefix: str) -> list[str]:
         """Write each view's n, mean and centred scatter, and each pair's cross-scatter.
@@ -354,8 +356,8 @@ class VectorCollector:
         for added in waiting.values():
             together = torch.cat([vectors.flatten() for _, _, vectors in added]).cpu().numpy()
             ends = np.cumsum([vectors.numel() for _, _, vectors in added])
-            own = np.split(together, ends[:-1])
-            for (layer, rows, vectors), values in zip(added, own, strict=True):
+            parts = np.split(together, ends[:-1])
+            for (layer, rows, vectors), values in zip(added, parts, strict=True):
                 if not np.isfinite(values).all():
                     raise StrataError(
                         f"layer {layer} gives NaN or infinite values: try precision=fp32"
@@ -376,8 +378,8 @@ class VectorCollector:
         self.flush()
         for array in self._arrays.values():
             array.flush()
-        own = {n: array for n, array in self._arrays.items() if isinstance(array, OwnRows)}
-        rows = {f"rows|{layer}": np.array(array.rows, np.int64) for layer, array in own.items()}
+        arrays = {n: array for n, array in self._arrays.items() if isinstance(array, OwnRows)}
+        rows = {f"rows|{layer}": np.array(array.rows, np.int64) for layer, array in arrays.items()}
         return {f"valid|{layer}": valid for layer, valid in self.valid.items()} | rows
 
     def restore(self, state: State) -> None:

@@ -288,13 +288,13 @@ class EntryConsumer(Consumer):
 
         Each with its place in the batch.
         """
-        wanted, own = self.wanted(), []
+        wanted, missing = self.wanted(), []
         for i, item in enumerate(items):
             number = self.number(item.index)
             if number in wanted and not self._has(number):
                 self.audio.add(number, item.audio)
-                own.append((i, replace(item, index=number)))
-        return own
+                missing.append((i, replace(item, index=number)))
+        return missing
 
     def _has(self, number: int) -> bool:
         return number in self.audio.hashes or number in self._elsewhere
@@ -320,7 +320,7 @@ class EntryConsumer(Consumer):
 
     def combine(self, processes: Processes) -> None:
         """The first process takes over what the others have written down."""
-        collected = {u for own in processes.gather(list(self.audio.hashes)) for u in own}
+        collected = {u for numbers in processes.gather(list(self.audio.hashes)) for u in numbers}
         if processes.leads:
             self._take_up(self.entry.of_writer(rank) for rank in range(1, processes.size))
             if lost := len(collected - self.audio.hashes.keys()):
@@ -390,7 +390,11 @@ class MomentConsumer(EntryConsumer):
         arrays["masked"] = np.array(self._masked)
         for step, collector in self.grids.items():
             arrays |= collector.state(str(step))
-        totals = [(s, step, t) for s, own in self._totals.items() for step, t in own.items()]
+        totals = [
+            (s, step, t)
+            for s, sums_of_sample in self._totals.items()
+            for step, t in sums_of_sample.items()
+        ]
         arrays["totals"] = np.array([(s, step) for s, step, _ in totals], dtype=np.int64)
         for sample, step, sums in totals:
             arrays |= sums.arrays(f"total{sample}.{step}")
@@ -414,10 +418,10 @@ class MomentConsumer(EntryConsumer):
         pattern, staged = tuple(state["pattern"].tolist()), state["staged"].tolist()
         waiting = state["totals"].tolist()
         for step, collector in self.grids.items():
-            own = [sample for sample, grid in waiting if grid == step]
-            names = [f"total{sample}.{step}" for sample in own]
+            resumed = [sample for sample, grid in waiting if grid == step]
+            names = [f"total{sample}.{step}" for sample in resumed]
             current, *totals = collector.taken_up(state, str(step), names)
-            for sample, sums in zip(own, totals, strict=True):
+            for sample, sums in zip(resumed, totals, strict=True):
                 self._share(step, sums, (sample,))
             self._share(step, current, pattern)
         for name in staged:
@@ -433,7 +437,7 @@ class MomentConsumer(EntryConsumer):
         first = self.entry.of_writer(0)
         for name in self._staged if not processes.leads else ():
             self.entry.hand_over(name, first)
-        samples = sorted({s for own in processes.gather(list(self._totals)) for s in own})
+        samples = sorted({s for local in processes.gather(list(self._totals)) for s in local})
         for step, collector in self.grids.items():
             shifts: State = {}
             for own_shifts in processes.gather(collector.shifts()):
@@ -443,8 +447,8 @@ class MomentConsumer(EntryConsumer):
         for sample in samples:
             totals = self._totals.pop(sample, {})
             for step, collector in self.grids.items():
-                own = totals.pop(step) if step in totals else collector.nothing()
-                sums = collector.add_up(own, processes)
+                local = totals.pop(step) if step in totals else collector.nothing()
+                sums = collector.add_up(local, processes)
                 self._staged += collector.store(first, sums, prefix(sample, step))
         counts = self._staged, self._masked, self.audio.hashes
         for rank, (staged, masked, hashes) in enumerate(processes.gather(counts)):
@@ -476,20 +480,20 @@ class MomentConsumer(EntryConsumer):
         self._items = [i for i, _ in new]
         if not self._items:
             return
-        own = [item for _, item in new]
-        self._turn_to(self.patterns[own[0].index])
-        for item in own:
+        members = [item for _, item in new]
+        self._turn_to(self.patterns[members[0].index])
+        for item in members:
             self._left.subtract(self.patterns[item.index])
         used = self._used()
-        values = {name: [item.values(t) for item in own] for name, t in used.items()}
+        values = {name: [item.values(t) for item in members] for name, t in used.items()}
         for step, collector in self.grids.items():
-            counts = self._rows[step] = [self._count(step, len(item.waveform)) for item in own]
+            counts = self._rows[step] = [self._count(step, len(item.waveform)) for item in members]
             rows = {
                 name: torch.cat([f[::step][:n] for f, n in zip(frames, counts, strict=True)])
                 for name, frames in values.items()
                 if name in collector.dims
             }
-            each = zip(own, counts, strict=True)
+            each = zip(members, counts, strict=True)
             groups = np.concatenate([self.samples.groups_of(item.index, n) for item, n in each])
             masks = [rows[name].isfinite().all(1) for name, t in used.items() if t.masked]
             valued = self._valued[step] = torch.stack(masks).all(0) if masks else None
@@ -512,8 +516,8 @@ class MomentConsumer(EntryConsumer):
         collector = self.grids.get(step_of(layer))
         if not self._items or collector is None or layer.name not in collector.dims:
             return
-        own = zip((frames[i] for i in self._items), self._rows[step_of(layer)], strict=True)
-        rows = torch.cat([to_grid(f, layer.geometry)[:n] for f, n in own])
+        pairs = zip((frames[i] for i in self._items), self._rows[step_of(layer)], strict=True)
+        rows = torch.cat([to_grid(f, layer.geometry)[:n] for f, n in pairs])
         valued = self._valued[step_of(layer)]
         collector.add(layer.name, rows if valued is None else rows[valued.to(rows.device)])
 
@@ -578,8 +582,8 @@ def pair_step(layers: Mapping[str, Layer], pair: Pair) -> int:
 
     Of two views of which neither is a layer (mel against another target): the layers' coarsest.
     """
-    own = [layers[view] for view in pair if view in layers]
-    return step_of(own[0]) if own else max(map(step_of, layers.values()))
+    known = [layers[view] for view in pair if view in layers]
+    return step_of(known[0]) if known else max(map(step_of, layers.values()))
 
 
 def missing_pairs(
@@ -590,7 +594,7 @@ def missing_pairs(
     steps = [pair_step(by_name, pair) for pair in crosses]
     missing = {}
     for step in sorted(set(steps)):
-        on_grid = [pair for pair, own in zip(crosses, steps, strict=True) if own == step]
+        on_grid = [pair for pair, pair_at in zip(crosses, steps, strict=True) if pair_at == step]
         views = dict.fromkeys(view for pair in on_grid for view in pair)
         pairs = [(view, view) for view in views] + [(x, y) for x, y in on_grid if x != y]
         files = [prefix(sample, step) for sample in samples.distinct()]
@@ -669,7 +673,7 @@ class VectorConsumer(EntryConsumer):
         self.collector = VectorCollector(
             entry, {name: layer.dim for name, layer in self.layers.items()}, len(segments.label)
         )
-        self._own: list[tuple[int, range]] = []
+        self._drawn: list[tuple[int, range]] = []
         self._places: dict[Hashable, tuple[dict[int, tuple[int, int]], Pool]] = {}
         self._clipped: set[int] = set()
         self._empty: set[int] = set()
@@ -721,8 +725,8 @@ class VectorConsumer(EntryConsumer):
         """Find each utterance's units."""
         self._places.clear()
         rows = [(i, self.segments.of(item.index)) for i, item in self.uncollected(items)]
-        self._own = [(i, own) for i, own in rows if own]
-        own_items = {i for i, _ in self._own}
+        self._drawn = [(i, drawn) for i, drawn in rows if drawn]
+        own_items = {i for i, _ in self._drawn}
         for name in self.layers.keys() & self.targets.keys():
             target = self.targets[name]
             nothing = torch.zeros(0, target.columns)
@@ -735,7 +739,7 @@ class VectorConsumer(EntryConsumer):
         """Pool the units of each utterance from a layer's frames on its grid."""
         if layer.name not in self.layers:
             return
-        for i, rows in self._own:
+        for i, rows in self._drawn:
             hidden = to_grid(frames[i], layer.geometry)
             spans, pool_all = self._placed(i, rows, hidden, grid_geometry(layer.geometry))
             if not spans:
@@ -885,9 +889,9 @@ class FrameConsumer(EntryConsumer):
         for _, item in self._items:
             self._n_samples[self.segments.of(item.index)] = len(item.waveform)
         if MEL.name in self.layers and self._items:
-            own = {i: item.values(FILTERBANK) for i, item in self._items}
+            mel = {i: item.values(FILTERBANK) for i, item in self._items}
             nothing = torch.zeros(0, MEL_BINS)
-            self.add(MEL, [own.get(i, nothing) for i in range(len(items))])
+            self.add(MEL, [mel.get(i, nothing) for i in range(len(items))])
 
     def add(self, layer: Layer, frames: Sequence[torch.Tensor]) -> None:
         """Append the frames of each segment."""
@@ -901,9 +905,9 @@ class FrameConsumer(EntryConsumer):
                 first, last = self.segments.span(row, len(hidden), on_grid)
                 if first < len(hidden) < last:
                     self._clipped.add(row)
-                own = hidden[first:last]
-                self._rows[layer.name][row] = array.n, len(own)
-                array.append(own)
+                inside = hidden[first:last]
+                self._rows[layer.name][row] = array.n, len(inside)
+                array.append(inside)
 
     def _array(self, name: str, dim: int) -> GrowingArray:
         if name not in self._arrays:

@@ -114,8 +114,8 @@ def stream(
             key=lambda u: (*(consumer.order(u) for consumer in consumers), u),
         )
     )
-    own = wanted[processes.rank :: processes.size]
-    total = sum(corpus.utterances[u].n_samples for u in own) / SAMPLE_RATE
+    mine = wanted[processes.rank :: processes.size]
+    total = sum(corpus.utterances[u].n_samples for u in mine) / SAMPLE_RATE
     other_audio: OtherAudio | None = None
     # numpy's idle threads spin, and so do torch's: taking turns, each slows the other tenfold.
     # The collectors use threads of their own instead.
@@ -128,7 +128,7 @@ def stream(
     ):
         kept = Kept(consumers, watch, processes)
         try:
-            for items in _windows(corpus, encoder, consumers, own, watch, report, batch_size):
+            for items in _windows(corpus, encoder, consumers, mine, watch, report, batch_size):
                 for batch in encoder.batches([len(item.audio) for item in items]):
                     _forward([items[i] for i in batch], encoder, consumers, watch, report, failed)
                     bar.update(sum(len(items[i].waveform) for i in batch) / SAMPLE_RATE)
@@ -208,9 +208,9 @@ def _leave_out_everywhere(
     """Leave out in every process the consumers that raised in one."""
     if failed is None:
         return
-    own = {everyone.index(one): f"{type(e).__name__}: {e}" for one, e in failed.items()}
-    for rank, theirs in enumerate(processes.gather(own)):
-        for k in theirs.keys() - own.keys():
+    mine = {everyone.index(one): f"{type(e).__name__}: {e}" for one, e in failed.items()}
+    for rank, theirs in enumerate(processes.gather(mine)):
+        for k in theirs.keys() - mine.keys():
             failed[everyone[k]] = StrataError(f"process {rank}: {theirs[k]}")
     consumers[:] = [one for one in consumers if one not in failed]
     if failed and not consumers:
