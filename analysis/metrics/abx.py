@@ -157,7 +157,8 @@ class Abx(FrameMetric):
     where there are such triples.
 
     The 95 % interval of each is over speakers, from leaving out each of them in turn, with all that
-    he says as A, B or X.
+    they say as A, B or X. Of twenty made speakers it held the score that they have on average in 95
+    of 100 data sets within speakers, in 94 across (benchmarks/unit_coverage.py).
     """
 
     speaker: str
