@@ -158,7 +158,7 @@ class Abx(FrameMetric):
 
     The 95 % interval of each is over speakers, from leaving out each of them in turn, with all that
     they say as A, B or X. Of twenty made speakers it held the score that they have on average in 95
-    of 100 data sets within speakers, in 94 across (benchmarks/unit_coverage.py).
+    of 100 data sets within speakers, in 94 and 95 across (benchmarks/unit_coverage.py).
     """
 
     speaker: str

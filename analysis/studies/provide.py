@@ -211,7 +211,7 @@ def collect(
                     encoder,
                     consumers,
                     watch,
-                    config.model.batch_size,
+                    encoder.batch_size,
                     config.on_error,
                     failed=broken,
                     processes=processes,

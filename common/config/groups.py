@@ -28,8 +28,11 @@ class ModelConfig:
     null is as the checkpoint says. wav2vec2-base's and HuBERT-base's say yes; fairseq, which
     trained them, and the papers' authors did not (false). `final_norm` passes the last block's
     output through the model's final layer norm, for those that have one after the blocks (off, as
-    fairseq and the papers). `batch_size` utterances per forward pass: on a CPU larger batches gain
-    nothing. Utterances of a batch have equal lengths where padding would change the frames.
+    fairseq and the papers). A forward pass has at most `batch_size` utterances and `batch_seconds`
+    of audio, padding counted. Where neither is given (null, auto) it has a minute of audio on a
+    CUDA GPU, and one utterance elsewhere: on a CPU larger batches gain nothing. Utterances of a
+    batch have equal lengths where padding would change the frames; with such models most batches
+    then have one.
     Recordings longer than `max_seconds`, or than the model can take, are read in windows
     (`common.windows`).
     """
@@ -41,11 +44,15 @@ class ModelConfig:
     init_seed: int = 0
     normalise: bool | None = None
     final_norm: bool = False
-    batch_size: int = 1
+    batch_size: int | None = None
+    batch_seconds: Any = "auto"
     max_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         require_at_least("model.batch_size", self.batch_size, 1)
+        seconds = self.batch_seconds
+        if seconds != "auto" and (not isinstance(seconds, int | float) or seconds <= 0):
+            raise StrataError(f"model.batch_seconds={seconds}: auto, or seconds of audio above 0")
         require_at_least("model.max_seconds", self.max_seconds, 2)
 
 

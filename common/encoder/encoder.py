@@ -31,6 +31,10 @@ VERSION = 3
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PROBE_SAMPLES = 16_000
+# Seconds of audio in a forward pass on a GPU, where the output of wav2vec 2.0's first convolution
+# then takes 0.4 GB in float32, and of the shortest utterances that a corpus is mostly made of.
+GPU_SECONDS = 60.0
+SHORT_SECONDS = 2.0
 # Rounding alone stays below 1e-5 of a frame's length; padding that is felt changes it by 1e-2 up.
 PADDING_TOLERANCE = 1e-4
 
@@ -57,6 +61,7 @@ class Encoder:
         device: torch.device,
         precision: str = "fp32",
         batch_size: int = 1,
+        batch_seconds: float | None = None,
     ) -> None:
         description = blueprint.description
         self.model = model
@@ -69,7 +74,8 @@ class Encoder:
         self._feature_extractor = blueprint.feature_extractor
         self._layer_hooks = blueprint.layer_hooks
         self._dtype = DTYPES[precision]
-        self._batch_size = 1 if packs(model) else batch_size
+        self.batch_size = 1 if packs(model) else batch_size
+        self._batch_samples = None if batch_seconds is None else batch_seconds * SAMPLE_RATE
         self._positions: tuple[int, torch.Tensor | None] | None = None
 
     def run(
@@ -92,14 +98,24 @@ class Encoder:
 
         A batch has equal lengths only, where padding would change the frames.
         """
-        size = self._batch_size
-        if size == 1:
+        if self.batch_size == 1:
             return [[i] for i in range(len(lengths))]
         groups: dict[int, list[int]] = defaultdict(list)
         padding_safe = self.padding_safe
         for i in sorted(range(len(lengths)), key=lengths.__getitem__):
             groups[0 if padding_safe else lengths[i]].append(i)
-        return [g[i : i + size] for g in groups.values() for i in range(0, len(g), size)]
+        return [batch for group in groups.values() for batch in self._cut(group, lengths)]
+
+    def _cut(self, group: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
+        """Batches of utterances by increasing length: each is padded to the last one's."""
+        batches: list[list[int]] = [[]]
+        for i in group:
+            padded = (len(batches[-1]) + 1) * (self.max_samples or lengths[i])
+            full = len(batches[-1]) == self.batch_size
+            if batches[-1] and (full or padded > (self._batch_samples or padded)):
+                batches.append([])
+            batches[-1].append(i)
+        return batches
 
     @cached_property
     def padding_safe(self) -> bool:
@@ -252,7 +268,20 @@ def load_encoder(config: ModelConfig, device: str = "auto", precision: str = "fp
     model = random(blueprint, config.init_seed) if config.random_init else pretrained(blueprint)
     revision = revision_of(config, blueprint.checkpoint)
     model = model.eval().requires_grad_(False).to(target)
-    return Encoder(model, blueprint, revision, target, precision, config.batch_size)
+    return Encoder(model, blueprint, revision, target, precision, *batch_limits(config, target))
+
+
+def batch_limits(config: ModelConfig, device: torch.device) -> tuple[int, float | None]:
+    """How many utterances, and seconds of audio, a forward pass has at most; None: any length.
+
+    Where the seconds decide, the number is that of very short utterances.
+    """
+    seconds = config.batch_seconds
+    if seconds == "auto":
+        seconds = GPU_SECONDS if device.type == "cuda" and config.batch_size is None else None
+    if config.batch_size is not None:
+        return config.batch_size, seconds
+    return (1, None) if seconds is None else (max(2, int(seconds / SHORT_SECONDS)), seconds)
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -33,6 +33,7 @@ class EncoderPair:
         self.first = first
         self.second = second
         self.device = first.device
+        self.batch_size = min(first.batch_size, second.batch_size)
         self.min_samples = max(first.min_samples, second.min_samples)
         limits = [n for n in (first.max_samples, second.max_samples) if n is not None]
         self.max_samples = min(limits, default=None)

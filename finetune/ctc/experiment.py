@@ -13,7 +13,7 @@ import torch
 from common.config import Config
 from common.encoder.architecture import Blueprint, read_blueprint
 from common.encoder.checkpoint import revision_of
-from common.encoder.encoder import Encoder, autocast, pick_device
+from common.encoder.encoder import Encoder, autocast, batch_limits, pick_device
 from common.progress import progress
 from common.records import Corpus, StrataError
 from common.results import results
@@ -234,7 +234,7 @@ def heldout(
         "fine-tuned",
         device,
         config.precision,
-        config.model.batch_size,
+        *batch_limits(config.model, device),
     )
     lengths = [prepared.clips.recordings.lengths[k] for k in prepared.numbers]
     batches = encoder.batches(lengths)

@@ -2,7 +2,7 @@
 
 import gc
 import weakref
-from functools import cache
+from functools import cache, partial
 
 import models
 import numpy as np
@@ -12,7 +12,8 @@ from layers import alone, heard_shift, inputs_of, layers_of, reference
 from models import ARCHITECTURES, configured, noise
 from torch.nn import functional
 
-from common.encoder.encoder import describe, load_encoder
+from common.config import ModelConfig
+from common.encoder.encoder import batch_limits, describe, load_encoder
 from common.records import StrataError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -156,6 +157,34 @@ def test_batches_of_one_keep_the_order_and_need_no_probe(checkpoints):
     encoder = load_encoder(configured(checkpoints["wav2vec2_base"]), "cpu")
     encoder.model = None
     assert encoder.batches([3, 1, 2]) == [[0], [1], [2]]
+
+
+def test_batches_hold_so_many_seconds_with_their_padding(checkpoints):
+    lengths = [4_000, 32_000, 8_000, 16_000, 8_000, 20_000]
+    short = load_encoder(
+        configured(checkpoints["wav2vec2_lv60"], batch_seconds=2, batch_size=3), "cpu"
+    )
+    assert short.padding_safe
+    assert short.batches(lengths) == [[0, 2, 4], [3], [5], [1]]
+    longer = load_encoder(
+        configured(checkpoints["wav2vec2_lv60"], batch_seconds=3, batch_size=3), "cpu"
+    )
+    assert longer.batches(lengths) == [[0, 2, 4], [3, 5], [1]]
+    unsafe = load_encoder(configured(checkpoints["wav2vec2_base"], batch_seconds=20), "cpu")
+    assert unsafe.batches(lengths) == [[0], [2, 4], [3], [5], [1]]
+
+
+def test_batches_are_long_on_a_gpu_and_single_on_a_cpu() -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    model = partial(ModelConfig, name="small", checkpoint="nowhere")
+    assert batch_limits(model(), cpu) == (1, None)
+    assert batch_limits(model(), gpu) == (30, 60.0)
+    assert batch_limits(model(batch_size=4), cpu) == batch_limits(model(batch_size=4), gpu)
+    assert batch_limits(model(batch_size=4), gpu) == (4, None)
+    assert batch_limits(model(batch_seconds=10), cpu) == (5, 10)
+    assert batch_limits(model(batch_seconds=1), cpu) == (2, 1)
+    with pytest.raises(StrataError, match=r"model\.batch_seconds=none: auto, or seconds"):
+        model(batch_seconds="none")
 
 
 @every_architecture
