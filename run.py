@@ -29,11 +29,11 @@ TASKS = {
     "ctc": "finetune.ctc.experiment",
     "evaluate": "finetune.ctc.evaluate",
     "transcribe": "finetune.ctc.transcribe",
-    "features": "analysis.features",
+    "features": "analysis.extraction.features",
     "growth": "analysis.growth",
     "pretrain": "finetune.pretrain.experiment",
     "report": "analysis.report.build",
-    "units": "analysis.units",
+    "units": "analysis.extraction.units",
 }
 
 SHARED = ("analysis", "features", "growth", "units")  # tasks that several processes can share

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from running import Finished, execute, resolved
 
+from analysis.extraction.units import Centroids, deduplicated, labels
 from analysis.metrics.kmeans import nearest
-from analysis.units import Centroids, deduplicated, labels
 from common.encoder.frames import FrameGeometry
 from common.records import Interval, StrataError
 
@@ -124,7 +124,7 @@ def test_centroids_of_a_run_before_give_its_units_and_fit_nothing(
     def never(*_: object) -> None:
         raise AssertionError("something was fitted")
 
-    monkeypatch.setattr("analysis.units.fit", never)
+    monkeypatch.setattr("analysis.extraction.units.fit", never)
     given = done.folder / "T3" / "centroids.npz"
     run = execute(tmp_path, *common, f"units.centroids={given}")
     assert units_of(run.folder / "T3") == units_of(done.folder / "T3")

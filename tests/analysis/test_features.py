@@ -107,7 +107,7 @@ def test_a_run_goes_on_where_one_before_it_was_ended(
         original(self, id, arrays)
 
     with monkeypatch.context() as patch:
-        from analysis.forward.feature_writer import UtteranceFiles
+        from analysis.extraction.writer import UtteranceFiles
 
         original = UtteranceFiles.write
         patch.setattr(UtteranceFiles, "write", killed)
@@ -120,7 +120,7 @@ def test_a_run_goes_on_where_one_before_it_was_ended(
     def never(*_: object) -> None:
         raise AssertionError("the weights were read")
 
-    monkeypatch.setattr("analysis.features.load_encoder", never)
+    monkeypatch.setattr("analysis.extraction.features.load_encoder", never)
     third = execute(tmp_path / "third", *overrides)
     assert not third.passed
     with pytest.raises(StrataError, match=r"holds other features: layers \['C7', 'T2'\] \(now"):

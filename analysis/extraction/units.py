@@ -17,8 +17,8 @@ from safetensors import safe_open
 
 from analysis.describe import describe_model, describe_speech
 from analysis.experiment import limits
-from analysis.features import write_layers
-from analysis.forward.feature_writer import TIMES, UtteranceFiles, check_ids
+from analysis.extraction.features import write_layers
+from analysis.extraction.writer import TIMES, UtteranceFiles, check_ids
 from analysis.metrics.agreement import agreement, bitrate, purity, purity_by_chance
 from analysis.metrics.kmeans import clusterer_of, nearest
 from analysis.sampling.speech import read_speech

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 
 from analysis.describe import describe_model, describe_speech
 from analysis.experiment import limits
-from analysis.forward.feature_writer import (
+from analysis.extraction.writer import (
     TIMES,
     FeatureWriter,
     UtteranceFiles,

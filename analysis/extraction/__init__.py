@@ -1,0 +1,1 @@
+"""Layers and discrete units of utterances, written to files."""
