@@ -165,12 +165,14 @@ class Kept:
     def now_and_then(self) -> None:
         """Keep the state after a while, and at the end where a signal or a lost process ends it."""
         now, lost = monotonic(), ""
-        if now - self.looked_at >= LOOK_EVERY:
+        if asked() or now - self.looked_at >= LOOK_EVERY:
             lost, self.looked_at = self.processes.lost(), now
         if lost or asked() or now - self.kept_at >= KEEP_EVERY:
             keep(self.consumers, self.watch)
             self.kept_at = monotonic()
         if asked():
+            if lost:  # torchrun and Slurm send a signal to those that are left
+                log.error("%s", lost_process(lost))
             stop()
         if lost:
             raise lost_process(lost)
