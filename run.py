@@ -17,7 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from common.cache.cache import FULL, hashes_folder
 from common.config import Config, compose_once, register, resolve
 from common.file_hashes import hashes_kept
-from common.processes import joined, place
+from common.place import place
+from common.processes import joined
 from common.records import StrataError
 from common.steps import steps_of
 from common.stopping import listen

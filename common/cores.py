@@ -4,7 +4,7 @@ import os
 
 import joblib
 
-from common.processes import TORCHRUN, place
+from common.place import TORCHRUN, place
 
 SLURM = "SLURM_CPUS_PER_TASK"
 SLURM_NODE = "SLURM_CPUS_ON_NODE"  # of all tasks of a job on this machine

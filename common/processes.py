@@ -14,6 +14,8 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from common.cores import usable_cores
+from common.place import Place, place
 from common.records import StrataError
 
 if TYPE_CHECKING:
@@ -22,39 +24,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-TORCHRUN = "TORCHELASTIC_RUN_ID"  # set by torchrun
-STEP = "SLURM_STEP_NUM_TASKS"  # set by srun; a batch script has none, whatever was allotted to it
 ENDING = 5.0  # seconds that a process may take to end
 SEEN = 120.0  # seconds after which a file that another machine wrote is seen on a shared disk
 PATIENCE = timedelta(days=30)  # one process may score, or wait for another job, while others wait
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Place:
-    """Which process of how many this is, of all and on its machine."""
-
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0
-    local_size: int = 1
-
-
-def place(environment: Mapping[str, str] = os.environ) -> Place:
-    """What torchrun, or else srun, says of this process; on its own without either."""
-    if TORCHRUN in environment:
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-        return Place(*(int(environment[name]) for name in names))
-    if int(environment.get(STEP, 1)) == 1:
-        return Place()
-    if "SLURM_NTASKS_PER_NODE" not in environment:
-        raise StrataError(
-            f"srun started {environment[STEP]} processes and does not say how many for each "
-            "machine: ask with --ntasks-per-node= instead of --ntasks="
-        )
-    names = ("SLURM_PROCID", STEP, "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE")
-    return Place(*(int(environment[name]) for name in names))
 
 
 def lost_process(which: str) -> StrataError:
@@ -70,7 +44,7 @@ def lost_process(which: str) -> StrataError:
 class Processes:
     """The processes of a run, as one of them sees them. `peers`: the others of its machine."""
 
-    place: Place = Place()
+    place: Place
     peers: "Mapping[int, psutil.Process]" = field(default_factory=dict, compare=False)
 
     @property
@@ -245,7 +219,7 @@ def meet(seat: Place) -> Processes:
     return Processes(seat, peers)
 
 
-ALONE = Processes()
+ALONE = Processes(Place())
 
 
 @contextmanager
@@ -262,7 +236,6 @@ def joined(device: str) -> Iterator[Processes]:
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.ddp import DDPStrategy
 
-    from common.cores import usable_cores
     from common.encoder.encoder import pick_device
 
     kind = pick_device(device).type

@@ -18,7 +18,7 @@ from common.encoder.checkpoint import revision_of
 from common.encoder.hooks import LayerHook, hooked, packs, run_encoder
 from common.encoder.loading import pretrained, random
 from common.encoder.positions import added_positions
-from common.processes import place
+from common.place import place
 from common.records import SAMPLE_RATE, StrataError, Waveform
 
 __all__ = ["Encoder", "Layer", "ModelDescription", "describe", "load_encoder", "pick_device"]

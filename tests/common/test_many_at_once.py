@@ -12,7 +12,8 @@ from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElastic
 import run
 from common import processes
 from common.encoder.encoder import pick_device
-from common.processes import ALONE, Place, Processes, joined, place
+from common.place import Place, place
+from common.processes import ALONE, Processes, joined
 from common.records import StrataError
 
 TORCHRUN = {
