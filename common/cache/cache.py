@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,9 @@ STATE = "state"  # where an unfinished pass stores what it needs to resume
 READ_AT_ONCE = 1 << 23  # bytes
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a disk without room
 DEFAULT = "~/.cache/strata"
+# numpy reads an array's header with Python's parser, and CPython 3.11's fails now and then where
+# two threads parse at once (SystemError: AST constructor recursion depth mismatch).
+HEADERS = Lock()
 FOLDER = re.compile(r"[0-9a-f]{24}")
 
 
@@ -139,7 +143,7 @@ class Entry:
 
     def load(self, name: str) -> dict[str, NDArray[Any]]:
         """Read named arrays."""
-        with np.load(self._found(name) / f"{name}.npz", allow_pickle=False) as archive:
+        with HEADERS, np.load(self._found(name) / f"{name}.npz", allow_pickle=False) as archive:
             return dict(archive)
 
     def note(self, content: Mapping[str, object]) -> None:

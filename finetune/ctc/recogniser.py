@@ -1,6 +1,7 @@
 """A pretrained encoder with a head for characters: known from its description, then loaded."""
 
 import logging
+from copy import copy
 from typing import Any
 
 import torch
@@ -47,8 +48,10 @@ def check_recipe(recipe: FinetuneConfig, blueprint: Blueprint) -> tuple[str, ...
 
 def _check_encoder(blueprint: Blueprint) -> None:
     """Refuse CTC models in which transformers does not say what the encoder is: Parakeet, LASR."""
+    config = copy(blueprint.config)
+    config.vocab_size = 2  # w2v-BERT's says none
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        model = AutoModelForCTC.from_config(blueprint.config)
+        model = AutoModelForCTC.from_config(config)
     if model.base_model is model:
         raise StrataError(
             f"{blueprint.checkpoint.asked}: cannot be fine-tuned for recognition. In transformers' "

@@ -90,7 +90,7 @@ def test_where_hardly_a_word_is_right_characters_tell() -> None:
     assert "N = 2, did no better than re-initialising nothing" in tried.claim
     assert "N = 0: CER 74.5 % (74.0 to 75.0 over 2 seeds)" in figures(tried)
     assert "WER" not in figures(tried)
-    assert "by characters, since hardly a word is right: the lowest WER is 97.0 %" in caveats(tried)
+    assert "By characters, since hardly a word is right: the lowest WER is 97.0 %" in caveats(tried)
     sweep = pd.concat([ctc({0: (0.5,), 2: (0.6,)}), ctc(characters).assign(metric="cer")])
     assert "WER 50.0 %" in figures(of("re-initialisation, tried", advise(sweep)))
 

@@ -303,6 +303,14 @@ def test_controls_are_grey_lines_that_are_in_sight() -> None:
     assert [text.get_text() for text in axes.get_xticklabels()] == BLOCKS
 
 
+def test_a_control_of_a_layer_whose_score_failed_is_left_out() -> None:
+    frame = scores(layers=BLOCKS)
+    untrained = frame.assign(control="random_weights")
+    axes = panel(pd.concat([frame[frame["layer"] != BLOCKS[1]], untrained]))
+    curve, control = axes.lines
+    assert len(control.get_xdata()) == len(curve.get_xdata()) == len(BLOCKS) - 1
+
+
 def test_drawing_needs_no_pyplot() -> None:
     """Which would look for a display, and keep every figure of a sweep."""
     code = "import sys; import analysis.plots; print('matplotlib.pyplot' in sys.modules)"

@@ -170,4 +170,4 @@ def test_nineteen_of_twenty_intervals_hold_what_they_are_of(case: str) -> None:
     """Bounds that an interval with 95 % passes in 99.9 % of simulations of this size."""
     simulate, n = SIMULATED[case]
     low, high = binom.ppf([0.0005, 0.9995], n, 0.95) / n
-    assert low <= covered(simulate(n))[0] <= high
+    assert low <= covered(simulate(n))[1] <= high

@@ -89,7 +89,7 @@ def test_what_has_no_place_for_adapters_is_told(folders: dict[str, Path]) -> Non
         with pytest.raises(StrataError, match=r"method=mms: transformers has no such adapters"):
             check(folders[name], adapters=mms)
     with pytest.raises(
-        StrataError, match=r"adapters\.method=lora: the encoder's own weights stand"
+        StrataError, match=r"adapters\.method=lora: the encoder's own weights are frozen"
     ):
         recipe(adapters=LORA, unfreeze_top=1)
 

@@ -78,6 +78,7 @@ def test_a_model_is_analysed_as_it_grew(
                 "cache=off",
             ),
             *("layers.indices=[T0,T3]", "sampling.utterances=8", "sampling.min_instances=2"),
+            pictures=True,
         )
     rows = pd.read_csv(growth.folder / "growth.csv")
     assert sorted(rows["step"].unique()) == [0, 4, 8]
