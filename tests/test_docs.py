@@ -44,7 +44,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *("data/librispeech/LibriSpeech/dev-clean", "data/librispeech/alignments/dev-clean"),
         *("WORD_BENCHMARKS/word-similarity/monolingual/en", "data/glove", "data/agwe"),
         "qvec/oracles",
-        *("RUN/model", "RUN/snapshots", "START"),
+        *("RUN/model", "RUN/snapshots", "START", "assets/wav2vec2_tiny"),
         *("FRAMES", "VOXANGELES", "KALDI"),
     ):
         (folder / name).mkdir(parents=True)
