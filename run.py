@@ -21,7 +21,7 @@ from common.place import place
 from common.processes import joined
 from common.records import StrataError
 from common.steps import steps_of
-from common.stopping import listen
+from common.stopping import handle_signals
 
 TASKS = {
     "analysis": "analysis.experiment",
@@ -57,7 +57,7 @@ def main(cfg: DictConfig) -> Any:
     (`finetune.monitor`: test speech is not to be chosen by), the validation loss of a pretraining;
     of several steps the last one's.
     """
-    listen()
+    handle_signals()
     if place().rank:
         follow()
     figure = None
@@ -105,10 +105,10 @@ def check_shared(config: Config, multirun: bool) -> None:
         )
     for task in (config.task, *config.steps.values()):
         if task not in (*SHARED, "steps"):
-            own = ": finetune.processes= starts those of a training" if task == "ctc" else ""
+            hint = ": finetune.processes= starts those of a training" if task == "ctc" else ""
             raise StrataError(
                 f"{size} processes were started, and the task {task} is done by one: start it with "
-                f"python run.py{own}"
+                f"python run.py{hint}"
             )
 
 

@@ -52,8 +52,8 @@ def run(
             config.model.name,
         )
     processes.first(lambda: clear_left_over(Path(config.paths.runs).expanduser()))
-    with scratch_folder(folder) if processes.leads else nullcontext(folder) as own:
-        scratch = processes.first(lambda: own)
+    with scratch_folder(folder) if processes.leads else nullcontext(folder) as shared_scratch:
+        scratch = processes.first(lambda: shared_scratch)
         cache = processes.first(lambda: open_cache(config, scratch))
         processes.see_same_disk(cache.root)
         model_run = ModelRun(config, speech, description, chosen, cache, watch, processes)

@@ -52,8 +52,8 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any], processes: Process
         if processes.leads:
             snapshot_folder.mkdir(exist_ok=True)
         controls = config.controls and step == max(steps)  # step 0 has random weights already
-        own = replace(config, model=model, controls=controls)
-        experiment.run(own, snapshot_folder, raw, processes)
+        snapshot_config = replace(config, model=model, controls=controls)
+        experiment.run(snapshot_config, snapshot_folder, raw, processes)
         if processes.leads:
             frames.append(results.read_results(snapshot_folder).assign(step=step))
     if not processes.leads:

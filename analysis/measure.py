@@ -100,7 +100,7 @@ def measure(model_run: ModelRun) -> Measured:
             studies = [replace(study, scored_on=device) for study in studies]
             workers = workers_for(studies)
             jobs = [list(study.jobs(model_run.chosen)) for study in studies]
-            scored, own_failures = score_together(jobs, workers, processes)
+            scored, scoring_failures = score_together(jobs, workers, processes)
             jobs = [list(s.control_jobs(model_run.chosen)) for s in studies if config.controls]
             controls, control_failures = score_together(jobs, workers, processes)
         unread = unread_of(studies, speech.whole)
@@ -114,7 +114,7 @@ def measure(model_run: ModelRun) -> Measured:
             for study in studies
         ],
         scored=scored + controls,
-        failures=by_experiment(failures + own_failures),
+        failures=by_experiment(failures + scoring_failures),
         control_failures=by_experiment(control_failures),
         left_out=left_out,
         unread=unread,
@@ -143,8 +143,8 @@ def without_controls(model_run: ModelRun, studies: Sequence[Study]) -> dict[str,
     """
     without = {n: dict(why) for s in studies for n, why in s.without_controls().items()}
     for name, analysis in model_run.config.experiments.items():
-        if isinstance(analysis.target, Mel) and model_run.model.hears_spectrum:
-            why = "the model hears a mel spectrum, which random weights keep: they are no floor"
+        if isinstance(analysis.target, Mel) and model_run.model.takes_spectrum:
+            why = "the model takes a mel spectrum, which random weights keep: they are no floor"
             without.setdefault(name, {})["random_weights"] = why
     return without
 
@@ -234,10 +234,10 @@ def score_together(
     Layers are scored side by side on single-threaded BLAS: LAPACK's own threads gain less.
     """
     with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
-        own = [[pool.submit(job.run) for job in processes.share(of_study)] for of_study in jobs]
-        for future in progress([f for of_study in own for f in of_study], "scoring", "layers"):
+        futures = [[pool.submit(job.run) for job in processes.share(of_study)] for of_study in jobs]
+        for future in progress([f for of_study in futures for f in of_study], "scoring", "layers"):
             future.result()
-        each = processes.gather([[f.result() for f in of_study] for of_study in own])
+        each = processes.gather([[f.result() for f in of_study] for of_study in futures])
     # A study's jobs are shared out in order, so that its rows are in the order of one process.
     found = [one for k in range(len(jobs)) for theirs in each for job in theirs[k] for one in job]
     failures = [one for one in found if isinstance(one, Failure)]

@@ -57,10 +57,10 @@ def told_apart(folds: int, rng: np.random.Generator) -> tuple[float, float]:
 
 def _different(scores: NDArray[np.float64], gain: float) -> bool:
     best = int(scores.mean(0).argmax())
-    told = compare_with(scores, best).told_apart
+    apart = compare_with(scores, best).told_apart
     others = scores.mean(0).copy()
     others[best] = -np.inf
-    return bool(told[int(others.argmax())]) if gain else bool(told.any())
+    return bool(apart[int(others.argmax())]) if gain else bool(apart.any())
 
 
 def main() -> None:

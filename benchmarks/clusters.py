@@ -88,11 +88,11 @@ def run(
     start, used = perf_counter(), process_time()
     found = clusterer.cluster(rows[: size.fit], rows[size.fit :], size.k, seed=0)
     seconds, used = perf_counter() - start, process_time() - used
-    told = agreement(found.held, labels[size.fit :])
+    score = agreement(found.held, labels[size.fit :])
     print(
         f"  {name:14} {seconds:6.1f} s (processors {used:.1f} s), inertia {found.inertia:.1f}, "
-        f"mutual information {told.normalised:.3f} (by chance {told.by_chance:.3f}, "
-        f"adjusted {told.adjusted:.3f}), clusters in use {found.in_use:.1%}",
+        f"mutual information {score.normalised:.3f} (by chance {score.by_chance:.3f}, "
+        f"adjusted {score.adjusted:.3f}), clusters in use {found.in_use:.1%}",
         flush=True,
     )
     return seconds, used

@@ -75,9 +75,9 @@ def plan(size: str, scratch: Path) -> Plan:
     )
     config = configure(options, scratch)
     layers = describe(config.model).layers
-    own = {name: of_parts(config, name, layers) for name in config.experiments}
-    crosses = [(layer.name, MEL.name) for layer in own["cca_mel"]]
-    crosses += [(layer.name, "T0") for layer in own["cca_intra"]]
+    parts = {name: of_parts(config, name, layers) for name in config.experiments}
+    crosses = [(layer.name, MEL.name) for layer in parts["cca_mel"]]
+    crosses += [(layer.name, "T0") for layer in parts["cca_intra"]]
     everything = samples_of_all(config)
     entry = Entry(scratch)
     columns = {layer.name: layer.dim for layer in (*layers, MEL)}
@@ -88,7 +88,7 @@ def plan(size: str, scratch: Path) -> Plan:
     )
     rows = SAMPLES * sum(UNITS.values())
     scoring = sum(
-        seconds * len(own[name]) * (SAMPLES if what in UNITS else 1)
+        seconds * len(parts[name]) * (SAMPLES if what in UNITS else 1)
         for (what, seconds), name in zip(
             SCORING[size].items(), ("cca_mel", "cca_intra", "cca_phone", "cca_word"), strict=True
         )
@@ -98,7 +98,7 @@ def plan(size: str, scratch: Path) -> Plan:
         products=products,
         memory=moment_memory(entry, everything, layers, crosses),
         moments=moment_bytes(entry, everything, layers, crosses),
-        vectors=vector_bytes(entry, own["cca_phone"], rows),
+        vectors=vector_bytes(entry, parts["cca_phone"], rows),
         scoring=scoring,
     )
 
@@ -219,8 +219,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "disk": (1, "GB a second that all processes write together (assumed)"),
         "network": (1, "GB a second at which sums are added up (assumed)"),
     }
-    for name, (default, told) in numbers.items():
-        parser.add_argument(f"--{name}", type=float, default=default, help=told)
+    for name, (default, text) in numbers.items():
+        parser.add_argument(f"--{name}", type=float, default=default, help=text)
     return parser.parse_args(arguments)
 
 

@@ -81,9 +81,9 @@ def trials(x: Array, y: Array, fold: Index) -> Array:
         weights = np.linalg.solve(
             inner.transpose(0, 2, 1) @ inner, inner.transpose(0, 2, 1) @ y[train][:, None]
         )
-        said = (x[:, test] @ weights)[..., 0]
-        said, truth = said - said.mean(1, keepdims=True), y[test] - y[test].mean()
-        scores.append(said @ truth / np.sqrt((said**2).sum(1) * (truth**2).sum()))
+        predicted = (x[:, test] @ weights)[..., 0]
+        predicted, truth = predicted - predicted.mean(1, keepdims=True), y[test] - y[test].mean()
+        scores.append(predicted @ truth / np.sqrt((predicted**2).sum(1) * (truth**2).sum()))
     return np.array(scores)
 
 

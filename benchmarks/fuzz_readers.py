@@ -140,10 +140,10 @@ def formats() -> dict[str, tuple[bytes, Reader]]:
         "ids.csv": (b"id_a,id_b,score\n1a,1b,3.8\n2a,2b,0.4\n", _sentences),
         "texts.tsv": (b"text_a\ttext_b\tscore\nshe had\tshe has\t4\n", _sentences),
     }
-    table, told = _results()
+    table, metadata = _results()
     texts |= {
         RESULTS: (table, _reported),
-        METADATA: (told, _reported),
+        METADATA: (metadata, _reported),
         "command.line": (COMMAND.encode(), _composed),
     }
     kinds = ("wav", "flac", "ogg")

@@ -7,10 +7,10 @@ transcripts, and with times of words where it can give them. Sentences, evenly s
 dataset, are transcribed alone, and then as one recording with pauses of 0.3 s between. Prints
 
 - error rates of either against the transcripts, and of one against the other;
-- of words that were heard right: how far their beginnings and ends lie from the alignment's, in ms
+- of words that were recognised: how far their beginnings and ends lie from the alignment's, in ms
   (median, nine tenths), and in how many the word's middle lies within the aligned word;
-- the same of the transcripts' own words, aligned to the sentences, however they were heard;
-- whether the `.ctm` and the TextGrid of the recording, read again, have the words that were heard.
+- the same of the transcripts' own words, aligned to the sentences, however they were recognised;
+- whether the `.ctm` and the TextGrid of the recording, read again, have the recognised words.
 """
 
 import argparse
@@ -66,22 +66,22 @@ def main() -> None:
     long = recogniser(recording)
     apart = " ".join(filter(None, (scored_text(t, recogniser.targets) for t in alone)))
     together = scored_text(long, recogniser.targets)
-    said = " ".join(texts)
+    spoken = " ".join(texts)
     print(f"{len(texts)} sentences, {len(recording) / SAMPLE_RATE / 60:.1f} min in one recording")
-    for name, reference, heard in (
-        ("sentences against transcripts", said, apart),
-        ("recording against transcripts", said, together),
+    for name, reference, hypothesis in (
+        ("sentences against transcripts", spoken, apart),
+        ("recording against transcripts", spoken, together),
         ("recording against sentences", apart, together),
     ):
-        words, characters = jiwer.wer(reference, heard), jiwer.cer(reference, heard)
+        words, characters = jiwer.wer(reference, hypothesis), jiwer.cer(reference, hypothesis)
         print(f"{name}: words {100 * words:.1f} % wrong, characters {100 * characters:.1f} %")
     if long.words is not None:
-        tell_times("heard right", long.words, aligned)
-        tell_times("of the transcripts", forced, aligned)
-        tell_files(long.words, len(recording) / SAMPLE_RATE)
+        print_times("recognised", long.words, aligned)
+        print_times("of the transcripts", forced, aligned)
+        print_files(long.words, len(recording) / SAMPLE_RATE)
 
 
-def tell_times(which: str, words: Sequence[Word], aligned: Sequence[Interval]) -> None:
+def print_times(which: str, words: Sequence[Word], aligned: Sequence[Interval]) -> None:
     """How far words lie from where they are aligned."""
     pairs = list(right(words, aligned))
     if not pairs:
@@ -98,16 +98,18 @@ def tell_times(which: str, words: Sequence[Word], aligned: Sequence[Interval]) -
 
 
 def right(words: Sequence[Word], aligned: Sequence[Interval]) -> Iterator[tuple[Word, Interval]]:
-    """Words that were heard right, and their intervals."""
-    said = [normalise(i.label) or i.label for i in aligned]
-    out = jiwer.process_words(" ".join(said), " ".join(word.text for word in words))
+    """Words that were recognised, and their intervals."""
+    spoken = [normalise(i.label) or i.label for i in aligned]
+    out = jiwer.process_words(" ".join(spoken), " ".join(word.text for word in words))
     for chunk in out.alignments[0]:
         if chunk.type == "equal":
-            heard = words[chunk.hyp_start_idx : chunk.hyp_end_idx]
-            yield from zip(heard, aligned[chunk.ref_start_idx : chunk.ref_end_idx], strict=True)
+            recognised = words[chunk.hyp_start_idx : chunk.hyp_end_idx]
+            yield from zip(
+                recognised, aligned[chunk.ref_start_idx : chunk.ref_end_idx], strict=True
+            )
 
 
-def tell_files(words: Sequence[Word], seconds: float) -> None:
+def print_files(words: Sequence[Word], seconds: float) -> None:
     """Whether what is written has the words and their times."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "recording.TextGrid"

@@ -47,8 +47,8 @@ def main() -> None:
         for frames, channels in ((0.65, 0.25), (0.65, 0.5), (0.75, 0.25)):
             found = [shares(batch, frames, channels, rng) for batch in together]
             means = {key: np.mean([one[key] for one in found]) for key in found[0]}
-            told = ", ".join(f"{key} {value:.2f}" for key, value in means.items())
-            print(f"{seconds} s, mask_time_prob={frames} mask_feature_prob={channels}: {told}")
+            text = ", ".join(f"{key} {value:.2f}" for key, value in means.items())
+            print(f"{seconds} s, mask_time_prob={frames} mask_feature_prob={channels}: {text}")
 
 
 if __name__ == "__main__":

@@ -111,8 +111,8 @@ def main() -> None:
         units = study.units(name, 0, layer.name)
         target = labels.view(units.label, units.labels)
         x = units.vectors.astype(np.float64)
-        told = effects(x, np.asarray(target, np.float64), units.fold, units.speaker)
-        print(f"{layer.name:10} {told[0]:.3f}  {told[1]:.3f}  {told[2]:+.4f}", flush=True)
+        effect = effects(x, np.asarray(target, np.float64), units.fold, units.speaker)
+        print(f"{layer.name:10} {effect[0]:.3f}  {effect[1]:.3f}  {effect[2]:+.4f}", flush=True)
     simulated = {
         "as phones": PHONES,
         "as words": WORDS,
@@ -123,8 +123,8 @@ def main() -> None:
     for what, population in simulated.items():
         rng, speaker = np.random.default_rng(0), np.repeat(np.arange(67), population.units)
         x, y = population.draw(67, population.common(rng), rng)
-        told = effects(x, y, speaker % FOLDS, speaker)
-        print(f"{what:10} {told[0]:.3f}  {told[1]:.3f}  {told[2]:+.4f}", flush=True)
+        effect = effects(x, y, speaker % FOLDS, speaker)
+        print(f"{what:10} {effect[0]:.3f}  {effect[1]:.3f}  {effect[2]:+.4f}", flush=True)
 
 
 if __name__ == "__main__":

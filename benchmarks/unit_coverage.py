@@ -186,9 +186,9 @@ def information(population: Clustered, adjusted: bool, data_sets: int) -> Simula
     rng = np.random.default_rng(0)
     for _ in range(data_sets):
         clusters, labels, speaker = population.draw(rng)
-        told = agreement(clusters, labels)
+        information = agreement(clusters, labels)
         limits = intervals(clusters, labels, speaker)[adjusted]
-        yield (told.adjusted if adjusted else told.normalised), np.array(limits)
+        yield (information.adjusted if adjusted else information.normalised), np.array(limits)
 
 
 def similarity(tokens: int, data_sets: int, words: int = 100, columns: int = 12) -> Simulated:
@@ -224,7 +224,7 @@ def phones(kind: str, shift: float, data_sets: int, items: int = 6, columns: int
     """ABX of four phones of one frame, in one of two contexts, that each speaker moves."""
     centres = np.random.default_rng(1).normal(size=(4, columns))
     metric, rng = Abx(kind, "within", "phone", 10, 5), np.random.default_rng(0)
-    said = list(product(range(SPEAKERS), range(4), "ab", range(items)))
+    spoken = list(product(range(SPEAKERS), range(4), "ab", range(items)))
     utterances = tuple(
         Utterance(
             id=str(k),
@@ -239,10 +239,10 @@ def phones(kind: str, shift: float, data_sets: int, items: int = 6, columns: int
             },
             read=unheard,
         )
-        for k, (speaker, phone, context, _) in enumerate(said)
+        for k, (speaker, phone, context, _) in enumerate(spoken)
     )
-    n = len(said)
-    speaker, phone = np.array([one[0] for one in said]), np.array([one[1] for one in said])
+    n = len(spoken)
+    speaker, phone = np.array([one[0] for one in spoken]), np.array([one[1] for one in spoken])
     louder = rng.gamma(2, 0.5, size=(data_sets, SPEAKERS))
     for k in range(data_sets):
         moved = shift * rng.normal(size=(SPEAKERS, 4, columns))

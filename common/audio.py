@@ -235,11 +235,11 @@ class Sound:
         means = self.sums / self.n
         furthest = float(np.maximum(self.highest - means, means - self.lowest).max())
         power = float((self.squares / self.n - means**2).mean())
-        _check_heard(furthest, power, mono, self.channels, name)
+        _check_audible(furthest, power, mono, self.channels, name)
         return mono
 
 
-def _check_heard(
+def _check_audible(
     furthest: float, power: float, mono: NDArray[np.float32], channels: int, name: str
 ) -> None:
     """Refuse silence, as stored or in the mean of the channels, `mono` (frames,).

@@ -239,11 +239,11 @@ def joined(device: str) -> Iterator[Processes]:
     from common.encoder.encoder import pick_device
 
     kind = pick_device(device).type
-    there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(kind, this.local_size)
-    if this.local_size > there:
+    available = {"cuda": torch.cuda.device_count(), "mps": 1}.get(kind, this.local_size)
+    if this.local_size > available:
         raise StrataError(
             f"{this.local_size} processes on this machine: each takes a device of its own, and "
-            f"this one sees {there} of {kind}. Start as many as there are, or use device=cpu"
+            f"this one sees {available} of {kind}. Start as many as there are, or use device=cpu"
         )
     backend = "cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo"
     fabric = Fabric(

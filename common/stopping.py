@@ -25,23 +25,23 @@ class _Signals:
     """Which signal came, and whether something runs that ends by itself in good order."""
 
     def __init__(self) -> None:
-        self.asked: int | None = None
-        self.careful = False
+        self.received: int | None = None
+        self.deferred = False
 
     def handle(self, number: int, _: FrameType | None) -> None:
         name = signal.Signals(number).name
-        if not self.careful:
+        if not self.deferred:
             log.warning("%s: ending at once", name)
             raise Stopped(number)
         log.warning("%s: ending as soon as what was done is written down", name)
-        self.asked = number
+        self.received = number
 
 
 _signals = _Signals()
 _handlers: dict[int, Any] = {}
 
 
-def listen() -> None:
+def handle_signals() -> None:
     """Handle both signals, unless something else does, such as a launcher that requeues jobs."""
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
@@ -50,39 +50,39 @@ def listen() -> None:
             _handlers[number] = signal.getsignal(number)
 
 
-def listen_again() -> None:
+def restore_handlers() -> None:
     """As before a library put itself in between."""
     if threading.current_thread() is threading.main_thread():
         for number, handler in _handlers.items():
             signal.signal(number, handler)
 
 
-def deaf() -> None:
+def ignore_signals() -> None:
     """For worker processes: the leading one handles the signals and decides for all."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
-def careful() -> Iterator[None]:
-    """In the body a signal only sets `asked`; the code in it calls `stop` when it can."""
-    _signals.careful, _signals.asked = True, None
+def deferred_signals() -> Iterator[None]:
+    """In the body a signal only sets `received`; the code in it calls `stop` when it can."""
+    _signals.deferred, _signals.received = True, None
     try:
         yield
     finally:
-        _signals.careful = False
-    if _signals.asked is not None:  # it came too late to be handled in the body
+        _signals.deferred = False
+    if _signals.received is not None:  # it came too late to be handled in the body
         stop()
 
 
-def asked() -> bool:
+def stop_requested() -> bool:
     """Whether a signal came that is to end the run."""
-    return _signals.asked is not None
+    return _signals.received is not None
 
 
 def stop() -> NoReturn:
     """End the run: what was done is written down."""
-    number = _signals.asked or signal.SIGTERM
+    number = _signals.received or signal.SIGTERM
     log.warning(
         "stopped by %s: the same command (of a training with hydra.run.dir= of this run) goes on",
         signal.Signals(number).name,

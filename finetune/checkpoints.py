@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import Callback, Checkpoint
 from torch.utils.data import DataLoader
 
 from common.records import StrataError
-from common.stopping import asked, listen_again, stop
+from common.stopping import restore_handlers, stop, stop_requested
 from common.writing import replacing, write_text
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Checkpoints(Checkpoint):
     def on_train_start(self, *_: object) -> None:
         """Count the minutes from here; Lightning would end at a signal without a checkpoint."""
         self.saved = time.monotonic()
-        listen_again()
+        restore_handlers()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
         """Save if it is time, the update is made and no validation follows."""
@@ -69,7 +69,7 @@ class Checkpoints(Checkpoint):
             self._save(trainer)
 
     def _save_in_time(self, trainer: pl.Trainer) -> None:
-        stopping = asked()
+        stopping = stop_requested()
         due = stopping or time.monotonic() - self.saved >= self.seconds
         # One process decides for all: saving waits for every one of them.
         if trainer.strategy.broadcast(due) and not trainer.should_stop:

@@ -74,11 +74,11 @@ class Place(ClusterEnvironment):
 def check_processes(config: Config) -> None:
     """A process each for so many GPUs, or any number on a CPU."""
     count, device = config.finetune.processes, pick_device(config.device).type
-    there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device, count)
-    if count > there:
+    available = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device, count)
+    if count > available:
         raise StrataError(
             f"finetune.processes={count}: a process takes a device of its own, and there are "
-            f"{there} of {device}. Use finetune.processes={there}, or device=cpu"
+            f"{available} of {device}. Use finetune.processes={available}, or device=cpu"
         )
 
 
@@ -94,16 +94,16 @@ def together(world: int, follow: Callable[..., None], *args: object) -> Iterator
         yield None
         return
     port, threads = find_free_network_port(), torch.get_num_threads()
-    others, signs = _others(world, port, follow, args)
+    others, connections = _others(world, port, follow, args)
     try:
-        _start(others, signs)
+        _start(others, connections)
         yield Place(0, world, port)
         for other in others:
             other.join(LINGER)
     except StrataError:
         raise
     except Exception as error:
-        _blame(others, error)
+        _raise_first_failure(others, error)
         raise
     finally:
         _end(others)
@@ -115,35 +115,35 @@ def _others(
 ) -> tuple[list[SpawnProcess], list[Connection]]:
     """Processes, not started yet, and where each says that it is ready."""
     context = multiprocessing.get_context("spawn")
-    others, signs = [], []
+    others, connections = [], []
     for rank in range(1, world):
-        sign, ready = context.Pipe(duplex=False)
+        connection, ready = context.Pipe(duplex=False)
         arguments = (Place(rank, world, port), ready, *args)
         others.append(context.Process(target=follow, args=arguments, daemon=True))
-        signs.append(sign)
-    return others, signs
+        connections.append(connection)
+    return others, connections
 
 
-def _start(others: Sequence[SpawnProcess], signs: Sequence[Connection]) -> None:
+def _start(others: Sequence[SpawnProcess], connections: Sequence[Connection]) -> None:
     """Start them all and wait until they are ready; one that ends before raises."""
     for other in others:
         other.start()
-    for rank, (other, sign) in enumerate(zip(others, signs, strict=True), start=1):
-        wait([sign, other.sentinel])
-        if not _said(sign):
+    for rank, (other, connection) in enumerate(zip(others, connections, strict=True), start=1):
+        wait([connection, other.sentinel])
+        if not _is_ready(connection):
             other.join()
             raise _failed(rank, other.exitcode)
 
 
-def _said(sign: Connection) -> bool:
+def _is_ready(connection: Connection) -> bool:
     """Whether a process reported that it is ready; the end of a process ends its connection too."""
     try:
-        return sign.poll() and sign.recv() is None
+        return connection.poll() and connection.recv() is None
     except EOFError:
         return False
 
 
-def _blame(others: Sequence[SpawnProcess], error: Exception) -> None:
+def _raise_first_failure(others: Sequence[SpawnProcess], error: Exception) -> None:
     """Where another process failed first, its error is the one to read."""
     for rank, other in enumerate(others, start=1):
         other.join(1)

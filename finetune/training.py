@@ -125,8 +125,8 @@ class Steps(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         """Begin at the step from which the training resumes."""
         done = trainer.global_step
-        so_far = Progress("training", trainer.max_steps, "steps", done, shown=False)
-        self._progress = self._ended.enter_context(so_far)
+        progress = Progress("training", trainer.max_steps, "steps", done, shown=False)
+        self._progress = self._ended.enter_context(progress)
 
     def on_train_batch_end(
         self,

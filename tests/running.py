@@ -167,8 +167,8 @@ for rank in range(size):
         children.append(child)
         continue
     signal.alarm(200)
-    own = shared | {"RANK": rank, "LOCAL_RANK": rank}
-    os.environ.update({name: str(value) for name, value in own.items()})
+    environment = shared | {"RANK": rank, "LOCAL_RANK": rank}
+    os.environ.update({name: str(value) for name, value in environment.items()})
     exec(before, {"rank": rank})
     runpy.run_path(sys.argv[0], run_name="__main__")
     sys.exit()

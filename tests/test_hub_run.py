@@ -97,10 +97,10 @@ def start(hub: Hub, cwd: Path, *arguments: str, **env: str) -> subprocess.Popen[
 def end(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
     """What it said, after at most four minutes."""
     try:
-        said = process.communicate(timeout=240)
+        output = process.communicate(timeout=240)
     finally:
         process.kill()
-    return subprocess.CompletedProcess(process.args, process.returncode, *said)
+    return subprocess.CompletedProcess(process.args, process.returncode, *output)
 
 
 def run(hub: Hub, cwd: Path, *overrides: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -193,14 +193,14 @@ sys.path.insert(0, str(Path(run).parent))
 for k, overrides in enumerate(each):
     sys.argv = [run, *overrides, f"hydra.run.dir=job{k}"]
     code = 0
-    with contextlib.redirect_stderr(io.StringIO()) as told:
+    with contextlib.redirect_stderr(io.StringIO()) as errors:
         try:
             runpy.run_path(run, run_name="__main__")
         except SystemExit as exit:
             code = exit.code
     log = Path(f"job{k}/run.log").read_text()
     files = [p.name for p in Path(f"job{k}").iterdir()]
-    print(json.dumps({"code": code, "said": log + told.getvalue(), "files": files}))
+    print(json.dumps({"code": code, "said": log + errors.getvalue(), "files": files}))
 """
 
 
@@ -282,8 +282,8 @@ def test_without_network_the_error_says_what_to_put_where(
 ) -> None:
     process, endpoint, home = nowhere
     done = end(process)
-    said = done.stdout + done.stderr
+    output = done.stdout + done.stderr
     assert done.returncode == 1
-    assert "Traceback" not in said
+    assert "Traceback" not in output
     for part in (MODEL, endpoint, f"HF_HOME={home}", "HF_ENDPOINT", "model.checkpoint"):
-        assert part in said
+        assert part in output

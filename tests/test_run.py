@@ -43,11 +43,11 @@ def test_a_run_that_is_not_watched_draws_no_bars_and_says_once_that_a_control_is
     demo: Demo,
 ) -> None:
     done, _ = demo
-    told = done.stdout + done.stderr
-    assert "%|" not in told
-    assert "\r" not in told
-    assert told.count("on random weights, in a pass of their own") == 1
-    assert "has random weights" not in told  # as a model with model.random_init=true is warned of
+    output = done.stdout + done.stderr
+    assert "%|" not in output
+    assert "\r" not in output
+    assert output.count("on random weights, in a pass of their own") == 1
+    assert "has random weights" not in output  # as a model with model.random_init=true is warned of
 
 
 def test_help_lists_groups_and_options() -> None:
@@ -104,10 +104,10 @@ def test_a_missing_root_or_wrong_name_fails_at_once(
     overrides: list[str], parts: list[str], tmp_path: Path
 ) -> None:
     done = listed(*overrides, f"hydra.run.dir={tmp_path}")
-    told = done.stdout + done.stderr
+    output = done.stdout + done.stderr
     assert done.returncode == 1
-    assert all(part in told for part in parts), told
-    assert "Traceback" not in told
+    assert all(part in output for part in parts), output
+    assert "Traceback" not in output
     assert done.stdout.splitlines()[-1].split() == ["IMPORTED"]
 
 

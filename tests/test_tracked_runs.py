@@ -31,17 +31,17 @@ def test_tracking_offline_leaves_a_run_beside_the_results(
     printed = capsys.readouterr()
     assert str(logged.folder) in printed.out.splitlines()
     # All that a dashboard needs is in the run: configuration, code, data and rows.
-    told = done.metadata
-    assert logged.run.display_name == f"{told['model']['name']} cca_phone"
-    assert logged.config["experiments"] == told["config"]["experiments"]
-    assert logged.config["metadata"]["git_commit"] == told["git_commit"]
-    assert logged.config["metadata"]["dataset"]["fingerprint"] == told["dataset"]["fingerprint"]
+    metadata = done.metadata
+    assert logged.run.display_name == f"{metadata['model']['name']} cca_phone"
+    assert logged.config["experiments"] == metadata["config"]["experiments"]
+    assert logged.config["metadata"]["git_commit"] == metadata["git_commit"]
+    assert logged.config["metadata"]["dataset"]["fingerprint"] == metadata["dataset"]["fingerprint"]
     assert "config" not in logged.config["metadata"]
     assert logged.rows["value"].tolist() == pytest.approx(done.rows["value"].tolist())
     assert logged.rows["layer"].tolist() == done.rows["layer"].tolist()
     assert API_KEY not in printed.out + printed.err
     assert files_with(API_KEY, tmp_path) == []
-    assert files_with(told["git_commit"], done.folder)  # or the search above would find nothing
+    assert files_with(metadata["git_commit"], done.folder)  # or the search above would find nothing
 
 
 @pytest.mark.parametrize("task", ["features", "units"])

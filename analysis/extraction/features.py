@@ -153,11 +153,11 @@ def take_up(place: Path, current: Mapping[str, object]) -> None:
     """Write the settings, or raise where the folder holds features of others."""
     path = place / SETTINGS
     if path.exists():
-        there = json.loads(path.read_text(encoding="utf-8"))
+        stored = json.loads(path.read_text(encoding="utf-8"))
         changed = [
-            f"{key} {there.get(key)} (now {current[key]})"
+            f"{key} {stored.get(key)} (now {current[key]})"
             for key in current
-            if there.get(key) != current[key]
+            if stored.get(key) != current[key]
         ]
         if changed:
             raise StrataError(

@@ -1,4 +1,4 @@
-"""The task `units`: the cluster of each frame as text, and what clusters tell of phones."""
+"""The task `units`: the cluster of each frame as text, and how much clusters tell about phones."""
 
 import json
 import logging
@@ -231,7 +231,9 @@ def write_units(
     short = [" ".join(map(str, deduplicated(sequence))) for sequence in codes]
     ids = [utterance.id for utterance in utterances]
     if barred := [id for id in ids if "|" in id or "\t" in id or "\n" in id]:
-        raise StrataError(f"utterance {barred[0]}: an id with | or a tab cannot be told from units")
+        raise StrataError(
+            f"utterance {barred[0]}: an id with | or a tab cannot be separated from its units"
+        )
     write_text(place / "units.km", "".join(f"{line}\n" for line in lines))
     samples = "".join(f"{u.id}\t{u.n_samples}\n" for u in utterances)
     write_text(place / "units.tsv", f".\n{samples}")
@@ -254,7 +256,7 @@ def figures(
     found: Centroids,
     seed: int,
 ) -> dict[str, object]:
-    """A row of the table: bits a second, and of frames that lie in a phone what units tell of it.
+    """A row of the table: bitrates, and how far units agree with the phones of frames in phones.
 
     PNMI and purities as Hsu et al. 2021 (HuBERT, arXiv 2106.07447, section IV-E), each beside its
     mean over permutations of the labels, and `adjusted`: PNMI beyond chance.
@@ -275,24 +277,24 @@ def figures(
         list(labels(u.tiers.get("phone", ()), geometry, len(sequence))) for u, sequence in pairs
     ]
     flat = [phone for sequence in phones for phone in sequence]
-    there = np.array([phone is not None for phone in flat])
+    has_phone = np.array([phone is not None for phone in flat])
     names = sorted({phone for phone in flat if phone is not None})
     if len(names) < 2:
         log.warning("%s: no figures on phones, of which the corpus has %d", layer, len(names))
         return row
     number = {name: k for k, name in enumerate(names)}
     label = np.array([number[phone] for phone in flat if phone is not None], dtype=np.int64)
-    units = every[there]
-    told, pure, chance = (
+    units = every[has_phone]
+    information, pure, chance = (
         agreement(units, label),
         purity(units, label),
         purity_by_chance(units, label, seed),
     )
     return row | {
         "frames_in_phones": len(units),
-        "pnmi": told.normalised,
-        "pnmi_shuffled": told.by_chance,
-        "pnmi_adjusted": told.adjusted,
+        "pnmi": information.normalised,
+        "pnmi_shuffled": information.by_chance,
+        "pnmi_adjusted": information.adjusted,
         "phone_purity": pure.label,
         "phone_purity_shuffled": chance.label,
         "cluster_purity": pure.cluster,
@@ -314,10 +316,10 @@ def labels(
 def show(table: pd.DataFrame, title: str) -> None:
     """Layers down, figures across."""
     shown = Table(title=title)
-    told = [name for name in table.columns if not name.endswith("_shuffled")]
-    for name in told:
+    columns = [name for name in table.columns if not name.endswith("_shuffled")]
+    for name in columns:
         shown.add_column(name.replace("_", " "), justify="right")
-    for row in table[told].itertuples(index=False):
+    for row in table[columns].itertuples(index=False):
         shown.add_row(*(f"{x:.3f}" if isinstance(x, float) else str(x) for x in row))
     console = Console()
     (console if console.is_terminal else Console(width=160)).print(shown)

@@ -20,7 +20,7 @@ from common.encoder.pair import EncoderPair
 from common.processes import ALONE, Processes, lost_process
 from common.progress import Progress
 from common.records import SAMPLE_RATE, Corpus, StrataError, Utterance, Waveform
-from common.stopping import asked, careful, stop
+from common.stopping import deferred_signals, stop, stop_requested
 from common.timing import Stopwatch
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ def stream(
     # numpy's idle threads spin, and so do torch's: taking turns, each slows the other tenfold.
     # The collectors use threads of their own instead.
     with (
-        careful(),
+        deferred_signals(),
         threadpool_limits(1, user_api="blas"),
         Progress(
             "forward pass", round(total), "s of audio", shown=show_progress, bar_format=BAR
@@ -165,12 +165,12 @@ class Kept:
     def now_and_then(self) -> None:
         """Keep the state after a while, and at the end where a signal or a lost process ends it."""
         now, lost = monotonic(), ""
-        if asked() or now - self.looked_at >= LOOK_EVERY:
+        if stop_requested() or now - self.looked_at >= LOOK_EVERY:
             lost, self.looked_at = self.processes.lost(), now
-        if lost or asked() or now - self.kept_at >= KEEP_EVERY:
+        if lost or stop_requested() or now - self.kept_at >= KEEP_EVERY:
             keep(self.consumers, self.watch)
             self.kept_at = monotonic()
-        if asked():
+        if stop_requested():
             if lost:  # torchrun and Slurm send a signal to those that are left
                 log.error("%s", lost_process(lost))
             stop()

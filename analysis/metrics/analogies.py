@@ -166,9 +166,9 @@ def analogies_of(features: NDArray[np.int64]) -> list[Analogy]:
                 pairs.setdefault((signs[i] - signs[j]).tobytes(), []).append((i, j))
     found = {
         Analogy(a, min(b, c), max(b, c), d)
-        for alike in pairs.values()
-        for a, b in alike
-        for c, d in alike
+        for same_features in pairs.values()
+        for a, b in same_features
+        for c, d in same_features
         if len({a, b, c, d}) == 4
     }
     return sorted(found)
@@ -176,8 +176,8 @@ def analogies_of(features: NDArray[np.int64]) -> list[Analogy]:
 
 def nearest_to(means: Array, analogy: Analogy) -> int:
     """The phone, of all but b, c and d, whose mean's cosine with b + c - d is the largest."""
-    wanted = means[analogy.b] + means[analogy.c] - means[analogy.d]
-    cosines = means @ wanted / np.linalg.norm(means, axis=1)
+    predicted = means[analogy.b] + means[analogy.c] - means[analogy.d]
+    cosines = means @ predicted / np.linalg.norm(means, axis=1)
     cosines[[analogy.b, analogy.c, analogy.d]] = -np.inf
     return int(np.argmax(cosines))
 
@@ -188,18 +188,18 @@ def difference_auc(means: Array, analogies: Sequence[Analogy]) -> float:
     Differences are those of pairs that an analogy has; the others are the same phones in pairs that
     no analogy has.
     """
-    alike = {frozenset([(q.a, q.b), (q.c, q.d)]) for q in analogies}
-    alike |= {frozenset([(q.a, q.c), (q.b, q.d)]) for q in analogies}
-    pairs = sorted({pair for two in alike for pair in two})
+    analogous = {frozenset([(q.a, q.b), (q.c, q.d)]) for q in analogies}
+    analogous |= {frozenset([(q.a, q.c), (q.b, q.d)]) for q in analogies}
+    pairs = sorted({pair for two in analogous for pair in two})
     differences = np.stack([means[a] - means[b] for a, b in pairs])
     differences /= np.maximum(np.linalg.norm(differences, axis=1, keepdims=True), 1e-12)
     cosines = differences @ differences.T
     same: list[float] = []
     other: list[float] = []
     for i, j in combinations(range(len(pairs)), 2):
-        opposite = frozenset([pairs[i], pairs[j][::-1]]) in alike
+        opposite = frozenset([pairs[i], pairs[j][::-1]]) in analogous
         if len({*pairs[i], *pairs[j]}) == 4 and not opposite:  # a shared phone makes them alike
-            (same if frozenset([pairs[i], pairs[j]]) in alike else other).append(cosines[i, j])
+            (same if frozenset([pairs[i], pairs[j]]) in analogous else other).append(cosines[i, j])
     if not other:
         return float("nan")
     ranks = scipy.stats.mannwhitneyu(same, other).statistic

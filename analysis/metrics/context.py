@@ -101,8 +101,8 @@ def frames_of(units: Units) -> dict[str, Array]:
     labels = cuts_of(units)
     frame = units.utterance // len(labels)  # a frame's cuts come one after another
     codes = [units.labels.index(label) for label in labels]
-    there = [frame[units.label == code] for code in codes]
-    common = np.array([k for k in there[0] if all(k in other for other in there[1:])])
+    cut_frames = [frame[units.label == code] for code in codes]
+    common = np.array([k for k in cut_frames[0] if all(k in other for other in cut_frames[1:])])
     rows = {
         label: np.flatnonzero((units.label == code) & np.isin(frame, common))
         for label, code in zip(labels, codes, strict=True)

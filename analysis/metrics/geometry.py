@@ -140,10 +140,10 @@ def centroids(sums: Sums) -> tuple[Array, Array]:
 
     The normal equations of least squares on a column for each label and each speaker.
     """
-    there, said = sums.counts.sum(1) > 0, sums.counts.sum(0) > 0
-    counts = sums.counts[there][:, said]
+    labelled, speaking = sums.counts.sum(1) > 0, sums.counts.sum(0) > 0
+    counts = sums.counts[labelled][:, speaking]
     normal = np.block([[np.diag(counts.sum(1)), counts], [counts.T, np.diag(counts.sum(0))]])
-    right = np.concatenate([sums.by_label[there], sums.by_speaker[said]])
+    right = np.concatenate([sums.by_label[labelled], sums.by_speaker[speaking]])
     effects = scipy.linalg.lstsq(normal, right)[0]
     labels, speakers = effects[: len(counts)], effects[len(counts) :]
     return labels - labels.mean(0), speakers - speakers.mean(0)

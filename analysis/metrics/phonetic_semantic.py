@@ -101,12 +101,12 @@ class PhoneticSemantic(UnitMetric):
         """Cosines of synonyms, near homophones and others, of the words that some rows say."""
         vectors = centred(static_vectors(units.vectors[rows], units.label[rows], len(units.labels)))
         lengths = np.linalg.norm(vectors, axis=1)
-        there = np.flatnonzero(np.isfinite(lengths) & (lengths > 0))
+        usable = np.flatnonzero(np.isfinite(lengths) & (lengths > 0))
         units_of = np.full_like(vectors, np.nan)
-        units_of[there] = vectors[there] / lengths[there, None]
+        units_of[usable] = vectors[usable] / lengths[usable, None]
         words, (synonyms, homophones) = words_of(units), pairs_of(units)
         rng = generator(units.seed, "unrelated words")
-        drawn = rng.choice(there, (OTHERS, 2))
+        drawn = rng.choice(usable, (OTHERS, 2))
         related = {tuple(sorted(words[w] for w in pair)) for pair in (*synonyms, *homophones)}
         others = [
             (a, b) for a, b in drawn.tolist() if a != b and tuple(sorted((a, b))) not in related

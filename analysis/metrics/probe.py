@@ -153,12 +153,12 @@ def resampled_accuracy(units: Units, tests: Sequence[Found]) -> tuple[ScoreOf, i
     trials = []
     for rows, right in tests:
         codes = np.searchsorted(names, units.speaker[rows])
-        said = np.bincount(codes, minlength=len(names))
-        trials.append((np.bincount(codes, right, minlength=len(names)), said))
+        totals = np.bincount(codes, minlength=len(names))
+        trials.append((np.bincount(codes, right, minlength=len(names)), totals))
 
     def score_of(counts: NDArray[np.float64]) -> NDArray[np.float64]:
         with np.errstate(invalid="ignore"):  # a resample may lack all speakers of some trials
-            each = [(counts @ right) / (counts @ said) for right, said in trials]
+            each = [(counts @ right) / (counts @ total) for right, total in trials]
         return np.nanmean(each, axis=0, dtype=np.float64)
 
     return score_of, len(names)

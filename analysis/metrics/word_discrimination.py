@@ -157,7 +157,7 @@ def check_pairs(label: Index, speaker: Index) -> None:
             " times: average precision needs a word that occurs twice and another word; use more "
             "speech, or lower sampling.min_seconds and sampling.min_characters"
         )
-    if not said_by_several(label, speaker):
+    if not has_several_speakers(label, speaker):
         log.warning(
             "no word of %d segments is known to be said by two speakers (%d speakers in all, or "
             "some without a name): no figure for pairs of different speakers",
@@ -166,7 +166,7 @@ def check_pairs(label: Index, speaker: Index) -> None:
         )
 
 
-def said_by_several(label: Index, speaker: Index) -> bool:
+def has_several_speakers(label: Index, speaker: Index) -> bool:
     """Whether some word (n,) has two speakers (n,)."""
     pairs = np.unique(np.stack([label, speaker]), axis=1)
     return bool((np.bincount(pairs[0]) > 1).any())

@@ -205,15 +205,15 @@ def resampled_score(
     """The micro average as a function of how often each of so many speakers counts."""
     labels, d = len(units.labels), units.vectors.shape[1]
     codes, _ = units.tested(np.arange(len(units.label)))
-    said, which = np.unique(codes * labels + units.label, return_inverse=True)
-    speaker, word = np.divmod(said, labels)
-    sums = np.zeros((len(said), d))
+    pairs, which = np.unique(codes * labels + units.label, return_inverse=True)
+    speaker, word = np.divmod(pairs, labels)
+    sums = np.zeros((len(pairs), d))
     np.add.at(sums, which, units.vectors)  # of each word by each speaker
     times, names = np.bincount(which), np.array(units.labels)
 
     def score(counts: Matrix) -> float:
         each = scipy.sparse.csr_array(
-            (counts[speaker], (word, np.arange(len(said)))), (labels, len(said))
+            (counts[speaker], (word, np.arange(len(pairs)))), (labels, len(pairs))
         )
         n = (each @ times)[:, None]
         means = np.divide(each @ sums, n, out=np.full((labels, d), np.nan), where=n > 0)

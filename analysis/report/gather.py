@@ -216,8 +216,8 @@ def keep(frame: pd.DataFrame, config: ReportConfig, plain: pd.Series) -> pd.Data
         names = set(whole[column]) | (set(plain.dropna()) if column == "model" else set())
         absent = [name for name in wanted if name not in names]
         if absent:
-            there = ", ".join(sorted(map(str, names)))
-            raise StrataError(f"report.{column}s has {', '.join(absent)}: the runs have {there}")
+            present = ", ".join(sorted(map(str, names)))
+            raise StrataError(f"report.{column}s has {', '.join(absent)}: the runs have {present}")
         chosen = frame[column].isin(wanted)
         if column == "model":
             chosen |= plain.loc[frame.index].isin(wanted)

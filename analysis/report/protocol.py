@@ -77,13 +77,13 @@ def _configured(
 ) -> dict[str, str]:
     """What the configuration says of an experiment, the run's own keys laid over its."""
     run_sampling = config.get("sampling") or {}
-    own_sampling = analysis.get("sampling") or {}
+    analysis_sampling = analysis.get("sampling") or {}
     keys = ("samples", "folds", "trials")
     settings: dict[str, Any] = {f"sampling.{key}": run_sampling.get(key) for key in keys}
     unit = str(analysis.get("unit"))
     limits = {*drawn_by(unit), *drawn_by(unit, by_label=False)}
     for key in LIMITS:
-        configured, over = own_sampling.get(key), run_sampling.get(key)
+        configured, over = analysis_sampling.get(key), run_sampling.get(key)
         reduced = (run_sampling.get("reduced") or {}).get(key)
         if configured is None:  # the run's own limits reach some analyses that have none
             reduced, over = None, over if key in limits else None
@@ -92,7 +92,7 @@ def _configured(
         )
     plain = {k: v for k, v in analysis.items() if k not in NOT_IN_ANALYSIS}
     settings |= {f"experiments.{name}.{key}": value for key, value in plain.items()}
-    target = _laid_over(analysis.get("target") or {}, config.get("target") or {})
+    target = _merged(analysis.get("target") or {}, config.get("target") or {})
     for key, value in target.items():
         if key != "obtain":
             settings[f"target.{key}"] = Path(value).name if key == "path" and value else value
@@ -104,7 +104,7 @@ def _configured(
     return {key: plain_text(value) for key, value in settings.items()}
 
 
-def _laid_over(target: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(target: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """`target.layer=…` of the command line, where the experiment's own target has such a key."""
     given = {key: value for key, value in over.items() if value is not None}
     return {**target, **given}

@@ -214,9 +214,9 @@ def dealt_types(label: Index, types: int, folds: int, rng: np.random.Generator) 
     """Fold (types,) of each type: in order of frequency, to folds 0 … k, then k … 0, and so on."""
     counts, order = np.bincount(label, minlength=types), rng.permutation(types)
     order = order[np.argsort(-counts[order], kind="stable")]
-    there = np.arange(folds)
+    order_of_folds = np.arange(folds)
     fold = np.empty(types, dtype=np.int64)
-    fold[order] = np.resize(np.concatenate([there, there[::-1]]), types)
+    fold[order] = np.resize(np.concatenate([order_of_folds, order_of_folds[::-1]]), types)
     return fold
 
 
@@ -426,8 +426,8 @@ def draw_rows(
     counts: Index, members: NDArray[np.bool_], wanted: int | None, rng: np.random.Generator
 ) -> Index:
     """Numbers, through the corpus, of frames of the utterances `members` (u,); counts (u,)."""
-    there = np.flatnonzero(np.repeat(members, counts))
-    return rng.choice(there, min(wanted or len(there), len(there)), replace=False)
+    candidates = np.flatnonzero(np.repeat(members, counts))
+    return rng.choice(candidates, min(wanted or len(candidates), len(candidates)), replace=False)
 
 
 def place(counts: Index, rows: Index) -> tuple[Index, Index]:

@@ -109,12 +109,12 @@ def provide(
         held.change()
         processes.first(partial(prepare, studies, corpus, config.on_error, anew))
         anew = False
-        going_on = [study for study in studies if study not in failed]
-        passed = collect(config, corpus, going_on, watch, failed, processes) or passed
+        remaining = [study for study in studies if study not in failed]
+        passed = collect(config, corpus, remaining, watch, failed, processes) or passed
         held.read()
-        going_on = [study for study in studies if study not in failed]
-        if all(processes.first(partial(completed, going_on))):
-            for study in going_on:
+        remaining = [study for study in studies if study not in failed]
+        if all(processes.first(partial(completed, remaining))):
+            for study in remaining:
                 processes.see(study.complete, study.entry.folder)
             return passed
     raise StrataError(
@@ -203,8 +203,8 @@ def collect(
                 encoder = load_encoders(config, any(study.needs_second_model for study in lacking))
         try:
             with full_disk_explained(lacking):
-                own = [study.written_by(processes) for study in lacking]
-                consumers: list[Consumer] = [study.consumer(encoder.device) for study in own]
+                writing = [study.written_by(processes) for study in lacking]
+                consumers: list[Consumer] = [study.consumer(encoder.device) for study in writing]
                 broken: dict[Consumer, Exception] = {}
                 passed = stream(
                     corpus,

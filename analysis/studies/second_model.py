@@ -130,7 +130,7 @@ def check_frame_rates(name: str, model: str, other: OtherModel, pairs: Sequence[
         )
 
 
-def lone_layers(
+def unpaired_layers(
     analysis: AnalysisConfig, layers: Sequence[Layer], other: OtherModel
 ) -> dict[str, list[str]]:
     """Layers that `pairs: same` leaves out because only one of the models has them."""
@@ -138,11 +138,11 @@ def lone_layers(
         return {}
     first = [layer.name for layer in layers if layer.part in analysis.parts]
     second = [original_name(layer) for layer in other.layers if layer.part in analysis.parts]
-    lone = {
+    unpaired = {
         "model": [name for name in first if name not in second],
         "other": [name for name in second if name not in first],
     }
-    return {side: names for side, names in lone.items() if names}
+    return {side: names for side, names in unpaired.items() if names}
 
 
 def describe_pairs(
@@ -153,6 +153,6 @@ def describe_pairs(
         "experiments": list(experiments),
         "other_model": other.describe(),
         "layers_without_partner": {
-            name: lone_layers(analysis, layers, other) for name, analysis in experiments.items()
+            name: unpaired_layers(analysis, layers, other) for name, analysis in experiments.items()
         },
     }

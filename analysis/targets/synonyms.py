@@ -73,8 +73,8 @@ class Synonyms(FromFile, LabelTarget):
                 )
             for row in reader:
                 first, second = sorted((row[name] or "").strip().casefold() for name in COLUMNS)
-                alike = self.least is None or float(row["similarity"]) >= self.least
-                if first and first != second and alike:
+                similar_enough = self.least is None or float(row["similarity"]) >= self.least
+                if first and first != second and similar_enough:
                     yield first, second
 
 
@@ -98,13 +98,13 @@ def pronunciations(corpus: Corpus) -> Mapping[str, tuple[str, ...]]:
 
 def minimal_pairs(spoken: Mapping[str, tuple[str, ...]]) -> Iterator[Pair]:
     """Pairs of words, in order, that differ in one phone of `FEWEST` or more."""
-    alike: defaultdict[tuple[int, tuple[str, ...]], list[str]] = defaultdict(list)
+    neighbours: defaultdict[tuple[int, tuple[str, ...]], list[str]] = defaultdict(list)
     for word, phones in spoken.items():
         for k in range(len(phones) if len(phones) >= FEWEST else 0):
-            alike[k, (*phones[:k], "", *phones[k + 1 :])].append(word)
+            neighbours[k, (*phones[:k], "", *phones[k + 1 :])].append(word)
     found = {
         (first, second)
-        for words in alike.values()
+        for words in neighbours.values()
         for first, second in combinations(sorted(words), 2)
         if spoken[first] != spoken[second]
     }

@@ -59,8 +59,8 @@ class TimeSeries:
                 known = inside & np.isfinite(self.values[:, column])
                 counts = np.bincount(nearest[known], minlength=rows)
                 sums = np.bincount(nearest[known], self.values[known, column], minlength=rows)
-                there = counts > 0
-                grid[there, column] = sums[there] / counts[there]
+                filled = counts > 0
+                grid[filled, column] = sums[filled] / counts[filled]
             return grid.astype(np.float32)
         after = np.clip(np.searchsorted(self.times, at), 1, max(len(self.times) - 1, 1))
         slack = 1e-9 + (step or HOP / SAMPLE_RATE) / 2

@@ -204,8 +204,8 @@ class Entry:
                 arrays = dict(archive)
         except Exception:  # absent, or damaged in whatever way: begin anew
             arrays = {}
-        there = {path.name for path in self._partials()}
-        if str(arrays.get("identity")) == identity and there >= set(arrays["files"].tolist()):
+        present = {path.name for path in self._partials()}
+        if str(arrays.get("identity")) == identity and present >= set(arrays["files"].tolist()):
             return arrays
         self.forget()
         return None

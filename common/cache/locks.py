@@ -70,11 +70,11 @@ class FolderLock:
 
     def _is_there(self, file: int) -> bool:
         try:
-            there = self.path.stat()
+            current = self.path.stat()
         except FileNotFoundError:
             return False
         held = os.fstat(file)
-        return (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)
+        return (held.st_dev, held.st_ino) == (current.st_dev, current.st_ino)
 
 
 @contextmanager

@@ -49,9 +49,9 @@ class Dataset(ABC):
         """
         faults = Faults()
         if self.only_speakers is None and self.without_speakers is None:
-            return self._attributed(self._settled(self._list(faults), faults, on_error))
+            return self._attributed(self._without_faults(self._list(faults), faults, on_error))
         # The limit is for what the choice of speakers leaves: list all, choose, then thin.
-        corpus = self._settled(replace(self, limit=None)._list(faults), faults, on_error)
+        corpus = self._without_faults(replace(self, limit=None)._list(faults), faults, on_error)
         self._check_speakers(corpus)
         chosen = corpus.without_speakers(self.without_speakers or ())
         if self.only_speakers is not None:
@@ -66,8 +66,8 @@ class Dataset(ABC):
         return with_attributes(corpus, self.attributes) if self.attributes else corpus
 
     @staticmethod
-    def _settled(corpus: Corpus, faults: Faults, on_error: OnError) -> Corpus:
-        dropped = faults.settle(on_error)
+    def _without_faults(corpus: Corpus, faults: Faults, on_error: OnError) -> Corpus:
+        dropped = faults.resolve(on_error)
         files.report(corpus.name, corpus.partition, len(corpus.utterances), dropped)
         if not corpus.utterances and faults.found:
             raise StrataError(
@@ -78,14 +78,15 @@ class Dataset(ABC):
 
     def _check_speakers(self, corpus: Corpus) -> None:
         """A named speaker must exist: a misspelt name would go unseen."""
-        there = {u.speaker for u in corpus.utterances}
+        speakers = {u.speaker for u in corpus.utterances}
         named = [*(self.only_speakers or ()), *(self.without_speakers or ())]
-        unknown = [speaker for speaker in named if speaker not in there]
+        unknown = [speaker for speaker in named if speaker not in speakers]
         if unknown:
             raise StrataError(
                 f"dataset.only_speakers or dataset.without_speakers names {', '.join(unknown)}; "
-                f"{corpus.name} ({corpus.partition}) has {len(there)} speakers, such as "
-                f"{', '.join(sorted(there)[:5])}. Numbers with leading zeros need quotes: ['0036']"
+                f"{corpus.name} ({corpus.partition}) has {len(speakers)} speakers, such as "
+                f"{', '.join(sorted(speakers)[:5])}. Numbers with leading zeros need quotes: "
+                "['0036']"
             )
 
     @abstractmethod

@@ -56,7 +56,7 @@ class Faults:
             self.dropped.update(dropped)
             yield item, made
 
-    def settle(self, on_error: OnError) -> Counter[str]:
+    def resolve(self, on_error: OnError) -> Counter[str]:
         """What was dropped, faults among it (`skip`); or one error about all of them (`raise`)."""
         if not self.found:
             return self.dropped

@@ -55,7 +55,7 @@ def list_files(root: Path, accept: Callable[[Path], bool], faults: Faults) -> tu
         # Linked folders last: what is below the root without a link keeps that name.
         folder = folders.pop() if folders else links.pop(0)
         if _enter(folder, entered, faults):
-            below, linked = _look_into(folder, accept, found, faults)
+            below, linked = _list_folder(folder, accept, found, faults)
             folders += below
             links += linked
     return tuple(sorted(found, key=lambda p: p.relative_to(root).parts))
@@ -73,7 +73,7 @@ def _enter(folder: Path, entered: set[tuple[int, int]], faults: Faults) -> bool:
     return True
 
 
-def _look_into(
+def _list_folder(
     folder: Path, accept: Callable[[Path], bool], found: list[Path], faults: Faults
 ) -> tuple[list[Path], list[Path]]:
     """Put a folder's files to `found`; its own folders and its links to folders."""

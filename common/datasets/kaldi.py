@@ -69,8 +69,8 @@ class Kaldi(Dataset):
         utterances = segments if segments is not None else {name: name for name in sounds}
 
         def one(item: tuple[str, str], dropped: Counter[str]) -> Listed:
-            id, said = item
-            recording, start, end = _stretch(root, id, said, segments is not None)
+            id, line = item
+            recording, start, end = _stretch(root, id, line, segments is not None)
             if recording not in sounds:
                 raise StrataError(f"{shown(root / 'wav.scp')}: no {recording}, of which {id} is")
             tiers = {}
@@ -118,18 +118,18 @@ def _table(path: Path, optional: bool = False) -> dict[str, str]:
     return table
 
 
-def _stretch(root: Path, id: str, said: str, segmented: bool) -> tuple[str, int, int | None]:
+def _stretch(root: Path, id: str, line: str, segmented: bool) -> tuple[str, int, int | None]:
     """Recording and samples of an utterance."""
     if not segmented:
         return id, 0, None
     try:
-        recording, start, end = said.split()
+        recording, start, end = line.split()
         first = to_samples(float(start))
         # Kaldi writes -1 for the end of the recording.
         return recording, first, None if float(end) == -1 else to_samples(float(end))
     except ValueError as error:
         raise StrataError(
-            f"{shown(root / 'segments')}: {id} {said[:60]!r}: each line is UTTERANCE RECORDING "
+            f"{shown(root / 'segments')}: {id} {line[:60]!r}: each line is UTTERANCE RECORDING "
             f"START END, times in seconds ({error})"
         ) from error
 
@@ -144,13 +144,13 @@ def _within(rows: list[Interval], start: int, end: int | None) -> list[Interval]
     ]
 
 
-def _sound(root: Path, recording: str, said: str, below: Path) -> Path:
-    if said.endswith("|"):
+def _sound(root: Path, recording: str, line: str, below: Path) -> Path:
+    if line.endswith("|"):
         raise StrataError(
-            f"{shown(root / 'wav.scp')}: {recording} is the output of a command ({said[:60]!r}), "
+            f"{shown(root / 'wav.scp')}: {recording} is the output of a command ({line[:60]!r}), "
             "which Strata does not run. Write the sound files (Kaldi's wav-copy, "
             "ffmpeg), and name them"
         )
-    if not said:
+    if not line:
         raise StrataError(f"{shown(root / 'wav.scp')}: {recording} has no sound file")
-    return below / said
+    return below / line

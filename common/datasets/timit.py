@@ -81,7 +81,7 @@ class Timit(Dataset):
         """List the partition: .PHN, .WRD, .TXT and the sound files' headers are read."""
         folder = self._folder()
         sounds = _one_each(files.list_files(folder, audio.is_audio, faults))
-        chosen = [p for p in sounds if self._wanted(p, faults.dropped)]
+        chosen = [p for p in sounds if self._is_chosen(p, faults.dropped)]
         if not chosen and not faults.found:
             raise StrataError(
                 f"dataset.partition={self.partition}: none of {len(sounds)} sound files below "
@@ -120,7 +120,7 @@ class Timit(Dataset):
             "three folders below it. Point it at the folder that holds TRAIN and TEST"
         )
 
-    def _wanted(self, path: Path, dropped: Counter[str]) -> bool:
+    def _is_chosen(self, path: Path, dropped: Counter[str]) -> bool:
         if self.partition == "core_test" and path.parent.name.casefold() not in CORE_TEST.split():
             return False
         if self.leave_out_sa and path.stem.casefold().startswith("sa"):

@@ -34,8 +34,8 @@ def read_xlabel(path: Path) -> tuple[tuple[Interval, ...], tuple[str, ...]]:
         if match is None or end < start:
             why = "earlier than the line before" if match else "not END COLOUR LABEL"
             raise StrataError(f"{shown(path)}, line {number}: {line[:60]!r}: {why}")
-        said = (match[2] or "").strip()
-        intervals.append(Interval(start, end, said.split(";")[0].strip()))
-        fields.append(said)
+        label = (match[2] or "").strip()
+        intervals.append(Interval(start, end, label.split(";")[0].strip()))
+        fields.append(label)
         start = end
     return tuple(intervals), tuple(fields)

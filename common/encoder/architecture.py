@@ -34,7 +34,7 @@ from common.encoder.hooks import (
 from common.records import SAMPLE_RATE, StrataError
 
 Shapes = Mapping[str, torch.Size]
-AUDIO = ("audio", ("audio",))  # how transformers says that a model hears and does nothing else
+AUDIO = ("audio", ("audio",))  # transformers' modalities of a model that takes audio alone
 
 # How configurations call the number of the encoder's blocks: Moonshine, Whisper, all others.
 DEPTH = ("encoder_num_hidden_layers", "encoder_layers", "num_hidden_layers")
@@ -55,7 +55,7 @@ class Layer:
 class ModelDescription:
     """What is known of a model before its weights are read.
 
-    `hears_spectrum`: its input is the frames of a mel spectrum, not samples. `n_parameters` counts
+    `takes_spectrum`: its input is the frames of a mel spectrum, not samples. `n_parameters` counts
     the encoder alone, without heads or decoder. Audio must have at least `min_samples` and at most
     `max_samples` (None: any number) samples.
     """
@@ -65,7 +65,7 @@ class ModelDescription:
     n_parameters: int
     min_samples: int
     max_samples: int | None
-    hears_spectrum: bool
+    takes_spectrum: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ def read_blueprint(config: ModelConfig, depth: int | None = None) -> Blueprint:
             feature_extractor.min_samples, *(layer.geometry.min_samples for layer in layers)
         ),
         max_samples=feature_extractor.max_samples,
-        hears_spectrum=feature_extractor.spectrum,
+        takes_spectrum=feature_extractor.spectrum,
     )
     return Blueprint(
         checkpoint,
@@ -188,7 +188,7 @@ def _class_of(config: Any) -> tuple[Any, Any]:
         return SpeechT5ForSpeechToText, config
     if type(config) in AutoModel._model_mapping:
         return AutoModel, config
-    # Qwen2.5-Omni is several models, of which the thinker hears.
+    # Qwen2.5-Omni is several models, of which the thinker encodes audio.
     parts = [getattr(config, name) for name in config.sub_configs]
     return AutoModel, next((c for c in parts if type(c) in AutoModel._model_mapping), config)
 
@@ -199,8 +199,8 @@ def _tower(model: Any) -> tuple[str, Any]:
     if is_codec(model) or encoder.main_input_name in ("input_values", "input_features"):
         return "", encoder
     for name, module in model.named_modules():
-        hears = isinstance(module, PreTrainedModel) and module.input_modalities in AUDIO
-        if name and hears:
+        encodes_audio = isinstance(module, PreTrainedModel) and module.input_modalities in AUDIO
+        if name and encodes_audio:
             return name, module
     raise StrataError(f"its input is {encoder.main_input_name}")
 
@@ -272,7 +272,7 @@ def _measure(
         if len(shapes[hook.name]) != 3:
             raise StrataError(
                 f"layer {hook.name} of a second of audio is {tuple(shapes[hook.name])}, not "
-                "utterances, frames and numbers: an encoder that hears audio in pieces and lays "
+                "utterances, frames and numbers: an encoder that takes audio in pieces and lays "
                 "their frames end to end has none at regular times"
             )
         _, n_frames, dim = shapes[hook.name]

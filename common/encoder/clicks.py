@@ -31,15 +31,15 @@ def measured(frames_of: Frames, n: int, threshold: float = VISIBLE) -> FrameGeom
 
     Where all lengths give as many frames, the rest being padding, see `centred`.
     """
-    elsewhere, later_still = n - n // 8, n - n // 16
-    reference = frames_of(click(n, elsewhere))
+    reference_click, last_click = n - n // 8, n - n // 16
+    reference = frames_of(click(n, reference_click))
 
     def changed(sample: int) -> NDArray[np.intp]:
         change = frames_of(click(n, sample)) - reference
         size = np.abs(change - np.median(change, axis=0)).max(axis=1)
         return np.flatnonzero(size > threshold * size.max())
 
-    rest = changed(later_still)[0]  # frames from there on see the click of the reference
+    rest = changed(last_click)[0]  # frames from there on see the click of the reference
 
     @cache
     def seen(sample: int) -> tuple[int, int]:

@@ -302,11 +302,13 @@ def pick_device(device: str) -> torch.device:
     if device == "auto":
         device = next(name for name, is_there in present.items() if is_there)
     if not present.get(device):
-        there = ", ".join(name for name, is_there in present.items() if is_there)
-        raise StrataError(f"device={device}: torch sees none here, only {there}. Use device=auto.")
-    own = place()
-    if device == "cuda" and own.size > 1:
-        return torch.device(device, own.local_rank)
+        available = ", ".join(name for name, is_there in present.items() if is_there)
+        raise StrataError(
+            f"device={device}: torch sees none here, only {available}. Use device=auto."
+        )
+    process = place()
+    if device == "cuda" and process.size > 1:
+        return torch.device(device, process.local_rank)
     return torch.device(device)
 
 

@@ -30,23 +30,24 @@ def explained(kind: str, what: str) -> Iterator[None]:
 def _explain(kind: str, what: str, error: Exception) -> StrataError:
     from huggingface_hub import constants, errors
 
-    said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     if isinstance(error, errors.GatedRepoError):
         return StrataError(
-            f"{what}: access is restricted ({said}). Accept its terms on the Hub, then log in: "
+            f"{what}: access is restricted ({reason}). Accept its terms on the Hub, then log in: "
             "hf auth login, or HF_TOKEN=…"
         )
     if isinstance(error, errors.RevisionNotFoundError):
-        return StrataError(f"{what}: no such revision ({said}). Use {kind}.revision=main")
+        return StrataError(f"{what}: no such revision ({reason}). Use {kind}.revision=main")
     if isinstance(error, errors.RepositoryNotFoundError):
         return StrataError(
-            f"{what}: no such {kind} on {constants.ENDPOINT} ({said}). Check its spelling; if it "
+            f"{what}: no such {kind} on {constants.ENDPOINT} ({reason}). Check its spelling; if it "
             "is private, log in: hf auth login"
         )
     if isinstance(error, errors.RemoteEntryNotFoundError):
-        return StrataError(f"{what}: a file is missing on {constants.ENDPOINT} ({said})")
+        return StrataError(f"{what}: a file is missing on {constants.ENDPOINT} ({reason})")
     return StrataError(
         f"{what}: tried {constants.ENDPOINT} and the cache HF_HOME={constants.HF_HOME}, and failed "
-        f"({said}). Without network, copy a filled cache and set HF_HOME to it, or set HF_ENDPOINT "
-        f"to a mirror, or use {REMEDIES[kind]}. After a broken transfer, run again: it resumes"
+        f"({reason}). Without network, copy a filled cache and set HF_HOME to it, or set "
+        f"HF_ENDPOINT to a mirror, or use {REMEDIES[kind]}. After a broken transfer, run again: it "
+        "resumes"
     )

@@ -93,12 +93,12 @@ class Clips:
         characters = torch.zeros(len(texts), max(map(len, texts)), dtype=torch.int64)
         for row, symbols in zip(characters, texts, strict=True):
             row[: len(symbols)] = torch.tensor(symbols)
-        heard = next(x for key, x in inputs.items() if key != "attention_mask")
+        waveform_batch = next(x for key, x in inputs.items() if key != "attention_mask")
         mask = inputs.get("attention_mask")
-        if mask is not None and mask.shape == heard.shape:
+        if mask is not None and mask.shape == waveform_batch.shape:
             mask = mask.bool()  # of every sample: the integers would be as large as the speech
         return Batch(
-            waveforms=heard,
+            waveforms=waveform_batch,
             mask=mask,
             samples=torch.tensor([len(w) for w in waveforms]),
             characters=characters,

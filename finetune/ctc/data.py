@@ -113,13 +113,13 @@ def choose_speakers(
     chosen: dict[str, set[str] | None] = dict.fromkeys(PARTS)
     for name in PARTS:
         part: PartConfig = getattr(recipe, name)
-        there = {u.speaker for u in corpora[name].utterances}
-        unknown = sorted(set(part.speakers or ()) - there)
+        speakers = {u.speaker for u in corpora[name].utterances}
+        unknown = sorted(set(part.speakers or ()) - speakers)
         if unknown:
             raise StrataError(
                 f"finetune.{name}.speakers names {', '.join(unknown)}; {corpora[name].name} has "
-                f"{len(there)} speakers, such as {', '.join(sorted(there)[:5])}. Numbers with "
-                "leading zeros need quotes: ['0036']"
+                f"{len(speakers)} speakers, such as {', '.join(sorted(speakers)[:5])}. Numbers "
+                "with leading zeros need quotes: ['0036']"
             )
         if part.speakers is not None:
             chosen[name] = set(part.speakers)
@@ -128,13 +128,13 @@ def choose_speakers(
         if part.speaker_share is None:
             continue
         taken = set().union(*(named or () for named in chosen.values()))
-        there = {u.speaker for u in corpora[name].utterances}
-        free = sorted(there - taken)
-        count = max(1, round(part.speaker_share * len(there)))
+        speakers = {u.speaker for u in corpora[name].utterances}
+        free = sorted(speakers - taken)
+        count = max(1, round(part.speaker_share * len(speakers)))
         if count >= len(free):
             raise StrataError(
                 f"finetune.{name}.speaker_share={part.speaker_share}: {count} of "
-                f"{corpora[name].name}'s {len(there)} speakers, of whom {len(free)} are in no "
+                f"{corpora[name].name}'s {len(speakers)} speakers, of whom {len(free)} are in no "
                 "other part: none would be left. Use more speakers, or a smaller share"
             )
         order = generator(recipe.subset_seed, "speakers", name).permutation(len(free))

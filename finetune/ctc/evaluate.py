@@ -123,7 +123,7 @@ def transcribe_all(
             continue
         kept.append(utterance)
         transcripts.append(recogniser(waveform))
-    dropped = faults.settle(cast(OnError, on_error))
+    dropped = faults.resolve(cast(OnError, on_error))
     if not kept:
         raise StrataError(f"none of {len(utterances)} utterances can be read: see the log")
     return Recognised(tuple(kept), tuple(transcripts), dict(dropped))

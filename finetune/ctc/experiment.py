@@ -27,7 +27,7 @@ from finetune.ctc.data import TranscribedSpeech, frames_needed, log_unknown, rea
 from finetune.ctc.decode import BeamSearch, beam_search
 from finetune.ctc.fitting import Plan, train
 from finetune.ctc.module import Recogniser
-from finetune.ctc.parts import settle_parts
+from finetune.ctc.parts import choose_parts
 from finetune.ctc.recogniser import check_recipe, head_places
 from finetune.ctc.recordings import record
 from finetune.ctc.report import Tested, print_scores, score_rows
@@ -110,7 +110,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
             folder,
             raw,
         )
-        plan = settle_parts(plan, speech.parts["train"].clips, speech.parts["train"].numbers)
+        plan = choose_parts(plan, speech.parts["train"].clips, speech.parts["train"].numbers)
         module, drawn = plan.build()
     with watch.stage("training"):
         training = speech.parts["train"]

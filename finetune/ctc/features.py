@@ -121,7 +121,7 @@ def keep_features(
     fixed = extractor.spectrum or extractor.max_samples is not None or extractor.rate != SAMPLE_RATE
     if recipe.keep_features == "never" or recipe.augment.changes or fixed or not hooks:
         return None
-    convolutions = _holding(encoder, [hook.module for hook in hooks])
+    convolutions = _parent_of(encoder, [hook.module for hook in hooks])
     if convolutions is None:
         return None
     frozen = not any(p.requires_grad for p in convolutions.parameters())
@@ -132,7 +132,7 @@ def keep_features(
     return KeptFeatures(convolutions, last.geometry, recipe.processes)
 
 
-def _holding(encoder: Any, names: list[str]) -> nn.Module | None:
+def _parent_of(encoder: Any, names: list[str]) -> nn.Module | None:
     """The module below the encoder that computes all of some modules and nothing else, or None."""
     parents = names[0].split(".")
     while parents:

@@ -17,7 +17,7 @@ from common.config import Config, FinetuneConfig
 from common.encoder.architecture import Blueprint
 from common.encoder.encoder import pick_device
 from common.records import StrataError
-from common.stopping import careful, deaf
+from common.stopping import deferred_signals, ignore_signals
 from finetune.checkpoints import (
     BEST,
     FINISHED,
@@ -174,7 +174,7 @@ def follow(
     plan = replace(plan, config=silent)
     module, _ = plan.build()
     ready.send(None)
-    deaf()
+    ignore_signals()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the first process gives the same ones
         fit(plan, module, updates, held, checkpoint, place)
@@ -195,7 +195,7 @@ def fit(
     trainer = _trainer(plan, place)
     rank, world = (0, 1) if place is None else (place.rank, place.world)
     device = pick_device(plan.config.device)
-    with quiet(), careful():
+    with quiet(), deferred_signals():
         trainer.fit(
             module.train(),  # from_pretrained gives it in eval mode: without masks
             Numbered[Batch](replace(updates, rank=rank), ahead=device.type == "cuda"),

@@ -23,7 +23,7 @@ NOTED = "checkpoints/accumulate.json"
 ROOM = 0.9  # of a GPU's free memory that the largest part may take: other shapes leave gaps in it
 
 
-def settle_parts(plan: Plan, clips: Clips, numbers: tuple[int, ...]) -> Plan:
+def choose_parts(plan: Plan, clips: Clips, numbers: tuple[int, ...]) -> Plan:
     """The plan with `finetune.accumulate` as `finetune.device_seconds=auto` finds it.
 
     The speech of an update stays the same. A training that resumes keeps the number it began with:

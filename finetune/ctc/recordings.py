@@ -65,7 +65,7 @@ def record(
             pcm = np.clip(np.rint(waveform * SCALE), -SCALE, SCALE - 1).astype(np.int16)
             file.write(pcm.tobytes())
             lengths.append(len(pcm))
-        faults.settle(cast(OnError, on_error))
+        faults.resolve(cast(OnError, on_error))
     if not sum(lengths):
         raise StrataError(f"none of {len(lengths)} utterances can be read: see the log")
     content = {"identity": identity, "lengths": lengths, "checksum": checksum(path)}

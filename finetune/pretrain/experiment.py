@@ -18,7 +18,7 @@ from common.encoder.architecture import Blueprint, read_blueprint
 from common.records import Corpus, StrataError
 from common.results.results import describe_process
 from common.seeding import generator
-from common.stopping import careful
+from common.stopping import deferred_signals
 from common.timing import Stopwatch
 from common.windows import in_windows, longest_input
 from common.writing import replacing, write_text
@@ -165,7 +165,7 @@ def train(
     )
     snapshots = Snapshots(recipe, blueprint, folder)
     trainer = trainer_of(config, length, folder, raw, [snapshots])
-    with quiet(), careful():
+    with quiet(), deferred_signals():
         trainer.fit(
             module,
             Numbered[Batch](crops),

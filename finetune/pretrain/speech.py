@@ -180,7 +180,7 @@ def _write(
             acoustics.write(rows.astype(np.float16).tobytes())
             for name, value in (("lengths", len(waveform)), ("frames", len(rows)), ("corpus", k)):
                 columns[name].append(value)
-        dropped = faults.settle(cast(OnError, on_error))
+        dropped = faults.resolve(cast(OnError, on_error))
     for k, name in enumerate(corpora):
         if k not in columns["corpus"]:
             raise StrataError(

@@ -61,8 +61,8 @@ def write_run(
     names = list(dict.fromkeys(one.experiment for one in rows))
     config = dict(config or analysis_config(names))
     corpus = {"partition": "all", "fingerprint": "0" * 64, "utterances": 20, "hours": 0.5}
-    told = {"dataset": corpus, "model": {"checkpoint": "hub/small", "blocks": 3}}
-    write_results(folder, to_frame(rows), told | {"config": config} | metadata)
+    described = {"dataset": corpus, "model": {"checkpoint": "hub/small", "blocks": 3}}
+    write_results(folder, to_frame(rows), described | {"config": config} | metadata)
     (folder / ".hydra" / "config.yaml").write_text(yaml.safe_dump(config))
     (folder / ".hydra" / "overrides.yaml").write_text("- experiment=paper\n")
     stamp = 1_700_000_000 - age

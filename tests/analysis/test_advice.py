@@ -24,9 +24,10 @@ def test_samples_that_are_the_same_data_count_once() -> None:
 
 
 def test_one_layer_and_no_rows() -> None:
-    told = advise(frame(rows("cca_phone", [0.5])))
+    advised = advise(frame(rows("cca_phone", [0.5])))
     assert (
-        "cca_phone is highest at T0 (the only layer scored)" in of("phonetic content", told).claim
+        "cca_phone is highest at T0 (the only layer scored)"
+        in of("phonetic content", advised).claim
     )
     assert advise(frame()) == []
     assert advise(to_frame([])) == []
@@ -68,7 +69,7 @@ def test_random_weights_are_no_model_to_advise_on() -> None:
 
 
 def test_every_sentence_is_one() -> None:
-    told = advise(
+    advised = advise(
         pd.concat(
             [
                 frame(
@@ -82,8 +83,12 @@ def test_every_sentence_is_one() -> None:
             ]
         )
     )
-    assert {one.topic for one in told} >= {"acoustic content", "semantic content", "word content"}
-    for one in told:
+    assert {one.topic for one in advised} >= {
+        "acoustic content",
+        "semantic content",
+        "word content",
+    }
+    for one in advised:
         for text in (one.claim, *(caveat.text for caveat in one.caveats)):
             assert text.endswith(".")
             assert ".." not in text
@@ -97,12 +102,12 @@ def test_every_sentence_is_one() -> None:
 
 def test_the_summary_names_what_measures_agree_on() -> None:
     words = rows("cca_word", (0.3, 0.3, 0.3, 0.3, 0.5, 0.3), target="word")
-    told = advise(frame(rows("cca_phone", (0.3, 0.3, 0.3, 0.5, 0.3, 0.3)), words))
-    assert summary(told) == "Phones peak at T3, words at T4"
+    advised = advise(frame(rows("cca_phone", (0.3, 0.3, 0.3, 0.5, 0.3, 0.3)), words))
+    assert summary(advised) == "Phones peak at T3, words at T4"
     other = rows("probe_word", (0.3, 0.5, 0.3, 0.3, 0.3, 0.3), metric="probe", target="word")
-    told = advise(frame(rows("cca_phone", UP_AND_DOWN), words, other))
-    assert summary(told) == "Phones peak at T2 or T3"
-    headline = of("word content", told).headline
+    advised = advise(frame(rows("cca_phone", UP_AND_DOWN), words, other))
+    assert summary(advised) == "Phones peak at T2 or T3"
+    headline = of("word content", advised).headline
     assert headline == "Words peak at T4 by cca_word, at T1 by probe_word"
     assert summary(advise(frame())) == ""
 
@@ -115,25 +120,25 @@ def test_the_place_of_acoustics_is_said_to_be_that_among_transformer_layers() ->
     convolution = blocks[first].assign(
         layer="C7", part="cnn", layer_index=7, value=blocks.loc[first, "value"] + 0.5
     )
-    told = advise(pd.concat([convolution, blocks]))
-    acoustic = of("acoustic content", told)
+    advised = advise(pd.concat([convolution, blocks]))
+    acoustic = of("acoustic content", advised)
     assert acoustic.headline == "Acoustics in the transformer peak at T2"
     assert (
         "cca_mel is highest at T2 (told apart from every other transformer layer)" in acoustic.claim
     )
-    assert summary(told) == acoustic.headline
+    assert summary(advised) == acoustic.headline
 
 
 def test_a_headline_gives_the_range_where_the_measures_places_do_not_fit() -> None:
     level = {"metric": "probe", "target": "word"}
-    told = advise(
+    advised = advise(
         frame(
             rows("cca_word", (0.3, 0.5, 0.3, 0.3, 0.3, 0.3), target="word"),
             rows("probe_word", (0.3, 0.3, 0.5, 0.3, 0.3, 0.3), **level),
             rows("mi_word", (0.3, 0.3, 0.3, 0.3, 0.5, 0.3), **level),
         )
     )
-    headline = of("word content", told).headline
+    headline = of("word content", advised).headline
     assert headline == "Words peak between T1 and T4, depending on the measure"
     flat = advise(frame(rows("cca_word", [0.5] * 6, target="word")))
     assert of("word content", flat).headline == "Words: no layer stands out"

@@ -8,21 +8,25 @@ from analysis.report.advice.advise import advise
 
 
 def test_no_reason_to_re_initialise_where_either_kind_of_content_is_kept() -> None:
-    told = advise(
+    advised = advise(
         frame(
             rows("cca_phone", (0.3, 0.4, 0.5, 0.505, 0.5, 0.5)),
             rows("cca_word", UP_AND_DOWN, target="word"),
         )
     )
-    assert "gives no reason to re-initialise any block of m" in of("re-initialisation", told).claim
-    assert "cannot be told apart from the best by cca_phone." in of("re-initialisation", told).claim
+    assert (
+        "gives no reason to re-initialise any block of m" in of("re-initialisation", advised).claim
+    )
+    assert (
+        "cannot be told apart from the best by cca_phone." in of("re-initialisation", advised).claim
+    )
 
 
 def test_a_top_layer_that_is_the_best_is_said_to_be() -> None:
     rising = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
     alike = (0.3, 0.4, 0.5, 0.6, 0.601, 0.6)
-    told = advise(frame(rows("cca_word", rising, target="word"), rows("cca_phone", alike)))
-    claim = of("re-initialisation", told).claim
+    advised = advise(frame(rows("cca_word", rising, target="word"), rows("cca_phone", alike)))
+    claim = of("re-initialisation", advised).claim
     assert claim.endswith(
         "its top layer, T5, is the best by cca_word and cannot be told apart from the best by "
         "cca_phone."
@@ -52,8 +56,8 @@ UNSURE = "not provably better (lower WER, within what seeds change) than"
     ],
 )
 def test_how_the_suggestion_did_is_told_plainly(wer: dict[int, Levels], words: str) -> None:
-    told = advise(pd.concat([frame(FALLING), ctc(wer)]))
-    tried = of("re-initialisation, tried", told)
+    advised = advise(pd.concat([frame(FALLING), ctc(wer)]))
+    tried = of("re-initialisation, tried", advised)
     assert words in tried.claim
     assert tried.claim.startswith("m, fine-tuned on 10m of corpus and tested on corpus: ")
     assert "picked on the scores" in caveats(tried)
@@ -63,10 +67,10 @@ def test_how_the_suggestion_did_is_told_plainly(wer: dict[int, Levels], words: s
 def test_a_suggestion_of_none_is_held_against_the_sweep_too() -> None:
     flat = rows("cca_phone", (0.3, 0.4, 0.5, 0.5, 0.5, 0.5))
     sweep = ctc({0: (0.5, 0.51, 0.49), 1: (0.4, 0.41, 0.392)})
-    told = of("re-initialisation, tried", advise(pd.concat([frame(flat), sweep])))
-    assert "N = 0, did worse than N = 1, the sweep's best." in told.claim
-    assert told.headline == "Re-initialising no blocks did worse than 1 block"
-    (table,) = told.figures
+    advice = of("re-initialisation, tried", advise(pd.concat([frame(flat), sweep])))
+    assert "N = 0, did worse than N = 1, the sweep's best." in advice.claim
+    assert advice.headline == "Re-initialising no blocks did worse than 1 block"
+    (table,) = advice.figures
     assert table.cells == {
         "N = 0": "WER 50.0 % (49.0 to 51.0 over 3 seeds)",
         "N = 1": "WER 40.1 % (39.2 to 41.0 over 3 seeds)",

@@ -8,13 +8,13 @@ from analysis.report.advice.advise import advise
 
 def test_the_autoencoder_shape() -> None:
     shape = (1.0, 0.8, 0.5, 0.4, 0.6, 0.7)
-    told = of("where content turns back", advise(frame(rows("cca_intra", shape, target="T0"))))
-    assert told.claim == (
+    advice = of("where content turns back", advise(frame(rows("cca_intra", shape, target="T0"))))
+    assert advice.claim == (
         "By cca_intra layers move away from their input T0 up to T3 and come closer again at T5, "
         "as in an autoencoder."
     )
-    assert told.headline == "Layers leave their input T0, and turn back at T3"
-    assert (told.figures[0].best, told.figures[0].alike) == (3, ())
+    assert advice.headline == "Layers leave their input T0, and turn back at T3"
+    assert (advice.figures[0].best, advice.figures[0].alike) == (3, ())
     other = advise(frame(rows("cca_intra", shape, target="T3")))
     assert not other
 
@@ -30,17 +30,17 @@ def test_no_turn_is_told_where_there_is_none(experiment: str, shape: Levels) -> 
 
 
 def test_content_that_falls_at_the_top_and_the_blocks_that_follow_from_it() -> None:
-    told = advise(
+    advised = advise(
         frame(
             rows("cca_phone", (0.3, 0.4, 0.5, 0.5, 0.5, 0.4)),
             rows("cca_word", UP_AND_DOWN, target="word"),
         )
     )
-    phones, words = (one for one in told if one.topic == "where content turns back")
+    phones, words = (one for one in advised if one.topic == "where content turns back")
     assert phones.headline == "Phones fall off at the top layer, T5"
     assert words.headline == "Words fall off from T4 to the top"
     assert words.claim == "By cca_word T5 is below T2 (so is every layer from T4 up)."
-    suggested = of("re-initialisation", told)
+    suggested = of("re-initialisation", advised)
     assert suggested.headline == "Re-initialise the top block"
     assert suggested.claim == (
         "Re-initialise the top block of m (T5): on corpus (all) they have fallen below the best "

@@ -54,9 +54,9 @@ def test_analogies_are_those_of_a_search_through_all_quadruples() -> None:
     found = analogies_of(features_of(PHONES))
     assert {tuple(one) for one in found} == expected
     assert len(found) == len(expected)
-    told = {"".join(PHONES[k] for k in one) for one in found}
-    assert "bpdt" in told  # [b] = [p] + [d] - [t]
-    assert "sztd" not in told
+    names = {"".join(PHONES[k] for k in one) for one in found}
+    assert "bpdt" in names  # [b] = [p] + [d] - [t]
+    assert "sztd" not in names
 
 
 def test_planted_features_hold_and_unrelated_phones_do_not() -> None:

@@ -160,7 +160,7 @@ def test_a_score_that_resamples_do_not_have_has_no_interval(
 
 
 @pytest.mark.parametrize(
-    ("split", "trials", "speakers", "said"),
+    ("split", "trials", "speakers", "reason"),
     [
         ("speaker", 10, 20, ""),
         ("speaker", LEAST_FOLDS, 40, ""),
@@ -171,10 +171,10 @@ def test_a_score_that_resamples_do_not_have_has_no_interval(
     ],
 )
 def test_only_enough_folds_that_keep_enough_speakers_apart_give_intervals(
-    split: str, trials: int, speakers: int, said: str
+    split: str, trials: int, speakers: int, reason: str
 ) -> None:
     why = no_fold_interval(split, trials, speakers)
-    assert (said in why) if said else not why
+    assert (reason in why) if reason else not why
 
 
 def covered(name: str, n: int, way: str) -> tuple[float, float, float]:

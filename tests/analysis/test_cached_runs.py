@@ -139,8 +139,8 @@ def test_a_pass_that_a_signal_ends_keeps_all_that_it_heard(
     status = 128 + signal.Signals[name]
     folder = tmp_path / "runs/a/b/stopped"
     kill("cca_phone", 9, folder, *overrides, every=1e9, how=name, status=status)
-    told = (folder / "run.log").read_text()
-    assert f"{name}: ending as soon as what was done is written down" in told
+    log_text = (folder / "run.log").read_text()
+    assert f"{name}: ending as soon as what was done is written down" in log_text
     assert not list(folder.glob(".statistics-*"))
     again = execute(tmp_path / "again", "experiment=cca_phone", *overrides)
     assert again.metadata["forward_pass"]["resumed"] == 10
@@ -255,9 +255,9 @@ def test_results_of_a_part_of_the_speech_say_so_until_all_of_it_can_be_read(
         (lost,) = part.metadata["not_complete"].values()
         assert lost
         assert all(name.startswith("s0000") for name in lost)
-        told = f"NOT COMPLETE: {len(lost)} utterances could not be read"
-        assert told in capsys.readouterr().out
-        assert told in caplog.text
+        message = f"NOT COMPLETE: {len(lost)} utterances could not be read"
+        assert message in capsys.readouterr().out
+        assert message in caplog.text
         caplog.clear()
     assert part.curve("cca_phone") != uncached.curve("cca_phone")
     with without("s0000"), pytest.raises(StrataError, match="could not be read: s0000"):

@@ -151,10 +151,10 @@ def test_the_summary_has_both_halves_and_counts_the_bounded(
     halves = [("0.8", "0.1"), ("0.8", "0.6")]
     scores = [Score(0.5, "", {"training": a, "held_out": b}) for a, b in halves]
     with caplog.at_level("INFO"):
-        told = PWCCA(RIDGES).summary(scores, "cca_test")
-    assert told["training_folds_alone"] == pytest.approx(0.8)
-    assert told["test_folds_alone"] == pytest.approx(0.35)
-    assert told["scores_at_bound"] == 1
+        summary = PWCCA(RIDGES).summary(scores, "cca_test")
+    assert summary["training_folds_alone"] == pytest.approx(0.8)
+    assert summary["test_folds_alone"] == pytest.approx(0.35)
+    assert summary["scores_at_bound"] == 1
     assert "cca_test: 1 of 2 scores are 2 times their held-out correlation" in caplog.text
 
 

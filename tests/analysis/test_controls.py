@@ -130,8 +130,8 @@ def test_random_weights_are_no_floor_where_the_model_is_given_the_spectrum(
     found = {name: set(scores["control"]) for name, scores in run.rows.groupby("experiment")}
     assert found["cca_mel"] == {""}
     assert "random_weights" in found["cca_phone"]
-    told = run.metadata["controls"]["without"]["cca_mel"]["random_weights"]
-    assert "mel spectrum" in told
+    metadata = run.metadata["controls"]["without"]["cca_mel"]["random_weights"]
+    assert "mel spectrum" in metadata
     alone = execute(tmp_path / "alone", "experiment=cca_mel", *common, *mel[1:])
     assert set(alone.rows["control"]) == {""}
 

@@ -209,9 +209,9 @@ def test_windows_of_a_long_recording_have_their_part_of_its_file(tmp_path: Path)
     corpus = in_windows(Corpus("toy", "all", "none", (whole,), {}, "f"), 30 * SAMPLE_RATE)
     target = FrameFiles(path=str(tmp_path)).prepared(corpus)
     for window in corpus.utterances:
-        heard = window.read()
+        samples = window.read()
         start = round(float(window.id.partition("@")[2]) * SAMPLE_RATE) - window.context[0]
-        found = target.frames(heard, window.id).numpy()[:, 0]
+        found = target.frames(samples, window.id).numpy()[:, 0]
         there = np.isfinite(found)
         rows = start // 160 + np.arange(len(found))
         assert there.sum() >= len(found) - 2  # past the recording's last stamp

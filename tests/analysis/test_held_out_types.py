@@ -24,8 +24,8 @@ Array = NDArray[np.float64]
 def corpus(speakers: int = SPEAKERS, types: int = TYPES, times: int = TIMES) -> Corpus:
     """Each speaker says each type so many times."""
     labels = [f"p{code:03}" for code in range(types)]
-    said = [f"s{s}" for s in range(speakers) for _ in range(times)]
-    return corpus_of([utterance(u, labels, speaker) for u, speaker in enumerate(said)])
+    speaker_of = [f"s{s}" for s in range(speakers) for _ in range(times)]
+    return corpus_of([utterance(u, labels, speaker) for u, speaker in enumerate(speaker_of)])
 
 
 def drawn(split: str = "speaker", **more: int) -> Segments:

@@ -166,13 +166,13 @@ def test_a_label_with_one_instance_is_counted_or_drawn(experiment: str, folder: 
     corpus = replace(corpus, utterances=(*corpus.utterances, rare))
     texts = {"table": f"{TABLE}\noranges 1 2 3", "pairs": f"{PAIRS}oranges,apples,6\n"}
     every = prepare(experiment, corpus, folder, **texts)
-    (told,) = (one for one in every if experiment in one["experiments"])
-    dropped = told.get("dropped") or told["drawn"][experiment]["dropped"]
+    (described,) = (one for one in every if experiment in one["experiments"])
+    dropped = described.get("dropped") or described["drawn"][experiment]["dropped"]
     counted = sum(n for why, n in dropped.items() if "occurs less than" in why)
     label, units = ("zh", 2) if experiment == "mi_phone_frame" else ("zh", 1)
     if experiment in FROM_WORDS:
         label, units = "oranges", 1
-    drawn = told.get("units_per_label", {}).get(label, 0)
+    drawn = described.get("units_per_label", {}).get(label, 0)
     assert counted + drawn == units
     assert (drawn > 0) == (experiment in ONCE)
 
@@ -190,8 +190,8 @@ def test_labels_of_one_instance_each(experiment: str, folder: Path) -> None:
     pairs = [f"{a},{b},{k}" for k, (a, b) in enumerate(pairwise(names))]
     texts = {"table": table, "pairs": "\n".join(["word1,word2,similarity", *pairs])}
     if experiment in ONCE[:3]:  # their words need not come twice
-        (told,) = prepare(experiment, corpus, folder, **texts)
-        assert told["labels"] == 60
+        (described,) = prepare(experiment, corpus, folder, **texts)
+        assert described["labels"] == 60
         return
     with pytest.raises(StrataError, match=r"0 .*label\(s\) occur|none oftener than 1"):
         prepare(experiment, corpus, folder, **texts)
@@ -242,9 +242,9 @@ def test_speakers_who_are_not_known(experiment: str, folder: Path) -> None:
     """The way out that is told is one that this experiment has."""
     nameless = tuple(replace(u, speaker="") for u in usable().utterances)
     way = r"experiments\.NAME\.split" if experiment == "probe_phone" else r"dataset\.speaker=prefix"
-    with pytest.raises(StrataError, match=f"72 of 72 utterances have no speaker.*{way}") as told:
+    with pytest.raises(StrataError, match=f"72 of 72 utterances have no speaker.*{way}") as raised:
         prepare(experiment, replace(usable(), utterances=nameless), folder)
-    assert ("split" in str(told.value)) == (experiment == "probe_phone")
+    assert ("split" in str(raised.value)) == (experiment == "probe_phone")
 
 
 def test_pairs_of_nameless_speakers_have_no_figure_across_speakers() -> None:

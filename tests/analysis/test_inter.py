@@ -270,10 +270,10 @@ def test_a_batch_suits_both_models(saved: dict[str, Path]) -> None:
     lengths = [8000, 9000, 8000, 8000, 9000]
     both = EncoderPair(first, second)
     assert sorted(map(sorted, both.batches(lengths))) == [[0, 2], [1, 4], [3]]
-    heard: list[str] = []
+    emitted: list[str] = []
     both.run(
         [models.noise(8000)] * 2,
-        lambda layer, frames, _: heard.append(f"{layer.name} {len(frames)}"),
+        lambda layer, frames, _: emitted.append(f"{layer.name} {len(frames)}"),
         {"T1", "other-T1", "other-T3"},
     )
-    assert heard == ["T1 2", "other-T1 2", "other-T3 2"]
+    assert emitted == ["T1 2", "other-T1 2", "other-T3 2"]

@@ -72,24 +72,24 @@ MomentConsumer.end = counted
 def test_a_killed_process_ends_the_others_and_any_number_of_them_goes_on(
     run: tuple[str, ...], alone: Finished, tmp_path: Path
 ) -> None:
-    own = (*run, f"paths.cache={tmp_path / 'cache'}")
-    heard = alone.metadata["forward_pass"]["utterances"]
+    cached_run = (*run, f"paths.cache={tmp_path / 'cache'}")
+    utterances = alone.metadata["forward_pass"]["utterances"]
     for size, rank, after in ((1, 0, 4), (4, 2, 1), (2, 1, 2)):
         at, before = f"hydra.run.dir={tmp_path / str(size)}", KILLED.format(rank=rank, after=after)
-        statuses, done = several(size, *own, at, before=before)
+        statuses, done = several(size, *cached_run, at, before=before)
         expected = [1] * size
         expected[rank] = -signal.SIGKILL
         assert statuses == expected, done.stdout + done.stderr
-        told = done.stdout.count(f"process {rank} of {size} (pid ")
-        assert told == size - 1, done.stdout
+        mentions = done.stdout.count(f"process {rank} of {size} (pid ")
+        assert mentions == size - 1, done.stdout
         assert done.stdout.count("it goes on from there") == size - 1
     assert sorted({p.name.split(".")[1] for p in tmp_path.glob("cache/*/*/.part*")}) == [
         *("part", "part1")
     ]
-    last = execute(tmp_path / "last", *own)
+    last = execute(tmp_path / "last", *cached_run)
     same(last, alone)
     passed = last.metadata["forward_pass"]
-    assert passed["resumed"] + passed["utterances"] == heard
+    assert passed["resumed"] + passed["utterances"] == utterances
     assert passed["resumed"] >= 4 + 2 + 2
     assert files(tmp_path / "cache") == files(alone.folder.parent / "cache")
 
@@ -124,9 +124,9 @@ def test_files_that_some_processes_could_not_read_are_told_once_and_read_again(
 def test_processes_share_the_utterances_of_features_and_the_first_one_packs_them(
     common: tuple[str, ...], tmp_path: Path
 ) -> None:
-    own = ("experiment=features", *common, "layers.indices=[T1]", "dataset.limit=5")
-    execute(tmp_path / "alone", *own)
-    statuses, done = several(2, *own, f"hydra.run.dir={tmp_path / 'together'}")
+    features = ("experiment=features", *common, "layers.indices=[T1]", "dataset.limit=5")
+    execute(tmp_path / "alone", *features)
+    statuses, done = several(2, *features, f"hydra.run.dir={tmp_path / 'together'}")
     assert statuses == [0, 0], done.stdout + done.stderr
     one, two = (tmp_path / name / "features" for name in ("alone", "together"))
     assert files(one) == files(two)

@@ -162,30 +162,30 @@ def named(scores: list[Score]) -> dict[str, float]:
 def test_clusters_of_planted_units_tell_their_labels(clusterer: str) -> None:
     """And those of labels shuffled by themselves what chance says they do."""
     units = planted(n=2000)
-    told = named(metric(clusterer=clusterer).score(units))
-    assert [told[key] for key in ("", "pnmi", "label_purity")] == pytest.approx([1, 1, 1])
-    assert told["clusters_in_use"] > 0.9
+    scores = named(metric(clusterer=clusterer).score(units))
+    assert [scores[key] for key in ("", "pnmi", "label_purity")] == pytest.approx([1, 1, 1])
+    assert scores["clusters_in_use"] > 0.9
     chance = named(metric(clusterer=clusterer).score(units.shuffled()))
     assert chance["pnmi"] == pytest.approx(chance["pnmi_shuffled"], rel=0.25)
     assert chance[""] == pytest.approx(0, abs=0.02)
     for kind in ("label_purity", "cluster_purity"):
-        assert chance[kind] == pytest.approx(told[f"{kind}_shuffled"], abs=0.02)
+        assert chance[kind] == pytest.approx(scores[f"{kind}_shuffled"], abs=0.02)
 
 
 def test_vectors_of_noise_score_nothing() -> None:
     """The figure of the papers is .2 of such vectors, and more the fewer units there are."""
     rng = np.random.default_rng(0)
     units = planted(n=2000, vectors=rng.normal(size=(2000, 16)).astype(np.float32))
-    told = named(metric(clusters=100).score(units))
-    assert told["pnmi"] > 0.1
-    assert told[""] == pytest.approx(0, abs=0.02)
+    scores = named(metric(clusters=100).score(units))
+    assert scores["pnmi"] > 0.1
+    assert scores[""] == pytest.approx(0, abs=0.02)
 
 
 def test_the_figures_have_no_bitrate_where_no_durations_are_known() -> None:
     assert "bitrate" not in named(metric().score(planted()))
-    told = named(metric().score(planted(seconds=np.full(600, 0.1))))
-    assert told["bitrate_labels"] == pytest.approx(np.log2(6) / 0.1, rel=0.02)
-    assert told["bitrate"] > told["bitrate_labels"]  # of more clusters than labels
+    scores = named(metric().score(planted(seconds=np.full(600, 0.1))))
+    assert scores["bitrate_labels"] == pytest.approx(np.log2(6) / 0.1, rel=0.02)
+    assert scores["bitrate"] > scores["bitrate_labels"]  # of more clusters than labels
 
 
 def test_units_are_fitted_and_scored_apart() -> None:
@@ -204,8 +204,8 @@ def test_at_most_a_tenth_as_many_clusters_as_fitted_units(caplog) -> None:
     caplog.set_level("INFO")
     units = planted(scored=np.arange(600) >= 400)
     scores = metric(clusters=500).score(units)
-    told = metric(clusters=500).summary(scores, "mi_phone")
-    assert told == {"clusters": [40], "fitted": [400], "scored": [200], "clusterer": "minibatch"}
+    summary = metric(clusters=500).summary(scores, "mi_phone")
+    assert summary == {"clusters": [40], "fitted": [400], "scored": [200], "clusterer": "minibatch"}
     assert "mi_phone: 40 clusters instead of 500, a tenth of the 400 units fitted" in caplog.text
 
 

@@ -14,23 +14,23 @@ CASES_HELD = ("no speaker effects", "speakers differ much", "… and there are 1
 def test_equal_layers_are_rarely_told_apart_whatever_speakers_bring(case: str) -> None:
     """At most 0.05, and what 120 studies can miss it by (2 standard errors)."""
     rng = np.random.default_rng(0)
-    told = [told_apart(CASES[case].scores(rng, by_speaker=True)) for _ in range(120)]
-    assert np.any(told, axis=1).mean() <= 0.09
-    assert np.mean(told) <= 0.05
+    separated = [told_apart(CASES[case].scores(rng, by_speaker=True)) for _ in range(120)]
+    assert np.any(separated, axis=1).mean() <= 0.09
+    assert np.mean(separated) <= 0.05
 
 
 def test_folds_through_speakers_tell_equal_layers_apart_far_too_often() -> None:
     rng, case = np.random.default_rng(0), CASES["… and there are 10 of them"]
-    told = [told_apart_by_draws(case.scores(rng, by_speaker=False)) for _ in range(60)]
-    assert np.any(told, axis=1).mean() > 0.15
+    separated = [told_apart_by_draws(case.scores(rng, by_speaker=False)) for _ in range(60)]
+    assert np.any(separated, axis=1).mean() > 0.15
 
 
 def test_a_planted_difference_is_found() -> None:
     rng = np.random.default_rng(4)
     case = Speakers(slope=0.1, shift=0.3, gains=(0.5, 0.5, 0.1, 0.5, 0.05))
-    told = [told_apart(case.scores(rng, by_speaker=True)) for _ in range(30)]
-    assert np.mean(told, axis=0)[[2, 4]].min() > 0.8
-    assert np.mean(told, axis=0)[[0, 1, 3]].max() < 0.1
+    separated = [told_apart(case.scores(rng, by_speaker=True)) for _ in range(30)]
+    assert np.mean(separated, axis=0)[[2, 4]].min() > 0.8
+    assert np.mean(separated, axis=0)[[0, 1, 3]].max() < 0.1
 
 
 def test_corrected_p_by_hand() -> None:

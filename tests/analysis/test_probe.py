@@ -135,9 +135,9 @@ def test_a_label_that_is_not_in_training_counts_as_an_error() -> None:
     unseen, tested = (int(scores[0].detail[key]) for key in ("unseen", "tested"))
     assert unseen == (units.label == 0).sum()
     assert scores[0].value == pytest.approx(1 - unseen / tested)
-    told = LinearProbe(GRID).summary(scores, "probe_phone")
-    assert told["tested_of_labels_not_trained_on"] == unseen
-    assert sum(told["shrinkages"].values()) == 3
+    summary = LinearProbe(GRID).summary(scores, "probe_phone")
+    assert summary["tested_of_labels_not_trained_on"] == unseen
+    assert sum(summary["shrinkages"].values()) == 3
 
 
 def test_what_cannot_be_probed_is_known_before_there_are_vectors() -> None:

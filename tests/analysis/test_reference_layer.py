@@ -86,12 +86,12 @@ def test_a_heat_map_leaves_the_reference_blank() -> None:
     assert np.isfinite(shares[:, names.index("cca_phone")]).all()
 
 
-@pytest.mark.parametrize(("second", "told"), [(0.8, True), (0.5, False)])
-def test_leaving_the_input_is_told_by_layers_other_than_it(second: float, told: bool) -> None:
+@pytest.mark.parametrize(("second", "found"), [(0.8, True), (0.5, False)])
+def test_leaving_the_input_is_found_from_other_layers_than_it(second: float, found: bool) -> None:
     rng = np.random.default_rng(0)
     levels = {"T0": 1.0, "T1": second, "T2": 0.5, "T3": 0.7}
     rows = [one for trial in range(6) for one in intra(levels, trial=trial)]
     frame = to_frame(rows).assign(run="run", reinit_top=pd.NA)
     frame["value"] += np.where(frame["layer"] == "T0", 0, 0.002 * rng.normal(size=len(frame)))
     turns = [one for one in advise(frame) if one.topic == "where content turns back"]
-    assert [one.figures[0].cells["before"].split()[0] for one in turns] == ["T1"] * told
+    assert [one.figures[0].cells["before"].split()[0] for one in turns] == ["T1"] * found

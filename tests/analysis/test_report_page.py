@@ -152,11 +152,11 @@ def test_the_interval_over_seeds_is_students(report: Path) -> None:
     means = errors_of(tidy[tidy["experiment"] == "ctc"]).set_index(["metric", "reinit_top"])
     values = [0.4, 0.42]
     interval = ttest_1samp(values, 0).confidence_interval()
-    told = means.loc[("wer", 1)]
-    np.testing.assert_allclose(told["mean"], 0.41)
-    np.testing.assert_allclose(told["high"], interval.high)
-    np.testing.assert_allclose(told["low"], max(0, interval.low))
-    assert told["seeds"] == 2
+    row = means.loc[("wer", 1)]
+    np.testing.assert_allclose(row["mean"], 0.41)
+    np.testing.assert_allclose(row["high"], interval.high)
+    np.testing.assert_allclose(row["low"], max(0, interval.low))
+    assert row["seeds"] == 2
 
 
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:

@@ -41,11 +41,11 @@ def write_both(folder: Path) -> None:
 
 def test_a_heat_map_and_a_curve_of_one_experiment_stand_in_one_report(tmp_path: Path) -> None:
     write_both(tmp_path)
-    told = gathered(tmp_path)
-    assert len(told.frame) == 3 * (16 + 4)
-    assert told.notes == ()
-    assert told.duplicates == {}
-    scores, pairs, _ = split_frame(told.frame)
+    report = gathered(tmp_path)
+    assert len(report.frame) == 3 * (16 + 4)
+    assert report.notes == ()
+    assert report.duplicates == {}
+    scores, pairs, _ = split_frame(report.frame)
     assert set(scores["run"]) == {"same"}
     assert set(pairs["run"]) == {"all"}
     (matrix,) = matrices_of(pairs)

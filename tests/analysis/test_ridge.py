@@ -95,5 +95,5 @@ def test_what_cannot_be_probed_is_refused() -> None:
 def test_the_summary_tells_which_penalties_were_chosen() -> None:
     scores = RidgeProbe((10.0, 1e-3)).score(numbered(noise=0))
     assert {score.detail["penalty"] for score in scores} == {"0.001"}
-    told = RidgeProbe((10.0, 1e-3)).summary(scores, "probe_number")
-    assert told["penalties"] == {"0.001": 10}
+    summary = RidgeProbe((10.0, 1e-3)).summary(scores, "probe_number")
+    assert summary["penalties"] == {"0.001": 10}

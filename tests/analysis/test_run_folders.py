@@ -118,8 +118,8 @@ def test_a_snapshot_that_was_never_scored_is_left_out_by_name(tmp_path: Path) ->
 
 def test_an_experiment_without_rows_is_told_with_the_runs_own_reason(tmp_path: Path) -> None:
     config = analysis_config(["cca_phone", "cca_word", "cca_mel"])
-    told = {"left_out": {"cca_word": "no words there"}, "not_scored": {}}
-    write_run(tmp_path / "a", curve(), config, **told)
+    metadata = {"left_out": {"cca_word": "no words there"}, "not_scored": {}}
+    write_run(tmp_path / "a", curve(), config, **metadata)
     lost = {one.what: one.why for one in gathered(tmp_path).left_out}
     assert lost["cca_word"] == "no words there"
     assert "does not say why" in lost["cca_mel"]
@@ -127,9 +127,9 @@ def test_an_experiment_without_rows_is_told_with_the_runs_own_reason(tmp_path: P
 
 def test_a_training_that_was_a_step_lacks_no_scores(tmp_path: Path) -> None:
     file = training(tmp_path / "ctc", 2, 0, 0.5) / "metadata.json"
-    told = json.loads(file.read_text())
-    told["config"] |= {"task": "steps", "experiments": {"cca_phone": {}}}
-    file.write_text(json.dumps(told))
+    metadata = json.loads(file.read_text())
+    metadata["config"] |= {"task": "steps", "experiments": {"cca_phone": {}}}
+    file.write_text(json.dumps(metadata))
     assert gathered(tmp_path).left_out == ()
 
 

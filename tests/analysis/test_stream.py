@@ -342,12 +342,12 @@ def test_targets_are_computed_once_and_on_the_thread_that_reads(
 ) -> None:
     threads: list[str] = []
 
-    def heard(target: Mel, waveform: Waveform, utterance: str) -> torch.Tensor:
+    def recorded_frames(target: Mel, waveform: Waveform, utterance: str) -> torch.Tensor:
         threads.append(current_thread().name)
         return compute(target, waveform, utterance)
 
     compute = Mel.frames
-    monkeypatch.setattr(Mel, "frames", heard)
+    monkeypatch.setattr(Mel, "frames", recorded_frames)
     corpus = corpus_of(map(utterance, range(6)))
     samples = draw_frames(corpus, UnitSampling(utterances=6), SamplingConfig(samples=1), "frame", 0)
     entries = [Entry(tmp_path / name) for name in "ab"]

@@ -78,10 +78,10 @@ def test_information_is_taken_without_each_speaker_in_turn() -> None:
     clusters = np.where(rng.random(900) < 0.5, label, rng.integers(8, size=900))
     normalised, adjusted = intervals(clusters, label, speaker)
     without = [agreement(clusters[speaker != s], label[speaker != s]) for s in range(30)]
-    told = agreement(clusters, label)
-    assert normalised == jackknife(told.normalised, [one.normalised for one in without])
-    assert adjusted == jackknife(told.adjusted, [one.adjusted for one in without])
-    assert normalised[0] < told.normalised < normalised[1]
+    score = agreement(clusters, label)
+    assert normalised == jackknife(score.normalised, [one.normalised for one in without])
+    assert adjusted == jackknife(score.adjusted, [one.adjusted for one in without])
+    assert normalised[0] < score.normalised < normalised[1]
 
 
 def test_information_has_an_interval_where_clusters_are_well_filled() -> None:
@@ -124,8 +124,8 @@ def test_a_resampled_rho_is_that_of_the_instances_it_repeats() -> None:
         each = []
         for benchmark in benchmarks:
             pairs = [p for p in benchmark.pairs if p.first in known and p.second in known]
-            said = means[sorted(known.values())].mean(0)
-            each.append((correlate(means - said, known, pairs), len(pairs)))
+            common_mean = means[sorted(known.values())].mean(0)
+            each.append((correlate(means - common_mean, known, pairs), len(pairs)))
         expected = sum(rho * n for rho, n in each) / sum(n for _, n in each)
         assert value == pytest.approx(expected, abs=1e-6)
     assert len(known) < 12

@@ -31,9 +31,9 @@ def corpus(speaker: str = "s", n: int = 40) -> Corpus:
     rng = np.random.default_rng(0)
     made = []
     for index in range(n):
-        said = rng.choice(40, size=12, p=1 / np.arange(1, 41) / (1 / np.arange(1, 41)).sum())
+        drawn_words = rng.choice(40, size=12, p=1 / np.arange(1, 41) / (1 / np.arange(1, 41)).sum())
         words = tuple(
-            Interval(1600 * k, 1600 * k + 1600, f"w{code}") for k, code in enumerate(said)
+            Interval(1600 * k, 1600 * k + 1600, f"w{code}") for k, code in enumerate(drawn_words)
         )
         name = f"{speaker}{index % 8}" if speaker else ""
         made.append(Utterance(f"u{index:02}", name, "", 20_000, {"word": words}, silent))
@@ -100,8 +100,8 @@ def test_an_utterance_is_one_unit_labelled_by_itself_or_by_its_speaker(tmp_path:
     speech = corpus()
     whole = sentence_pairs(tmp_path).segments(speech, "utterance")
     assert whole[:2] == [(0, 0, 20_000, "u00", -1), (1, 0, 20_000, "u01", -1)]
-    said = SPEAKER.segments(speech, "utterance")
-    assert [one.label for one in said] == [u.speaker for u in speech.utterances]
+    drawn_words = SPEAKER.segments(speech, "utterance")
+    assert [one.label for one in drawn_words] == [u.speaker for u in speech.utterances]
     words = SPEAKER.segments(speech, "word")
     assert [one.label for one in words[:13]] == ["s0"] * 12 + ["s1"]
 

@@ -72,9 +72,9 @@ def test_each_kind_is_an_error_that_names_the_file_or_is_counted_everywhere(
         assert why in str(refused.value)
     caplog.clear()
     part = execute(tmp_path / "part", *command, "on_error=skip")
-    told = "NOT COMPLETE: 3 utterances could not be read"
-    assert told in capsys.readouterr().out
-    assert told in caplog.text
+    message = "NOT COMPLETE: 3 utterances could not be read"
+    assert message in capsys.readouterr().out
+    assert message in caplog.text
     for path in spoilt.values():
         assert path.stem in text_of(part)
     passed = part.metadata["studies"][0]["statistics"]["dropped"]
@@ -90,7 +90,7 @@ def test_a_corpus_of_nothing_else_has_no_scores(
         waveform, _ = soundfile.read(path)
         WRONG[why](path, waveform)
     command = [*overrides(copied, small, tmp_path / "cache"), f"on_error={on_error}"]
-    told = "none of .* could be used" if on_error == "skip" else "utterances could not be read"
-    with pytest.raises(StrataError, match=f"{told}.*{why}"):
+    message = "none of .* could be used" if on_error == "skip" else "utterances could not be read"
+    with pytest.raises(StrataError, match=f"{message}.*{why}"):
         execute(tmp_path / "run", *command)
     assert not (tmp_path / "run/results.csv").exists()

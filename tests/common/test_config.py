@@ -107,14 +107,14 @@ def test_a_metric_that_does_not_fit_its_own_analysis_is_refused() -> None:
     speaker = {"_target_": "analysis.targets.labels.Attribute", "attribute": "speaker"}
     config.experiments.cca_phone.target = speaker
     assert resolve(config).experiments["cca_phone"].target.name == "speaker"
-    for target, told in (
+    for target, message in (
         ("builtins.dict", "not from analysis"),
         ("analysis.metrics.cca.np.linalg.svd", "it is not a Metric of analysis"),
         ("analysis.metrics.units.Units", "it is not a Metric of analysis"),
         ("analysis.metrics.cca.Misspelt", "cannot be found"),
     ):
         config.merge_with_dotlist([f"experiments.cca_phone.metric._target_={target}"])
-        with pytest.raises(StrataError, match=rf"cca_phone\.metric\._target_={target}: {told}"):
+        with pytest.raises(StrataError, match=rf"cca_phone\.metric\._target_={target}: {message}"):
             resolve(config)
 
 
@@ -139,7 +139,7 @@ def test_a_plugin_brings_classes_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("dataset.limit=2.5", "dataset.limit=2.5: use a whole number or null"),
         ("dataset.seed=1.5", "dataset.seed=1.5: use a whole number"),
@@ -154,8 +154,8 @@ def test_a_plugin_brings_classes_of_its_own() -> None:
         ("experiments.mi_phone.metric.clusters=2.5", r"metric.clusters=2.5: use a whole number"),
     ],
 )
-def test_numbers_of_another_kind_are_refused_by_name(override: str, told: str) -> None:
-    with pytest.raises(StrataError, match=told):
+def test_numbers_of_another_kind_are_refused_by_name(override: str, message: str) -> None:
+    with pytest.raises(StrataError, match=message):
         resolved("experiment=mi_phone", "dataset=synthetic", override)
 
 

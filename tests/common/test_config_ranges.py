@@ -68,7 +68,7 @@ WRONG = {
 def test_a_value_out_of_range_is_told_with_its_key_and_what_would_be_right(override: str) -> None:
     config = composed(()).copy()
     config.merge_with_dotlist([override])
-    with pytest.raises(StrataError) as told:
+    with pytest.raises(StrataError) as raised:
         resolve(config)
     for part in WRONG[override]:
-        assert part in str(told.value)
+        assert part in str(raised.value)

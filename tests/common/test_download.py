@@ -197,6 +197,6 @@ def test_half_of_libri_light_is_refused(
 ) -> None:
     publish(light_tar(tmp_path, ("1h/0",)) if content is None else content)
     assert light(mirror, tmp_path / "data") == 1
-    told = capsys.readouterr().err
-    assert ("holds no 9h" if content is None else "could not be unpacked (ReadError") in told
+    printed = capsys.readouterr().err
+    assert ("holds no 9h" if content is None else "could not be unpacked (ReadError") in printed
     assert {p.name for p in (tmp_path / "data").iterdir()} == {"archives"}

@@ -46,12 +46,12 @@ def started(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> 
 def test_a_process_has_the_place_that_fabric_gives_it() -> None:
     environment = TorchElasticEnvironment() if "RANK" in os.environ else SLURMEnvironment()
     assert type(environment).detect()
-    own = place()
-    assert own == Place(rank=11, size=16, local_rank=3, local_size=8)
-    assert own.rank == environment.global_rank()
-    assert own.size == environment.world_size()
-    assert own.local_rank == environment.local_rank()
-    assert environment.node_rank() == own.rank // own.local_size
+    this = place()
+    assert this == Place(rank=11, size=16, local_rank=3, local_size=8)
+    assert this.rank == environment.global_rank()
+    assert this.size == environment.world_size()
+    assert this.local_rank == environment.local_rank()
+    assert environment.node_rank() == this.rank // this.local_size
 
 
 def test_without_either_and_in_a_batch_script_there_is_one() -> None:
@@ -74,8 +74,8 @@ def test_a_process_takes_the_gpu_of_its_number(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
     device = pick_device("auto")
     assert (device.type, device.index) == ("cuda", 3)
-    told = "8 processes on this machine: .* sees 4 of cuda"
-    with pytest.raises(StrataError, match=told), joined("auto"):
+    message = "8 processes on this machine: .* sees 4 of cuda"
+    with pytest.raises(StrataError, match=message), joined("auto"):
         pass
 
 
@@ -101,16 +101,16 @@ def test_a_process_that_has_ended_is_named() -> None:
         signal.pause()
         os._exit(0)
     peers = {1: psutil.Process(child), 2: psutil.Process(os.getppid())}
-    own = Processes(Place(0, 3, 0, 3), peers)
-    assert own.lost() == ""
+    this = Processes(Place(0, 3, 0, 3), peers)
+    assert this.lost() == ""
     os.kill(child, signal.SIGKILL)
-    while not own.lost():  # a zombie first
+    while not this.lost():  # a zombie first
         pass
     named = f"process 1 of 3 (pid {child} on {socket.gethostname()})"
-    assert own.lost() == named
+    assert this.lost() == named
     os.waitpid(child, 0)
-    assert own.lost() == named
-    with pytest.raises(StrataError, match=r"^process 1 of 3 .* it goes on"), own.together():
+    assert this.lost() == named
+    with pytest.raises(StrataError, match=r"^process 1 of 3 .* it goes on"), this.together():
         raise RuntimeError("Connection closed by peer")
 
 

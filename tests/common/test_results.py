@@ -255,8 +255,8 @@ def test_a_table_of_nothing_says_so(capsys: pytest.CaptureFixture) -> None:
     secondary = to_frame([row(primary=False)])
     for frame in (to_frame([]), secondary):
         print_table(frame, "a model on a corpus", {"cca_word": "there is no word tier"})
-        told = capsys.readouterr().out.splitlines()
-        assert told == [
+        printed_lines = capsys.readouterr().out.splitlines()
+        assert printed_lines == [
             "a model on a corpus: there are no scores",
             "left out cca_word: there is no word tier",
         ]
@@ -320,8 +320,8 @@ def test_views_of_different_width_and_the_weighing_side_are_told() -> None:
     wide = row(experiment="cca_mel", model="wide", dim=768, weighted="target")
     narrow = replace(wide, model="narrow", dim=192)
     assert results.unlike_widths(to_frame([wide])) == {}
-    told = results.unlike_widths(to_frame([wide, narrow]))["cca_mel"]
-    assert "wide 768, narrow 192 columns" in told
+    note = results.unlike_widths(to_frame([wide, narrow]))["cca_mel"]
+    assert "wide 768, narrow 192 columns" in note
     mel = replace(wide, layer="mel", part="mel", control="mel", dim=80)
     assert "mel 80" in results.unlike_widths(to_frame([wide, mel]))["cca_mel"]
     probes = [replace(one, metric="probe") for one in (wide, narrow)]

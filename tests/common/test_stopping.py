@@ -21,39 +21,39 @@ def handlers() -> Iterator[None]:
 
 @pytest.mark.parametrize("number", stopping.SIGNALS)
 def test_a_signal_ends_a_run_at_once_with_the_status_of_shells(number: signal.Signals) -> None:
-    stopping.listen()
+    stopping.handle_signals()
     with pytest.raises(SystemExit) as ended:
         os.kill(os.getpid(), number)
     assert ended.value.code == 128 + number
 
 
 def test_what_is_careful_goes_on_until_it_asks() -> None:
-    stopping.listen()
+    stopping.handle_signals()
     done: list[int] = []
 
     def work() -> None:
-        with stopping.careful():
+        with stopping.deferred_signals():
             for k in range(9):
                 if k == 3:
                     os.kill(os.getpid(), signal.SIGTERM)
                     os.kill(os.getpid(), signal.SIGTERM)
                 done.append(k)
-                if k == 5 and stopping.asked():
+                if k == 5 and stopping.stop_requested():
                     stopping.stop()
 
     with pytest.raises(SystemExit) as ended:
         work()
     assert (done, ended.value.code) == (list(range(6)), 143)
-    with stopping.careful():
-        assert not stopping.asked()  # the next one is asked anew
+    with stopping.deferred_signals():
+        assert not stopping.stop_requested()  # the next one is asked anew
 
 
 def test_a_signal_that_nobody_looked_at_ends_the_run_afterwards() -> None:
-    stopping.listen()
+    stopping.handle_signals()
     done: list[int] = []
 
     def work() -> None:
-        with stopping.careful():
+        with stopping.deferred_signals():
             os.kill(os.getpid(), signal.SIGUSR1)
             done.append(1)
 
@@ -63,19 +63,19 @@ def test_a_signal_that_nobody_looked_at_ends_the_run_afterwards() -> None:
 
 
 def test_handlers_of_others_stay_and_those_that_came_between_go() -> None:
-    heard: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
-    stopping.listen()
+    received: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
+    stopping.handle_signals()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as a library might
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    stopping.listen_again()
+    stopping.restore_handlers()
     os.kill(os.getpid(), signal.SIGTERM)
-    assert heard == [signal.SIGTERM]
+    assert received == [signal.SIGTERM]
     with pytest.raises(SystemExit):
         os.kill(os.getpid(), signal.SIGUSR1)
 
 
 def test_a_process_that_another_leads_hears_nothing() -> None:
-    stopping.deaf()
+    stopping.ignore_signals()
     for number in stopping.SIGNALS:
         os.kill(os.getpid(), number)

@@ -59,8 +59,8 @@ def test_a_fresh_process_says_the_same(corpus):
 def test_a_small_vocabulary_is_another_corpus_and_says_nothing_else(corpus):
     small = synthetic(words_per_class=1).read()
     assert small.fingerprint != corpus.fingerprint
-    said = {word.removesuffix("'s") for u in small.utterances for word in u.text.split()}
-    assert said <= set(grammar.all_words(1))
+    spoken_words = {word.removesuffix("'s") for u in small.utterances for word in u.text.split()}
+    assert spoken_words <= set(grammar.all_words(1))
 
 
 def test_what_was_said_before_does_not_matter(corpus, waveforms):

@@ -245,9 +245,9 @@ def test_what_cannot_be_entered_or_followed_is_told(corpus: Path, monkeypatch) -
 def test_a_name_that_is_not_utf_8_is_refused_and_can_be_written(corpus: Path) -> None:
     name = os.fsdecode(b"caf\xe9.flac")
     shutil.copy(corpus / "audio/anna/a-1.flac", corpus / "audio/anna" / name)
-    with pytest.raises(StrataError, match=r"caf\\xe9\.flac: its name is not UTF-8") as told:
+    with pytest.raises(StrataError, match=r"caf\\xe9\.flac: its name is not UTF-8") as raised:
         read(corpus)
-    str(told.value).encode()
+    str(raised.value).encode()
 
 
 def test_equal_names_pair_by_path_alone(corpus: Path) -> None:

@@ -48,7 +48,7 @@ def inputs_of(folder, waveform):
     return dict(extractor(waveform, sampling_rate=rate, return_tensors="pt", **keys))
 
 
-def own_states(name, folder, heard, waveform):
+def expected_states(name, folder, tower, waveform):
     """Hidden states (T, D) that a model itself returns; the mean of patches over frequency."""
     inputs = inputs_of(folder, waveform)
     if name == "qwen2_5_omni":
@@ -61,21 +61,21 @@ def own_states(name, folder, heard, waveform):
         inputs["input_features_mask"] = inputs.pop("attention_mask")
     inputs.pop("padding_mask", None)
     with torch.no_grad():
-        states = heard(**inputs, output_hidden_states=True).hidden_states
+        states = tower(**inputs, output_hidden_states=True).hidden_states
     if name == "qwen2_5_omni":
         return list(states)
     if name == "ast":
-        _, n_times = heard.embeddings.get_shape(heard.config)
+        _, n_times = tower.embeddings.get_shape(tower.config)
         return [h[0, 2:].reshape(-1, n_times, h.shape[-1]).mean(0) for h in states]
     return [h[0] for h in states]
 
 
-def table(name, heard, n_frames):
+def table(name, tower, n_frames):
     """Absolute positions (T, D) that enter T0."""
-    state = dict(heard.named_parameters()) | dict(heard.named_buffers())
+    state = dict(tower.named_parameters()) | dict(tower.named_buffers())
     rows = state[KINDS[name].positions]
     if name == "ast":
-        _, n_times = heard.embeddings.get_shape(heard.config)
+        _, n_times = tower.embeddings.get_shape(tower.config)
         return rows[0, 2:].reshape(-1, n_times, rows.shape[-1]).mean(0)[:n_frames]
     first = 2 if name == "speech_to_text" else 0  # behind that of padding
     rows = rows[first : first + 100] if name == "qwen2_5_omni" else rows[first:]
@@ -85,15 +85,15 @@ def table(name, heard, n_frames):
 @blocks
 @pytest.mark.parametrize("n", [9_001, 33_000])
 def test_blocks_are_the_hidden_states_of_transformers(plain, whole, name, n):
-    folder, heard = whole(name)
+    folder, tower = whole(name)
     encoder = plain(name)
     waveform = noise(min(n, encoder.max_samples or n))
     layers = alone(encoder, waveform)
-    states = own_states(name, folder, heard, waveform)
+    states = expected_states(name, folder, tower, waveform)
     c, t = KINDS[name].layers
     assert list(layers) == [*(f"C{i + 1}" for i in range(c)), *(f"T{i}" for i in range(t))]
     if KINDS[name].positions:
-        states[0] = states[0] - table(name, heard, len(states[0]))
+        states[0] = states[0] - table(name, tower, len(states[0]))
     for i, hidden in enumerate(states[: t - 1]):
         frames = layers[f"T{i}"]
         torch.testing.assert_close(frames, hidden[: len(frames)], rtol=0, atol=2e-5)
@@ -130,12 +130,12 @@ def test_a_batch_gives_what_single_utterances_give(whole, name):
 
 @pytest.mark.parametrize("name", ["encodec", "dac", "mimi"])
 def test_convolutional_layers_of_codecs(plain, whole, name):
-    folder, heard = whole(name)
+    folder, tower = whole(name)
     waveform = noise(8_000)
     encoder = plain(name)
     hidden = inputs_of(folder, waveform)["input_values"]
     found = {}
-    part = heard.encoder_seanet if name == "mimi" else heard
+    part = tower.encoder_seanet if name == "mimi" else tower
     parts = part.layers if name != "dac" else [part.conv1, *part.block, part.snake1, part.conv2]
     with torch.no_grad():
         for module in parts:
@@ -213,9 +213,9 @@ def test_what_transformers_cannot_run_here_says_why(tmp_path, whole):
 
 def test_frames_of_pieces_laid_end_to_end_are_refused(tmp_path):
     """Qwen3-ASR hears each second for itself: 13 frames in it, 80 ms apart."""
-    heard = {"encoder_layers": 1, "encoder_attention_heads": 4, "d_model": 16, "output_dim": 16}
-    heard |= {"encoder_ffn_dim": 16, "downsample_hidden_size": 8}
-    config = transformers.Qwen3ASRConfig(audio_config=heard, text_config=towers.TEXT)
+    tower = {"encoder_layers": 1, "encoder_attention_heads": 4, "d_model": 16, "output_dim": 16}
+    tower |= {"encoder_ffn_dim": 16, "downsample_hidden_size": 8}
+    config = transformers.Qwen3ASRConfig(audio_config=tower, text_config=towers.TEXT)
     config.save_pretrained(tmp_path)
     transformers.Qwen3ASRFeatureExtractor().save_pretrained(tmp_path)
     with pytest.raises(StrataError, match=r"`qwen3_asr` is no .* pieces .* at regular times"):

@@ -69,9 +69,9 @@ def runs(quiet: None, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Pa
     folder = tmp_path_factory.mktemp("sweep")
     found = []
     for job in ("0", "1"):
-        told = log(folder / job, name=f"job{job}", project="mine", group="sweep")
+        run_folder = log(folder / job, name=f"job{job}", project="mine", group="sweep")
         (path,) = (folder / job / "wandb").glob("offline-run-*/*.wandb")
-        assert told == str(path.parent)
+        assert run_folder == str(path.parent)
         found.append((path.parent, finished(path)))
     return found
 
@@ -153,8 +153,8 @@ def test_disabled_writes_nothing(quiet: None, tmp_path: Path) -> None:
 
 
 def test_none_does_not_even_import_wandb(tmp_path: Path) -> None:
-    told = log_results(TrackingConfig(backend="none"), "x", RAW, scores(), {}, tmp_path, [])
-    assert told is None
+    run_folder = log_results(TrackingConfig(backend="none"), "x", RAW, scores(), {}, tmp_path, [])
+    assert run_folder is None
     assert list(tmp_path.iterdir()) == []
 
 

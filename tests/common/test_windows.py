@@ -59,13 +59,13 @@ def test_windows_hold_all_of_a_recording_each_piece_once_and_in_place(
     starts = [round(float(w.id.partition("@")[2]) * SECOND) for w in windows]
     at = 0
     found: dict[str, list[Interval]] = {"word": [], "phone": []}
-    for window, told in zip(windows, starts, strict=True):
+    for window, stated in zip(windows, starts, strict=True):
         before, after = window.context
-        heard = window.read()
-        assert len(heard) == before + window.n_samples + after <= 20 * SECOND
-        assert heard[before] == at
-        assert abs(told - at) <= 8  # ids have milliseconds
-        assert np.array_equal(heard, whole[at - before : at + window.n_samples + after])
+        samples = window.read()
+        assert len(samples) == before + window.n_samples + after <= 20 * SECOND
+        assert samples[before] == at
+        assert abs(stated - at) <= 8  # ids have milliseconds
+        assert np.array_equal(samples, whole[at - before : at + window.n_samples + after])
         assert overlap or (before, after) == (0, 0)
         for name, tier in window.tiers.items():
             assert all(0 <= i.start < i.end <= window.n_samples for i in tier)

@@ -32,9 +32,9 @@ def test_word_vectors_are_read_as_they_come(
 ) -> None:
     mirror.files["/data/table.zip"] = zipped(VECTORS)
     assert vectors(mirror, tmp_path / "v", name) == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     path = tmp_path / "v" / "table.zip"
-    assert f"use: experiment=cca_{name} target.path={path}" in told
+    assert f"use: experiment=cca_{name} target.path={path}" in printed
     assert read_table(path).words == ("the", "king")
 
 

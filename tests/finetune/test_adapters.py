@@ -184,10 +184,12 @@ def test_a_head_on_a_weighted_sum_is_trained_kept_and_read_again(
     with torch.inference_mode():
         logits = model.eval()(blueprint.feature_extractor([waveform])["input_values"]).logits
     torch.testing.assert_close(read_as_told(folder, waveform)["logits"], logits)
-    heard: dict[str, torch.Tensor] = {}
-    load_encoder(config).run([waveform], lambda layer, h, _: heard.update({layer.name: h.clone()}))
+    hidden_states: dict[str, torch.Tensor] = {}
+    load_encoder(config).run(
+        [waveform], lambda layer, h, _: hidden_states.update({layer.name: h.clone()})
+    )
     summed = sum(
-        weight * heard[f"T{k}"] for k, weight in enumerate(head["layer_weights"].softmax(0))
+        weight * hidden_states[f"T{k}"] for k, weight in enumerate(head["layer_weights"].softmax(0))
     )
     torch.testing.assert_close(summed @ head["weight"].T + head["bias"], logits)
     again = finetune(

@@ -38,8 +38,8 @@ def test_the_path_is_the_best_of_all_that_spell_the_tokens(
     frames = [BLANK] * t
     for span in spans:
         frames[span.first : span.last] = [span.token] * (span.last - span.first)
-        heard = np.exp(log_p[span.first : span.last, span.token]).mean()
-        assert span.confidence == pytest.approx(heard, rel=1e-5)
+        probability = np.exp(log_p[span.first : span.last, span.token]).mean()
+        assert span.confidence == pytest.approx(probability, rel=1e-5)
     assert frames == list(best)
 
 

@@ -25,10 +25,10 @@ def augment(lengths: list[int], needed: list[int] | None = None, **keys: Any) ->
 
 @pytest.mark.parametrize("speed", [0.9, 1.1, 1.5])
 def test_speed_changes_length_and_pitch_together(speed: float) -> None:
-    heard = augment([16_000], speeds=[speed]).change(TONE, 0, epoch=0)
-    assert len(heard) == pytest.approx(16_000 / speed, abs=1)
-    assert heard.dtype == np.float32
-    spectrum = np.abs(np.fft.rfft(heard, 2**17))
+    changed = augment([16_000], speeds=[speed]).change(TONE, 0, epoch=0)
+    assert len(changed) == pytest.approx(16_000 / speed, abs=1)
+    assert changed.dtype == np.float32
+    spectrum = np.abs(np.fft.rfft(changed, 2**17))
     assert spectrum.argmax() * 16_000 / 2**17 == pytest.approx(1000 * speed, rel=1e-3)
 
 
@@ -64,9 +64,9 @@ def test_noise_lies_so_far_below_the_speech(folder: Path) -> None:
     noisy = augment([16_000] * 40, noise=str(folder), noise_share=1.0, snr=[7, 12])
     ratios = []
     for number in range(40):
-        heard = noisy.change(TONE, number, epoch=0)
-        added = heard - TONE
-        assert heard.shape == TONE.shape
+        changed = noisy.change(TONE, number, epoch=0)
+        added = changed - TONE
+        assert changed.shape == TONE.shape
         ratios.append(10 * np.log10(np.square(TONE).mean() / np.square(added).mean()))
     assert 7 - 1e-3 < min(ratios) < max(ratios) < 12 + 1e-3
     assert np.std(ratios) > 0.5
@@ -84,7 +84,7 @@ def test_some_speech_stays_without_noise_and_silence_stays_silent(folder: Path) 
 
 
 @pytest.mark.parametrize(
-    ("keys", "told"),
+    ("keys", "message"),
     [
         (("speeds=[0.9,3]",), r"augment\.speeds=\[0\.9, 3\.0\]: use one or more, 0\.5 to 2"),
         (("snr=[10]",), r"augment\.snr=\[10\.0\]"),
@@ -92,8 +92,8 @@ def test_some_speech_stays_without_noise_and_silence_stays_silent(folder: Path) 
         (("noise=/no/such",), r"augment\.noise=/no/such: there is no such folder"),
     ],
 )
-def test_what_cannot_be_is_told_with_the_configuration(keys: tuple[str, ...], told: str) -> None:
-    with pytest.raises(StrataError, match=told):
+def test_what_cannot_be_is_told_with_the_configuration(keys: tuple[str, ...], message: str) -> None:
+    with pytest.raises(StrataError, match=message):
         resolved("experiment=ctc", *(f"finetune.augment.{key}" for key in keys))
 
 

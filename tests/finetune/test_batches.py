@@ -38,11 +38,11 @@ def test_speech_that_is_scored_is_heard_as_if_alone(
     assert sizes == ([3, 1] if padded else [1, 1, 1, 1])
     found = probabilities(config, module, prepared, blueprint)
     assert sorted(found) == [0, 1, 3, 4]
-    for k, heard in found.items():
+    for k, hidden in found.items():
         with torch.inference_mode():
             (alone,), (frames,) = module.log_probabilities(prepared.clips.batch([k], [1.0]))
-        assert len(heard) == frames
-        torch.testing.assert_close(heard, alone, atol=1e-5, rtol=0)
+        assert len(hidden) == frames
+        torch.testing.assert_close(hidden, alone, atol=1e-5, rtol=0)
 
 
 def test_activations_that_are_computed_again_give_the_same_gradients(tmp_path: Path) -> None:
@@ -83,8 +83,8 @@ def test_padding_to_a_fixed_length_takes_no_speech_from_an_update(tmp_path: Path
 
 def test_batches_that_another_process_assembles_are_the_same(tmp_path: Path) -> None:
     blueprint = read_blueprint(configured(save("wav2vec2_lv60", tmp_path / "model")))
-    own = clips(tmp_path, Vocabulary.of_text(TEXTS), TEXTS, blueprint.feature_extractor)
-    updates = Updates(own, tuple(range(5)), recipe(batch_seconds=2, max_seconds=2), 0, 1, 5)
+    all_clips = clips(tmp_path, Vocabulary.of_text(TEXTS), TEXTS, blueprint.feature_extractor)
+    updates = Updates(all_clips, tuple(range(5)), recipe(batch_seconds=2, max_seconds=2), 0, 1, 5)
     pairs = zip(Numbered[Batch](updates), Numbered[Batch](updates, ahead=True), strict=True)
     for here, ahead in pairs:
         assert here.numbers.tolist() == ahead.numbers.tolist()

@@ -51,16 +51,16 @@ def test_what_is_left_computes_what_the_whole_model_does_so_far(
     exported = load_encoder(configured(tmp_path / "model"))
     kept = {layer.name for layer in exported.layers}
     assert kept == {layer.name for layer in short.description.layers}
-    heard: dict[str, dict[str, torch.Tensor]] = {"whole": {}, "short": {}}
+    hidden: dict[str, dict[str, torch.Tensor]] = {"whole": {}, "short": {}}
     waveform = noise(16_000)
     for kind, encoder in (("short", exported), ("whole", load_encoder(config))):
-        encoder.run([waveform], lambda layer, h, _, kind=kind: heard[kind].update({layer.name: h}))
+        encoder.run([waveform], lambda layer, h, _, kind=kind: hidden[kind].update({layer.name: h}))
     for layer in kept:
-        torch.testing.assert_close(heard["short"][layer], heard["whole"][layer])
+        torch.testing.assert_close(hidden["short"][layer], hidden["whole"][layer])
 
 
 @pytest.mark.parametrize(
-    ("keys", "told"),
+    ("keys", "message"),
     [
         (
             {"drop_top": 3},
@@ -80,9 +80,9 @@ def test_what_is_left_computes_what_the_whole_model_does_so_far(
     ],
 )
 def test_what_cannot_be_is_told_from_the_description(
-    keys: dict[str, Any], told: str, folders: dict[str, Path]
+    keys: dict[str, Any], message: str, folders: dict[str, Path]
 ) -> None:
-    with pytest.raises(StrataError, match=told):
+    with pytest.raises(StrataError, match=message):
         planned(folders["wav2vec2_base"], **keys)
 
 

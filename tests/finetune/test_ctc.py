@@ -209,11 +209,11 @@ def assert_tracked(done: Finished) -> None:
     assert logged.run.display_name.endswith("ctc reinit_top=2 seed=0")
     assert (logged.summary["reinit_top"], logged.steps["test/wer"]) == (2, "reinit_top")
     assert logged.summary["test/wer"] == pytest.approx(wer)
-    told = logged.config["metadata"]
-    assert told["git_commit"] == done.metadata["git_commit"]
+    metadata = logged.config["metadata"]
+    assert metadata["git_commit"] == done.metadata["git_commit"]
     for part in ("train", "valid", "test"):
-        assert told["data"][part]["corpus"] == done.metadata["data"][part]["corpus"]
-    assert told["data"]["train"]["corpus"]["fingerprint"]
+        assert metadata["data"][part]["corpus"] == done.metadata["data"][part]["corpus"]
+    assert metadata["data"]["train"]["corpus"]["fingerprint"]
     assert logged.config["finetune"]["reinit_top"] == 2
     assert logged.rows["value"].tolist() == pytest.approx(done.rows["value"].tolist())
 

@@ -43,10 +43,10 @@ def first(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     learn, at_work = Recogniser.training_step, []
 
     def watched(self: Recogniser, batch: Any, number: int) -> torch.Tensor:
-        heard = {} if batch.mask is None else {"attention_mask": batch.mask}
+        masks = {} if batch.mask is None else {"attention_mask": batch.mask}
         with torch.no_grad():
             encoder = self.model.base_model
-            one, other = (encoder(batch.waveforms, **heard)[0] for _ in range(2))
+            one, other = (encoder(batch.waveforms, **masks)[0] for _ in range(2))
         at_work.append(not torch.equal(one, other))
         return learn(self, batch, number)
 
@@ -134,17 +134,17 @@ def test_a_compiled_model_is_heard_and_the_plain_one_kept(
     model: Path, first: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Compiling even this model takes 90 s of CPU, so that a stand-in counts what it would hear."""
-    heard: list[bool] = []
+    modes: list[bool] = []
 
     def compiled(plain: Any, dynamic: bool) -> Any:
         assert dynamic  # lengths differ from batch to batch
-        return lambda *args, **keys: heard.append(plain.training) or plain(*args, **keys)
+        return lambda *args, **keys: modes.append(plain.training) or plain(*args, **keys)
 
     monkeypatch.setattr(torch, "compile", compiled)
     options = ["finetune.updates=2", "finetune.valid_every=1", "finetune.compile=true"]
     done = finetune(tmp_path, model, *options)
-    assert heard[:2] == [True, False]  # an update, validation
-    assert heard.count(True) == 2
+    assert modes[:2] == [True, False]  # an update, validation
+    assert modes.count(True) == 2
     one, other = (load_file(r.folder / "model" / "model.safetensors") for r in (done, first))
     torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
 

@@ -138,13 +138,13 @@ def test_a_subset_does_not_move_with_the_runs_seed() -> None:
 
 
 def test_what_cannot_be_had_is_told() -> None:
-    for keys, told in (
+    for keys, message in (
         ({"valid": PartConfig(speakers=["nobody"])}, r"finetune\.valid\.speakers names nobody"),
         ({"valid": PartConfig(speaker_share=0.96)}, r"none would be left"),
         (SHARES | {"subset": "10h"}, r"finetune\.train\.subset=10h: fixed .* has \d"),
         ({}, r"finetune\.valid: no utterance of fixed .*No speaker may be in two"),
     ):
-        with pytest.raises(StrataError, match=told):
+        with pytest.raises(StrataError, match=message):
             read_parts(config(**keys), GEOMETRY)
 
 

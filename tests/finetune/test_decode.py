@@ -56,14 +56,14 @@ def test_an_n_gram_is_weighed_as_validation_asks(n_gram: LanguageModelConfig) ->
     search = beam_search(n_gram, vocabulary)
     assert search is not None
     assert search.words == ("CAB", "CAT")
-    heard = spoken(vocabulary, "CAT", "CAB")
-    assert greedy(heard, vocabulary) == "CAT"
-    assert search.decoder(0.0, 0.0)(heard) == "CAT"
-    assert search.decoder(3.0, 0.0)(heard) == "CAB"
+    log_p = spoken(vocabulary, "CAT", "CAB")
+    assert greedy(log_p, vocabulary) == "CAT"
+    assert search.decoder(0.0, 0.0)(log_p) == "CAT"
+    assert search.decoder(3.0, 0.0)(log_p) == "CAB"
     for reference, weight in (("CAT", 0.0), ("CAB", 3.0)):
-        decoder, chosen = search.tune([heard], [reference])
+        decoder, chosen = search.tune([log_p], [reference])
         assert chosen == {"weight": weight, "word_score": 0.0}
-        assert decoder(heard) == reference
+        assert decoder(log_p) == reference
 
 
 def test_the_last_word_needs_no_space_after_it(n_gram: LanguageModelConfig) -> None:
@@ -71,13 +71,13 @@ def test_the_last_word_needs_no_space_after_it(n_gram: LanguageModelConfig) -> N
     pytest.importorskip("flashlight.lib.text.decoder")
     vocabulary = Vocabulary.of_text(["CAB CAT"])
     space = vocabulary.tokens.index("|")
-    heard = spoken(vocabulary, "CAT CAB", "CAB CAT")
-    heard[heard.argmax(1) != space, space] = -40.0
+    log_p = spoken(vocabulary, "CAT CAB", "CAB CAT")
+    log_p[log_p.argmax(1) != space, space] = -40.0
     n_gram.beam = 3
     search = beam_search(n_gram, vocabulary)
     assert search is not None
-    assert search.decoder(0.0, 0.0)(heard) == greedy(heard, vocabulary) == "CAT CAB"
-    ended = np.concatenate([heard, np.roll(heard[-1:], space - vocabulary.blank, 1)])
+    assert search.decoder(0.0, 0.0)(log_p) == greedy(log_p, vocabulary) == "CAT CAB"
+    ended = np.concatenate([log_p, np.roll(log_p[-1:], space - vocabulary.blank, 1)])
     assert search.decoder(0.0, 0.0)(ended) == "CAT CAB"  # other recognisers put it out
 
 
@@ -100,8 +100,8 @@ def test_an_arpa_file_with_blanks_is_one_with_tabs(
     search = beam_search(n_gram, vocabulary)
     assert search is not None
     assert search.words == ("CAB", "CAT")
-    heard = spoken(vocabulary, "CAT", "CAB")
-    assert [search.decoder(weight, 0.0)(heard) for weight in (0.0, 3.0)] == ["CAT", "CAB"]
+    log_p = spoken(vocabulary, "CAT", "CAB")
+    assert [search.decoder(weight, 0.0)(log_p) for weight in (0.0, 3.0)] == ["CAT", "CAB"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["words.arpa"]
 
 

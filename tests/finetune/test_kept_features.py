@@ -21,7 +21,7 @@ FAMILY = ("wav2vec2_base", "wav2vec2_lv60", "wavlm_base", "data2vec", "wav2vec2_
 GROUP_NORM = ("wav2vec2_base", "wavlm_base", "wav2vec2_conformer")
 
 
-def heard(folder: Path, name: str, keep: str, **keys: Any) -> tuple[list[torch.Tensor], Any]:
+def updated(folder: Path, name: str, keep: str, **keys: Any) -> tuple[list[torch.Tensor], Any]:
     """Losses and gradients of batches that come again, differently composed; and the module."""
     module, blueprint, vocabulary = module_of(
         folder / "model", TEXTS, keep_features=keep, mask_time_prob=0.5, mask_time_length=2, **keys
@@ -47,13 +47,13 @@ def heard(folder: Path, name: str, keep: str, **keys: Any) -> tuple[list[torch.T
 def test_what_is_kept_is_what_the_convolutions_would_compute(name: str, tmp_path: Path) -> None:
     save(name, tmp_path / "model")
     samples = [16_000 - 900 * k for k in range(5)]
-    plain, _ = heard(tmp_path, name, "never")
-    kept, module = heard(tmp_path, name, "auto")
+    plain, _ = updated(tmp_path, name, "never")
+    kept, module = updated(tmp_path, name, "auto")
     # A kernel may add up in another order for one utterance than for three.
     for a, b in zip(plain, kept, strict=True):
         assert (a - b).norm() <= 1e-4 * a.norm() + 1e-6
     # Each utterance alone; 1, 2, 3 and 4 beside longer ones, too, where that changes them.
-    padded = sum(heard != samples[number] for _, number, heard in module.features.kept)
+    padded = sum(length != samples[number] for _, number, length in module.features.kept)
     assert len(module.features.kept) == 5 + padded
     assert padded == (5 if module.features._depends_on_padding(torch.device("cpu")) else 0)
     if name in GROUP_NORM:
@@ -70,11 +70,11 @@ def test_an_utterance_is_convolved_once(tmp_path: Path, monkeypatch: pytest.Monk
         return alone(self, waveform)
 
     monkeypatch.setattr(features.KeptFeatures, "_alone", count)
-    _, module = heard(tmp_path, "wav2vec2_lv60", "auto")
+    _, module = updated(tmp_path, "wav2vec2_lv60", "auto")
     assert len(counted) == 2 + len(module.features.kept)  # two ask whether padding is felt
     monkeypatch.setattr(features, "free_memory", lambda _: 0)
     counted.clear()
-    _, module = heard(tmp_path, "wav2vec2_lv60", "auto")
+    _, module = updated(tmp_path, "wav2vec2_lv60", "auto")
     assert len(counted) == 2 + 5 + 14  # validation, then the six batches
     assert not module.features.kept
     module.features.close()

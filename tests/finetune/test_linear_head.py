@@ -94,8 +94,8 @@ def test_whisper_is_fine_tuned_kept_and_read_again(
     )
     unused = ["feat_proj_dropout", "mask_time_prob", "mask_feature_prob"]
     assert done.metadata["does_not_apply"] == [f"finetune.{key}" for key in unused]
-    told = "finetune.feat_proj_dropout=0.1, finetune.mask_time_prob=0.1, finetune.mask"
-    assert told in caplog.text
+    message = "finetune.feat_proj_dropout=0.1, finetune.mask_time_prob=0.1, finetune.mask"
+    assert message in caplog.text
     cut = {part["corpus"]["dropped"][CUT] for part in done.metadata["data"].values()}
     assert cut == {2}
     folder = done.folder / "model"
@@ -116,10 +116,10 @@ def test_whisper_is_fine_tuned_kept_and_read_again(
     with torch.inference_mode():
         logits = model(inputs).logits[0, :105]  # 209 mel frames, every second one
     capsys.readouterr()
-    told = read_as_told(folder, waveform)
+    message = read_as_told(folder, waveform)
     assert "MISSING" not in "".join(capsys.readouterr())  # no decoder is asked for
-    torch.testing.assert_close(told["logits"][0], logits)
-    assert isinstance(told["text"][0], str)
+    torch.testing.assert_close(message["logits"][0], logits)
+    assert isinstance(message["text"][0], str)
     encoder = load_encoder(configured(folder))
     kept: dict[str, torch.Tensor] = {}
     encoder.run([waveform], lambda layer, hidden, _: kept.update({layer.name: hidden.clone()}))

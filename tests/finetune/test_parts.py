@@ -35,12 +35,12 @@ def test_seconds_of_a_device_give_the_parts_of_an_update() -> None:
     assert recipe(**keys, device_seconds=200, processes=2).accumulate == 4
     assert recipe(**keys, device_seconds=2000).accumulate == 1
     assert recipe(**keys, device_seconds="auto", accumulate=3).accumulate == 3
-    for wrong, told in (
+    for wrong, message in (
         ({"device_seconds": 20}, r"device_seconds=20: use auto, or .*max_seconds=30"),
         ({"device_seconds": "all"}, r"device_seconds=all: use auto"),
         ({"device_seconds": 200, "accumulate": 3}, r"into 8 parts, finetune\.accumulate=3"),
     ):
-        with pytest.raises(StrataError, match=told):
+        with pytest.raises(StrataError, match=message):
             recipe(**keys, **wrong)
 
 
@@ -88,8 +88,8 @@ def test_parts_are_halved_until_the_longest_utterances_fit(
 )
 def test_full_memory_is_told_with_the_key_that_helps(error: Exception) -> None:
     settings = recipe(batch_seconds=1600.0, accumulate=2)
-    told = r"up to 800 s of audio are processed at once\. Use finetune\.device_seconds=400 "
-    with pytest.raises(StrataError, match=told), explained_memory(settings):
+    message = r"up to 800 s of audio are processed at once\. Use finetune\.device_seconds=400 "
+    with pytest.raises(StrataError, match=message), explained_memory(settings):
         raise error
     with pytest.raises(RuntimeError, match="else"), explained_memory(settings):
         raise RuntimeError("else")

@@ -149,8 +149,8 @@ def test_what_a_teacher_lacks_is_told_before_any_audio_is_read(
 
     monkeypatch.setattr(Dataset, "read", lambda _: pytest.fail("audio was read"))
     checkpoint = models["hubert_base"][0].split("=")[1]
-    for layer, told in (("T9", "the teacher has C1"), ("C3", "has a frame every")):
-        with pytest.raises(StrataError, match=told):
+    for layer, message in (("T9", "the teacher has C1"), ("C3", "has a frame every")):
+        with pytest.raises(StrataError, match=message):
             pretrain(
                 tmp_path,
                 *models["hubert_base"],
@@ -200,10 +200,10 @@ def test_curves_go_to_wandb(
     printed = capsys.readouterr()
     assert API_KEY not in printed.out + printed.err
     assert files_with(API_KEY, done.folder) == []
-    told = json.loads((done.folder / "metadata.json").read_text())
-    assert told["config"]["name"] == "pretrain"
-    assert logged.config["pretrain"] == told["config"]["pretrain"]
+    metadata = json.loads((done.folder / "metadata.json").read_text())
+    assert metadata["config"]["name"] == "pretrain"
+    assert logged.config["pretrain"] == metadata["config"]["pretrain"]
     for key in ("data", "git_commit", "versions"):
-        assert logged.config["metadata"][key] == told[key]
-    assert all(corpus["fingerprint"] for corpus in told["data"].values())
+        assert logged.config["metadata"][key] == metadata[key]
+    assert all(corpus["fingerprint"] for corpus in metadata["data"].values())
     assert any(name.startswith("train/") for name in logged.summary), sorted(logged.summary)

@@ -29,7 +29,7 @@ def phones(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return finetune(folder, model, "finetune.targets=phones", *SHORT)
 
 
-def heard(folder: Path) -> str:
+def transcript(folder: Path) -> str:
     """What transformers' own pipeline makes of noise."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of transformers' own pipeline
@@ -48,9 +48,9 @@ def test_phones_are_trained_scored_and_exported(phones: Finished) -> None:
     inventory = set(phones.metadata["characters"][4:])
     assert {"aa", "ih", "t", "hh"} & inventory
     unknown = set(phones.metadata["unknown_characters"].get("test", ()))
-    said = {phone for text in table["reference"] for phone in text.split()}
-    assert unknown < said <= inventory | unknown
-    assert isinstance(heard(phones.folder), str)
+    phones_in_table = {phone for text in table["reference"] for phone in text.split()}
+    assert unknown < phones_in_table <= inventory | unknown
+    assert isinstance(transcript(phones.folder), str)
 
 
 def test_a_recogniser_of_phones_is_evaluated_and_transcribes(
@@ -92,7 +92,7 @@ def test_pieces_are_trained_scored_and_exported(model: Path, tmp_path: Path) -> 
     done = finetune(tmp_path, model, *options)
     assert done.rows["metric"].tolist() == ["wer", "cer"]
     assert len(done.metadata["characters"]) == 60
-    assert isinstance(heard(done.folder), str)
+    assert isinstance(transcript(done.folder), str)
     again = ("finetune.characters=checkpoint", "finetune.learning_rate=1e-8")
     on = finetune(tmp_path / "on", done.folder / "model", *options, *again)
     assert on.metadata["characters"] == done.metadata["characters"]

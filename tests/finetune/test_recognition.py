@@ -73,8 +73,8 @@ def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
         speaker = root / ("one" if number < 5 else "two")
         speaker.mkdir(exist_ok=True)
         soundfile.write(speaker / f"{number}.wav", sung(text), SAMPLE_RATE)
-        said = "a b. c" if number == 4 else text.lower()
-        (speaker / f"{number}.lab").write_text(said)
+        sentence = "a b. c" if number == 4 else text.lower()
+        (speaker / f"{number}.lab").write_text(sentence)
     return root
 
 
@@ -118,9 +118,9 @@ def test_audio_that_cannot_be_read_is_an_error_or_counted() -> None:
     ]
     with pytest.raises(StrataError, match="damaged"):
         transcribe_all(lambda _: Transcript("B", None), utterances, "raise")
-    heard = transcribe_all(lambda _: Transcript("B", None), utterances, "skip")
-    assert [u.id for u in heard.utterances] == ["b"]
-    assert heard.dropped == {"whose audio cannot be read": 1}
+    recognised = transcribe_all(lambda _: Transcript("B", None), utterances, "skip")
+    assert [u.id for u in recognised.utterances] == ["b"]
+    assert recognised.dropped == {"whose audio cannot be read": 1}
 
 
 def test_words_are_heard_when_they_are_sung(folder: Path, audio: Path, tmp_path: Path) -> None:
@@ -195,10 +195,10 @@ def test_beam_search_gives_times_too(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "n.arpa").write_text(arpa)
     config = _config(folder)
     config.recognition.lm.path = str(tmp_path / "n.arpa")
-    heard = load_recogniser(config)(sung("ABBA").astype(np.float32))
-    assert heard.text == "ABBA"
-    assert heard.words is not None
-    (word,) = heard.words
+    recognised = load_recogniser(config)(sung("ABBA").astype(np.float32))
+    assert recognised.text == "ABBA"
+    assert recognised.words is not None
+    (word,) = recognised.words
     assert (word.start, word.end) == pytest.approx((0.0, 0.48), abs=0.1)
 
 

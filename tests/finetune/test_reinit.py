@@ -126,10 +126,10 @@ def test_what_the_model_lacks_is_told_from_its_description(
     for name in ("config.json", "preprocessor_config.json"):
         (tmp_path / name).write_bytes((folders["wav2vec2_base"] / name).read_bytes())
     config = configured(tmp_path)
-    for keys, told in (
+    for keys, message in (
         ({"reinit_top": 4}, r"finetune\.reinit_top=4.*has 3 transformer blocks; use 0 to 3"),
         ({"reinit_layers": ["T4"]}, r"finetune\.reinit_layers has T4.*T1 … T3"),
         ({"reinit_include_final_norm": True}, r"include_final_norm=true.*has no layer norm"),
     ):
-        with pytest.raises(StrataError, match=told):
+        with pytest.raises(StrataError, match=message):
             plan_blocks(recipe(**keys), config, read_blueprint(config))

@@ -36,7 +36,7 @@ OWN = [
 PARTS = [*OWN, "finetune.accumulate=2"]
 PRETRAIN = ["pretrain.steps=10", "pretrain.checkpoint_minutes=1e-9", "pretrain.snapshots=[0.5,1]"]
 
-Heard = list[tuple[int, tuple[float, ...]]]  # number of the update, and the first sample of each
+Batches = list[tuple[int, tuple[float, ...]]]  # number of the update, and the first sample of each
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +49,14 @@ class KilledError(Exception):
 
 
 @contextmanager
-def hearing(
+def recording_batches(
     kill: int | None = None, validation: int | None = None, part: int = 0
-) -> Iterator[Heard]:
+) -> Iterator[Batches]:
     """What the updates of runs hear; they end before part `part` of update `kill`.
 
     Or in the validation after so many updates.
     """
-    heard: Heard = []
+    batches: Batches = []
     with pytest.MonkeyPatch.context() as patch:
         for kind in (Recogniser, Objective):
             learn, validate = kind.training_step, kind.validation_step
@@ -67,7 +67,7 @@ def hearing(
                 count = getattr(self.recipe, "accumulate", 1)
                 if self.global_step == kill and number % count == part:
                     raise KilledError
-                heard.append((self.global_step, tuple(batch.waveforms[:, 0].tolist())))
+                batches.append((self.global_step, tuple(batch.waveforms[:, 0].tolist())))
                 return learn(self, batch, number)
 
             def validation_step(
@@ -79,16 +79,16 @@ def hearing(
 
             patch.setattr(kind, "training_step", training_step)
             patch.setattr(kind, "validation_step", validation_step)
-        yield heard
+        yield batches
 
 
 @pytest.fixture(scope="module")
-def whole(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Heard]:
+def whole(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Batches]:
     """A run in two parts an update that nothing disturbs, and what it heard."""
-    with hearing() as heard:
+    with recording_batches() as batches:
         done = finetune(tmp_path_factory.mktemp("whole"), model, *PARTS)
-    assert [update for update, _ in heard] == [k for k in range(10) for _ in range(2)]
-    return done, heard
+    assert [update for update, _ in batches] == [k for k in range(10) for _ in range(2)]
+    return done, batches
 
 
 def weights_of(run: Finished, part: str = "model") -> dict[str, torch.Tensor]:
@@ -106,16 +106,16 @@ def assert_same_training(one: Finished, other: Finished, *parts: str) -> None:
 @pytest.mark.parametrize("kill", [1, 3, 9])
 def test_a_killed_ctc_goes_on_to_the_same_weights(
     kill: int,
-    whole: tuple[Finished, Heard],
+    whole: tuple[Finished, Batches],
     model: Path,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """With accumulation, and killed between the two parts of an update."""
-    with hearing(kill=kill, part=1) as before, pytest.raises(KilledError):
+    with recording_batches(kill=kill, part=1) as before, pytest.raises(KilledError):
         finetune(tmp_path, model, *PARTS)
     assert not (tmp_path / "model").exists()
-    with caplog.at_level(logging.INFO), hearing() as after:
+    with caplog.at_level(logging.INFO), recording_batches() as after:
         done = finetune(tmp_path, model, *PARTS)
     assert f"going on from update {kill} of" in caplog.text
     assert before[: 2 * kill] + after == whole[1]
@@ -147,7 +147,7 @@ def signalled(update: int, number: int) -> Any:
 def listening() -> Iterator[None]:
     """The handlers that run.py sets, and afterwards those that were there."""
     before = {number: signal.getsignal(number) for number in stopping.SIGNALS}
-    stopping.listen()
+    stopping.handle_signals()
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -156,7 +156,7 @@ def listening() -> Iterator[None]:
 @pytest.mark.usefixtures("listening")
 @pytest.mark.parametrize(("number", "update"), [(signal.SIGTERM, 4), (signal.SIGUSR1, 5)])
 def test_a_ctc_that_a_signal_ends_has_a_checkpoint_of_that_update(
-    number: int, update: int, whole: tuple[Finished, Heard], model: Path, tmp_path: Path
+    number: int, update: int, whole: tuple[Finished, Batches], model: Path, tmp_path: Path
 ) -> None:
     """In the middle of an update, and in one that a validation follows."""
     patch = signalled(update, number)
@@ -165,21 +165,21 @@ def test_a_ctc_that_a_signal_ends_has_a_checkpoint_of_that_update(
     patch.undo()
     assert ended.value.code == 128 + number
     assert steps_done(tmp_path) == update + 1
-    with hearing() as after:
+    with recording_batches() as after:
         done = finetune(tmp_path, model, *PARTS)
     assert after == whole[1][2 * (update + 1) :]
     assert_same_training(whole[0], done)
 
 
 def test_two_kills_one_of_them_in_a_validation(
-    whole: tuple[Finished, Heard], model: Path, tmp_path: Path
+    whole: tuple[Finished, Batches], model: Path, tmp_path: Path
 ) -> None:
     """A validation that a kill cuts off is made, or its weights could not be the best."""
-    with hearing(kill=2) as first, pytest.raises(KilledError):
+    with recording_batches(kill=2) as first, pytest.raises(KilledError):
         finetune(tmp_path, model, *PARTS)
-    with hearing(validation=6) as second, pytest.raises(KilledError):
+    with recording_batches(validation=6) as second, pytest.raises(KilledError):
         finetune(tmp_path, model, *PARTS)
-    with hearing() as third:
+    with recording_batches() as third:
         done = finetune(tmp_path, model, *PARTS)
     assert first + [point for point in second if point[0] < 5] + third == whole[1]
     assert_same_training(whole[0], done)
@@ -200,11 +200,11 @@ def test_a_killed_run_with_every_other_option_goes_on_to_the_same_weights(
         *("finetune.reinit_top=1", "finetune.layer_decay=0.8", "precision=fp16"),
         *("finetune.augment.speeds=[0.9,1.0,1.1]", f"finetune.augment.noise={folder}"),
     ]
-    with hearing() as whole:
+    with recording_batches() as whole:
         undisturbed = finetune(tmp_path / "whole", model, *options)
-    with hearing(kill=4) as before, pytest.raises(KilledError):
+    with recording_batches(kill=4) as before, pytest.raises(KilledError):
         finetune(tmp_path / "killed", model, *options)
-    with hearing() as after:
+    with recording_batches() as after:
         done = finetune(tmp_path / "killed", model, *options)
     assert before + after == whole
     assert_same_training(undisturbed, done)
@@ -212,14 +212,14 @@ def test_a_killed_run_with_every_other_option_goes_on_to_the_same_weights(
 
 
 def test_two_processes_killed_and_resumed_train_what_one_does_in_as_many_parts(
-    whole: tuple[Finished, Heard], model: Path, tmp_path: Path
+    whole: tuple[Finished, Batches], model: Path, tmp_path: Path
 ) -> None:
     """Each has its part of every update and of the validation speech, and its random numbers."""
     options = [*OWN, "finetune.processes=2"]
-    with hearing(kill=3) as before, pytest.raises(KilledError):
+    with recording_batches(kill=3) as before, pytest.raises(KilledError):
         finetune(tmp_path, model, *options)
     assert not torch.distributed.is_initialized()
-    with hearing() as after:
+    with recording_batches() as after:
         done = finetune(tmp_path, model, *options)
     assert before + after == whole[1][::2]
     assert_same_training(whole[0], done)
@@ -230,7 +230,7 @@ def test_two_processes_killed_and_resumed_train_what_one_does_in_as_many_parts(
 def begun(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that was killed before its last update, not to be changed."""
     folder = tmp_path_factory.mktemp("begun")
-    with hearing(kill=9), pytest.raises(KilledError):
+    with recording_batches(kill=9), pytest.raises(KilledError):
         finetune(folder, model, *PARTS)
     return folder
 
@@ -249,7 +249,7 @@ def test_damaged_checkpoints_give_way_to_sound_ones(
     damaged: tuple[str, ...],
     resumed: int,
     begun: Path,
-    whole: tuple[Finished, Heard],
+    whole: tuple[Finished, Batches],
     model: Path,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
@@ -260,10 +260,10 @@ def test_damaged_checkpoints_give_way_to_sound_ones(
     for name in damaged:
         content = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(content[: len(content) // 2])
-    with hearing() as heard:
+    with recording_batches() as batches:
         done = finetune(tmp_path, model, *PARTS)
     assert all(f"{tmp_path / name} " in caplog.text for name in damaged)
-    assert heard == whole[1][2 * resumed :]
+    assert batches == whole[1][2 * resumed :]
     assert_same_training(whole[0], done)
 
 
@@ -279,7 +279,7 @@ def damage(path: Path) -> None:
 def test_damaged_speech_of_a_recogniser_is_read_again(
     file: str,
     begun: Path,
-    whole: tuple[Finished, Heard],
+    whole: tuple[Finished, Batches],
     model: Path,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
@@ -292,34 +292,34 @@ def test_damaged_speech_of_a_recogniser_is_read_again(
 
 
 @pytest.fixture(scope="module")
-def pretrained(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Heard]:
+def pretrained(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Batches]:
     """A pretraining that nothing disturbs, and what it heard."""
-    with hearing() as heard:
+    with recording_batches() as batches:
         done = pretrain(tmp_path_factory.mktemp("whole"), f"model.checkpoint={model}", *PRETRAIN)
-    assert [step for step, _ in heard] == list(range(10))
-    return done, heard
+    assert [step for step, _ in batches] == list(range(10))
+    return done, batches
 
 
 @pytest.mark.parametrize("kills", [[1], [5], [2, 6]])
 def test_a_killed_pretraining_goes_on_to_the_same_weights(
-    kills: list[int], pretrained: tuple[Finished, Heard], model: Path, tmp_path: Path
+    kills: list[int], pretrained: tuple[Finished, Batches], model: Path, tmp_path: Path
 ) -> None:
     """Dropout, layer drop, Gumbel noise and Adam's state included."""
     options = [f"model.checkpoint={model}", *PRETRAIN]
-    heard: Heard = []
+    batches: Batches = []
     for kill in kills:
-        with hearing(kill=kill) as before, pytest.raises(KilledError):
+        with recording_batches(kill=kill) as before, pytest.raises(KilledError):
             pretrain(tmp_path, *options)
-        heard += before
-    with hearing() as after:
+        batches += before
+    with recording_batches() as after:
         done = pretrain(tmp_path, *options)
-    assert heard + after == pretrained[1]
+    assert batches + after == pretrained[1]
     assert_same_training(pretrained[0], done, "snapshots/step_000005", "snapshots/step_000010")
 
 
 @pytest.mark.usefixtures("listening")
 def test_a_pretraining_that_a_signal_ends_has_a_checkpoint_of_that_step(
-    pretrained: tuple[Finished, Heard], model: Path, tmp_path: Path
+    pretrained: tuple[Finished, Batches], model: Path, tmp_path: Path
 ) -> None:
     options = [f"model.checkpoint={model}", *PRETRAIN]
     patch = signalled(3, signal.SIGTERM)
@@ -327,7 +327,7 @@ def test_a_pretraining_that_a_signal_ends_has_a_checkpoint_of_that_step(
         pretrain(tmp_path, *options, "pretrain.checkpoint_minutes=60")
     patch.undo()
     assert (ended.value.code, steps_done(tmp_path)) == (143, 4)
-    with hearing() as after:
+    with recording_batches() as after:
         done = pretrain(tmp_path, *options)
     assert after == pretrained[1][4:]
     assert_same_training(pretrained[0], done)
@@ -337,7 +337,7 @@ def test_a_pretraining_that_a_signal_ends_has_a_checkpoint_of_that_step(
 def begun_pretraining(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a pretraining that was killed before its last step, not to be changed."""
     folder = tmp_path_factory.mktemp("begun")
-    with hearing(kill=9), pytest.raises(KilledError):
+    with recording_batches(kill=9), pytest.raises(KilledError):
         pretrain(folder, f"model.checkpoint={model}", *PRETRAIN)
     return folder
 
@@ -346,7 +346,7 @@ def begun_pretraining(model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_damaged_speech_of_a_pretraining_is_read_again(
     file: str,
     begun_pretraining: Path,
-    pretrained: tuple[Finished, Heard],
+    pretrained: tuple[Finished, Batches],
     model: Path,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,

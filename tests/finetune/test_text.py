@@ -129,8 +129,8 @@ def test_a_tokenizer_that_does_not_write_by_ctc_is_refused(tmp_path: Path) -> No
     save("wav2vec2_base", tmp_path)
     (tmp_path / "vocab.json").write_text(json.dumps({"<pad>": 0, "<unk>": 1, "a": 2}))
     (tmp_path / "merges.txt").write_text("#version: 0.2\n")
-    told = {"tokenizer_class": "GPT2Tokenizer", "unk_token": "<unk>", "pad_token": "<pad>"}
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(told))
+    settings = {"tokenizer_class": "GPT2Tokenizer", "unk_token": "<unk>", "pad_token": "<pad>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     with pytest.raises(StrataError, match=r"the GPT2Tokenizer of model is none of Wav2Vec2CTC"):
         read_tokenizer(Checkpoint("model", tmp_path))
 

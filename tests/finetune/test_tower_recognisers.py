@@ -51,8 +51,8 @@ def test_a_tower_learns_to_write_and_is_read_again(name: str, tmp_path: Path) ->
     again = configured(tmp_path / "out")
     kept, _ = recogniser.load(settings, vocabulary, again, read_blueprint(again), False)
     with torch.inference_mode():
-        heard, read = (m.eval()(batch.waveforms).logits for m in (model, kept))
-    torch.testing.assert_close(heard, read, rtol=1e-5, atol=1e-6)
+        logits, read = (m.eval()(batch.waveforms).logits for m in (model, kept))
+    torch.testing.assert_close(logits, read, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:.*layer_idx")

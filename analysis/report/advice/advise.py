@@ -113,8 +113,8 @@ def summary(advice: Iterable[Advice]) -> str:
     if not peaks:
         return ""
     (noun, ending, place), *others = peaks
-    said = [f"{noun} peak{ending} {place}", *(f"{noun} {place}" for noun, _, place in others)]
-    return capitalised(", ".join(said))
+    phrases = [f"{noun} peak{ending} {place}", *(f"{noun} {place}" for noun, _, place in others)]
+    return capitalised(", ".join(phrases))
 
 
 def lines_of(advice: Sequence[Advice]) -> list[str]:
@@ -177,20 +177,20 @@ def best_layers(topic: str, model: str, dataset: str, curves: Sequence[Curve]) -
     enough = [curve for curve in curves if not curve.too_few]
     known = [curve for curve in enough if not curve.unbeaten]
     doubtful = [curve for curve in enough if curve.unbeaten]
-    said = [*curve_caveats(curves), *control_caveats(curves)]
+    notes = [*curve_caveats(curves), *control_caveats(curves)]
     if topic == "acoustic content":
-        said += caveats(
+        notes += caveats(
             [
                 "Only transformer layers are held against each other: the convolutional ones have "
                 "other numbers of columns"
             ]
         )
-    doubts = "; ".join(_doubts(doubtful))
+    not_above = "; ".join(_not_above_controls(doubtful))
     if known:
-        claim = "; ".join(filter(None, [listed([_where(curve) for curve in known]), doubts]))
+        claim = "; ".join(filter(None, [listed([_where(curve) for curve in known]), not_above]))
         headline = _headline(topic, known, doubtful)
     elif doubtful:
-        claim = doubts
+        claim = not_above
         headline = f"{capitalised(NOUNS[topic][0])}: no layer is shown to beat its controls"
     else:
         few = listed([f"{curve.experiment} ({curve.too_few})" for curve in curves])
@@ -203,7 +203,7 @@ def best_layers(topic: str, model: str, dataset: str, curves: Sequence[Curve]) -
         headline=headline,
         claim=f"{capitalised(claim) if not known else claim}.",
         figures=tuple(curve_figures(curve) for curve in curves),
-        caveats=tuple(said),
+        caveats=tuple(notes),
         says_something=bool(enough),
         peak="" if doubtful else _peak(known),
     )
@@ -235,12 +235,12 @@ def _headline(topic: str, curves: Sequence[Curve], doubtful: Sequence[Curve]) ->
     if not by_place:
         return f"{noun}: no layer stands out"
     if agree:
-        said = f"{noun} peak{ending} at {next(iter(by_place))}"
+        headline = f"{noun} peak{ending} at {next(iter(by_place))}"
     else:
         places = (f"at {at} by {listed(names)}" for at, names in by_place.items())
-        said = f"{noun} peak{ending} {', '.join(places)}"
-    if len(said.split()) <= HEADLINE:
-        return said
+        headline = f"{noun} peak{ending} {', '.join(places)}"
+    if len(headline.split()) <= HEADLINE:
+        return headline
     every = _in_order(layer for curve in curves for layer in curve.layers)
     best = _in_order(
         curve.layers[k] for curve in curves if _places(curve) for k in (curve.best, *curve.alike)
@@ -267,7 +267,7 @@ def _where(curve: Curve) -> str:
     return f"{at} (not told apart from it: {layers_of(curve, curve.alike)})"
 
 
-def _doubts(curves: Sequence[Curve]) -> list[str]:
+def _not_above_controls(curves: Sequence[Curve]) -> list[str]:
     """By mi_word no layer is shown to know more than random weights; measures alike together."""
     by_controls: dict[str, list[str]] = {}
     for curve in curves:
@@ -285,7 +285,7 @@ def _doubts(curves: Sequence[Curve]) -> list[str]:
 def turns(model: str, dataset: str, curves: Sequence[Curve]) -> list[Advice]:
     """Every turn that is beyond the noise; none where there is none."""
     found = [
-        _away_and_back(model, dataset, curve)
+        _turn_back(model, dataset, curve)
         for curve in curves
         if curve.experiment in INPUTS and (curve.experiment != "cca_intra" or curve.target == "T0")
     ]
@@ -295,7 +295,7 @@ def turns(model: str, dataset: str, curves: Sequence[Curve]) -> list[Advice]:
     return [advice for advice in found if advice]
 
 
-def _away_and_back(model: str, dataset: str, curve: Curve) -> Advice | None:
+def _turn_back(model: str, dataset: str, curve: Curve) -> Advice | None:
     """Pasad et al. 2021, section 4.1: layers leave the input, then come closer to it again.
 
     Claimed where a layer below the lowest and a layer above it are both told apart from it. The
@@ -359,9 +359,11 @@ def _falls(topic: str, model: str, dataset: str, curves: Sequence[Curve]) -> Adv
 
 def _fall(curve: Curve) -> str:
     """By cca_word T6 is below T1 (so is every layer from T4 up)."""
-    said = f"by {curve.experiment} {curve.layers[-1]} is below {curve.layers[curve.best]}"
+    sentence = f"by {curve.experiment} {curve.layers[-1]} is below {curve.layers[curve.best]}"
     count = curve.fallen_top
-    return said if count == 1 else f"{said} (so is every layer from {curve.layers[-count]} up)"
+    return (
+        sentence if count == 1 else f"{sentence} (so is every layer from {curve.layers[-count]} up)"
+    )
 
 
 def _fall_figures(curve: Curve) -> Figures:

@@ -297,9 +297,9 @@ def curves_of(frame: pd.DataFrame) -> Iterator[tuple[dict[str, str], Curve]]:
         if layers.empty:
             continue
         names = dict(zip(STUDY, map(str, key), strict=True))
-        alike, left_out = one_protocol(layers)
+        comparable, left_out = one_protocol(layers)
         same = kept[~kept["run"].isin(left_out)]
-        yield names, _curve(names, alike, _control_rows(same, names), left_out)
+        yield names, _curve(names, comparable, _control_rows(same, names), left_out)
 
 
 def one_protocol(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -311,14 +311,14 @@ def one_protocol(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
     kept: list[pd.DataFrame] = []
     left_out = []
     for run, scores in rows.groupby("run", sort=False):
-        if all(_go_together(one, scores) for one in kept):
+        if all(_same_protocol(one, scores) for one in kept):
             kept.append(scores)
         else:
             left_out.append(str(run))
     return pd.concat(kept), tuple(left_out)
 
 
-def _go_together(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+def _same_protocol(one: pd.DataFrame, other: pd.DataFrame) -> bool:
     counts = one.merge(other, on=["seed", "sample"], suffixes=("", "_other"))
     if (counts["n"] != counts["n_other"]).any():
         return False
@@ -350,10 +350,10 @@ def _curve(
 ) -> Curve:
     every = list(dict.fromkeys(scores.sort_values("layer_index")["layer"].astype(str)))
     summary = summarise(scores)
-    alike = set(rankable(summary)["layer"]) | set(
+    shown = set(rankable(summary)["layer"]) | set(
         summary.loc[summary["layer"] == summary["target"], "layer"]
     )
-    scores = scores[scores["layer"].isin(alike)]
+    scores = scores[scores["layer"].isin(shown)]
     table = _table(scores)
     layers = dict(zip(scores["layer_index"], scores["layer"].astype(str), strict=True))
     return Curve(
@@ -364,7 +364,7 @@ def _curve(
         table=table,
         controls={name: _table(rows) for name, rows in controls.items()},
         left_out=left_out,
-        otherwise_weighed=tuple(layer for layer in every if layer not in alike),
+        otherwise_weighed=tuple(layer for layer in every if layer not in shown),
         sides=_sides(scores) | _sides(controls.get("mel", scores.iloc[:0])),
         split=names["split"],
         pairs=int(scores["pairs"].min()) if scores["pairs"].notna().any() else None,

@@ -115,12 +115,12 @@ def _suggested(model: str, dataset: str, blocks: int, used: Sequence[Curve]) -> 
         top = used[0].layers[-1]
         kept = [c for c in used if not c.fallen_top]
         best = [c.experiment for c in kept if c.best == len(c.layers) - 1]
-        alike = [c.experiment for c in kept if c.best < len(c.layers) - 1]
-        said = [f"is the best by {listed(best)}"] if best else []
-        said += [f"cannot be told apart from the best by {listed(alike)}"] if alike else []
+        as_good = [c.experiment for c in kept if c.best < len(c.layers) - 1]
+        reasons = [f"is the best by {listed(best)}"] if best else []
+        reasons += [f"cannot be told apart from the best by {listed(as_good)}"] if as_good else []
         return (
             f"{dataset} gives no reason to re-initialise any block of {model}: its top layer, "
-            f"{top}, {listed(said)}."
+            f"{top}, {listed(reasons)}."
         )
     fallen = listed(used[0].layers[-blocks:])
     which, have = ("block", "it has") if blocks == 1 else (f"{blocks} blocks", "they have")
@@ -238,11 +238,11 @@ def _by_seed(rows: pd.DataFrame) -> pd.DataFrame:
 def _verdict(
     where: str, rate: str, rates: pd.DataFrame, suggestion: Suggestion, best: int
 ) -> tuple[str, str, dict[str, str]]:
-    """The claim, the headline, and the paired tests that they stand on."""
+    """The claim, the headline, and the paired tests that they rest on."""
     n = suggestion.blocks
     which = f"{where}: the suggestion from {suggestion.dataset}, N = {n},"
     pairs = {other: _paired(rates, n, other) for other in dict.fromkeys((0, best)) if other != n}
-    tests = {f"N = {n} less N = {other}": pair.said for other, pair in pairs.items() if pair}
+    tests = {f"N = {n} less N = {other}": pair.description for other, pair in pairs.items() if pair}
     blocks = f"Re-initialising {_blocks(n)}"
     if n not in rates:
         headline = f"{blocks}, as suggested, was not tried"
@@ -274,7 +274,7 @@ class Paired:
 
     difference: float
     p: float
-    said: str
+    description: str
 
 
 def _paired(rates: pd.DataFrame, n: int, other: int) -> Paired | None:

@@ -81,8 +81,8 @@ def test_segments_of_one_word_rank_first_whatever_their_order_and_length() -> No
     rng = np.random.default_rng(4)
     words = segments(5, [8, 9, 11, 10], d=12)
     label = np.repeat(np.arange(4), 20)  # more than a block of segments
-    said = [np.repeat(words[w], rng.integers(1, 4, len(words[w])), axis=0) for w in label]
-    noisy = [s + 0.3 * rng.normal(size=s.shape) for s in said]
+    spoken = [np.repeat(words[w], rng.integers(1, 4, len(words[w])), axis=0) for w in label]
+    noisy = [s + 0.3 * rng.normal(size=s.shape) for s in spoken]
     speaker = rng.integers(0, 5, 80)
     found = pair_precision(Warping.of(noisy), label, speaker)
     order = rng.permutation(80)
@@ -92,8 +92,8 @@ def test_segments_of_one_word_rank_first_whatever_their_order_and_length() -> No
 
 
 def test_scores_are_minus_the_distances_in_steps() -> None:
-    said = segments(6, [4, 6, 5])
+    spoken = segments(6, [4, 6, 5])
     rows = np.arange(3)
-    expected = [[-naive(a, b) for b in said] for a in said]
-    found = Warping.of(said).scores(rows, rows) / DTW_STEPS
+    expected = [[-naive(a, b) for b in spoken] for a in spoken]
+    found = Warping.of(spoken).scores(rows, rows) / DTW_STEPS
     np.testing.assert_allclose(found, expected, atol=2 / DTW_STEPS)

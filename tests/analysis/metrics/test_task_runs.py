@@ -113,8 +113,8 @@ def test_words_are_told_apart_pooled_and_warped(small: list[str], tmp_path: Path
     # Means of frames from disk, and vectors that were pooled as the frames came.
     for layer, value in pooled["average_precision"].items():
         assert warped["average_precision_pooled"][layer] == pytest.approx(value, rel=1e-3)
-    said = [run.metadata["scoring"][name]["pairs"] for name in run.metadata["scoring"]]
-    assert said[0] == said[1]
+    pair_counts = [run.metadata["scoring"][name]["pairs"] for name in run.metadata["scoring"]]
+    assert pair_counts[0] == pair_counts[1]
     studied = {name: study for study in run.metadata["studies"] for name in study["experiments"]}
     drawn = studied["word_discrimination_dtw"]["drawn"]["word_discrimination_dtw"]
     assert drawn["dropped"]["word: shorter than 0.2 s"] > 0
@@ -170,8 +170,8 @@ def test_judges_who_hear_as_one_layer_does_agree_with_it(
     checkpoint: Path, small: list[str], tmp_path: Path
 ) -> None:
     overrides = recordings(tmp_path)
-    heard = by_the_encoder(tmp_path, checkpoint, "T2")
-    rows = [(f"{i:02d}", f"{j:02d}", 100 * value) for (i, j), value in heard.items()]
+    similarities = by_the_encoder(tmp_path, checkpoint, "T2")
+    rows = [(f"{i:02d}", f"{j:02d}", 100 * value) for (i, j), value in similarities.items()]
     table = pairs_file(tmp_path, [*rows, ("00", "elsewhere", 3)])
     run = execute(tmp_path / "run", *overrides, *small, table)
     found = figures(run, "spoken_sts")["sentence_spearman"]  # as the judges hear: uncentred

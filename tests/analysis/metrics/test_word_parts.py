@@ -19,7 +19,7 @@ METRIC = WordParts(4, RIDGES)
 TYPES = 5
 
 
-def said(where: slice, n: int = 1500, speakers: int = 25, seed: int = 0) -> Frames:
+def planted(where: slice, n: int = 1500, speakers: int = 25, seed: int = 0) -> Frames:
     """Words of eight frames whose type is told by the frames `where`, with noise in all of them."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(TYPES, 6))
@@ -41,7 +41,7 @@ def mean_of(scores: list[Score]) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(
-    ("where", "told", "silent"),
+    ("where", "high", "low"),
     [
         (slice(2, 6), ("", "part_2", "part_3"), ("first_frame", "last_frame", "part_1", "part_4")),
         (slice(0, 1), ("first_frame", "part_1"), ("", "last_frame", "part_2", "part_3", "part_4")),
@@ -49,17 +49,17 @@ def mean_of(scores: list[Score]) -> dict[str, float]:
     ],
 )
 def test_the_places_that_tell_the_word_are_found(
-    where: slice, told: tuple[str, ...], silent: tuple[str, ...]
+    where: slice, high: tuple[str, ...], low: tuple[str, ...]
 ) -> None:
-    found = mean_of(METRIC.score(said(where)))
-    names = {place: f"pwcca_{place}" if place else "" for place in (*told, *silent)}
-    assert min(found[names[place]] for place in told) > 0.45
-    assert max(found[names[place]] for place in silent) < 0.1
-    assert max(found[names[place]] for place in silent) < found["pwcca_all_frames"]
+    found = mean_of(METRIC.score(planted(where)))
+    names = {place: f"pwcca_{place}" if place else "" for place in (*high, *low)}
+    assert min(found[names[place]] for place in high) > 0.45
+    assert max(found[names[place]] for place in low) < 0.1
+    assert max(found[names[place]] for place in low) < found["pwcca_all_frames"]
 
 
 def test_the_mean_over_a_word_has_the_scores_and_the_interval_of_pwcca() -> None:
-    frames = said(slice(2, 6), n=400)
+    frames = planted(slice(2, 6), n=400)
     means = np.stack([frames.of(k).mean(0) for k in range(400)])
     labels = np.eye(TYPES)[frames.segments.label]
     expected = PWCCA(RIDGES).score(fold_views(means, labels, frames.fold, 10), with_interval=True)
@@ -71,7 +71,7 @@ def test_the_mean_over_a_word_has_the_scores_and_the_interval_of_pwcca() -> None
 
 
 def test_shuffled_labels_have_no_place() -> None:
-    found = mean_of(METRIC.score(said(slice(0, 8)).shuffled()))
+    found = mean_of(METRIC.score(planted(slice(0, 8)).shuffled()))
     assert len(found) == 8
     assert max(map(abs, found.values())) < 0.1
 
@@ -88,10 +88,10 @@ def test_every_part_of_a_short_word_has_a_frame() -> None:
 
 
 def test_few_speakers_have_no_interval_and_too_few_words_are_refused() -> None:
-    frames = said(slice(2, 6), n=400, speakers=12)
+    frames = planted(slice(2, 6), n=400, speakers=12)
     assert "12 known speakers" in METRIC.no_interval(frames)
     assert {s.low for s in METRIC.score(frames)} == {None}
-    assert METRIC.no_interval(said(slice(2, 6), n=400)) == ""
+    assert METRIC.no_interval(planted(slice(2, 6), n=400)) == ""
     alike: NDArray[np.int64] = np.zeros(400, dtype=np.int64)
     one_type = replace(frames, segments=replace(frames.segments, label=alike))
     with pytest.raises(StrataError, match=r"trial 0 is tested on .* words of 1 types"):
