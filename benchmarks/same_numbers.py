@@ -58,6 +58,11 @@ RUNS: Mapping[str, tuple[str, ...]] = {
     "paper_speaker": (*PAPER, "split=speaker"),
     "paper_controls": (*PAPER, "split=speaker", "controls=true"),
     "full": ("experiment=full", "model=hubert_tiny", *SPEECH, *SMALL, *SHORT, *TABLES),
+    # What `full` leaves out unless heavy=true.
+    **{
+        name: (f"experiment={name}", "model=hubert_tiny", *SPEECH, *SMALL)
+        for name in ("abx_phone", "context", "cca_word_parts")
+    },
     "inter_same": (*INTER, "target.pairs=same"),
     "inter_all": (*INTER, "target.pairs=all", "sampling.frames=900", "layers.indices=[T0,T3,T6]"),
     "inter_word": (*INTER, "experiments.cca_inter.unit=word", "target.pairs=same"),

@@ -16,15 +16,20 @@ def settings(folder: Path) -> dict[str, str]:
     return folders | {"WANDB_API_KEY": API_KEY}
 
 
+@pytest.fixture
+def wandb_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """W&B's own files go below the test's folder."""
+    for name, value in settings(tmp_path / "home").items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("wandb_home")
 def test_tracking_offline_leaves_a_run_beside_the_results(
     common: tuple[str, ...],
     cache: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name, value in settings(tmp_path / "home").items():
-        monkeypatch.setenv(name, value)
     run = ["experiment=cca_phone", *common, cache, *OFFLINE]
     done = execute(tmp_path / "run", *run, pictures=True)
     logged = offline_run(done.folder)
@@ -44,16 +49,14 @@ def test_tracking_offline_leaves_a_run_beside_the_results(
     assert files_with(metadata["git_commit"], done.folder)  # or the search above would find nothing
 
 
+@pytest.mark.usefixtures("wandb_home")
 @pytest.mark.parametrize("task", ["features", "units"])
 def test_features_and_units_log_their_tables(
     task: str,
     small: tuple[str, ...],
     tmp_path: Path,
     capsys: pytest.CaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name, value in settings(tmp_path / "home").items():
-        monkeypatch.setenv(name, value)
     speech = ("dataset=synthetic", "dataset.minutes=0.5", "dataset.speakers=2")
     few = ("units.clusters=8", "units.batch=200") if task == "units" else ()
     chosen = (f"experiment={task}", "layers.indices=[C7,T1,T2]")

@@ -13,12 +13,12 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
 import requests
 
-from common.datasets import word_vectors
 from common.datasets.librilight import FOLDER
 from common.datasets.librispeech_local import PARTITIONS, canonical
 from common.datasets.transfer import TIMEOUT, Remote, fetch, read_sums
@@ -48,6 +48,31 @@ SHA256 = {
     "train-clean-100.tar.gz": "d4ddd1d5a6ab303066f14971d768ee43278a5f2a0aa43dc716b0e64ecbbbf6e2",
     "train-clean-360.tar.gz": "146a56496217e96c14334a160df97fffedd6e0a04e66b9c5af0d40be3c792ecf",
     "train-other-500.tar.gz": "ddb22f27f96ec163645d53215559df6aa36515f26e01dd70798188350adcb6d2",
+}
+
+
+@dataclass(frozen=True)
+class VectorTable:
+    """A table of word vectors: what it is, for the help, and its URLs, the publisher's first."""
+
+    what: str
+    urls: tuple[str, ...]
+
+
+VECTOR_TABLES = {
+    "glove": VectorTable(
+        "GloVe 840B.300d (Pennington et al. 2014), 2.2 million cased words, 2.2 GB; PDDL",
+        (
+            "https://nlp.stanford.edu/data/glove.840B.300d.zip",
+            "https://huggingface.co/stanfordnlp/glove/resolve/main/glove.840B.300d.zip",
+        ),
+    ),
+    # The URL that scripts/save_embeddings.sh of ankitapasad/layerwise-analysis takes it from.
+    "agwe": VectorTable(
+        "acoustically grounded word embeddings of LibriSpeech's words (Shi et al. 2021; Settle et "
+        "al. 2019), the map that the authors of arXiv 2107.04734 publish",
+        ("https://dl.ttic.edu/librispeech_agwe_map.zip",),
+    ),
 }
 
 
@@ -224,6 +249,19 @@ def librilight(root: Path, remote: Remote = LIBRILIGHT) -> Path:
     return folder
 
 
+def vector_table(name: str, root: Path, url: str | None = None) -> Path:
+    """The file of a table of word vectors below `root`, as its publisher zipped it.
+
+    What is there already is checked and stays as it is. No publisher states a checksum, so that of
+    the first download is recorded beside the file and later ones are compared with it.
+    """
+    urls = VECTOR_TABLES[name].urls if url is None else (url,)
+    file = PurePosixPath(urlsplit(urls[0]).path).name
+    if not file:
+        raise StrataError(f"--url {url}: it must end in the name of a file")
+    return fetch(Remote(file, urls, None), root)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; 1 on failure, with the reason on stderr."""
     options = _parser().parse_args(arguments)
@@ -248,9 +286,9 @@ def _parser() -> argparse.ArgumentParser:
     libri.add_argument("--zenodo", default=ZENODO, help="API URL of the alignments' record")
     light = kinds.add_parser("librilight", help="10 min, 1 h, 10 h to fine-tune on")
     light.add_argument("--url", help=f"another address, instead of {LIBRILIGHT.urls[0]}")
-    for name, source in word_vectors.SOURCES.items():
-        table = kinds.add_parser(name, help=source.what, description=source.what)
-        table.add_argument("--url", help=f"another address, instead of {source.urls[0]}")
+    for name, table in VECTOR_TABLES.items():
+        vectors = kinds.add_parser(name, help=table.what, description=table.what)
+        vectors.add_argument("--url", help=f"another address, instead of {table.urls[0]}")
     for kind in kinds.choices.values():
         kind.add_argument("--root", type=Path, required=True, help="folder to put everything in")
     return parser
@@ -274,7 +312,7 @@ def _librilight(options: argparse.Namespace) -> str:
 
 
 def _vectors(options: argparse.Namespace) -> str:
-    path = word_vectors.download(options.what, options.root, options.url)
+    path = vector_table(options.what, options.root, options.url)
     return f"vectors: {path}\nuse: experiment=cca_{options.what} target.path={path}"
 
 

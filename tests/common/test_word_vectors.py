@@ -9,7 +9,7 @@ import pytest
 from mirror import Mirror
 
 from analysis.targets.word_vectors import read_table
-from common.datasets import download, word_vectors
+from common.datasets import download
 
 VECTORS = "the 0.1 0.2\nking 0.3 0.4\n"
 
@@ -70,8 +70,8 @@ def test_word_vectors_without_a_url_come_from_their_publishers(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked = []
-    monkeypatch.setattr(word_vectors, "fetch", lambda remote, root: asked.append(remote) or root)
-    for name in word_vectors.SOURCES:
+    monkeypatch.setattr(download, "fetch", lambda remote, root: asked.append(remote) or root)
+    for name in download.VECTOR_TABLES:
         assert download.main([name, "--root", str(tmp_path)]) == 0
     assert [remote.name for remote in asked] == ["glove.840B.300d.zip", "librispeech_agwe_map.zip"]
     assert [remote.checksum for remote in asked] == [None, None]

@@ -1,3 +1,4 @@
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -177,6 +178,20 @@ def test_a_loss_that_is_not_finite_is_told(tmp_path: Path) -> None:
         module._step(crops.batch(0))
 
 
+def train(
+    module: Objective, batch: Batch, steps: int
+) -> Iterator[tuple[float, Mapping[str, torch.Tensor]]]:
+    """Updates on one batch: the loss and the curves of each."""
+    optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], 1e-3)
+    with one_thread():
+        for _ in range(steps):
+            loss, curves = module._step(batch)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            yield loss.item(), curves
+
+
 @pytest.mark.parametrize("name", ["wav2vec2_tiny", "hubert_tiny"])
 def test_a_batch_can_be_learnt_by_heart(name: str, tmp_path: Path) -> None:
     blueprint = read_blueprint(
@@ -188,16 +203,7 @@ def test_a_batch_can_be_learnt_by_heart(name: str, tmp_path: Path) -> None:
         speech.with_units(units), recipe(), blueprint.feature_extractor, 20, seed=0, first=0, last=1
     )
     module = build(blueprint, crops.recipe, seed=0)
-    optimizer = torch.optim.AdamW(module.parameters(), 1e-3)
-    batch = crops.batch(0)
-    accuracies = []
-    with one_thread():
-        for _ in range(30):
-            loss, curves = module._step(batch)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            accuracies.append(curves["accuracy"].item())
+    accuracies = [curves["accuracy"].item() for _, curves in train(module, crops.batch(0), 30)]
     assert accuracies[0] < 0.25
     assert accuracies[-1] > 2 * accuracies[0] + 0.05, accuracies
 
@@ -230,15 +236,7 @@ def test_only_the_top_blocks_are_trained(name: str, tmp_path: Path) -> None:
     crops = Crops(speech, one, blueprint.feature_extractor, 20, seed=0, first=0, last=1)
     module = build(blueprint, one, seed=0)
     before = {key: value.clone() for key, value in module.state_dict().items()}
-    optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], 1e-3)
-    batch, losses = crops.batch(0), []
-    with one_thread():
-        for _ in range(10):
-            loss, _ = module._step(batch)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
+    losses = [loss for loss, _ in train(module, crops.batch(0), 10)]
     assert losses[-1] < 0.8 * losses[0], losses
     changed = {k for k, v in module.state_dict().items() if not torch.equal(v, before[k])}
     top = {k for k in before if ".layers.4." in k or ".layers.5." in k or k.startswith("layers.5")}
