@@ -130,7 +130,7 @@ def describe_speech(speech: RunSpeech) -> dict[str, object]:
 
 
 def summarise_scoring(config: Config, scored: Sequence[Scored]) -> dict[str, object]:
-    """What each experiment's metric has to say of its choices."""
+    """The summary of choices (ridges, clusters, …) by each experiment's metric."""
     summaries: dict[str, object] = {}
     for name, analysis in config.experiments.items():
         scored_here = (one for one in scored if one.experiment == name and not one.control)

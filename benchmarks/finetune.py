@@ -4,7 +4,7 @@
 
 Both train wav2vec2_tiny from the same weights on the same batches of generated speech, with masks
 and dropout, AdamW, one batch an update; the rounds alternate and the best of each side counts.
-The speech is a minute long, so that by default it is heard ten times (a low-resource recipe hears
+The speech is a minute long, so that by default it is used ten times (a low-resource recipe uses
 its speech hundreds of times). Prints updates and seconds of audio per second of processor time of
 each, and their ratio.
 """

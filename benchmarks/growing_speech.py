@@ -1,4 +1,4 @@
-"""Time and memory of a run against how much speech it hears.
+"""Time and memory of a run against how much speech it takes.
 
     python benchmarks/growing_speech.py --minutes 60 120 240 --picture growth.png
 

@@ -21,7 +21,7 @@ class Place:
 
 
 def place(environment: Mapping[str, str] = os.environ) -> Place:
-    """What torchrun, or else srun, says of this process; on its own without either."""
+    """Rank and size as torchrun, or else srun, gives them; a single process without either."""
     if TORCHRUN in environment:
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
         return Place(*(int(environment[name]) for name in names))

@@ -35,7 +35,7 @@ def lost_process(which: str) -> StrataError:
     """Another process of the run has ended before its time."""
     return StrataError(
         f"{which} ended before the run did: its error, if it had time for one, is in what it "
-        "printed. What the others heard is written down (with cache=on): give the same "
+        "printed. The statistics of the others are saved (with cache=on): give the same "
         "command again, with as many processes or with others, and it goes on from there"
     )
 
@@ -77,7 +77,7 @@ class Processes:
         """What `ask` gives the first process, in every process; it is called in that one alone.
 
         So is its exception raised in every process; an error that ends the run is left to the
-        first one to tell of.
+        first one to report.
         """
         if self.size == 1:
             return ask()

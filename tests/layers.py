@@ -46,7 +46,7 @@ def inputs_of(extractor: Any, waveform: Waveform) -> Any:
 
 
 def heard_shift(encoder: Encoder, layer: Layer) -> float:
-    """How many samples late a layer hears a change of 5 ms, on average over where that is."""
+    """How many samples late a layer reacts to a change of 5 ms, on average over where that is."""
     waveform = noise(24_000)
     shifts = []
     for middle in range(4000, 20_000, 336):  # at every phase of a hop of 20 ms

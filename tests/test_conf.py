@@ -163,7 +163,7 @@ def test_what_is_heavy_is_asked_for_by_name_or_with_heavy() -> None:
     assert only == {"abx_phone", "cca_word_parts", "context"}
     assert only == light.left_out.keys() - heavy.left_out.keys()
     assert light.left_out["context"].endswith(
-        "hears each of up to 200 utterances six times: heavy=true"
+        "encodes each of up to 200 utterances six times: heavy=true"
     )
     assert list(resolved("experiment=context").experiments) == ["context"]
 

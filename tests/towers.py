@@ -30,7 +30,7 @@ SEQ2SEQ = {key: value for key, value in WHISPER.items() if key != "max_source_po
 class Kind:
     """How to build one, and what is known of it.
 
-    `tower`: the part of the whole model that hears; "" where that is what AutoModel makes.
+    `tower`: the audio tower of the whole model; "" where that is what AutoModel makes.
     `positions`: the table that it adds to T0. `layers`: how many C and T layers it has.
     """
 
@@ -272,7 +272,7 @@ KINDS = {
 
 
 def build(name: str, folder: Path, **keys: Any) -> Any:
-    """Save a whole model and its feature extractor as on the Hub; returns what it hears with."""
+    """Save a whole model and its feature extractor as on the Hub; returns its audio tower."""
     kind = KINDS[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

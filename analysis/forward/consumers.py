@@ -78,7 +78,7 @@ class Item:
             raise StrataError(
                 f"layer {layer.name} has a frame every {layer.geometry.hop} samples, which does "
                 f"not divide {self.first}, where a window of a long recording begins: leave out "
-                "the layer (layers.indices), or hear recordings whole (model.max_seconds)"
+                "the layer (layers.indices), or pass recordings whole (model.max_seconds)"
             )
         return hidden[first : first + layer.geometry.n_frames(len(self.waveform))]
 
@@ -248,11 +248,11 @@ class EntryConsumer(Consumer):
         before = len(self.audio.hashes)
         for other in others:
             state = other.kept(self.identity)
-            heard = _hashes(state) if state is not None else {}
-            taken = heard.keys() & self.audio.hashes.keys()  # before a pass was killed
+            passed = _hashes(state) if state is not None else {}
+            taken = passed.keys() & self.audio.hashes.keys()  # before a pass was killed
             if state is not None and not taken:
                 self.take_up(other, state)
-                self.audio.hashes |= heard
+                self.audio.hashes |= passed
         return len(self.audio.hashes) > before
 
     @abstractmethod
@@ -326,7 +326,7 @@ class EntryConsumer(Consumer):
             if lost := len(collected - self.audio.hashes.keys()):
                 raise StrataError(
                     f"{self.entry.folder}: what other processes wrote down of {lost} utterances "
-                    "cannot be read: run again, they are heard again"
+                    "cannot be read: run again, they are passed again"
                 )
 
     def lose(self, utterances: Collection[int]) -> None:
@@ -475,7 +475,7 @@ class MomentConsumer(EntryConsumer):
         return (-len(pattern), *pattern)
 
     def begin(self, items: Sequence[Item]) -> None:
-        """Add the targets' frames, and tell the collectors each row's group."""
+        """Add the targets' frames, and give the collectors each row's group."""
         new = self.uncollected(items)
         self._items = [i for i, _ in new]
         if not self._items:
@@ -628,7 +628,7 @@ def moment_memory(
 ) -> int:
     """What a pass holds at most of the moments that the entry lacks.
 
-    Sums of every sample and, where there are several, of the set that is being heard; rows that
+    Sums of every sample and, where there are several, of the set in progress; rows that
     wait to be multiplied; and, when a sample is over, what its largest pair is made into.
     """
     dims = {layer.name: layer.dim for layer in layers}
@@ -652,7 +652,7 @@ def vector_bytes(entry: Entry, layers: Iterable[Layer], rows: int) -> int:
 class VectorConsumer(EntryConsumer):
     """Pooled vectors of the sampled units. `numbers`: see `EntryConsumer`.
 
-    Among the layers may be those that stand for `targets` of frames (`target_layer`). Units of
+    Among the layers may be those that represent `targets` of frames (`target_layer`). Units of
     which a target has no value are left out.
     """
 

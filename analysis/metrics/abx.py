@@ -105,7 +105,7 @@ class Cells:
         return float(errors.mean()) if len(errors) else np.nan
 
     def without(self, speaker: int) -> "Cells":
-        """Those that the speaker says nothing of."""
+        """Those in which the speaker has no part."""
         kept = (self.speaker != speaker) & (self.speaker_of_x != speaker)
         return replace(
             self,

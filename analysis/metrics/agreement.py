@@ -1,4 +1,4 @@
-"""How much clusters say of labels: information and purity, with their chance levels."""
+"""How much clusters tell about labels: information and purity, with their chance levels."""
 
 from dataclasses import dataclass
 

@@ -130,7 +130,7 @@ class LabelledMetric(Metric):
         return f"{self.name} has none over speakers"
 
     def without_controls(self) -> Mapping[str, str]:
-        """Controls that say nothing of it, and why."""
+        """Controls that do not apply to it, and why."""
         return {}
 
     def refuse_partitions(self, units: Units) -> None:

@@ -29,7 +29,7 @@ class SentenceSimilarity(UnitMetric):
     pair's similarity is the mean cosine over every recording of the one sentence with every
     recording of the other, whoever speaks, as by default in the published script (which can also
     correlate the cosines one by one, each with a copy of its pair's score). The vectors are taken
-    less the mean of all utterances drawn, whose part in every cosine says nothing of a pair;
+    less the mean of all utterances drawn, whose part in every cosine does not depend on the pair;
     `sentence_spearman` is the figure without that, as published. A layer that is constant has no
     rho: an error.
     """

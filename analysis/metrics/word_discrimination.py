@@ -28,7 +28,7 @@ class PooledDiscrimination(UnitMetric):
     Carlin et al., "Rapid evaluation of speech representations for spoken term discovery",
     Interspeech 2011, section 2; Pasad et al., arXiv 2307.00162, section 4. All pairs of segments
     are ranked, exactly. The vectors are taken less the mean of all segments drawn: with a large
-    mean in common all cosines are near 1, and what tells words apart is lost in it. Secondary
+    mean in common all cosines are near 1, and what distinguishes words is lost in it. Secondary
     figures, where words are said by several speakers: `…_swdp` and `…_across_speakers` (see
     `PairPrecision`); and of the vectors as they are, as published, `average_precision`, `…_swdp`,
     `…_across_speakers`. Its chance level, the share of same-word pairs, is in the metadata.
@@ -144,7 +144,7 @@ def figures(found: PairPrecision, name: str, primary: bool = True) -> list[Score
 
 
 def pairs_of(scores: list[Score]) -> list[str]:
-    """What the primary figures say of their pairs, each once."""
+    """The facts on pairs that the primary figures carry, each once."""
     return list(dict.fromkeys(score.detail["pairs"] for score in scores if score.metric == ""))
 
 

@@ -40,8 +40,8 @@ class WordParts(FrameMetric):
     Traps. All places have as many rows and columns, so that they can be compared; the mean of
     several frames is less noisy than one frame, so a part above the centre frame need not hold
     more. Boundaries that are some frames off put a neighbour's frames into the first and last part.
-    A layer that hears context may tell the word from without: `random_weights` and `mel` say what
-    the place alone does.
+    A layer that sees context may know the word from its neighbours: `random_weights` and `mel`
+    show what the place alone gives.
 
     The 95 % interval over speakers is that of `pwcca`.
     """

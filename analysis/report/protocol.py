@@ -75,7 +75,7 @@ def analysis_protocol(run: Run, rows: Any) -> dict[str, str]:
 def _configured(
     name: str, analysis: Mapping[str, Any], config: Mapping[str, Any]
 ) -> dict[str, str]:
-    """What the configuration says of an experiment, the run's own keys laid over its."""
+    """An experiment's settings from the configuration; the run's keys override the analysis's."""
     run_sampling = config.get("sampling") or {}
     analysis_sampling = analysis.get("sampling") or {}
     keys = ("samples", "folds", "trials")

@@ -129,7 +129,7 @@ def resolved_split(
     why = f", and {nameless} utterances have no speaker" if nameless else ""
     log.warning(
         "%s: %d folds keep utterances apart, not speakers (split=utterance): a sample has %d known "
-        "speakers, %d are needed%s. There will be no intervals, tests and advice: they tell of "
+        "speakers, %d are needed%s. There will be no intervals, tests and advice: they are about "
         "other speakers",
         *(name, folds, known, folds, why),
     )

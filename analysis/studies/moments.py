@@ -145,7 +145,7 @@ class MomentStudy(Study):
         return [name for name in names if not isinstance(self.experiments[name].target, Mel)]
 
     def without_controls(self) -> dict[str, dict[str, str]]:
-        """There are no labels to shuffle; mel against itself says nothing."""
+        """There are no labels to shuffle; mel against itself is 1 by construction."""
         if self.other is not None:
             return {name: dict(NO_CONTROLS) for name in self.experiments}
         mel, with_mel = {"mel": "mel is the target itself"}, self.with_mel()

@@ -155,7 +155,9 @@ def review(study: Study, corpus: Corpus, on_error: str) -> None:
     if not entry.names():
         return
     if not entry.has(AUDIO_HASHES):
-        log.warning("%s: nothing tells what the cached statistics are of: computed again", names)
+        log.warning(
+            "%s: no hashes of the audio that the cached statistics are of: computed again", names
+        )
         entry.clear()
         return
     failures = {}

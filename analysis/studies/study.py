@@ -61,7 +61,7 @@ class Failure:
 def failure_of(experiment: str, layer: str, error: Exception) -> Failure:
     """A failure from an exception, whose traceback goes to the log.
 
-    An error that tells the user what to do needs no traceback.
+    An error with instructions for the user needs no traceback.
     """
     if isinstance(error, StrataError):
         return Failure(experiment, layer, str(error))

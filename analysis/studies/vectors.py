@@ -91,7 +91,7 @@ VERSIONS = {
     **VERSIONS_OF_TWO,
     "targets": targets.VERSION,  # of the mel frames that are pooled for the controls
 }
-LABELS = "labels"  # the shared view of what the labels of a sample stand for
+LABELS = "labels"  # the shared view of target vectors for the labels of a sample
 UNSPLIT = {"fit_instances": None}  # draws nothing where there is one partition
 
 

@@ -35,7 +35,7 @@ UTTERANCE = "utterance"
 
 @dataclass(frozen=True, kw_only=True)
 class FrameFiles(FromFile, FrameTarget):
-    """What files say of each frame: resampled to a row every 10 ms by their own time stamps.
+    """Numbers of each frame from files: resampled to a row every 10 ms by their own time stamps.
 
     `path`: a folder with a file for each utterance, anywhere below it, named as the utterance
     (ID.npz, ID.csv, ID.ema, ID.Pitch, … : `analysis.targets.time_series`); or one .csv or .tsv with

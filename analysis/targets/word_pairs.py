@@ -77,7 +77,7 @@ class WordPairs(FromFile, LabelTarget):
         return read_benchmarks(self.file)
 
     def known(self, labels: Collection[str]) -> Collection[str]:
-        """The words of those pairs that are whole: a word whose partners all lack says nothing."""
+        """The words of those pairs that are whole: a word without any partner is not used."""
         words = frozenset(labels)
         pairs = [pair for benchmark in self.benchmarks() for pair in benchmark.covered(words)]
         return frozenset(word for pair in pairs for word in (pair.first, pair.second))

@@ -96,7 +96,8 @@ def locate(config: ModelConfig) -> Checkpoint:
     elif path.suffix in (".pt", ".pth", ".ckpt", ".nemo"):
         raise StrataError(
             f"{asked}: this is a file of another toolkit, such as fairseq. Make a folder in the "
-            f"Hub's format of it, as docs/models.md tells (checkpoints of fairseq), and give that."
+            f"Hub's format of it, as docs/models.md explains (checkpoints of fairseq), and "
+            "give that."
         )
     elif HUB_ID.fullmatch(config.checkpoint):
         snapshot = _fetch(asked, config.checkpoint, config.revision, CONFIG).parent

@@ -46,8 +46,8 @@ class Encoder:
     """A model in eval mode; each layer is passed on as it is computed.
 
     T0 is what enters the first block, without the absolute positions that some models add to it
-    (Whisper; see `common.positions`): the same for any audio, they would swamp what is heard.
-    The blocks hear them all the same.
+    (Whisper; see `common.positions`): the same for any audio, they would swamp what depends on it.
+    The blocks still get them.
 
     `revision` identifies its numbers: the Hub's commit, or a hash of the folder's contents, or the
     seed of its random weights. Audio has at least `min_samples` and at most `max_samples` samples.
@@ -250,7 +250,7 @@ class Encoder:
             if self.max_samples is not None and n > self.max_samples:
                 raise StrataError(
                     f"an utterance of {n} samples ({n / SAMPLE_RATE:.1f} s) is too long for "
-                    f"{self.architecture}, which hears {self.max_samples} samples "
+                    f"{self.architecture}, which takes {self.max_samples} samples "
                     f"({self.max_samples / SAMPLE_RATE:.0f} s) at once. Cut it or leave it out."
                 )
         names = [layer.name for layer in self.layers]

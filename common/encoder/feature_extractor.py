@@ -100,7 +100,7 @@ def read_feature_extractor(
         ) from error
     if extractor.sampling_rate < SAMPLE_RATE:
         raise StrataError(
-            f"{checkpoint.asked}: the model hears {extractor.sampling_rate} Hz, all audio here is "
+            f"{checkpoint.asked}: the model takes {extractor.sampling_rate} Hz, all audio here is "
             f"{SAMPLE_RATE} Hz. Use a model trained on speech of 16 kHz or more."
         )
     try:
@@ -111,7 +111,7 @@ def read_feature_extractor(
         # Whatever a foreign extractor trips over, the user needs to know which one it was.
         raise StrataError(
             f"{checkpoint.asked}: its feature extractor is a {type(extractor).__name__}, whose "
-            f"frames Strata cannot lay beside the audio ({error}). Use a model that hears one "
+            f"frames Strata cannot lay beside the audio ({error}). Use a model that takes one "
             f"waveform or its spectrum."
         ) from error
     if normalise is not None:

@@ -44,7 +44,7 @@ def load_checkpoint(
 ) -> Any:
     """A model of one of transformers' classes `kind`, its encoder whole, in float32.
 
-    What stands beside the encoder may lack where `fresh_head`. Of a model with other inputs than
+    Weights outside the encoder may be missing where `fresh_head`. Of a model with other inputs than
     audio, nothing but its audio tower's weights is read. `keys` go to `from_pretrained`.
     """
     asked, folder = blueprint.checkpoint.asked, blueprint.checkpoint.folder

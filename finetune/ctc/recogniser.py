@@ -159,5 +159,5 @@ def _random(config: Any, model: ModelConfig, blueprint: Blueprint) -> Any:
 
 
 def heads(model: Any) -> list[nn.Module]:
-    """What stands beside the encoder: the linear map to characters."""
+    """The head beside the encoder: the linear map to characters."""
     return [m for name, m in model.named_children() if name != model.base_model_prefix]

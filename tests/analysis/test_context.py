@@ -117,7 +117,7 @@ def test_every_cut_has_the_same_samples_around_its_frame() -> None:
         CutAudio(widths=(5.0,)).derived(corpus, UnitSampling(), seed=0)
 
 
-def test_from_end_to_end_mel_hears_nothing_beyond_its_window(
+def test_from_end_to_end_mel_depends_on_nothing_beyond_its_window(
     common: tuple[str, ...], cache: str, tmp_path: Path
 ) -> None:
     """A mel frame sees 64 ms on each side; blocks of attention hear the whole cut."""

@@ -264,7 +264,7 @@ def test_random_weights_are_a_control_of_the_first_model(
 
 
 def test_a_batch_suits_both_models(saved: dict[str, Path]) -> None:
-    """One hears two seconds at most and takes any lengths together, the other only equal ones."""
+    """One takes two seconds at most and takes any lengths together, the other only equal ones."""
     first = load_encoder(models.configured(saved["a"], batch_size=3))
     second = load_encoder(models.configured(saved["b"], batch_size=2))
     lengths = [8000, 9000, 8000, 8000, 9000]

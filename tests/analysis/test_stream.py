@@ -197,7 +197,7 @@ def test_what_cannot_be_used_is_counted_and_the_others_go_on(
     assert "399 samples; the model takes 400 to any" in caplog.text
 
 
-def test_audio_longer_than_a_model_hears_is_counted(
+def test_audio_longer_than_a_model_takes_is_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     whisper = load_encoder(models.configured(models.save("whisper", tmp_path)), "cpu")

@@ -98,7 +98,7 @@ def test_frames_segments_and_vectors_are_those_of_the_whole_recording(
         np.testing.assert_allclose(sums[0][name][1], sums[1][name][1], rtol=0, atol=1e-5)
 
 
-def test_a_model_of_fixed_length_hears_recordings_of_any_length(
+def test_a_model_of_fixed_length_takes_recordings_of_any_length(
     corpus: Corpus, tmp_path: Path
 ) -> None:
     """Its short recording is whole in both; of the long one it cannot hear more than a window."""

@@ -291,5 +291,5 @@ def test_another_kind_of_feature_extractor_is_refused(folder):
 
 def test_another_sampling_rate_is_refused(folder):
     edit(folder / "preprocessor_config.json", sampling_rate=8000)
-    with pytest.raises(StrataError, match="hears 8000 Hz"):
+    with pytest.raises(StrataError, match="takes 8000 Hz"):
         describe(configured(folder))

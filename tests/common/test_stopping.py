@@ -75,7 +75,7 @@ def test_handlers_of_others_stay_and_those_that_came_between_go() -> None:
         os.kill(os.getpid(), signal.SIGUSR1)
 
 
-def test_a_process_that_another_leads_hears_nothing() -> None:
+def test_a_worker_process_ignores_the_signals() -> None:
     stopping.ignore_signals()
     for number in stopping.SIGNALS:
         os.kill(os.getpid(), number)

@@ -26,7 +26,7 @@ blocks = pytest.mark.parametrize("name", [name for name in KINDS if name not in 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The folder of a whole model, not to be changed, and the part of it that hears."""
+    """The folder of a whole model, not to be changed, and its audio tower."""
     root = tmp_path_factory.mktemp("whole")
     return cache(lambda name: (root / name, towers.build(name, root / name)))
 
@@ -161,7 +161,7 @@ def test_codecs_without_blocks_say_so(plain, whole):
 def test_only_the_audio_towers_weights_are_read(plain, tmp_path, name, prefix):
     """Shards without any of the tower's are not there.
 
-    A whole Qwen2.5-Omni is a thinker, which hears, and two more models.
+    A whole Qwen2.5-Omni is a thinker, which has the audio tower, and two more models.
     """
     towers.build(name, tmp_path, max_shard_size="40KB")
     index = tmp_path / "model.safetensors.index.json"
@@ -212,7 +212,7 @@ def test_what_transformers_cannot_run_here_says_why(tmp_path, whole):
 
 
 def test_frames_of_pieces_laid_end_to_end_are_refused(tmp_path):
-    """Qwen3-ASR hears each second for itself: 13 frames in it, 80 ms apart."""
+    """Qwen3-ASR encodes each second for itself: 13 frames in it, 80 ms apart."""
     tower = {"encoder_layers": 1, "encoder_attention_heads": 4, "d_model": 16, "output_dim": 16}
     tower |= {"encoder_ffn_dim": 16, "downsample_hidden_size": 8}
     config = transformers.Qwen3ASRConfig(audio_config=tower, text_config=towers.TEXT)

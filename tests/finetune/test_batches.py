@@ -1,4 +1,4 @@
-"""What a model is given at once must not be seen in what it hears or learns."""
+"""How speech is batched must not change what a model computes or learns."""
 
 from pathlib import Path
 

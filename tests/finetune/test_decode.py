@@ -67,7 +67,7 @@ def test_an_n_gram_is_weighed_as_validation_asks(n_gram: LanguageModelConfig) ->
 
 
 def test_the_last_word_needs_no_space_after_it(n_gram: LanguageModelConfig) -> None:
-    """A recogniser that is sure hears none there: transcripts do not end with one."""
+    """A recogniser that is sure finds none there: transcripts do not end with one."""
     pytest.importorskip("flashlight.lib.text.decoder")
     vocabulary = Vocabulary.of_text(["CAB CAT"])
     space = vocabulary.tokens.index("|")

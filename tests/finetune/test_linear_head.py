@@ -25,7 +25,7 @@ from finetune.ctc.text import Vocabulary, read_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*is deprecated")
 
-SECONDS = 4  # that this Whisper hears; two of the utterances are longer: in windows
+SECONDS = 4  # that this Whisper takes; two of the utterances are longer: in windows
 MOONSHINE = {
     "hidden_size": 32,
     "encoder_num_hidden_layers": 2,

@@ -1,4 +1,4 @@
-"""How much a device hears at once: found by a trial, or told by an error."""
+"""How much audio a device takes at once: found by a trial, or named by an error."""
 
 import json
 import logging

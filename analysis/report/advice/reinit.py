@@ -101,7 +101,7 @@ def _caveats(blocks: int, used: Sequence[Curve], missing: Sequence[str]) -> tupl
 
 
 def _usable(curve: Curve) -> bool:
-    """Enough scores to tell layers apart, and content to lose."""
+    """Enough scores to compare layers, and content that can be lost."""
     return (
         curve.layers_comparable
         and len(curve.layers) > 1

@@ -61,9 +61,9 @@ class Advice:
     """A conclusion in words.
 
     `topic`: what it is about. `headline`: a dozen words at most. `claim`: one plain sentence.
-    `figures`: what it stands on. `caveats`: what it does not say. `says_something`: whether the
-    scores supported a conclusion; if not, `claim` says why. `peak`: where the content is highest,
-    in words that follow "peak"; "" unless the measures agree.
+    `figures`: the numbers behind it. `caveats`: what it does not show. `says_something`: whether
+    the scores supported a conclusion; if not, `claim` says why. `peak`: where the content is
+    highest, in words that follow "peak"; "" unless the measures agree.
     """
 
     topic: str
