@@ -152,15 +152,26 @@ def jackknife_variance(without: Sequence[float], scale: Scale = CORRELATION) -> 
     return float((len(without) - 1) * values.var())
 
 
-def fold_jackknife(score: float, without: Sequence[float], scale: Scale = CORRELATION) -> Limits:
+def fold_jackknife(
+    score: float,
+    without: Sequence[float],
+    scale: Scale = CORRELATION,
+    *,
+    corrected: bool = False,
+) -> Limits:
     """A 95 % interval from the scores `without` each group (a fold, a speaker), fits held fixed.
 
     Student's limits with one degree of freedom less than there are groups (Efron & Tibshirani 1993,
     section 11.5). Where each group was among the training data of the others' fits, as test folds
     of a cross-validation are, they are too narrow: see `analysis.metrics.cca.interval`.
+    `corrected`: about the score less what the jackknife estimates its bias to be (section 10.5),
+    for a score that is better or worse the fewer groups there are.
     """
-    spread = np.sqrt(jackknife_variance(without, scale))
-    return around(float(scale.to(np.asarray(score))), float(spread), len(without), scale)
+    centre, groups = float(scale.to(np.asarray(score))), len(without)
+    if corrected:
+        each = scale.to(np.asarray(without))
+        centre = groups * centre - (groups - 1) * float(each.mean())
+    return around(centre, float(np.sqrt(jackknife_variance(without, scale))), groups, scale)
 
 
 def jackknife(score: float, without: Sequence[float]) -> Limits | None:

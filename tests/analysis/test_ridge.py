@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.stats
 from units import planted
 
-from analysis.metrics.ridge import RidgeProbe
+from analysis.metrics.ridge import RidgeProbe, interval
 from analysis.metrics.units import Units
 from analysis.targets.own_labels import Number
 from common.records import StrataError
@@ -77,6 +78,28 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
         assert low < np.mean([score.value for score in scores]) < high
         hits += low < 0.5 < high
     assert 34 <= hits <= 40
+
+
+def test_the_interval_is_the_jackknifes_over_speakers() -> None:
+    """Student's limits about the score less its bias, on the logarithm of 1 - R2."""
+    units = numbered(noise=4, n=300, speakers=24)
+    rng = np.random.default_rng(0)
+    trials = []
+    for t in range(10):
+        rows = np.flatnonzero(units.speaker % 10 == t)  # of two or three speakers
+        trials.append((rows, rng.chisquare(1, len(rows)), 1 + rng.chisquare(2, len(rows))))
+
+    def explained(without: int) -> float:
+        kept = [(f, m) for rows, *e in trials for f, m in [np.array(e)[:, of(rows) != without]]]
+        return -np.log(1 - np.mean([1 - f.sum() / m.sum() for f, m in kept]))
+
+    def of(rows: np.ndarray) -> np.ndarray:
+        return units.speaker[rows]
+
+    each = 24 * explained(-1) - 23 * np.array([explained(k) for k in range(24)])
+    centre, error = each.mean(), scipy.stats.sem(each)
+    expected = 1 - np.exp(-(centre + scipy.stats.t.ppf([0.025, 0.975], 23) * error))
+    assert interval(units, trials) == pytest.approx(expected)
 
 
 def test_what_cannot_be_probed_is_refused() -> None:

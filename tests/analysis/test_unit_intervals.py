@@ -161,6 +161,7 @@ def test_other_metrics_say_that_they_have_none() -> None:
 SMALL = Clustered(labels=10, clusters=12, units=40)
 SIMULATED = {
     "probe": (CASES["probe, speakers differ"], 200),
+    "R2": (CASES["R2 of a number of each unit, low"], 800),
     "information": (partial(information, SMALL, False), 30),
 }
 
