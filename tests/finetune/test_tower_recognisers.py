@@ -1,13 +1,15 @@
-"""Encoders that are a part of a model that does more: fine-tuned, or refused before any weights."""
+"""Encoders that are a part of a model that does more, and SEW-D: fine-tuned, or refused early."""
 
 from pathlib import Path
 
 import pytest
 import torch
-from models import configured
+from models import configured, noise
 from test_ctc import clips
+from test_linear_head import read_as_told
 from test_reinit import recipe
 from towers import build
+from transformers import AutoModelForCTC
 
 from common.encoder.architecture import read_blueprint
 from common.records import StrataError
@@ -31,7 +33,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", ["voxtral", "glm_asr", "speech_to_text"])
+@pytest.mark.parametrize("name", ["voxtral", "glm_asr", "speech_to_text", "speecht5", "sew_d"])
 def test_a_tower_learns_to_write_and_is_read_again(name: str, tmp_path: Path) -> None:
     build(name, tmp_path / "model")
     asked, vocabulary = configured(tmp_path / "model"), Vocabulary.of_text(TEXTS)
@@ -45,7 +47,8 @@ def test_a_tower_learns_to_write_and_is_read_again(name: str, tmp_path: Path) ->
         module.training_loss(batch, generator(0)).backward()
     trained = [p for p in model.parameters() if p.requires_grad]
     assert all(p.grad is not None and p.grad.isfinite().all() for p in trained)
-    assert any(p.grad.abs().max() > 0 for p in model.encoder.parameters() if p.grad is not None)
+    assert any(p.grad.abs().max() > 0 for p in model.base_model.parameters() if p.grad is not None)
+    torch.optim.SGD(trained, lr=0.01).step()
     tokenizer = vocabulary.tokenizer(tmp_path)
     export(model, blueprint.checkpoint, tmp_path / "out", tokenizer=tokenizer)
     again = configured(tmp_path / "out")
@@ -53,6 +56,16 @@ def test_a_tower_learns_to_write_and_is_read_again(name: str, tmp_path: Path) ->
     with torch.inference_mode():
         logits, read = (m.eval()(batch.waveforms).logits for m in (model, kept))
     torch.testing.assert_close(logits, read, rtol=1e-5, atol=1e-6)
+    if recogniser.has_ctc_model(blueprint.config):  # read by transformers alone
+        own, inputs = AutoModelForCTC.from_pretrained(tmp_path / "out").eval(), batch.waveforms
+        with torch.inference_mode():
+            read = own(inputs).logits
+    else:
+        told = read_as_told(tmp_path / "out", noise(16_000))
+        inputs, read = next(iter(told["inputs"].values())), told["logits"]
+    with torch.inference_mode():
+        logits = model(inputs).logits[:, : read.shape[1]]
+    torch.testing.assert_close(read, logits, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:.*layer_idx")
