@@ -58,12 +58,20 @@ def published_weights(directions: Array, scatter: Array, mean: Array, n: int) ->
     `directions` A (k, d) over the kept columns; `scatter` (d, d) and `mean` mu (d,) of the
     held-out fold; m_i is the mean of column i, i < k: the published code adds the column means of
     the view to its projections. That makes the weights depend on the sign of each direction.
+    StrataError where the fold has too few units for L.
     """
     k, _ = directions.shape
     m = mean[:k]
     loadings = directions @ scatter + n * np.outer(m, mean)
     gram = directions @ scatter @ directions.T + n * np.outer(m, m)
-    triangle = np.linalg.cholesky(gram)
+    try:
+        triangle = np.linalg.cholesky(gram)
+    except np.linalg.LinAlgError as error:
+        raise StrataError(
+            f"a held-out fold of {n} units does not suffice to weigh {k} canonical directions as "
+            "the published code does: use more instances or utterances, fewer sampling.folds, or "
+            "metric=pwcca"
+        ) from error
     weights = np.abs(scipy.linalg.solve_triangular(triangle, loadings, lower=True)).sum(1)
     return weights / weights.sum()
 

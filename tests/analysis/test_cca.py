@@ -191,6 +191,15 @@ def test_bad_ridges_are_refused(ridges: tuple[tuple[float, float], ...], message
 GRID = ((1e-11, 1e-11), (1e-10, 1e-11), (1e-10, 1e-10), (1e-9, 1e-9))
 
 
+def test_a_fold_too_small_for_the_published_weights_is_named() -> None:
+    rng = np.random.default_rng(0)
+    folds = fold_views(*rng.normal(size=(2, 100, 20)), np.arange(100) % 10, TRIALS)
+    with pytest.raises(
+        StrataError, match="fold of 10 units does not suffice to weigh 20 canonical"
+    ):
+        PublishedPWCCA(RIDGES[:1]).score(folds)
+
+
 def test_a_choice_at_the_edge_of_the_grid_is_counted(caplog: pytest.LogCaptureFixture) -> None:
     metric = PublishedPWCCA(GRID)
     places = (0, 2, 2, -1)
