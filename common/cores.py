@@ -2,8 +2,6 @@
 
 import os
 
-import joblib
-
 from common.place import TORCHRUN, place
 
 SLURM = "SLURM_CPUS_PER_TASK"
@@ -16,6 +14,8 @@ def usable_cores() -> int:
     `os.cpu_count()` counts the machine's, of which a job on a cluster may have few. Processes of
     one run on one machine share them, unless Slurm gave each its own.
     """
+    import joblib  # only now: it takes a tenth of the time in which a wrong name is refused
+
     cores, sharing = int(joblib.cpu_count()), place().local_size
     cores = min(cores, _number(SLURM) or cores)
     if TORCHRUN in os.environ:

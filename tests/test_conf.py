@@ -247,3 +247,37 @@ def test_composing_and_resolving_import_nothing_slow() -> None:
     each += [["experiment=demo"], ["experiment=cca_phone", "tracking=wandb"], ["experiment=cache"]]
     done = python("-c", RESOLVES, str(CONF), json.dumps(each), *SLOW_TO_IMPORT)
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+
+
+COMPOSES = """
+import sys
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from omegaconf.base import Box
+from common import config
+from common.config.composing import compose_in_linear_time
+
+def composed():
+    with initialize_config_dir(version_base="1.3", config_dir=sys.argv[1]):
+        return compose("config", ["experiment=full", "model@other=hubert_tiny", "seed=3"])
+
+def know_their_parents(node):
+    inner = node._content if isinstance(node._content, (dict, list)) else []
+    inner = inner.values() if isinstance(inner, dict) else inner
+    return all(
+        one._get_parent() is node and (not isinstance(one, Box) or know_their_parents(one))
+        for one in inner
+    )
+
+config.compose_in_linear_time = lambda: None
+config.register()
+before = OmegaConf.to_yaml(composed())
+compose_in_linear_time()
+after = composed()
+print(OmegaConf.to_yaml(after) == before, know_their_parents(after))
+"""
+
+
+def test_hydra_composes_the_same_in_linear_time() -> None:
+    done = python("-c", COMPOSES, str(CONF))
+    assert (done.returncode, done.stdout.strip()) == (0, "True True"), done.stderr

@@ -12,7 +12,6 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -30,6 +29,7 @@ from common.config.analysis import (
     require,
 )
 from common.config.building import construct
+from common.config.composing import compose_in_linear_time, compose_once
 from common.config.finetune import FinetuneConfig, PartConfig, RecognitionConfig
 from common.config.groups import (
     FeaturesConfig,
@@ -181,9 +181,7 @@ def register() -> None:
     `conf/experiment/NAME.yaml` says more. `every_analysis` mounts all of them, by what they ask.
     """
     store = ConfigStore.instance()
-    # Hydra copies its whole repository for each list of options, 130 times for --help.
-    # The store need not be copied with it: what is loaded from the store is a copy already.
-    ConfigStore.__deepcopy__ = lambda store, _: store  # type: ignore[attr-defined]
+    compose_in_linear_time()
     store.store(name="schema", node=Config)
     for name in analyses():
         if not (CONF / "experiment" / f"{name}.yaml").exists():
@@ -191,21 +189,6 @@ def register() -> None:
             store.store(name, node, group="experiment", package="_global_")
     everything = mounting(analyses()) | {"name": "every_analysis", "task": "analysis"}
     store.store("every_analysis", everything, group="experiment", package="_global_")
-
-
-def compose_once() -> None:
-    """Have Hydra compose the configuration of a run once, not twice.
-
-    The other time is for `hydra.mode` alone, which decides between one run and several. No file of
-    `conf/` sets it, so that only a command line that names it is composed for it.
-    """
-    composed_mode = Hydra.get_mode
-
-    def mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
-        named = any("hydra.mode" in override for override in overrides)
-        return composed_mode(hydra, config_name, overrides) if named else None
-
-    Hydra.get_mode = mode  # type: ignore[assignment, method-assign]
 
 
 def analyses() -> list[str]:
