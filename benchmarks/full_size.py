@@ -152,14 +152,14 @@ def bare_forward(config: Config, corpus: Corpus) -> dict[str, Any]:
     from transformers import AutoFeatureExtractor
 
     from common.cores import usable_cores
-    from common.encoder.encoder import DTYPES, load_encoder
+    from common.encoder.encoder import autocast, load_encoder
 
     encoder = load_encoder(config.model, config.device, config.precision)
-    device, dtype = encoder.device, DTYPES[config.precision]
+    device = encoder.device
+    torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
     on_gpu = device.type == "cuda"
     extractor = AutoFeatureExtractor.from_pretrained(config.model.checkpoint)
-    autocast = torch.autocast(device.type, dtype, enabled=config.precision != "fp32")
-    with torch.inference_mode(), autocast:
+    with torch.inference_mode(), autocast(device, config.precision):
         bare, used, samples = 0.0, 0.0, 0
         for utterance in corpus.utterances:
             waveform = utterance.read()

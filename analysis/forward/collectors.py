@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from analysis.forward.products import add_product, has_weak_float64, sliced
 from analysis.moments import FoldedView, Folds, ViewMoments
 from common.arrays import Array
 from common.cache.cache import Entry
@@ -23,7 +24,8 @@ BLOCK = 1024  # rows of a group that are multiplied at once
 Pair = tuple[str, str]
 Rows = Sequence[int] | NDArray[np.int64]
 State = dict[str, NDArray[Any]]  # what a pass needs to resume, as arrays by name
-Block = Any  # float64 rows (n, d) where they are multiplied: a numpy array or a tensor on a GPU
+# Float64 rows (n, d) as they are multiplied: a numpy array, a tensor on a GPU, or `SlicedRows`.
+Block = Any
 
 
 @dataclass(eq=False)
@@ -74,18 +76,27 @@ class MomentCollector:
 
     A pair is (layer, target); (view, view) is a view's own scatter. For each utterance call
     `begin` with the group (R,) of its rows, `add` every view's rows (R, d), then `end`.
-    Rows of a group wait in a buffer until a block is worth multiplying.
+    Rows of a group wait in a buffer until a block is worth multiplying. `split`: whether float64
+    products are made of float32 ones (`analysis.forward.products`); by default on GPUs that have
+    few float64 units.
     """
 
     def __init__(
-        self, dims: Mapping[str, int], pairs: Iterable[Pair], groups: int, device: torch.device
+        self,
+        dims: Mapping[str, int],
+        pairs: Iterable[Pair],
+        groups: int,
+        device: torch.device,
+        split: bool | None = None,
     ) -> None:
         self.dims = dict(dims)
         self.pairs = tuple(pairs)
         self.groups = groups
         self.device = torch.device("cpu") if device.type == "mps" else device  # mps has no float64
         on_cpu = self.device.type == "cpu"
-        self._workers = ThreadPoolExecutor(usable_cores()) if on_cpu else None
+        self._split = has_weak_float64(self.device) if split is None else split
+        on_host = on_cpu and not self._split
+        self._workers = ThreadPoolExecutor(usable_cores()) if on_host else None
         self._shift: dict[str, torch.Tensor] = {}
         self._fill = np.zeros(groups, dtype=np.int64)
         self._buffers = {view: self._buffer(dim, BLOCK) for view, dim in self.dims.items()}
@@ -159,14 +170,21 @@ class MomentCollector:
         """Add one view's rows of a group to its sums; `held` has the blocks of the targets."""
         block = held[view] if view in held else self._block(view, g, n)
         first = self._native(self.sums.first[view][g])
-        first += block.sum(0)
+        first += block.total if self._split else block.sum(0)
         for x, y in self.pairs:
-            if x == view:
-                second = self._native(self.sums.second[x, y][g])
-                second += block.T @ (block if y == view else held[y])
+            if x != view:
+                continue
+            second = self._native(self.sums.second[x, y][g])
+            other = block if y == view else held[y]
+            if self._split:
+                add_product(second, block, other)
+            else:
+                second += block.T @ other
 
     def _block(self, view: str, g: int, n: int) -> Block:
         rows, shift = self._buffers[view][g, :n], self._shift[view]
+        if self._split:
+            return sliced(rows.double() - shift)
         if self._workers is None:
             return rows.double() - shift
         return np.subtract(rows.numpy(), shift.numpy(), dtype=np.float64)
@@ -247,7 +265,7 @@ class MomentCollector:
         Its sums, and those that were kept beside it under the names of `totals`, about the shifts
         of this one.
         """
-        other = MomentCollector(self.dims, self.pairs, self.groups, self.device)
+        other = MomentCollector(self.dims, self.pairs, self.groups, self.device, self._split)
         other.restore(state, name)
         sums = [other.take(), *(other.sums_from(state, total) for total in totals)]
         self._shift = {**other._shift, **self._shift}

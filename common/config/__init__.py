@@ -91,7 +91,7 @@ TASKS = (
 )
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Scoring = Literal["auto", "cpu"]
 
 
@@ -109,6 +109,9 @@ class Config:
 
     `scoring`: CCA is scored on the GPU where the model runs on one with room for it ("auto"), or on
     the CPU ("cpu").
+
+    `precision` of the model's products: "fp32"; "tf32", which rounds what they multiply to 10 bits,
+    on CUDA GPUs since Ampere and for analyses alone; "bf16" or "fp16", half precision.
 
     `on_error`: audio that cannot be read in the pass is an error when the rest has been read
     ("raise"; what was computed is kept, and the next run reads only that audio), or is left out
@@ -172,6 +175,19 @@ class Config:
             require("clear", self.clear, ("stale", "all"))
         for name, task in self.steps.items():
             require(f"steps.{name}", task, tuple(t for t in TASKS if t != "steps"))
+        if self.precision == "tf32":
+            self._check_rounding()
+
+    def _check_rounding(self) -> None:
+        """Refuse tf32 where no product would be rounded, or not all of them."""
+        if self.device in ("cpu", "mps"):
+            raise StrataError(f"precision=tf32 is of CUDA GPUs, not of device={self.device}: fp32")
+        others = {self.task, *self.steps.values()} & {"ctc", "evaluate", "pretrain", "transcribe"}
+        if others:
+            raise StrataError(
+                f"precision=tf32 is for analyses: for {', '.join(sorted(others))} fp32, bf16 or "
+                "fp16"
+            )
 
 
 def register() -> None:

@@ -3,11 +3,10 @@
 Its results stay as they are: a test composes with and without.
 """
 
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from hydra._internal import defaults_list
+from hydra._internal import defaults_list as defaults_lists
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
@@ -40,23 +39,23 @@ def compose_in_linear_time() -> None:
     ConfigStore.__deepcopy__ = lambda store, _: store  # type: ignore[attr-defined]
 
     # All choices so far are made a configuration for every file, whether or not it names one.
-    choices_so_far = defaults_list._create_interpolation_map
+    choices_so_far = defaults_lists._create_interpolation_map
 
-    def choices_if_named(overrides: Any, defaults: Sequence[Any], self_added: bool) -> Any:
-        if any(default.is_interpolation() for default in defaults):
-            return choices_so_far(overrides, defaults, self_added)
+    def choices_if_named(overrides: Any, defaults_list: list[Any], self_added: bool) -> Any:
+        if any(default.is_interpolation() for default in defaults_list):
+            return choices_so_far(overrides, defaults_list, self_added)
         return None
 
-    defaults_list._create_interpolation_map = choices_if_named
+    defaults_lists._create_interpolation_map = choices_if_named
 
     # After every file that is merged, all nodes so far are told their parents: once will do.
     merge_all = ConfigLoaderImpl._compose_config_from_defaults_list
     tell_parents = Box._re_parent
 
-    def merge_then_tell(loader: ConfigLoaderImpl, defaults: Any, repo: Any) -> Any:
-        Box._re_parent = lambda _: None  # type: ignore[method-assign]
+    def merge_then_tell(self: ConfigLoaderImpl, defaults: Any, repo: Any) -> Any:
+        Box._re_parent = lambda _: None  # type: ignore[assignment, method-assign]
         try:
-            merged = merge_all(loader, defaults, repo)
+            merged = merge_all(self, defaults, repo)
         finally:
             Box._re_parent = tell_parents  # type: ignore[method-assign]
         merged._re_parent()

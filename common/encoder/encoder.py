@@ -29,7 +29,7 @@ Emit = Callable[[Layer, torch.Tensor, tuple[int, ...]], None]
 # narrow groups are right with precision=bf16 on CPUs with AMX.
 VERSION = 3
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 PROBE_SAMPLES = 16_000
 # Seconds of audio in a forward pass on a GPU, where the output of wav2vec 2.0's first convolution
 # then takes 0.4 GB in float32, and of the shortest utterances that a corpus is mostly made of.
@@ -73,7 +73,7 @@ class Encoder:
         self.device = device
         self._feature_extractor = blueprint.feature_extractor
         self._layer_hooks = blueprint.layer_hooks
-        self._dtype = DTYPES[precision]
+        self._precision = precision
         self.batch_size = 1 if packs(model) else batch_size
         self._batch_samples = None if batch_seconds is None else batch_seconds * SAMPLE_RATE
         self._positions: tuple[int, torch.Tensor | None] | None = None
@@ -91,7 +91,7 @@ class Encoder:
         """
         self._check(waveforms, only)
         layer_hooks = [hook for hook in self._layer_hooks if only is None or hook.name in only]
-        self._forward(waveforms, emit, layer_hooks, self._dtype)
+        self._forward(waveforms, emit, layer_hooks, self._precision)
 
     def batches(self, lengths: Sequence[int]) -> list[list[int]]:
         """Indices of the utterances of each batch, for waveforms of these lengths in samples.
@@ -146,7 +146,7 @@ class Encoder:
         def keep(layer: Layer, hidden: torch.Tensor, n_frames: tuple[int, ...]) -> None:
             frames[layer.name] = [h[:n].clone() for h, n in zip(hidden, n_frames, strict=True)]
 
-        self._forward(waveforms, keep, self._layer_hooks, torch.float32)
+        self._forward(waveforms, keep, self._layer_hooks, "fp32")
         return frames
 
     def _forward(
@@ -154,7 +154,7 @@ class Encoder:
         waveforms: Sequence[Waveform],
         emit: Emit,
         layer_hooks: Sequence[LayerHook],
-        dtype: torch.dtype,
+        precision: str,
     ) -> None:
         lengths = [len(w) for w in waveforms]
         layers = {layer.name: layer for layer in self.layers}
@@ -172,12 +172,15 @@ class Encoder:
             emit(layer, hidden, counts)
 
         inputs = self._inputs(waveforms)
-        autocast = torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
-        # By default cudnn rounds the inputs of float32 convolutions to 10 bits.
-        exact = torch.backends.cudnn.flags(torch.backends.cudnn.enabled, allow_tf32=False)
         hooks = hooked(self.model, layer_hooks, hand_on)
         self.model.eval()
-        with torch.inference_mode(), autocast, exact, hooks, _known_warnings_silenced():
+        with (
+            torch.inference_mode(),
+            autocast(self.device, precision),
+            _rounding(tf32=precision == "tf32"),
+            hooks,
+            _known_warnings_silenced(),
+        ):
             run_encoder(self.model, inputs)
             self._check_finite(sums, lengths)
 
@@ -264,6 +267,10 @@ class Encoder:
 def load_encoder(config: ModelConfig, device: str = "auto", precision: str = "fp32") -> Encoder:
     """A checkpoint's encoder, ready to run; `random_init` takes its architecture alone."""
     target = pick_device(device)
+    if precision == "tf32" and target.type != "cuda":
+        raise StrataError(
+            f"precision=tf32 is of NVIDIA's GPUs, and the model runs on {target}: use fp32"
+        )
     blueprint = read_blueprint(config)
     model = random(blueprint, config.init_seed) if config.random_init else pretrained(blueprint)
     revision = revision_of(config, blueprint.checkpoint)
@@ -285,8 +292,24 @@ def batch_limits(config: ModelConfig, device: torch.device) -> tuple[int, float 
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Within it, matrix products are in the numbers of a precision; fp32 leaves all as it is."""
-    return torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
+    """Within it, matrix products are in the half precision asked for, if one is."""
+    dtype = HALF.get(precision, torch.float32)
+    return torch.autocast(device.type, dtype, enabled=precision in HALF)
+
+
+@contextmanager
+def _rounding(tf32: bool) -> Iterator[None]:
+    """Whether float32 products and convolutions on a GPU round what they multiply to 10 bits.
+
+    By default cudnn's convolutions do.
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    try:
+        with torch.backends.cudnn.flags(torch.backends.cudnn.enabled, allow_tf32=tf32):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def pick_device(device: str) -> torch.device:

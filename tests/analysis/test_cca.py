@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import reference
 import torch
+from gpu import GPU
 from numpy.typing import NDArray
 from views import CCA, METRICS, RIDGES, TRIALS, Array, one_hot_views, rotation, scores, shared_views
 
@@ -24,14 +25,7 @@ from common.arrays import on_device, on_host
 from common.records import StrataError
 
 # None: numpy. The same code scores on a GPU: on tensors of the CPU wherever the tests run.
-DEVICES = [
-    None,
-    torch.device("cpu"),
-    pytest.param(
-        torch.device("cuda"),
-        marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU"),
-    ),
-]
+DEVICES = [None, torch.device("cpu"), GPU]
 on_every_device = pytest.mark.parametrize("device", DEVICES, ids=["numpy", "tensors", "cuda"])
 
 

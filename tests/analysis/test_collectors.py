@@ -67,8 +67,14 @@ def feed(
     return collector
 
 
-def collector_of(groups: int = 3) -> MomentCollector:
-    return MomentCollector(DIMS, PAIRS, groups, CPU)
+# Float64 products as such, and of float32 ones.
+each_product = pytest.mark.parametrize("split", [False, True], ids=["float64", "split"])
+
+
+def collector_of(
+    groups: int = 3, split: bool = False, device: torch.device = CPU
+) -> MomentCollector:
+    return MomentCollector(DIMS, PAIRS, groups, device, split)
 
 
 def store(collector: MomentCollector, entry: Entry, sums: Sums, prefix: str) -> None:
@@ -110,15 +116,16 @@ def entry(tmp_path_factory: pytest.TempPathFactory) -> Entry:
     lengths=st.lists(st.integers(1, 25), min_size=1, max_size=12),
     block=st.integers(1, 40),
     seed=st.integers(0, 1000),
+    split=st.booleans(),
 )
 def test_any_chopping_and_any_block_give_the_moments_of_all_rows(
-    entry: Entry, lengths: list[int], block: int, seed: int
+    entry: Entry, lengths: list[int], block: int, seed: int, split: bool
 ) -> None:
     n = sum(lengths)
     views, groups = rows_of(n, seed), np.random.default_rng(seed).integers(0, 3, n)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(collectors, "BLOCK", block)
-        collector = feed(collector_of(), views, groups, lengths)
+        collector = feed(collector_of(split=split), views, groups, lengths)
     store(collector, entry, collector.take(), "any")
     assert_moments(entry, "any", views, groups)
 
@@ -170,10 +177,11 @@ def test_an_utterance_without_rows_changes_nothing_even_as_the_first(entry: Entr
     assert_moments(entry, "none", views, groups)
 
 
-def test_means_that_dwarf_the_deviations_cost_no_digits(entry: Entry) -> None:
+@each_product
+def test_means_that_dwarf_the_deviations_cost_no_digits(entry: Entry, split: bool) -> None:
     # Raw second sums would be 3e11 here, and 1e-16 of them as large as the 1e-9 asked for.
     views, groups = rows_of(3000, mean=1e4), np.arange(3000) % 3
-    collector = feed(collector_of(), views, groups, [300] * 10)
+    collector = feed(collector_of(split=split), views, groups, [300] * 10)
     store(collector, entry, collector.take(), "large")
     assert_moments(entry, "large", views, groups, rtol=1e-11)
 

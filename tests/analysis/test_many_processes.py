@@ -2,6 +2,7 @@
 
 import re
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -29,9 +30,11 @@ def alone(run: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Fin
     return execute(folder / "run", *run, f"paths.cache={folder / 'cache'}")
 
 
-def same(one: Finished, other: Finished) -> None:
-    """The rows of two runs, in the same order."""
+def same(one: Finished, other: Finished, layers: Sequence[str] = ()) -> None:
+    """The rows of two runs, in the same order; of some `layers`, if they are named."""
     a, b = (run.rows.drop(columns=["config_key", "git_commit"]) for run in (one, other))
+    if layers:
+        a, b = (rows[rows["layer"].isin(layers)].reset_index(drop=True) for rows in (a, b))
     pd.testing.assert_frame_equal(a, b, rtol=0, atol=1e-9)
 
 
@@ -52,6 +55,18 @@ def test_several_processes_give_the_numbers_and_the_cache_of_one(
     passed, expected = (one.metadata["forward_pass"] for one in (together, alone))
     assert passed == {**expected, "audio_seconds": pytest.approx(expected["audio_seconds"])}
     assert files(tmp_path / "cache") == files(alone.folder.parent / "cache")
+    if size == 4:
+        return
+    # One process on the cache of several, and several on that of one: neither hears a thing.
+    few = (*run, "layers.indices=[T1]")
+    execute(tmp_path / "one", *few, cache)
+    theirs = f"paths.cache={alone.folder.parent / 'cache'}"
+    statuses, done = several(size, *few, theirs, f"hydra.run.dir={tmp_path / 'many'}")
+    assert statuses == [0] * size, done.stdout + done.stderr
+    for name in ("one", "many"):
+        found = Finished(tmp_path / name)
+        assert not found.passed
+        same(found, alone, layers=["T1"])
 
 
 # One process kills itself in the pass, which is written down after every batch.

@@ -9,7 +9,7 @@ from common.records import StrataError
 WRONG = {
     "split=word": ["split=word", "frame, utterance, speaker"],
     "device=tpu": ["device=tpu", "auto, cpu, cuda, mps"],
-    "precision=fp8": ["precision=fp8", "fp32, bf16, fp16"],
+    "precision=fp8": ["precision=fp8", "fp32, tf32, bf16, fp16"],
     "cache=maybe": ["cache=maybe", "on, off, refresh"],
     "clear=some": ["clear=some", "stale, all"],
     "task=sing": ["task=sing", "analysis"],

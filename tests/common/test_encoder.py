@@ -322,6 +322,8 @@ def test_a_device_that_is_not_there_is_an_error(checkpoints, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(StrataError, match=r"device=cuda: torch sees none here.*cpu.*device=auto"):
         load_encoder(configured(checkpoints["wav2vec2_base"]), "cuda")
+    with pytest.raises(StrataError, match=r"precision=tf32 .* runs on cpu: use fp32"):
+        load_encoder(configured(checkpoints["wav2vec2_base"]), "auto", "tf32")
 
 
 @every_architecture
