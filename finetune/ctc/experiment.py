@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from common.cache.cache import cache_root
 from common.config import Config
 from common.encoder.architecture import Blueprint, read_blueprint
 from common.encoder.checkpoint import revision_of
@@ -19,7 +20,7 @@ from common.records import Corpus, StrataError
 from common.results import results
 from common.tables import csv_of
 from common.timing import Stopwatch
-from common.writing import write_text
+from common.writing import try_writing, write_text
 from finetune.ctc.adapters import merged
 from finetune.ctc.batches import Clips, Heldout
 from finetune.ctc.blocks import plan_blocks, shortened
@@ -29,7 +30,7 @@ from finetune.ctc.fitting import Plan, train
 from finetune.ctc.module import Recogniser
 from finetune.ctc.parts import choose_parts
 from finetune.ctc.recogniser import check_recipe, head_places
-from finetune.ctc.recordings import record
+from finetune.ctc.recordings import delete_unused, record
 from finetune.ctc.report import Tested, print_scores, score_rows
 from finetune.ctc.scoring import score
 from finetune.ctc.text import Vocabulary, read_tokenizer
@@ -99,7 +100,8 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
     blocks = plan_blocks(config.finetune, config.model, whole)
     blueprint = shortened(whole, config.model, blocks)
     with watch.stage("preparing"):
-        speech = read_speech(config, blueprint, folder)
+        shared = shared_speech(config)
+        speech = read_speech(config, blueprint, folder, shared)
         plan = Plan(
             config,
             whole,
@@ -137,13 +139,29 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
     }
     paths = results.write_results(folder, rows, metadata)
     shutil.rmtree(folder / "speech")
+    if shared is not None:
+        delete_unused(shared)
     title = f"{config.model.name}, {len(blocks.reinit)} blocks re-initialised"
     show(folder, title, tested, [*paths, folder / HYPOTHESES, exported])
     finish_tracking(trainer, metadata, rows, len(blocks.reinit))
     return best
 
 
-def read_speech(config: Config, blueprint: Blueprint, folder: Path) -> TrainingData:
+def shared_speech(config: Config) -> Path | None:
+    """Where jobs that train at the same time share copies of their speech, if they may."""
+    folder = cache_root(config) / "speech"
+    if config.cache == "off":
+        return None
+    try:
+        try_writing(folder)
+    except OSError:
+        return None
+    return folder
+
+
+def read_speech(
+    config: Config, blueprint: Blueprint, folder: Path, shared: Path | None
+) -> TrainingData:
     """List the three parts, settle the characters, then read all audio once."""
     recipe = config.finetune
     tokenizer = None
@@ -165,7 +183,7 @@ def read_speech(config: Config, blueprint: Blueprint, folder: Path) -> TrainingD
     search = beam_search(recipe.lm, vocabulary)
     unknown = log_unknown(parts, vocabulary)
     prepared = {
-        name: prepare(part, vocabulary, blueprint, folder / "speech", config.on_error)
+        name: prepare(part, vocabulary, blueprint, folder / "speech", config.on_error, shared)
         for name, part in parts.items()
     }
     return TrainingData(prepared, vocabulary, tokenizer, search, unknown)
@@ -195,13 +213,15 @@ def prepare(
     blueprint: Blueprint,
     folder: Path,
     on_error: str = "raise",
+    shared: Path | None = None,
 ) -> Prepared:
     """Read a part's audio once; what is shorter than listed is left out.
 
-    So is what cannot be read where `on_error` is "skip".
+    So is what cannot be read where `on_error` is "skip". `shared`: see `record`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    recordings = record(part.utterances, part.corpus.fingerprint, folder / part.name, on_error)
+    path, fingerprint = folder / part.name, part.corpus.fingerprint
+    recordings = record(part.utterances, fingerprint, path, on_error, shared)
     geometry = blueprint.description.layers[-1].geometry
     # In validation and test a short utterance costs errors, if it has a frame at all.
     encoded = tuple(tuple(vocabulary.encode(text)) for text in part.texts)

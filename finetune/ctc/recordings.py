@@ -3,7 +3,10 @@
 import hashlib
 import json
 import logging
+import os
+import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -11,6 +14,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from common.cache.locks import FolderLock
 from common.datasets.faults import Faults, OnError
 from common.progress import progress
 from common.records import StrataError, Utterance, Waveform
@@ -20,6 +24,7 @@ log = logging.getLogger(__name__)
 
 VERSION = 2  # bumped when the files would hold something else
 SCALE = 2**15
+COPY = "pcm"  # the file of a copy that jobs share
 
 
 @dataclass(frozen=True)
@@ -45,19 +50,76 @@ def _waveform(pcm: NDArray[np.int16]) -> Waveform:
 
 
 def record(
-    utterances: Sequence[Utterance], fingerprint: str, path: Path, on_error: str = "raise"
+    utterances: Sequence[Utterance],
+    fingerprint: str,
+    path: Path,
+    on_error: str = "raise",
+    shared: Path | None = None,
 ) -> Recordings:
     """Write the waveforms to `path`; what is there already, whole, is kept.
 
     Those that cannot be read are one error when the rest has been, or (`skip`) have no samples.
+    Jobs that need the same ones at the same time have one copy between them, of which each has a
+    link, where `shared` is a folder on the disk of `path`.
     """
     named = "\n".join((str(VERSION), fingerprint, *(u.id for u in utterances)))
     identity = hashlib.sha256(named.encode()).hexdigest()
-    index = path.with_suffix(".json")
-    kept = _kept(index, identity, path)
+    kept = _kept(path, identity)
     if kept is not None:
         return Recordings(path, kept)
-    index.unlink(missing_ok=True)
+    _index(path).unlink(missing_ok=True)
+    faults = cast(OnError, on_error)
+    if shared is None or shared.stat().st_dev != path.parent.stat().st_dev:
+        return Recordings(path, _write(utterances, identity, path, faults))
+    with _alone_in(shared / identity) as folder:
+        copy = folder / COPY
+        lengths = _kept(copy, identity) or _write(utterances, identity, copy, faults)
+        path.unlink(missing_ok=True)
+        for source, own in ((copy, path), (_index(copy), _index(path))):
+            try:
+                os.link(source, own)
+            except OSError:  # a disk without links
+                source.replace(own)
+    return Recordings(path, lengths)
+
+
+def delete_unused(shared: Path) -> None:
+    """Delete copies of which no job has a link any more; one that is being made stays."""
+    for folder in shared.iterdir():
+        lock = FolderLock(folder)
+        if not lock.take(exclusive=True, wait=False):
+            continue
+        try:
+            copy = folder / COPY
+            if not copy.exists() or copy.stat().st_nlink == 1:
+                shutil.rmtree(folder)
+        finally:
+            lock.release()
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[Path]:
+    """The folder, made if absent, for one process at a time."""
+    lock = FolderLock(folder)
+    try:
+        while True:
+            folder.mkdir(exist_ok=True)
+            lock.take(exclusive=True)
+            if folder.is_dir():  # another job may have deleted it before it was locked
+                break
+        yield folder
+    finally:
+        lock.release()
+
+
+def _index(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _write(
+    utterances: Sequence[Utterance], identity: str, path: Path, on_error: OnError
+) -> tuple[int, ...]:
+    """Write the waveforms, and which they are; lengths (u,) in samples."""
     lengths = []
     faults = Faults()
     with replacing(path) as partial, partial.open("wb") as file:
@@ -65,16 +127,17 @@ def record(
             pcm = np.clip(np.rint(waveform * SCALE), -SCALE, SCALE - 1).astype(np.int16)
             file.write(pcm.tobytes())
             lengths.append(len(pcm))
-        faults.resolve(cast(OnError, on_error))
+        faults.resolve(on_error)
     if not sum(lengths):
         raise StrataError(f"none of {len(lengths)} utterances can be read: see the log")
     content = {"identity": identity, "lengths": lengths, "checksum": checksum(path)}
-    write_text(index, json.dumps(content))
-    return Recordings(path, tuple(lengths))
+    write_text(_index(path), json.dumps(content))
+    return tuple(lengths)
 
 
-def _kept(index: Path, identity: str, path: Path) -> tuple[int, ...] | None:
+def _kept(path: Path, identity: str) -> tuple[int, ...] | None:
     """Lengths of the waveforms that are there, if they are whole and of `identity`."""
+    index = _index(path)
     try:
         held = json.loads(index.read_text(encoding="utf-8"))
         if held["identity"] != identity:

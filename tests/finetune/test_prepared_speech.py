@@ -8,7 +8,7 @@ from models import noise
 
 from common.encoder.frames import FrameGeometry
 from common.records import Corpus, StrataError, Utterance, Waveform
-from finetune.ctc.recordings import record
+from finetune.ctc.recordings import delete_unused, record
 from finetune.pretrain.acoustics import frame_mfcc
 from finetune.pretrain.speech import INDEX, PretrainingSpeech, prepare
 
@@ -128,3 +128,45 @@ def test_recordings_that_cannot_be_read_are_an_error_or_have_no_samples(tmp_path
     assert record(spoken_of, "f", tmp_path / "skipped", "skip").lengths == (16_000, 0)
     back = True
     assert record(spoken_of, "f", tmp_path / "train").lengths == (16_000, 16_000)
+
+
+def test_jobs_that_need_the_same_recordings_share_one_copy_while_one_needs_it(
+    tmp_path: Path,
+) -> None:
+    read: list[int] = []
+
+    def counted() -> Waveform:
+        read.append(1)
+        return noise(16_000)
+
+    utterances = corpus("main", counted, spoken(8000, 1)).utterances
+    shared, paths = tmp_path / "shared", [tmp_path / f"job{k}" for k in range(3)]
+    shared.mkdir()
+    one, two = (record(utterances, "f", path, shared=shared) for path in paths[:2])
+    assert len(read) == 1
+    assert one.lengths == two.lengths == (16_000, 8000)
+    assert one.path.samefile(two.path)
+    record(utterances[:1], "f", paths[2], shared=shared)  # other ones
+    assert len(read) == 2
+    assert len(list(shared.iterdir())) == 2
+    paths[0].unlink()
+    delete_unused(shared)
+    assert len(list(shared.iterdir())) == 2
+    assert two.read([1])[0] == pytest.approx(noise(8000, 1), abs=1e-4)
+    record(utterances, "f", paths[0], shared=shared)
+    assert len(read) == 2
+    for path in paths:
+        path.unlink()
+    delete_unused(shared)
+    assert list(shared.iterdir()) == []
+
+
+def test_a_damaged_copy_is_made_anew_and_left_to_those_who_have_it(tmp_path: Path) -> None:
+    utterances = corpus("main", spoken(16_000, 1)).utterances
+    (shared := tmp_path / "shared").mkdir()
+    one = record(utterances, "f", tmp_path / "one", shared=shared)
+    with one.path.open("r+b") as file:
+        file.write(b"damage")
+    two = record(utterances, "f", tmp_path / "two", shared=shared)
+    assert not one.path.samefile(two.path)
+    assert two.read([0])[0] == pytest.approx(noise(16_000, 1), abs=1e-4)
