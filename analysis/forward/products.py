@@ -50,7 +50,8 @@ class SlicedRows:
 
 def sliced(rows: torch.Tensor) -> SlicedRows:
     """Cut float64 rows (n, d), however many."""
-    return SlicedRows(tuple(_sliced(part) for part in rows.split(ROWS)), rows.sum(0))
+    parts = (rows[start : start + ROWS] for start in range(0, len(rows), ROWS))
+    return SlicedRows(tuple(_sliced(part) for part in parts), rows.sum(0))
 
 
 def _sliced(rows: torch.Tensor) -> Sliced:

@@ -39,17 +39,14 @@ def test_scores_in_half_precision_are_those_of_fp32(model: str, tmp_path: Path) 
 
 @pytest.fixture
 def whisper(shared_data: Path) -> tuple[str, ...]:
-    """Whisper on real speech of four speakers."""
-    checkpoint, speech = (
-        shared_data.parent / "models/whisper_tiny_en",
-        shared_data / "speechocean762",
-    )
+    """Whisper on three real utterances, which take it a minute of audio and a half."""
+    checkpoint = shared_data.parent / "models/whisper_tiny_en"
     if not checkpoint.is_dir():
         pytest.skip(f"no model at {checkpoint}")
-    speakers = sorted(folder.name for folder in (speech / "audio").iterdir())[:4]
-    only = ",".join(f"'{speaker}'" for speaker in speakers)
-    named = ("model=hf", "model.name=whisper", f"model.checkpoint={checkpoint}", FOLDS)
-    return (*named, *textgrids(speech), f"dataset.only_speakers=[{only}]", "dataset.limit=16")
+    named = ("model=hf", "model.name=whisper", f"model.checkpoint={checkpoint}")
+    speech = (*textgrids(shared_data / "speechocean762"), "dataset.only_speakers=['0036']")
+    # They have fewer frames than CCA needs for 384 columns.
+    return (*named, *speech, "dataset.limit=3", "metric=cka", "split=utterance", FOLDS)
 
 
 def test_scores_of_whisper_in_bf16_are_those_of_fp32(
