@@ -5,7 +5,7 @@ import logging
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any, final
 
@@ -15,7 +15,7 @@ import torch
 from common.config import ModelConfig
 from common.encoder.architecture import Blueprint, Layer, ModelDescription, describe, read_blueprint
 from common.encoder.checkpoint import revision_of
-from common.encoder.hooks import LayerHook, hooked, packs, run_encoder
+from common.encoder.hooks import LayerHook, LayersComputed, hooked, packs, run_encoder
 from common.encoder.loading import pretrained, random
 from common.encoder.positions import added_positions
 from common.place import place
@@ -86,8 +86,9 @@ class Encoder:
         `emit` gets the layer, its frames (B, T, D) on the model's device, float32 (or bfloat16,
         where autocast computes so), and the number of valid frames of each waveform: frames
         beyond it are padding. The frames are the model's own, which goes on with them: not to
-        be written to. `only` names the layers wanted. A layer that holds NaN or infinity is an
-        error once all layers are there: to ask for each one would have a GPU wait for the answer.
+        be written to. `only` names the layers wanted; those above the last of them are not
+        computed. A layer that holds NaN or infinity is an error once all layers are there: to ask
+        for each one would have a GPU wait for the answer.
         """
         self._check(waveforms, only)
         layer_hooks = [hook for hook in self._layer_hooks if only is None or hook.name in only]
@@ -170,6 +171,8 @@ class Encoder:
             # The sum of finite numbers of any size seen in a model is finite.
             sums[layer.name] = hidden.sum(dtype=torch.float32)
             emit(layer, hidden, counts)
+            if len(sums) == len(layer_hooks):
+                raise LayersComputed
 
         inputs = self._inputs(waveforms)
         hooks = hooked(self.model, layer_hooks, hand_on)
@@ -181,7 +184,8 @@ class Encoder:
             hooks,
             _known_warnings_silenced(),
         ):
-            run_encoder(self.model, inputs)
+            with suppress(LayersComputed):
+                run_encoder(self.model, inputs)
             self._check_finite(sums, lengths)
 
     def _inputs(self, waveforms: Sequence[Waveform]) -> dict[str, torch.Tensor]:

@@ -77,6 +77,10 @@ class LayerHook:
     convolution: str = ""
 
 
+class LayersComputed(Exception):  # noqa: N818
+    """Raised in a hook to end a forward pass: all that is needed of it is computed."""
+
+
 @contextmanager
 def hooked(
     encoder: nn.Module,
@@ -125,15 +129,11 @@ def entering(
 
     def stop(_: LayerHook, hidden: torch.Tensor) -> None:
         found.append(hidden.float().clone())
-        raise _Reached
+        raise LayersComputed
 
-    with suppress(_Reached), torch.no_grad(), hooked(encoder, [entrance], stop):
+    with suppress(LayersComputed), torch.no_grad(), hooked(encoder, [entrance], stop):
         run_encoder(encoder, inputs)
     return found[0]
-
-
-class _Reached(Exception):  # noqa: N818
-    """The first block was reached: nothing further is needed."""
 
 
 def packs(encoder: nn.Module) -> bool:

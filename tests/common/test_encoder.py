@@ -254,6 +254,26 @@ def test_only_the_layers_asked_for_come(plain):
         encoder.run([noise(4_000)], lambda *_: None, only=["T4"])
 
 
+@pytest.mark.parametrize("name", ["hubert_base", "wavlm_large", "whisper", "moonshine"])
+def test_layers_above_the_last_one_wanted_are_not_computed(plain, name):
+    """And those that are wanted hold the same bits as in a whole pass."""
+    encoder = plain(name)
+    calls = []
+    top, below = encoder.layers[-1].name, encoder.layers[-2].name
+    (hook,) = [hook for hook in encoder._layer_hooks if hook.name == top]
+    handle = encoder.model.get_submodule(hook.module).register_forward_pre_hook(
+        lambda *_: calls.append(1)
+    )
+    whole = layers_of(encoder, [noise(8_000)])
+    assert len(calls) == 1
+    part = layers_of(encoder, [noise(8_000)], only={"T1", below})
+    handle.remove()
+    assert len(calls) == 1
+    assert sorted(part) == sorted({"T1", below})
+    for layer, (frames,) in part.items():
+        assert torch.equal(frames, whole[layer][0])
+
+
 def test_nothing_is_kept(plain):
     encoder = plain("wavlm_large")
     seen = {}
