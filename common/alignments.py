@@ -7,6 +7,7 @@ clipped to the audio, every loss counted by its reason.
 
 import json
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -244,7 +245,8 @@ def tier(
             continue
         if end < interval.end:
             dropped[f"{kind}: clipped to the audio (kept)"] += 1
-        kept.append(Interval(interval.start, end, label))
+        # A label is kept once, however often it occurs: a third of what an interval takes.
+        kept.append(Interval(interval.start, end, sys.intern(label)))
     if lost >= BEYOND * labelled and lost > ROUNDING:
         raise StrataError(
             f"{shown(where)}: {lost / SAMPLE_RATE:g} of {labelled / SAMPLE_RATE:g} s of its "
