@@ -238,7 +238,18 @@ def plot_controls(axes: Axes, summary: pd.DataFrame, positions: dict[str, int]) 
         otherwise = " (not comparable)" if set(part["weighted"]).isdisjoint(sides) else ""
         lines[control.replace("_", " ") + otherwise] = line
     if lines:
-        axes.legend(lines.values(), lines, fontsize=8, frameon=False)
+        # In a row below the layers, where it hides no curve.
+        axes.legend(
+            lines.values(),
+            lines,
+            loc="upper left",
+            bbox_to_anchor=(-0.02, -0.08),
+            ncols=len(lines),
+            columnspacing=1.2,
+            handlelength=1.8,
+            fontsize=8,
+            frameon=False,
+        )
 
 
 def least_scale(curve: pd.DataFrame) -> float:

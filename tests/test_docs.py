@@ -45,7 +45,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *("WORD_BENCHMARKS/word-similarity/monolingual/en", "data/glove", "data/agwe"),
         "qvec/oracles",
         *("RUN/model", "RUN/snapshots", "START", "assets/wav2vec2_tiny"),
-        *("FRAMES", "VOXANGELES", "KALDI"),
+        *("FRAMES", "VOXANGELES", "KALDI", "TABLES"),
     ):
         (folder / name).mkdir(parents=True)
     for name in (
@@ -53,10 +53,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *("PAIRS.csv", "4-gram.arpa", "EMA.csv", "SYNONYMS.csv"),
         "WORD_BENCHMARKS/word-similarity/monolingual/en/simlex999.csv",
         *("WORDS.ctm", "PHONES.ctm", "KALDI/wav.scp"),
+        *("TABLES/frames.csv", "TABLES/pairs.csv", "TABLES/sounds.npz"),
         *("qvec/oracles/semcor_noun_verb.supersenses.en", "qvec/oracles/ptb.pos_tags"),
     ):
         (folder / name).touch()
     (folder / "SPEAKERS.tsv").write_text("speaker\tgender\tage\ns1\tf\t30\n", encoding="utf-8")
+    phones = "utterance,start,end,manner,duration\na,0,0.1,vowel,100\n"
+    (folder / "TABLES/phones.csv").write_text(phones, encoding="utf-8")
     return folder
 
 
