@@ -238,17 +238,40 @@ def paired_interval(wrong: Array, plain: Array, said: Array) -> tuple[float, flo
     return difference, difference - half, difference + half
 
 
-def plot(summary: pd.DataFrame, unit: str, path: Path) -> None:
-    """Difference from `none` of every arm, with its interval."""
-    figure = Figure(figsize=(6, 0.45 * len(summary) + 1.2), layout="constrained")
+def pairs_of(errors: pd.DataFrame, unit: str) -> pd.Series:
+    """Error rates in %, over all speakers of a job, by arm and seed."""
+    sums = errors.groupby(["arm", "seed"], sort=False)[[f"{unit}_errors", f"{unit}s"]].sum()
+    rates: pd.Series = 100 * sums[f"{unit}_errors"] / sums[f"{unit}s"]
+    return rates
+
+
+def plot(errors: pd.DataFrame, summary: pd.DataFrame, unit: str, title: str, path: Path) -> None:
+    """For every arm its difference from `none`: each pair's, and the mean with its interval."""
+    shown = summary[summary["arm"] != "none"].reset_index(drop=True)
+    rates = pairs_of(errors, unit)
+    figure = Figure(figsize=(6, 0.6 * len(shown) + 1.5), layout="constrained")
     axes = figure.subplots()
-    places = np.arange(len(summary))[::-1]
-    middle = summary["difference"].to_numpy()
-    away = np.abs(summary[["low", "high"]].to_numpy().T - middle)
-    axes.errorbar(middle, places, xerr=away, fmt="o", capsize=3)
     axes.axvline(0, color="0.6", linewidth=1)
-    axes.set_yticks(places, summary["arm"])
-    axes.set_xlabel(f"{unit} error rate less that of `none` (points of %), 95 % interval")
+    for place, line in enumerate(shown.itertuples()):
+        differences = (rates[line.arm] - rates["none"]).dropna()
+        axes.scatter(differences, np.full(len(differences), place + 0.18), s=14, color="0.55")
+        middle = line.difference
+        axes.errorbar(
+            middle,
+            place,
+            xerr=[[middle - line.low], [line.high - middle]],
+            fmt="o",
+            capsize=3,
+            color="C0",
+        )
+    axes.set_yticks(
+        range(len(shown)),
+        [f"{line.arm}\n{line.error:.1f} %, {line.seeds} seeds" for line in shown.itertuples()],
+    )
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    none = summary.loc[summary["arm"] == "none", "error"].iloc[0]
+    axes.set_title(f"{title}: {unit} error rate {none:.1f} % as it is (none)", fontsize=10)
+    axes.set_xlabel("difference in points of %: seeds (grey), mean, 95 % interval", fontsize=9)
     figure.savefig(path, dpi=150)
 
 
@@ -265,6 +288,7 @@ def main() -> None:
     parser.add_argument("--draws", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--tuning-seeds", nargs="+", type=int, default=list(TUNING_SEEDS))
     parser.add_argument("--unit", default="word", choices=("word", "character", "phone"))
+    parser.add_argument("--title", help="of the picture; the folder's name without one")
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args(arguments)
     arms = list(dict.fromkeys(["none", *options.arms]))
@@ -300,7 +324,8 @@ def main() -> None:
     errors = errors[[line in wanted for line in there]]
     summary = summarise(errors, options.unit)
     summary.to_csv(root / "summary.csv", index=False)
-    plot(summary, options.unit, root / "claim.png")
+    title = options.title or root.name
+    plot(errors, summary, options.unit, title, root / "claim.png")
     print(summary.to_string(index=False, float_format=lambda x: f"{x:.1f}"))
 
 
