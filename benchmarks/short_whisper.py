@@ -38,7 +38,8 @@ def main() -> None:
     before = last_layer(model, extractor, noise)[:kept]
 
     positions = encoder.embed_positions.weight.data[: seconds * FRAME_RATE]
-    encoder.embed_positions = torch.nn.Embedding(*positions.shape, _weight=positions)
+    rows, columns = positions.shape
+    encoder.embed_positions = torch.nn.Embedding(rows, columns, _weight=positions)
     encoder.embed_positions.requires_grad_(False)
     model.config.max_source_positions = encoder.config.max_source_positions = len(positions)
     encoder.max_source_positions = len(positions)
