@@ -227,9 +227,8 @@ def plot_controls(axes: Axes, summary: pd.DataFrame, positions: dict[str, int]) 
     for (control, _), part in summary[summary["control"] != ""].groupby(["control", "part"]):
         everywhere = control in WITHOUT_LAYERS
         if not everywhere:
-            part = part[
-                part["layer"].isin(positions)
-            ]  # a layer whose own score failed has no place
+            # A layer whose score failed has no place.
+            part = part[part["layer"].isin(positions)]
         x = axes.get_xlim() if everywhere else [positions[layer] for layer in part["layer"]]
         mean, std = (np.broadcast_to(part[c].fillna(0), len(x)) for c in ("mean", "std"))
         dash = CONTROL_DASHES[control]

@@ -1,8 +1,9 @@
 """A Hub on the loopback interface: a folder tree served as huggingface_hub expects, with faults.
 
 `root/datasets/ORG/NAME/…` and `root/models/ORG/NAME/…` are the repositories, each with one
-revision, `main`. huggingface_hub reads HF_ENDPOINT when imported, so what goes through this
-server runs in a subprocess: `subprocess.run([...], env=hub.env)`.
+revision, `main`; pull request N of one, the revision `refs/pr/N`, is the repository `NAME-pr-N`.
+huggingface_hub reads HF_ENDPOINT when imported, so what goes through this server runs in a
+subprocess: `subprocess.run([...], env=hub.env)`.
 """
 
 import hashlib
@@ -17,10 +18,12 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 API = re.compile(
     r"/api/(?P<kind>models|datasets)/(?P<id>[^/]+(?:/[^/]+)?)"
-    r"(?:/(?P<verb>revision|tree|paths-info|refs)(?:/(?P<revision>[^/]+)(?:/(?P<path>.+))?)?)?"
+    r"(?:/(?P<verb>revision|tree|paths-info|refs)"
+    r"(?:/(?P<revision>refs/pr/\d+|[^/]+)(?:/(?P<path>.+))?)?)?"
 )
 RESOLVE = re.compile(
-    r"/(?P<kind>datasets/|models/)?(?P<id>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)"
+    r"/(?P<kind>datasets/|models/)?(?P<id>[^/]+/[^/]+)"
+    r"/resolve/(?P<revision>refs/pr/\d+|[^/]+)/(?P<path>.+)"
 )
 
 
@@ -111,7 +114,7 @@ class Handler(BaseHTTPRequestHandler):
         """Keep the tests' output quiet."""
 
     def _api(self, match: re.Match[str], query: dict[str, list[str]]) -> None:
-        kind, id, verb = match["kind"], match["id"], match["verb"]
+        kind, id, verb = match["kind"], self._at(match), match["verb"]
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if not self._known(kind, id, match["revision"]):
             return
@@ -131,12 +134,24 @@ class Handler(BaseHTTPRequestHandler):
             about = {"private": False, "gated": gated, "disabled": False, "tags": [], "likes": 0}
             self._json({"_id": sha, "id": id, "sha": sha, "siblings": siblings, **about})
 
+    def _at(self, match: re.Match[str]) -> str:
+        """Repository of a request: the files of a pull request are kept as one of its own."""
+        kind, id = (match["kind"] or "models").rstrip("/"), str(match["id"])
+        revision = match["revision"] or ""
+        for folder in (self.hub.root / kind / id).parent.glob(f"{Path(id).name}-pr-*"):
+            proposed = f"{Path(id).parent}/{folder.name}"
+            number = folder.name.rpartition("-")[2]
+            if revision in (f"refs/pr/{number}", self.hub.commit(kind, proposed)):
+                return proposed
+        return id
+
     def _known(self, kind: str, id: str, revision: str | None) -> bool:
         """Whether repository and revision exist; answers the client where they do not."""
         if not (self.hub.root / kind / id).is_dir():
             self._json({"error": "Repository not found"}, 404, "RepoNotFound")
             return False
-        if revision not in (None, "main", self.hub.commit(kind, id)):
+        proposed = (revision or "").startswith("refs/pr/")
+        if not proposed and revision not in (None, "main", self.hub.commit(kind, id)):
             self._json({"error": "Invalid rev id"}, 404, "RevisionNotFound")
             return False
         return True
@@ -146,7 +161,7 @@ class Handler(BaseHTTPRequestHandler):
         return {"type": "file", "path": name, "size": path.stat().st_size, "oid": sha1(path)}
 
     def _resolve(self, match: re.Match[str]) -> None:
-        kind, id, name = (match["kind"] or "models/").rstrip("/"), match["id"], match["path"]
+        kind, id, name = (match["kind"] or "models/").rstrip("/"), self._at(match), match["path"]
         if not self._known(kind, id, match["revision"]):
             return
         commit = {"X-Repo-Commit": self.hub.commit(kind, id)}

@@ -13,7 +13,9 @@ from typing import Any
 import models
 import pyarrow
 import pytest
+import safetensors.torch
 import soundfile
+import torch
 from hub import Hub
 from pyarrow import parquet
 from running import ROOT, Finished
@@ -275,6 +277,39 @@ def test_a_transfer_that_keeps_breaking_leaves_no_half_file_in_use(
     names = {path.name for path in snapshots.glob("*/*")}
     assert {"config.json", "preprocessor_config.json"} <= names
     assert "shard.safetensors" not in names
+
+
+BOTH = """
+import sys
+
+import torch
+
+from common.config import ModelConfig
+from common.encoder.encoder import load_encoder
+
+def encoder(revision):
+    return load_encoder(ModelConfig(name="shapes", checkpoint="lab/shapes", revision=revision))
+
+main, proposed = encoder("main"), encoder("refs/pr/3")
+weights = proposed.model.state_dict()
+print(all(torch.equal(x, weights[key]) for key, x in main.model.state_dict().items()))
+print(main.revision != proposed.revision)
+"""
+
+
+def test_weights_as_bin_on_main_and_as_safetensors_in_a_pull_request(
+    served: Hub, tmp_path: Path
+) -> None:
+    """As wav2vec2-base, HuBERT and WavLM have them on the Hub."""
+    files = {p.name: p.read_bytes() for p in (served.root / "models" / MODEL).iterdir()}
+    weights = files.pop("model.safetensors")
+    torch.save(safetensors.torch.load(weights), old := io.BytesIO())
+    served.put("models", "lab/shapes", files | {"pytorch_model.bin": old.getvalue()})
+    served.put("models", "lab/shapes-pr-3", files | {"model.safetensors": weights})
+    done = end(start(served, tmp_path / "run", "-c", BOTH, PYTHONPATH=str(ROOT)))
+    assert done.stdout.split() == ["True", "True"], done.stderr
+    fetched = {p.name for p in (served.home / "hub/models--lab--shapes").glob("snapshots/*/*")}
+    assert {"pytorch_model.bin", "model.safetensors"} <= fetched
 
 
 def test_without_network_the_error_says_what_to_put_where(

@@ -78,7 +78,7 @@ class Item:
             raise StrataError(
                 f"layer {layer.name} has a frame every {layer.geometry.hop} samples, which does "
                 f"not divide {self.first}, where a window of a long recording begins: leave out "
-                "the layer (layers.indices), or pass recordings whole (model.max_seconds)"
+                "the layer (layers.indices), or take recordings whole (model.max_seconds)"
             )
         return hidden[first : first + layer.geometry.n_frames(len(self.waveform))]
 
@@ -326,7 +326,7 @@ class EntryConsumer(Consumer):
             if lost := len(collected - self.audio.hashes.keys()):
                 raise StrataError(
                     f"{self.entry.folder}: what other processes wrote down of {lost} utterances "
-                    "cannot be read: run again, they are passed again"
+                    "cannot be read: run again, they are encoded again"
                 )
 
     def lose(self, utterances: Collection[int]) -> None:

@@ -181,7 +181,9 @@ class Config:
     def _check_rounding(self) -> None:
         """Refuse tf32 where no product would be rounded, or not all of them."""
         if self.device in ("cpu", "mps"):
-            raise StrataError(f"precision=tf32 is of CUDA GPUs, not of device={self.device}: fp32")
+            raise StrataError(
+                f"precision=tf32 is of CUDA GPUs, not of device={self.device}: use precision=fp32"
+            )
         others = {self.task, *self.steps.values()} & {"ctc", "evaluate", "pretrain", "transcribe"}
         if others:
             raise StrataError(
