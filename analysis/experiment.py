@@ -113,7 +113,7 @@ def print_unread(unread: Mapping[str, Sequence[str]], dropped: Mapping[str, int]
 
 
 def measure_all(model_run: ModelRun) -> tuple[Measured, Measured | None]:
-    """The model and, as a control where one is wanted, its architecture with random weights."""
+    """The model and, with `controls`, its architecture with random weights."""
     measured = measure(model_run)
     if not model_run.config.controls or model_run.config.model.random_init:
         return measured, None
@@ -155,10 +155,10 @@ def publish(
 def choose_layers(config: Config, layers: tuple[Layer, ...]) -> dict[str, list[str]]:
     """Names of the layers that each experiment scores; checks target layers on the way."""
     by_name = {layer.name: layer for layer in layers}
-    wanted = config.layers.choose(by_name)
+    selected = config.layers.choose(by_name)
     chosen = {}
     for name, analysis in config.experiments.items():
-        covered = [layer for layer in wanted if by_name[layer].part in analysis.parts]
+        covered = [layer for layer in selected if by_name[layer].part in analysis.parts]
         if isinstance(analysis.target, AnotherLayer):
             target = analysis.target.layer
             if target not in by_name:

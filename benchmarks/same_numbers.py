@@ -25,12 +25,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 IGNORED = ("git_commit", "config_key", "run", "revision")  # of the code, the folder, the checkout
 SPEECH = ("dataset=synthetic", "dataset.minutes=4", "dataset.speakers=14")
-SMALL = (
-    "sampling.samples=2",
-    "sampling.utterances=40",
-    "sampling.instances=15",
-    "sampling.labels=30",
-)
+# An experiment is refused a limit that it does not draw by.
+FEW_UTTERANCES = ("sampling.samples=2", "sampling.utterances=40")
+FEW_UNITS = ("sampling.samples=2", "sampling.instances=15", "sampling.labels=30")
+SMALL = (*FEW_UTTERANCES, *FEW_UNITS[1:])
 # Words of generated speech are shorter than those that are told apart in recordings.
 SHORT = tuple(
     f"experiments.{name}.sampling.{limit}"
@@ -59,10 +57,9 @@ RUNS: Mapping[str, tuple[str, ...]] = {
     "paper_controls": (*PAPER, "split=speaker", "controls=true"),
     "full": ("experiment=full", "model=hubert_tiny", *SPEECH, *SMALL, *SHORT, *TABLES),
     # What `full` leaves out unless heavy=true.
-    **{
-        name: (f"experiment={name}", "model=hubert_tiny", *SPEECH, *SMALL)
-        for name in ("abx_phone", "context", "cca_word_parts")
-    },
+    "abx_phone": ("experiment=abx_phone", "model=hubert_tiny", *SPEECH, *FEW_UTTERANCES),
+    "context": ("experiment=context", "model=hubert_tiny", *SPEECH, *FEW_UTTERANCES),
+    "cca_word_parts": ("experiment=cca_word_parts", "model=hubert_tiny", *SPEECH, *FEW_UNITS),
     "inter_same": (*INTER, "target.pairs=same"),
     "inter_all": (*INTER, "target.pairs=all", "sampling.frames=900", "layers.indices=[T0,T3,T6]"),
     "inter_word": (*INTER, "experiments.cca_inter.unit=word", "target.pairs=same"),

@@ -171,8 +171,8 @@ def select(tiers: RawTiers, kind: str, pattern: str | None, speaker: str, path: 
 
 def tier_named(tiers: RawTiers, name: str, speaker: str, path: Path) -> tuple[Interval, ...] | None:
     """Intervals of the tier of that name, maybe with "{speaker} - " before it; None without it."""
-    wanted = (name, f"{speaker} - {name}")
-    found = [intervals for title, intervals in tiers if title.strip() in wanted]
+    names = (name, f"{speaker} - {name}")
+    found = [intervals for title, intervals in tiers if title.strip() in names]
     if len(found) > 1:
         raise StrataError(f"{shown(path)}: {len(found)} tiers are called {name!r}: rename one")
     return found[0] if found else None

@@ -120,10 +120,10 @@ def _samples(file: soundfile.SoundFile, size: int, name: str) -> Iterator[NDArra
     block = file.frames if file.format == "MP3" else LONG_BLOCK
     decoded = 0
     while decoded < file.frames:
-        wanted = min(block, file.frames - decoded)
-        samples: NDArray[np.float32] = file.read(wanted, dtype="float32", always_2d=True)
+        length = min(block, file.frames - decoded)
+        samples: NDArray[np.float32] = file.read(length, dtype="float32", always_2d=True)
         decoded += len(samples)
-        if len(samples) < wanted:
+        if len(samples) < length:
             raise StrataError(
                 f"{name}: {decoded} of the {file.frames} samples that its header states can be "
                 "decoded: damaged or cut short. Copy or convert it again, or leave it out"

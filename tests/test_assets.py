@@ -67,7 +67,7 @@ def check_it_beats_its_controls(run: Finished, experiment: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_it_knows_phones_and_words_of_speakers_it_never_heard(
+def test_it_classifies_phones_and_words_of_unseen_speakers(
     name: str, shared_data: Path, tmp_path: Path
 ) -> None:
     """Real speech; the figures of the card come from more of it."""

@@ -49,39 +49,39 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any], processes: Process
 
     Several processes share the utterances; the first one writes all that is not of one utterance.
     """
-    wanted = config.features
-    check_extra(wanted.format)
+    options = config.features
+    check_extra(options.format)
     watch = Stopwatch()
     with watch.stage("preparing"), processes.first_before_others():
         description = describe(config.model)
         names = config.layers.choose([layer.name for layer in description.layers])
         layers = [layer for layer in description.layers if layer.name in names]
         speech = read_speech(config, limits(config, description))
-        corpus = chosen(speech.corpus, wanted.utterances)
+        corpus = chosen(speech.corpus, options.utterances)
         check_ids(corpus)
         revision = revision_of(config.model)
-    place = Path(wanted.folder).expanduser() if wanted.folder else folder / "features"
+    place = Path(options.folder).expanduser() if options.folder else folder / "features"
     place.mkdir(parents=True, exist_ok=True)
     processes.see_same_disk(place)
     processes.first(lambda: take_up(place, settings(config, corpus, names, revision)))
-    packed = wanted.format in EXTRAS
+    packed = options.format in EXTRAS
     arrays = [name + more for name in names for more in ("", TIMES)]
-    files = UtteranceFiles(place / UNPACKED if packed else place, arrays, wanted.format == "npy")
-    there = processes.first(lambda: archives(place, wanted.format, arrays) if packed else None)
+    files = UtteranceFiles(place / UNPACKED if packed else place, arrays, options.format == "npy")
+    packages = processes.first(lambda: archives(place, options.format, arrays) if packed else None)
     passed, missing = None, []
-    if there is None:
+    if packages is None:
         passed = write_layers(
-            config, corpus, layers, files, wanted.stored, watch, packed, processes
+            config, corpus, layers, files, options.stored, watch, packed, processes
         )
     if not processes.leads:
         return
-    if there is not None:
+    if packages is not None:
         log.info("%s: all is there already", place)
     else:
         missing = [u.id for u in corpus.utterances if not files.complete(u.id)]
         ids = [u.id for u in corpus.utterances if u.id not in set(missing)]
         with watch.stage("packing"):
-            there = pack(place, wanted.format, files, ids) if packed else []
+            packages = pack(place, options.format, files, ids) if packed else []
     index = pd.DataFrame(
         [
             {"id": u.id, "speaker": u.speaker, "samples": u.n_samples}
@@ -102,7 +102,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any], processes: Process
     tracked = log_table(config.tracking, run_name(config), raw, "features", index, metadata, folder)
     if missing:
         print(f"NOT COMPLETE: {len(missing)} utterances have no features: {', '.join(missing[:5])}")
-    for path in (*(there or [place]), place / INDEX, folder / results.METADATA):
+    for path in (*(packages or [place]), place / INDEX, folder / results.METADATA):
         print(path)
     if tracked:
         print(tracked)

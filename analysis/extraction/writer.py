@@ -65,7 +65,7 @@ class FeatureWriter(Consumer):
         self.layers = {layer.name: layer for layer in layers}
         self.stored = stored
         done = [files.complete(utterance.id) for utterance in corpus.utterances]
-        self.left = {u for u, there in enumerate(done) if not there}
+        self.left = {u for u, written in enumerate(done) if not written}
         self._before = sum(done)
         self._items: list[tuple[int, Item]] = []
         self._arrays: dict[int, dict[str, NDArray[np.generic]]] = {}

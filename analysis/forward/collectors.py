@@ -327,10 +327,10 @@ def load_folds(entry: Entry, prefix: str, x: FoldedView, y: FoldedView, pair: Pa
     return Folds(x, y, tuple(entry.load(moment_name(prefix, *pair))["scatter"]))
 
 
-class OwnRows:
-    """Some rows of an array (n, d) in a file, one after another as they come, and which they are.
+class PartialArray:
+    """The rows of an array (n, d) that one of several processes collects, and their numbers.
 
-    That is what a process has of an array of which others have the rest.
+    They are appended to a file in the order in which they come.
     """
 
     def __init__(self, entry: Entry, name: str, dim: int, rows: Sequence[int] = ()) -> None:
@@ -396,7 +396,7 @@ class VectorCollector:
         self.flush()
         for array in self._arrays.values():
             array.flush()
-        arrays = {n: array for n, array in self._arrays.items() if isinstance(array, OwnRows)}
+        arrays = {n: array for n, array in self._arrays.items() if isinstance(array, PartialArray)}
         rows = {f"rows|{layer}": np.array(array.rows, np.int64) for layer, array in arrays.items()}
         return {f"valid|{layer}": valid for layer, valid in self.valid.items()} | rows
 
@@ -406,7 +406,7 @@ class VectorCollector:
         for layer, dim in self.dims.items():
             if f"rows|{layer}" in state:
                 rows = state[f"rows|{layer}"].tolist()
-                self._arrays[layer] = OwnRows(self.entry, layer, dim, rows)
+                self._arrays[layer] = PartialArray(self.entry, layer, dim, rows)
 
     def take_up(self, other: Entry, state: State) -> None:
         """Take over the rows that another process collected."""
@@ -417,12 +417,13 @@ class VectorCollector:
                 self.valid[layer][rows] = True
 
     def _array(self, layer: str) -> Any:
-        """The whole array on the disk; in any process but the first its own rows alone."""
+        """The whole array on disk; in a process other than the first, the rows that it collects."""
         if layer not in self._arrays:
-            shape = len(self.valid[layer]), self.dims[layer]
-            whole = self.entry.writer == 0
+            n, d = len(self.valid[layer]), self.dims[layer]
             self._arrays[layer] = (
-                self.entry.create(layer, shape) if whole else OwnRows(self.entry, layer, shape[1])
+                self.entry.create(layer, (n, d))
+                if self.entry.writer == 0
+                else PartialArray(self.entry, layer, d)
             )
         return self._arrays[layer]
 

@@ -268,12 +268,12 @@ class EntryConsumer(Consumer):
         """Take up the state of an earlier pass."""
 
     @abstractmethod
-    def wanted(self) -> Collection[int]:
+    def needed(self) -> Collection[int]:
         """Utterances that it needs, those collected already included; quick to look one up in."""
 
     def utterances(self) -> Iterable[int]:
         """Utterances that it needs and has not collected."""
-        lacking = [u for u in self.wanted() if not self._has(u)]
+        lacking = [u for u in self.needed() if not self._has(u)]
         if self.numbers is None:
             return lacking
         in_pass = {number: u for u, number in self.numbers.items()}
@@ -288,10 +288,10 @@ class EntryConsumer(Consumer):
 
         Each with its place in the batch.
         """
-        wanted, missing = self.wanted(), []
+        needed, missing = self.needed(), []
         for i, item in enumerate(items):
             number = self.number(item.index)
-            if number in wanted and not self._has(number):
+            if number in needed and not self._has(number):
                 self.audio.add(number, item.audio)
                 missing.append((i, replace(item, index=number)))
         return missing
@@ -301,7 +301,7 @@ class EntryConsumer(Consumer):
 
     def keep(self) -> None:
         """The state, and the hashes of the audio that it is of."""
-        if self.wanted():
+        if self.needed():
             self.entry.keep(self.identity, {**self.state(), **self.audio.state()})
 
     def divide(self, processes: Processes) -> None:
@@ -331,7 +331,7 @@ class EntryConsumer(Consumer):
 
     def lose(self, utterances: Collection[int]) -> None:
         """Record those of them that it needs."""
-        self.audio.unread |= {self.number(u) for u in utterances} & set(self.wanted())
+        self.audio.unread |= {self.number(u) for u in utterances} & set(self.needed())
 
     def collected_before(self) -> int:
         """Number of utterances that an earlier pass has collected, in whichever process."""
@@ -342,7 +342,7 @@ class MomentConsumer(EntryConsumer):
     """Moments of frames for every sample, each frame accumulated once.
 
     Utterances come by the set of samples that share them; a set's sums are added to each of its
-    samples when the next set begins. `crosses` are the pairs of views wanted, names of `layers`
+    samples when the next set begins. `crosses` are the pairs of views to compare, names of `layers`
     and of `targets`; what the entry holds already is not computed again. Frames of which a target
     that is masked has no value are left out of all views.
     """
@@ -379,7 +379,7 @@ class MomentConsumer(EntryConsumer):
     def _columns(self, view: str) -> int:
         return self.targets[view].columns if view in self.targets else self.layers[view].dim
 
-    def wanted(self) -> Collection[int]:
+    def needed(self) -> Collection[int]:
         """Members of any sample."""
         return self.patterns if self.grids else ()
 
@@ -425,7 +425,7 @@ class MomentConsumer(EntryConsumer):
                 self._share(step, sums, (sample,))
             self._share(step, current, pattern)
         for name in staged:
-            other.hand_over(name, self.entry)
+            other.move_staged(name, self.entry)
         self._staged += staged
         self._masked += int(state["masked"])
         for utterance in state["heard"].tolist():
@@ -436,7 +436,7 @@ class MomentConsumer(EntryConsumer):
         self._turn_to(())
         first = self.entry.of_writer(0)
         for name in self._staged if not processes.leads else ():
-            self.entry.hand_over(name, first)
+            self.entry.move_staged(name, first)
         samples = sorted({s for local in processes.gather(list(self._totals)) for s in local})
         for step, collector in self.grids.items():
             shifts: State = {}
@@ -463,7 +463,7 @@ class MomentConsumer(EntryConsumer):
 
     def targets_of(self, utterance: int) -> Collection[FrameTarget]:
         """Targets of any pair that is missing."""
-        return self._used().values() if utterance in self.wanted() else ()
+        return self._used().values() if utterance in self.needed() else ()
 
     def _used(self) -> dict[str, FrameTarget]:
         needed = {view for grid in self.grids.values() for view in grid.dims}
@@ -681,7 +681,7 @@ class VectorConsumer(EntryConsumer):
         self._utterances = frozenset(segments.utterance.tolist() if self.layers else ())
         self.resume()
 
-    def wanted(self) -> Collection[int]:
+    def needed(self) -> Collection[int]:
         """Utterances with a sampled unit."""
         return self._utterances
 
@@ -749,7 +749,7 @@ class VectorConsumer(EntryConsumer):
             else:
                 vectors = pool_all(hidden)
             valued = self._valued(layer, vectors)
-            rows_of_units = [row for row, there in zip(spans, valued, strict=True) if there]
+            rows_of_units = [row for row, has_value in zip(spans, valued, strict=True) if has_value]
             self.collector.add(layer.name, rows_of_units, vectors[valued])
 
     def _placed(
@@ -834,7 +834,7 @@ class FrameConsumer(EntryConsumer):
         self._clipped: set[int] = set()
         self.resume()
 
-    def wanted(self) -> Collection[int]:
+    def needed(self) -> Collection[int]:
         """Utterances with a segment."""
         return self._utterances
 
@@ -863,8 +863,8 @@ class FrameConsumer(EntryConsumer):
             if f"size|{name}" in state:
                 n, dim = state[f"size|{name}"].tolist()
                 array, rows = self._array(name, dim), state[f"rows|{name}"]
-                there = rows[:, 0] >= 0
-                self._rows[name][there] = rows[there] + [array.n, 0]
+                collected = rows[:, 0] >= 0
+                self._rows[name][collected] = rows[collected] + [array.n, 0]
                 frames = other.unfinished(name)
                 for start in range(0, n, BLOCK):
                     array.append(frames[start : min(start + BLOCK, n)])

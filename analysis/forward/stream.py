@@ -108,13 +108,13 @@ def stream(
     for consumer in consumers:
         consumer.divide(processes)
     report = PassReport(resumed=max((c.collected_before() for c in consumers), default=0))
-    wanted = processes.first(
+    utterances = processes.first(
         lambda: sorted(
             {u for consumer in consumers for u in consumer.utterances()},
             key=lambda u: (*(consumer.order(u) for consumer in consumers), u),
         )
     )
-    mine = wanted[processes.rank :: processes.size]
+    mine = utterances[processes.rank :: processes.size]
     total = sum(corpus.utterances[u].n_samples for u in mine) / SAMPLE_RATE
     other_audio: OtherAudio | None = None
     # numpy's idle threads spin, and so do torch's: taking turns, each slows the other tenfold.
@@ -141,7 +141,7 @@ def stream(
     _leave_out_everywhere(everyone, consumers, failed, processes)
     if report.unread and on_error == "raise" and processes.size == 1:
         keep(consumers, watch)
-    processes.first(lambda: _check(report, corpus, len(wanted), on_error))
+    processes.first(lambda: _check(report, corpus, len(utterances), on_error))
     with watch.stage("storing"):
         _call_each(consumers, failed, lambda consumer: consumer.lose(report.unread.keys()))
         if processes.size > 1:
@@ -219,15 +219,15 @@ def _leave_out_everywhere(
         raise next(iter(failed.values()))
 
 
-def _check(report: PassReport, corpus: Corpus, wanted: int, on_error: str) -> None:
+def _check(report: PassReport, corpus: Corpus, utterances: int, on_error: str) -> None:
     """Raise where audio could not be read, unless it may be left out, or where none could."""
     if report.unread and on_error == "raise":
         failures = {corpus.utterances[u].id: why for u, why in report.unread.items()}
-        raise UnreadableError(failures, wanted)
+        raise UnreadableError(failures, utterances)
     if report.utterances + report.resumed == 0:
         first = f" (the first: {next(iter(report.unread.values()))})" if report.unread else ""
         raise StrataError(
-            f"none of {wanted} utterances could be used: "
+            f"none of {utterances} utterances could be used: "
             + "; ".join(f"{reason}: {count}" for reason, count in report.dropped.items())
             + first
         )
@@ -295,7 +295,7 @@ def _windows(
     corpus: Corpus,
     encoder: AnyEncoder,
     consumers: Sequence[Consumer],
-    wanted: Sequence[int],
+    utterances: Sequence[int],
     watch: Stopwatch,
     report: PassReport,
     batch_size: int,
@@ -304,7 +304,7 @@ def _windows(
 
     A window never mixes utterances that a consumer wants apart.
     """
-    runs = groupby(wanted, key=lambda u: tuple(consumer.order(u) for consumer in consumers))
+    runs = groupby(utterances, key=lambda u: tuple(consumer.order(u) for consumer in consumers))
     size = WINDOW * batch_size
     windows = [window for _, run in runs for window in _chunks(run, size)]
     # A model on the CPU uses all cores itself.

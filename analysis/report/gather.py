@@ -212,15 +212,15 @@ def blocks_of(runs: Sequence[Run], frame: pd.DataFrame) -> dict[str, int]:
 def keep(frame: pd.DataFrame, config: ReportConfig, plain: pd.Series) -> pd.DataFrame:
     """The rows that the filters let through; a name that nothing has is an error."""
     whole = frame
-    for column, wanted in config.filters.items():
+    for column, chosen_names in config.filters.items():
         names = set(whole[column]) | (set(plain.dropna()) if column == "model" else set())
-        absent = [name for name in wanted if name not in names]
+        absent = [name for name in chosen_names if name not in names]
         if absent:
             present = ", ".join(sorted(map(str, names)))
             raise StrataError(f"report.{column}s has {', '.join(absent)}: the runs have {present}")
-        chosen = frame[column].isin(wanted)
+        chosen = frame[column].isin(chosen_names)
         if column == "model":
-            chosen |= plain.loc[frame.index].isin(wanted)
+            chosen |= plain.loc[frame.index].isin(chosen_names)
         frame = frame[chosen]
     if frame.empty:
         raise StrataError(

@@ -86,12 +86,12 @@ def draw_frames(
 ) -> FrameSamples:
     """Draw `sampling.utterances` utterances for each sample."""
     n = len(corpus.utterances)
-    wanted = min(n, sampling.utterances or n)
+    size = min(n, sampling.utterances or n)
     order = generator(seed, "frames", corpus.fingerprint).permutation(n)
     members = np.zeros((n, run.samples), dtype=bool)
-    for sample, chosen in enumerate(blocks(order, wanted, run.samples)):
+    for sample, chosen in enumerate(blocks(order, size, run.samples)):
         members[chosen, sample] = True
-    if run.samples > 1 and wanted == n:
+    if run.samples > 1 and size == n:
         log.warning(
             "all %d utterances are in each of the %d frame samples: the samples are identical, "
             "their deviation shows the trials only",

@@ -423,11 +423,11 @@ def draw_single_frames(
 
 
 def draw_rows(
-    counts: Index, members: NDArray[np.bool_], wanted: int | None, rng: np.random.Generator
+    counts: Index, members: NDArray[np.bool_], most: int | None, rng: np.random.Generator
 ) -> Index:
     """Numbers, through the corpus, of frames of the utterances `members` (u,); counts (u,)."""
     candidates = np.flatnonzero(np.repeat(members, counts))
-    return rng.choice(candidates, min(wanted or len(candidates), len(candidates)), replace=False)
+    return rng.choice(candidates, min(most or len(candidates), len(candidates)), replace=False)
 
 
 def place(counts: Index, rows: Index) -> tuple[Index, Index]:
@@ -466,8 +466,8 @@ def draw_utterances(
         )
     order = generator(seed, "frames", corpus.fingerprint).permutation(len(with_tier))
     order = order[with_tier[order]]
-    wanted = min(len(order), analysis.sampling.utterances or len(order))
-    samples = blocks(order, wanted, run.samples)
+    size = min(len(order), analysis.sampling.utterances or len(order))
+    samples = blocks(order, size, run.samples)
     drawn = np.unique(np.concatenate(samples))
     return replace(
         whole_utterances(corpus.utterances, drawn),

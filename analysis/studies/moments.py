@@ -135,7 +135,7 @@ class MomentStudy(Study):
         return (*self.layers, *(self.other.layers if self.other else ()))
 
     def pairs(self) -> list[Pair]:
-        """Names of the views of every cross, and where controls are wanted (mel, target)."""
+        """Names of the views of every cross; with `controls` also (mel, target)."""
         pairs = [(c.layer.name, c.view) for crosses in self.crosses.values() for c in crosses]
         return pairs + [(MEL.name, self.experiments[name].target.name) for name in self.with_mel()]
 
@@ -173,14 +173,14 @@ class MomentStudy(Study):
     def jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
         """A job per distinct sample and layer: its experiments share the layer's spectra."""
         for sample in self.samples.distinct():
-            wanted: dict[Layer, list[tuple[str, Cross]]] = {}
+            by_layer: dict[Layer, list[tuple[str, Cross]]] = {}
             for name, crosses in self.crosses.items():
                 for cross in crosses:
                     if cross.layer.name in chosen[name]:
-                        wanted.setdefault(cross.layer, []).append((name, cross))
-            compared = [cross for to_score in wanted.values() for _, cross in to_score]
+                        by_layer.setdefault(cross.layer, []).append((name, cross))
+            compared = [cross for to_score in by_layer.values() for _, cross in to_score]
             shared = SharedViews(Counter((step_of(c.layer), c.view) for c in compared))
-            for layer, to_score in wanted.items():
+            for layer, to_score in by_layer.items():
                 names = tuple(name for name, _ in to_score)
                 score = partial(self._score, sample, layer, step_of(layer), to_score, shared)
                 yield Job(names, layer.name, score)

@@ -191,7 +191,7 @@ def collect(
     encoder: AnyEncoder | None = None
     while True:
         complete = processes.first(partial(completed, studies))
-        lacking = [study for study, there in zip(studies, complete, strict=True) if not there]
+        lacking = [study for study, done in zip(studies, complete, strict=True) if not done]
         for study in studies:
             if study not in lacking and encoder is None:
                 log_cached(study)

@@ -173,7 +173,7 @@ class Study(ABC):
         return {}
 
     def score_moments(self, name: str, metric: MomentMetric, folds: Folds) -> list[Score]:
-        """Scores of an experiment from moments, on the GPU where that is wanted and has room."""
+        """Scores of an experiment from moments, on the GPU `scored_on` if it has room."""
         with_interval = not self.no_interval[name]
         if self.scored_on is not None and metric.on_devices:
             try:
@@ -217,7 +217,7 @@ class Study(ABC):
         return [layer for layer in self.layers if layer.part in self.experiments[name].parts]
 
     def needed_layers(self) -> list[Layer]:
-        """Layers that any of the experiments covers, and mel where controls are wanted."""
+        """Layers that any of the experiments covers; with `controls` also mel."""
         parts = {part for analysis in self.experiments.values() for part in analysis.parts}
         covered = [layer for layer in self.layers if layer.part in parts]
         return covered + ([MEL] if self.controls else [])

@@ -229,7 +229,7 @@ class VectorStudy(Study):
         return self.other is not None
 
     def needed_layers(self) -> list[Layer]:
-        """Layers that any experiment covers or compares with, and mel where controls are wanted."""
+        """Layers that any experiment covers or compares with; with `controls` also mel."""
         compared = {y.name: y for drawn in self.drawn.values() for _, y, _ in drawn.pairs}
         if self.other is not None:
             names = {x.name for drawn in self.drawn.values() for x, _, _ in drawn.pairs}

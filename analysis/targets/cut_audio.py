@@ -64,9 +64,9 @@ class CutAudio(LabelTarget):
                 f"of {corpus.name} lasts {2 * max(self.widths):g} s: use narrower cuts"
             )
         rng = generator(seed, "frames with context", corpus.fingerprint)
-        wanted = min(len(fitting), sampling.utterances or len(fitting))
+        count = min(len(fitting), sampling.utterances or len(fitting))
         made: list[Utterance] = []
-        for index in np.sort(rng.permutation(len(fitting))[:wanted]):
+        for index in np.sort(rng.permutation(len(fitting))[:count]):
             utterance = fitting[index]
             frame = int(rng.integers(room, utterance.n_samples // FRAME - room))
             made += self._cuts(utterance, frame, steps)

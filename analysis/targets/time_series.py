@@ -146,14 +146,14 @@ def read_tables(path: Path, key: str | None) -> dict[str, TimeSeries]:
         delimiter = TABLES.get(path.suffix.casefold(), "\t")
         reader = csv.reader(decode(path).splitlines(), delimiter=delimiter)
         head = [name.strip() for name in next(reader, [])]
-        wanted = ["time", *([key] if key else [])]
-        lacking = [name for name in wanted if name not in head]
-        if lacking or len(head) <= len(wanted):
+        required = ["time", *([key] if key else [])]
+        lacking = [name for name in required if name not in head]
+        if lacking or len(head) <= len(required):
             raise StrataError(
-                f"{shown(path)}: its first line must name a column {' and '.join(wanted)} and one "
-                f"or more of numbers; it has {', '.join(head) or 'nothing'}"
+                f"{shown(path)}: its first line must name a column {' and '.join(required)} and "
+                f"one or more of numbers; it has {', '.join(head) or 'nothing'}"
             )
-        numbers = [i for i, name in enumerate(head) if name not in wanted]
+        numbers = [i for i, name in enumerate(head) if name not in required]
         names = tuple(head[i] for i in numbers)
         found: dict[str, list[list[float]]] = {}
         for row in reader:

@@ -126,15 +126,15 @@ def read_table(path: str | Path, words: Collection[str] | None = None) -> Table:
     path = Path(path)
     _check(path)
     counts: Counter[str] = Counter()
-    wanted = None if words is None else frozenset(words) | {word.lower() for word in words}
+    needed = None if words is None else frozenset(words) | {word.lower() for word in words}
     with reading(path, "a table of word vectors", "fetch it again"):
         if path.suffix == ".npz":
             rows = _array_rows(*_read_npz(path))
         elif path.suffix == ".safetensors":
             rows = _safetensors_rows(path)
         else:
-            rows = _text_rows(path, wanted, counts)
-        kept, vectors = _keep(rows, wanted, counts)
+            rows = _text_rows(path, needed, counts)
+        kept, vectors = _keep(rows, needed, counts)
     if not kept:
         raise _nothing(path, words, counts)
     return Table(kept, vectors, _index(kept, words, counts), dict(counts))
@@ -151,12 +151,12 @@ def _check(path: Path) -> None:
 
 
 def _keep(
-    rows: Iterable[Row], wanted: Collection[str] | None, counts: Counter[str]
+    rows: Iterable[Row], needed: Collection[str] | None, counts: Counter[str]
 ) -> tuple[tuple[str, ...], Vectors]:
-    """The first row of every wanted word, in any case; later ones and those not finite go."""
+    """The first row of every needed word, in any case; later ones and those not finite go."""
     kept: dict[str, Vectors] = {}
     for word, vector in rows:
-        if wanted is not None and word not in wanted and word.lower() not in wanted:
+        if needed is not None and word not in needed and word.lower() not in needed:
             continue
         if word in kept:
             counts["repeats of a word"] += 1
@@ -240,8 +240,8 @@ def _check_vectors(path: Path, shape: tuple[int, ...], words: int, floats: bool)
         )
 
 
-def _text_rows(path: Path, wanted: Collection[str] | None, counts: Counter[str]) -> Iterator[Row]:
-    """Rows of a text file, QVEC's or other; only the numbers of the `wanted` are parsed."""
+def _text_rows(path: Path, needed: Collection[str] | None, counts: Counter[str]) -> Iterator[Row]:
+    """Rows of a text file, QVEC's or other; only the numbers of `needed` words are parsed."""
     with open_table(path) as lines:
         head = [line for line, _ in zip(lines, range(100), strict=False)]
     if head and is_features(head[0]):
@@ -250,7 +250,7 @@ def _text_rows(path: Path, wanted: Collection[str] | None, counts: Counter[str])
         return
     size: Size = size_of(path, head)
     with open_table(path) as lines:
-        yield from text_rows(path, lines, size, wanted, counts)
+        yield from text_rows(path, lines, size, needed, counts)
 
 
 def _feature_rows(path: Path, lines: Iterable[bytes]) -> Iterator[Row]:
@@ -362,13 +362,13 @@ def text_rows(
     path: Path,
     lines: Iterable[bytes],
     size: Size,
-    wanted: Collection[str] | None,
+    needed: Collection[str] | None,
     counts: Counter[str],
 ) -> Iterator[Row]:
     """Words and numbers; a line of too few or too many numbers is an error, one that is not UTF-8
-    a counted loss. A line is parsed only where its word's first part begins a wanted word.
+    a counted loss. A line is parsed only where its word's first part begins a needed word.
     """
-    first = None if wanted is None else {word.split()[0] for word in wanted if word.strip()}
+    first = None if needed is None else {word.split()[0] for word in needed if word.strip()}
     count = 0
     header = size.stated is not None
     for number, line in enumerate(lines, 1):

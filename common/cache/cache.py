@@ -224,8 +224,8 @@ class Entry:
         """What there is of an array that `grow` made, memory-mapped."""
         return np.load(self._partial(f"{name}.npy"), mmap_mode="r")
 
-    def hand_over(self, name: str, other: "Entry") -> None:
-        """Give what `stage` made to another writer of the entry."""
+    def move_staged(self, name: str, other: "Entry") -> None:
+        """Rename a file that `stage` made to the name that another writer of the entry gives it."""
         self._partial(f"{name}.npz").replace(other._partial(f"{name}.npz"))
 
     def of_writer(self, number: int) -> "Entry":

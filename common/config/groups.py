@@ -79,14 +79,14 @@ class LayersConfig:
         """The selected ones of a model's layer names, in the model's order."""
         names = list(names)
         if self.index is not None or self.indices is not None:
-            wanted = self.indices if self.indices is not None else [f"T{self.index}"]
-            for name in wanted:
+            selected = self.indices if self.indices is not None else [f"T{self.index}"]
+            for name in selected:
                 if name not in names:
                     raise StrataError(
                         f"layer {name} does not exist: this model has {names[0]} … {names[-1]} "
                         f"({', '.join(names)})"
                     )
-            return [name for name in names if name in wanted]
+            return [name for name in names if name in selected]
         cnn = [name for name in names if name.startswith("C")]
         transformer = [name for name in names if name.startswith("T")]
         chosen = {

@@ -48,17 +48,17 @@ class EmoDb(Dataset):
     def _list(self, faults: Faults) -> Corpus:
         """List the sound files: their labels and headers are read."""
         root = files.existing_folder("dataset.root", self.root)
-        wanted = f".{self.suffix.lstrip('.')}".casefold()
+        suffix = f".{self.suffix.lstrip('.')}".casefold()
         labels = {
             path.stem: path
-            for path in files.list_files(root, lambda p: p.suffix.casefold() == wanted, faults)
+            for path in files.list_files(root, lambda p: p.suffix.casefold() == suffix, faults)
         }
         sounds = [
             path for path in files.list_files(root, audio.is_audio, faults) if path.stem in labels
         ]
         if not sounds and not faults.found:
             raise StrataError(
-                f"dataset.root={self.root}: no sound file with a {wanted} file of the same name "
+                f"dataset.root={self.root}: no sound file with a {suffix} file of the same name "
                 f"({len(labels)} of those). dataset.suffix names their suffix"
             )
 

@@ -221,11 +221,11 @@ def _spell(tokens: list[str]) -> str:
             text += token
         else:
             following = tokens[i + 1] if i + 1 < len(tokens) else ""
-            text += f" {'an' if token == 'a' and _wants_an(following) else token}"
+            text += f" {'an' if token == 'a' and _takes_an(following) else token}"
     return text.strip() + final
 
 
-def _wants_an(word: str) -> bool:
+def _takes_an(word: str) -> bool:
     return word in AN_ANYWAY or (word.startswith(tuple("aeiou")) and not word.startswith(A_ANYWAY))
 
 

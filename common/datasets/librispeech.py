@@ -195,13 +195,13 @@ class LibriSpeech(Dataset):
     def _check_complete(self, shards: Sequence[str]) -> None:
         """Every file of the partition is there, as many as their names say."""
         names = [SHARD.fullmatch(Path(path).name) for path in shards]
-        wanted = max((int(match["n"]) for match in names if match), default=1)
-        if len(shards) >= wanted:
+        expected = max((int(match["n"]) for match in names if match), default=1)
+        if len(shards) >= expected:
             return
         from huggingface_hub.constants import ENDPOINT, HF_HOME
 
         raise StrataError(
-            f"dataset.partition={self.partition}: {len(shards)} of {wanted} or more files "
+            f"dataset.partition={self.partition}: {len(shards)} of {expected} or more files "
             f"data/{canonical(self.partition)}-*.parquet of {self.repo_id}@{self.revision}, at "
             f"{ENDPOINT} or, without network, in the cache HF_HOME={HF_HOME}. Run once with "
             "network, copy a filled cache there, or use dataset=librispeech_local"

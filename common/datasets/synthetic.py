@@ -110,9 +110,9 @@ class Synthetic(Dataset):
     def _spoken(self) -> Iterator[tuple[Utterance, SynthesisedSpeech]]:
         """Utterances with their speech, until `minutes` are full."""
         voices = [_voice(self.seed, k) for k in range(self.speakers)]
-        wanted = self.minutes * 60 * SAMPLE_RATE
+        enough = self.minutes * 60 * SAMPLE_RATE
         n_samples = index = 0
-        while n_samples < wanted:
+        while n_samples < enough:
             k = index % self.speakers
             generator = np.random.default_rng((self.seed, _SENTENCE, index))
             text = grammar.sentence(generator, self.words_per_class)

@@ -110,13 +110,13 @@ class Timit(Dataset):
                 f"dataset.partition={self.partition}: use one of {', '.join(PARTITIONS)}"
             )
         root = files.existing_folder("dataset.root", self.root)
-        wanted = PARTITIONS[self.partition]
+        name = PARTITIONS[self.partition]
         for depth in ("*", "*/*", "*/*/*"):
             for folder in sorted(root.glob(depth)):
-                if folder.name.casefold() == wanted and folder.is_dir():
+                if folder.name.casefold() == name and folder.is_dir():
                     return folder
         raise StrataError(
-            f"dataset.root={self.root}: neither {wanted.upper()} nor {wanted} is in it or up to "
+            f"dataset.root={self.root}: neither {name.upper()} nor {name} is in it or up to "
             "three folders below it. Point it at the folder that holds TRAIN and TEST"
         )
 
@@ -176,9 +176,9 @@ def _utterance(path: Path, dropped: Counter[str]) -> Utterance:
 def _beside(path: Path, suffix: str) -> Path:
     """The file of the same name with another suffix, in either case (SX127.WAV, SX127.WAV.wav)."""
     stem = path.name.split(".")[0]
-    wanted = f"{stem}.{suffix}".casefold()
+    name = f"{stem}.{suffix}".casefold()
     for beside in path.parent.iterdir():
-        if beside.name.casefold() == wanted:
+        if beside.name.casefold() == name:
             return beside
     raise StrataError(
         f"{path}: no {stem}.{suffix.upper()} beside it. An incomplete copy? Copy it again"

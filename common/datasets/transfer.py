@@ -114,14 +114,14 @@ def _check(path: Path, remote: Remote, folder: Path) -> None:
     """Compare with the publisher's checksum, else with the one recorded at the first download."""
     sums = folder / "SHA256SUMS"
     recorded = read_sums(sums.read_text() if sums.is_file() else "").get(remote.name)
-    wanted = remote.checksum or (f"sha256:{recorded}" if recorded else None)
-    if wanted is None:
+    expected = remote.checksum or (f"sha256:{recorded}" if recorded else None)
+    if expected is None:
         _require_archive(path, remote)
         with sums.open("a") as file:
             file.write(f"{digest(path, 'sha256')}  {remote.name}\n")
         print(f"{remote.name}: no published checksum; recorded this one's in {sums}")
         return
-    algorithm, _, value = wanted.partition(":")
+    algorithm, _, value = expected.partition(":")
     found = digest(path, algorithm)
     if found != value:
         size = path.stat().st_size

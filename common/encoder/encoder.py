@@ -163,7 +163,7 @@ class Encoder:
         positions = self._positions_of(max(lengths)) if entered else None
         sums: dict[str, torch.Tensor] = {}
 
-        def hand_on(hook: LayerHook, hidden: torch.Tensor) -> None:
+        def emit_valid(hook: LayerHook, hidden: torch.Tensor) -> None:
             layer = layers[hook.name]
             if hook.name == "T0" and positions is not None:
                 hidden = hidden - positions[: hidden.shape[1]]
@@ -175,7 +175,7 @@ class Encoder:
                 raise LayersComputed
 
         inputs = self._inputs(waveforms)
-        hooks = hooked(self.model, layer_hooks, hand_on)
+        hooks = hooked(self.model, layer_hooks, emit_valid)
         self.model.eval()
         with (
             torch.inference_mode(),

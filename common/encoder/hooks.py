@@ -85,15 +85,15 @@ class LayersComputed(Exception):  # noqa: N818
 def hooked(
     encoder: nn.Module,
     layer_hooks: Sequence[LayerHook],
-    hand_on: Callable[[LayerHook, torch.Tensor], None],
+    emit: Callable[[LayerHook, torch.Tensor], None],
 ) -> Iterator[None]:
-    """While open, each hook's layer (B, T, D) goes to `hand_on` as soon as it is computed."""
+    """While open, each hook's layer (B, T, D) goes to `emit` as soon as it is computed."""
 
     def before(hook: LayerHook, _: nn.Module, args: Any, kwargs: Any) -> None:
-        hand_on(hook, hook.read(args[0] if args else kwargs["hidden_states"]))
+        emit(hook, hook.read(args[0] if args else kwargs["hidden_states"]))
 
     def after(hook: LayerHook, _: nn.Module, __: Any, output: Any) -> None:
-        hand_on(hook, hook.read(output[0] if isinstance(output, tuple) else output))
+        emit(hook, hook.read(output[0] if isinstance(output, tuple) else output))
 
     with ExitStack() as hooks:
         for hook in layer_hooks:

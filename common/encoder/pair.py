@@ -42,10 +42,10 @@ class EncoderPair:
     def run(
         self, waveforms: Sequence[Waveform], emit: Emit, only: Collection[str] | None = None
     ) -> None:
-        """Hand on each layer of both models, the first's before the second's; see `Encoder.run`."""
-        wanted = {layer.name for layer in self.layers} if only is None else set(only)
-        others = {name.removeprefix(PREFIX) for name in wanted if name.startswith(PREFIX)}
-        layers = {name for name in wanted if not name.startswith(PREFIX)}
+        """Emit each layer of both models, the first's before the second's; see `Encoder.run`."""
+        needed = {layer.name for layer in self.layers} if only is None else set(only)
+        others = {name.removeprefix(PREFIX) for name in needed if name.startswith(PREFIX)}
+        layers = {name for name in needed if not name.startswith(PREFIX)}
         if layers:
             self.first.run(waveforms, emit, layers)
         if others:
@@ -61,7 +61,7 @@ class EncoderPair:
 
 
 def load_encoders(config: Config, both: bool) -> Encoder | EncoderPair:
-    """The run's model, or where `both` are wanted that and `config.other`."""
+    """The run's model; with `both`, that and `config.other`."""
     first = load_encoder(config.model, config.device, config.precision)
     if not both:
         return first

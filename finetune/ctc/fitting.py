@@ -69,8 +69,8 @@ class Plan:
     @property
     def watched(self) -> str:
         """The error rate that the best weights have least of: the only one, or the recipe's."""
-        figures, wanted = self.vocabulary.figures, self.config.finetune.monitor
-        return wanted if wanted in figures else figures[0]
+        figures, monitor = self.vocabulary.figures, self.config.finetune.monitor
+        return monitor if monitor in figures else figures[0]
 
     def build(self) -> tuple[Recogniser, dict[str, list[str]]]:
         """The model with its fresh blocks and head, and the names of what was drawn."""

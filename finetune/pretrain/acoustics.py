@@ -65,8 +65,8 @@ def frame_mfcc(waveform: Waveform, geometry: FrameGeometry) -> NDArray[np.float3
     """
     n_frames = geometry.n_frames(len(waveform))
     rows = mfcc(waveform)
-    wanted = [(geometry.centre(k) - WINDOW // 2 + HOP // 2) // HOP for k in range(n_frames)]
-    return rows[np.clip(wanted, 0, len(rows) - 1)]
+    nearest = [(geometry.centre(k) - WINDOW // 2 + HOP // 2) // HOP for k in range(n_frames)]
+    return rows[np.clip(nearest, 0, len(rows) - 1)]
 
 
 def check_geometry(geometry: FrameGeometry) -> None:

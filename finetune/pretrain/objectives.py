@@ -224,8 +224,8 @@ class AcousticCopy(Objective):
     def losses(self, batch: Batch) -> tuple[torch.Tensor, Losses]:
         """Mean squared distance over frames and dimensions; 1 to 2 before anything is learnt."""
         out = self.model.base_model(batch.waveforms, mask_time_indices=batch.mask)
-        wanted = layer_norm(batch.acoustics @ self.map, (self.map.shape[1],))
-        distance = (out.last_hidden_state.float() - wanted) ** 2
+        target = layer_norm(batch.acoustics @ self.map, (self.map.shape[1],))
+        distance = (out.last_hidden_state.float() - target) ** 2
         return distance.mean(), {"unmasked": distance[~batch.mask].mean()}
 
 

@@ -131,7 +131,7 @@ def kill(
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
-def test_a_pass_that_a_signal_ends_keeps_all_that_it_heard(
+def test_a_pass_ended_by_a_signal_keeps_what_it_collected(
     name: str, common: tuple[str, ...], tmp_path: Path
 ) -> None:
     """Slurm sends one of the two before a time limit; the status is the one that shells give."""

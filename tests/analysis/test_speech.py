@@ -72,7 +72,7 @@ def test_one_partition_is_the_whole() -> None:
     np.testing.assert_array_equal(whole.places, np.arange(9))
 
 
-def test_a_recording_of_two_partitions_is_heard_once() -> None:
+def test_a_recording_in_two_partitions_is_encoded_once() -> None:
     speech = speech_of("s1", fit="s0", score="all")
     assert list(speech.partitions) == ["s1", "s0", "all"]
     assert len(speech.whole.utterances) == 9

@@ -129,7 +129,7 @@ def test_every_layer_of_every_wanted_utterance_comes_once(encoder: Encoder) -> N
 
 
 @pytest.mark.parametrize("needed", [["T1", "C2"], []], ids=["two layers", "none"])
-def test_the_model_gives_only_the_layers_that_somebody_needs(
+def test_the_model_computes_only_the_layers_that_a_consumer_needs(
     needed: list[str], encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corpus = corpus_of(map(utterance, range(6)))
@@ -220,7 +220,7 @@ def test_no_usable_utterance_is_an_error_that_says_why(encoder: Encoder) -> None
     assert spy.finished == 0  # nothing half done is stored
 
 
-def test_files_that_cannot_be_read_are_an_error_when_the_rest_is_heard_and_kept(
+def test_unreadable_files_are_an_error_after_the_rest_is_collected_and_kept(
     encoder: Encoder,
 ) -> None:
     broken = [Utterance(f"bad{i}", "s", "", 4000, {}, unreadable) for i in range(12)]

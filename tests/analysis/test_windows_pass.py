@@ -112,9 +112,7 @@ def test_a_model_of_fixed_length_takes_recordings_of_any_length(
         np.testing.assert_allclose(found[0][name], found[1][name], rtol=0, atol=1e-4)
 
 
-def test_the_edge_of_a_window_is_heard_with_what_is_beside_it(
-    corpus: Corpus, tmp_path: Path
-) -> None:
+def test_frames_at_a_windows_edge_see_the_audio_beside_it(corpus: Corpus, tmp_path: Path) -> None:
     """Blocks attend to a window's neighbourhood: with it they are closer to the whole recording."""
     encoder = encoder_of(tmp_path / "model", "wavlm_large")
     deaf = replace(

@@ -347,7 +347,7 @@ def test_a_device_that_is_not_there_is_an_error(checkpoints, monkeypatch):
 
 
 @every_architecture
-def test_a_change_is_heard_where_the_frames_say(plain, name):
+def test_a_change_of_audio_changes_the_frames_that_see_it(plain, name):
     """5 ms with their sign turned: the frames of the last layer before attention that change most.
 
     On average over where it is they are centred within 2 ms of it.

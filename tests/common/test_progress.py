@@ -33,7 +33,9 @@ def test_nothing_is_told_before_the_first_minute(caplog: pytest.LogCaptureFixtur
     assert not caplog.records
 
 
-def test_it_ends_with_what_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_thread_ends_with_an_exception_in_what_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(module, "EVERY", 0.01)
     with pytest.raises(RuntimeError, match="full disk"), Progress("a", 2, "b") as so_far:
         raise RuntimeError("full disk")

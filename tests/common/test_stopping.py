@@ -62,7 +62,7 @@ def test_a_signal_that_nobody_looked_at_ends_the_run_afterwards() -> None:
     assert done == [1]
 
 
-def test_handlers_of_others_stay_and_those_that_came_between_go() -> None:
+def test_other_signal_handlers_are_restored_and_ours_are_removed() -> None:
     received: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
     stopping.handle_signals()

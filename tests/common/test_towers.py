@@ -110,7 +110,7 @@ def test_frames_are_those_of_real_runs(plain, whole, name):
 
 
 @every_kind
-def test_a_change_is_heard_where_the_frames_say(plain, name):
+def test_a_change_of_audio_changes_the_frames_that_see_it(plain, name):
     encoder = plain(name)
     before = [layer for layer in encoder.layers if layer.part == "cnn"] or [encoder.layers[0]]
     # Random weights, of few channels, may hear the one side of what they see better.

@@ -44,7 +44,7 @@ def test_the_path_is_the_best_of_all_that_spell_the_tokens(
 
 
 @given(st.integers(1, 30), st.integers(0, 10_000))
-def test_the_best_path_of_all_is_that_of_what_it_spells(t: int, seed: int) -> None:
+def test_the_best_path_is_the_forced_alignment_of_its_own_tokens(t: int, seed: int) -> None:
     log_p = log_probabilities(t, 4, seed)
     spans = best_path(log_p, BLANK)
     assert spans == align(log_p, [span.token for span in spans], BLANK)

@@ -22,7 +22,7 @@ TEXTS = ["AB", "A", "BBA", "B A B", "AB"]
 
 
 @pytest.mark.parametrize(("name", "padded"), [("wav2vec2_base", False), ("wav2vec2_lv60", True)])
-def test_speech_that_is_scored_is_heard_as_if_alone(
+def test_scored_speech_is_encoded_as_if_alone_in_its_batch(
     name: str, padded: bool, tmp_path: Path
 ) -> None:
     """Padded to the longest where that changes no frame, and nowhere else."""

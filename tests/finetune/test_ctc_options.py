@@ -130,10 +130,10 @@ def test_an_n_gram_adds_rates_and_hypotheses_of_its_own(first: Finished, tmp_pat
     assert rows["wer"] == pytest.approx(table["word_errors"].sum() / table["words"].sum())
 
 
-def test_a_compiled_model_is_heard_and_the_plain_one_kept(
+def test_the_compiled_model_trains_and_the_plain_one_is_saved(
     model: Path, first: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Compiling even this model takes 90 s of CPU, so that a stand-in counts what it would hear."""
+    """Compiling even this model takes 90 s of CPU, so that a stand-in counts its calls."""
     modes: list[bool] = []
 
     def compiled(plain: Any, dynamic: bool) -> Any:

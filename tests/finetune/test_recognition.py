@@ -123,7 +123,7 @@ def test_audio_that_cannot_be_read_is_an_error_or_counted() -> None:
     assert recognised.dropped == {"whose audio cannot be read": 1}
 
 
-def test_words_are_heard_when_they_are_sung(folder: Path, audio: Path, tmp_path: Path) -> None:
+def test_a_word_has_the_times_of_its_tones(folder: Path, audio: Path, tmp_path: Path) -> None:
     """A tone takes 0.12 s; a word's times are those of its first and last characters."""
     done = recognise("transcribe", tmp_path, folder, audio)
     texts = pd.read_csv(done.folder / "transcripts.csv", keep_default_na=False)
@@ -157,7 +157,7 @@ def test_a_textgrid_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     assert ctm("a b", words).splitlines()[0] == "a_b 1 0.500 0.250 SAY 1.000"
 
 
-def test_long_speech_is_heard_by_windows_as_if_at_once(folder: Path) -> None:
+def test_long_speech_in_windows_is_transcribed_as_if_whole(folder: Path) -> None:
     """No frame is lost, shifted or heard twice: a plain window's inside is what the whole has."""
     config = _config(folder, window_seconds=4.0, overlap_seconds=1.0)
     windowed = load_recogniser(config)
@@ -257,7 +257,7 @@ def test_windows_of_another_decoder_are_cut_where_it_is_quiet() -> None:
     assert cut_in_quiet(np.zeros(90_000, np.float32), 40_000)[-1] == 90_000
 
 
-def test_errors_of_words_are_what_was_heard_for_them() -> None:
+def test_word_errors_are_listed_with_what_was_recognised_instead() -> None:
     table = score(["1", "2"], ["s", "t"], ["THE CAT SAT", "THE CAT"], ["THE HAT SAT DOWN", "THE"])
     words = errors_by_word(table).set_index("word")
     assert words.loc["CAT"].tolist() == [2, 0, 1, 0, 1, "HAT (1)"]

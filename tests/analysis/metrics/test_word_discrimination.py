@@ -76,7 +76,7 @@ def test_a_mean_that_all_words_share_changes_nothing() -> None:
     assert shared["average_precision_dtw"] < plain["average_precision_dtw"]
 
 
-def test_what_it_accepts() -> None:
+def test_discrimination_takes_words_alone() -> None:
     for metric in (POOLED, WARPED):
         assert metric.accepts("word", Word())
         assert not metric.accepts("frame", Word())
