@@ -11,7 +11,6 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from rich.console import Console
 from rich.table import Table
 
 from analysis import experiment
@@ -30,6 +29,7 @@ from common.config import Config
 from common.processes import ALONE, Processes
 from common.records import StrataError
 from common.results import results
+from common.results.score_table import console_for
 from common.tables import csv_of
 
 log = logging.getLogger(__name__)
@@ -95,8 +95,7 @@ def print_growth(rows: pd.DataFrame, title: str) -> None:
         }
         cells = (f"{best[n].mean:.3f} ({best[n].layer})" if n in best else "" for n in names)
         table.add_row(str(step), *cells)
-    console = Console()
-    (console if console.is_terminal else Console(width=24 + 20 * len(names))).print(table)
+    console_for(24 + 20 * len(names)).print(table)
 
 
 def plot_growth(

@@ -6,13 +6,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from analysis.studies.provide import VERSIONS
 from common.cache.cache import Cache, Entry, cache_root
 from common.config import Config
 from common.records import StrataError
+from common.results.score_table import console_for
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +82,7 @@ def show(entries: list[Entry]) -> None:
             f"{made:%Y-%m-%d %H:%M}",
             "stale" if is_stale(entry) else "current",
         )
-    console = Console()
-    (console if console.is_terminal else Console(width=160)).print(table)
+    console_for(160).print(table)
 
 
 def megabytes(size: int) -> str:

@@ -71,13 +71,8 @@ class Measured:
 
 def measure(model_run: ModelRun) -> Measured:
     """Draw, stream what the cache lacks, score; with `controls` also those of the same pass."""
-    config, speech, cache, watch = (
-        model_run.config,
-        model_run.speech,
-        model_run.cache,
-        model_run.watch,
-    )
-    processes = model_run.processes
+    config, speech, watch = model_run.config, model_run.speech, model_run.watch
+    cache, processes = model_run.cache, model_run.processes
     with watch.stage("preparing"), processes.first_before_others():
         revision = revision_of(config.model)
         key = statistics_key(config, speech.corpus, revision)
@@ -219,11 +214,6 @@ def workers_for(studies: Sequence[Study]) -> int:
         if study.scored_on is not None:
             workers = min(workers, free_memory(study.scored_on) // max(study.device_bytes(), 1))
     return max(1, workers)
-
-
-def score(jobs: Sequence[Job], workers: int) -> tuple[list[Scored], list[Failure]]:
-    """Scores of every experiment and layer, and those that failed."""
-    return score_together([jobs], workers, ALONE)
 
 
 def score_together(

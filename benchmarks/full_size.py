@@ -88,6 +88,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     from common.cache.cache import Cache
     from common.encoder.checkpoint import revision_of
     from common.encoder.encoder import describe
+    from common.processes import ALONE
     from common.timing import Stopwatch, peak_memory_bytes
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -104,8 +105,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         collect(config, speech.whole, studies, watch, {})
         passed = process_time() - used
         with watch.stage("scoring"):
-            jobs = [job for study in studies for job in study.jobs(chosen)]
-            scored, failures = measure.score(jobs, measure.workers_for(studies))
+            jobs = [list(study.jobs(chosen)) for study in studies]
+            workers = measure.workers_for(studies)
+            scored, failures = measure.score_together(jobs, workers, ALONE)
         return figures | {
             "total": perf_counter() - start,
             "total used": process_time() - used,

@@ -98,14 +98,31 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any], processes: Process
         **results.describe_process(watch, processes.size),
         "config": raw,
     }
-    write_text(folder / results.METADATA, json.dumps(metadata, indent=1, default=str))
-    tracked = log_table(config.tracking, run_name(config), raw, "features", index, metadata, folder)
+    paths = [*(packages or [place]), place / INDEX]
+    publish(config, folder, "features", index, metadata, missing, paths)
+
+
+def publish(
+    config: Config,
+    folder: Path,
+    kind: str,
+    table: pd.DataFrame,
+    metadata: Mapping[str, Any],
+    missing: Sequence[str],
+    paths: Sequence[Path],
+) -> None:
+    """Write the metadata, log the table, print which utterances are missing and all paths.
+
+    `kind`: "features" or "units".
+    """
+    written = folder / results.METADATA
+    write_text(written, json.dumps(metadata, indent=1, default=str))
+    raw = metadata["config"]
+    tracked = log_table(config.tracking, run_name(config), raw, kind, table, metadata, folder)
     if missing:
-        print(f"NOT COMPLETE: {len(missing)} utterances have no features: {', '.join(missing[:5])}")
-    for path in (*(packages or [place]), place / INDEX, folder / results.METADATA):
-        print(path)
-    if tracked:
-        print(tracked)
+        print(f"NOT COMPLETE: {len(missing)} utterances have no {kind}: {', '.join(missing[:5])}")
+    for line in (*paths, written, *([tracked] if tracked else [])):
+        print(line)
 
 
 def check_extra(format: str) -> None:

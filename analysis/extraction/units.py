@@ -1,6 +1,5 @@
 """The task `units`: the cluster of each frame as text, and how much clusters tell about phones."""
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -11,13 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 from safetensors import safe_open
 
 from analysis.describe import describe_model, describe_speech
 from analysis.experiment import limits
-from analysis.extraction.features import write_layers
+from analysis.extraction.features import publish, write_layers
 from analysis.extraction.writer import TIMES, UtteranceFiles, check_ids
 from analysis.metrics.agreement import agreement, bitrate, purity, purity_by_chance
 from analysis.metrics.kmeans import clusterer_of, nearest
@@ -31,10 +29,10 @@ from common.processes import ALONE, Processes
 from common.reading import reading
 from common.records import SAMPLE_RATE, Interval, StrataError, Utterance
 from common.results import results
+from common.results.score_table import console_for
 from common.seeding import generator
 from common.tables import csv_of
 from common.timing import Stopwatch
-from common.tracking import log_table, run_name
 from common.writing import replacing, write_text
 
 log = logging.getLogger(__name__)
@@ -145,15 +143,9 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any], processes: Process
         **results.describe_process(watch, processes.size),
         "config": raw,
     }
-    write_text(folder / results.METADATA, json.dumps(metadata, indent=1, default=str))
-    tracked = log_table(config.tracking, run_name(config), raw, "units", table, metadata, folder)
     show(table, f"{config.model.name} on {speech.corpus.name} ({speech.corpus.partition})")
-    if missing:
-        print(f"NOT COMPLETE: {len(missing)} utterances have no units: {', '.join(missing[:5])}")
-    for path in (*(folder / name for name in names), folder / TABLE, folder / results.METADATA):
-        print(path)
-    if tracked:
-        print(tracked)
+    paths = [*(folder / name for name in names), folder / TABLE]
+    publish(config, folder, "units", table, metadata, missing, paths)
 
 
 def check_centroids(
@@ -321,5 +313,4 @@ def show(table: pd.DataFrame, title: str) -> None:
         shown.add_column(name.replace("_", " "), justify="right")
     for row in table[columns].itertuples(index=False):
         shown.add_row(*(f"{x:.3f}" if isinstance(x, float) else str(x) for x in row))
-    console = Console()
-    (console if console.is_terminal else Console(width=160)).print(shown)
+    console_for(160).print(shown)

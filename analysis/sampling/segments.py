@@ -17,7 +17,7 @@ from analysis.sampling.folds import (
     grouped_folds,
     resolved_split,
 )
-from analysis.targets.base import FRAME, LabelTarget, Segment, label_target
+from analysis.targets.base import FRAME, LabelTarget, Segment, label_target, no_tier
 from common.config import AnalysisConfig, SamplingConfig, UnitSampling
 from common.config.analysis import SPEAKERS_AND_TYPES
 from common.encoder.frames import FrameGeometry
@@ -460,10 +460,7 @@ def draw_utterances(
     tier = label_target(analysis).tier_of("frame")
     with_tier = np.array([bool(u.tiers.get(tier)) for u in corpus.utterances])
     if not with_tier.any():
-        raise StrataError(
-            f"dataset {corpus.name} ({corpus.partition}) has no {tier} tier: it has "
-            f"{', '.join(corpus.tiers) or 'none'}; choose an experiment on those"
-        )
+        raise no_tier(corpus, tier)
     order = generator(seed, "frames", corpus.fingerprint).permutation(len(with_tier))
     order = order[with_tier[order]]
     size = min(len(order), analysis.sampling.utterances or len(order))

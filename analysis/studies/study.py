@@ -13,10 +13,7 @@ import torch
 
 from analysis.forward.consumers import MEL, Consumer
 from analysis.metrics.base import Metric, MomentMetric
-from analysis.moments import (
-    FoldedView,
-    Folds,
-)
+from analysis.moments import FoldedView, Folds
 from analysis.sampling.speech import RunSpeech
 from analysis.targets.base import LabelTarget
 from common.cache.cache import Cache, Entry

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from common.config.analysis import AnalysisConfig
 from common.records import Corpus, Interval, StrataError, Utterance, Waveform
-from common.target import Target
+from common.target import FromFile, Target
 
 if TYPE_CHECKING:  # targets are constructed with the configuration, before torch is imported
     import torch
@@ -69,19 +69,16 @@ class LabelTarget(Target):
         """
         tier = self.tier_of(unit)
         if tier and tier not in corpus.tiers:
-            raise StrataError(
-                f"dataset {corpus.name} ({corpus.partition}) has no {tier} tier: it has "
-                f"{', '.join(corpus.tiers) or 'none'}; choose an experiment on those"
-            )
+            raise no_tier(corpus, tier)
         return [
             Segment(index, interval.start, interval.end, self.label(utterance, interval), place)
             for index, utterance in enumerate(corpus.utterances)
             for place, interval in intervals_of(utterance, unit, tier, first_centre)
         ]
 
-    @abstractmethod
-    def label(self, utterance: Utterance, interval: Interval) -> str:
-        """The label of a unit; "" where it has none, for which it is left out and counted."""
+    def label(self, utterance: Utterance, interval: Interval) -> str:  # noqa: ARG002
+        """The label of a unit: its interval's. Units with the label "" are left out and counted."""
+        return interval.label
 
     def prepared(self, labels: Collection[str], corpus: Corpus) -> Self:  # noqa: ARG002
         """The target with what it needs to know of these labels, the corpus's, read."""
@@ -98,6 +95,15 @@ class LabelTarget(Target):
     def counts(self) -> Mapping[str, int]:
         """What was left out of its file, by reason."""
         return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileTarget(FromFile, LabelTarget):
+    """A target read from a file, for units that their own tier labels."""
+
+    def labelled_by(self, unit: str) -> str:
+        """The unit's own tier."""
+        return unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +148,14 @@ def label_target(analysis: AnalysisConfig) -> LabelTarget:
     if not isinstance(target, LabelTarget):
         raise TypeError(f"{target} labels no units")
     return target
+
+
+def no_tier(corpus: Corpus, tier: str) -> StrataError:
+    """The error where a corpus lacks a tier."""
+    return StrataError(
+        f"dataset {corpus.name} ({corpus.partition}) has no {tier} tier: it has "
+        f"{', '.join(corpus.tiers) or 'none'}; choose an experiment on those"
+    )
 
 
 def one_hot(codes: Index) -> NDArray[np.float64]:

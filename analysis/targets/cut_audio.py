@@ -28,6 +28,7 @@ class CutAudio(LabelTarget):
 
     units: ClassVar[tuple[str, ...]] = ("frame",)
     labels_units: ClassVar[bool] = False  # frames are drawn by utterances
+    name: ClassVar[str] = "cut_audio"
 
     widths: tuple[float, ...]
 
@@ -39,11 +40,6 @@ class CutAudio(LabelTarget):
                 f"target.widths={list(self.widths)}: give different seconds on each side, "
                 f"{least:g} or more"
             )
-
-    @property
-    def name(self) -> str:
-        """What a frame is compared with."""
-        return "cut_audio"
 
     def labels(self) -> list[str]:
         """Of a frame's cuts, in the order of the derived corpus: the whole utterance first."""
@@ -115,10 +111,6 @@ class CutAudio(LabelTarget):
             Segment(k, interval.start, interval.end, interval.label)
             for k, interval in enumerate(frames)
         ]
-
-    def label(self, utterance: Utterance, interval: Interval) -> str:  # noqa: ARG002
-        """How much context it has."""
-        return interval.label
 
 
 def read_cut(read: Callable[[], Waveform], start: int, end: int) -> Waveform:

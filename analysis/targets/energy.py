@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from analysis.targets.base import FrameTarget
-from analysis.targets.f0 import FundamentalFrequency
+from analysis.targets.f0 import PraatTarget
 from analysis.targets.time_series import HOP, TimeSeries
 from common.records import SAMPLE_RATE, StrataError, Waveform
 
@@ -17,7 +16,7 @@ DEEPEST = 80.0  # dB below the loudest frame: what is softer counts as that, as 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Energy(FrameTarget):
+class Energy(PraatTarget):
     """Intensity of each frame in dB below the utterance's loudest frame, no less than -80.
 
     As Praat computes it (`To Intensity`: squared samples in a Kaiser window of 6.4 / `floor`
@@ -27,8 +26,8 @@ class Energy(FrameTarget):
     fit, have no value; nor have digitally silent utterances, whose frames are all alike.
     """
 
-    masked: ClassVar[bool] = True
-    version: ClassVar[int] = 1
+    name: ClassVar[str] = "energy"
+    columns: ClassVar[int] = 1
 
     floor: float = 100.0
 
@@ -38,20 +37,6 @@ class Energy(FrameTarget):
                 f"target.floor={self.floor}: give the lowest pitch in Hz, above 0 and up to "
                 f"{SAMPLE_RATE // 2}"
             )
-
-    def missing(self, key: str) -> str:
-        """The package, where it is not installed."""
-        return FundamentalFrequency().missing(key)
-
-    @property
-    def name(self) -> str:
-        """Its short name."""
-        return "energy"
-
-    @property
-    def columns(self) -> int:
-        """One intensity."""
-        return 1
 
     def frames(self, waveform: Waveform, utterance: str) -> "torch.Tensor":  # noqa: ARG002
         """Rows (1 + n // 160, 1) of a waveform (n,)."""

@@ -16,7 +16,21 @@ HOP = 160  # samples: 10 ms
 
 
 @dataclass(frozen=True, kw_only=True)
-class FundamentalFrequency(FrameTarget):
+class PraatTarget(FrameTarget):
+    """A target that Praat computes; some frames have no value."""
+
+    masked: ClassVar[bool] = True
+    version: ClassVar[int] = 1
+
+    def missing(self, key: str) -> str:  # noqa: ARG002
+        """The package praat-parselmouth, where it is not installed."""
+        if find_spec("parselmouth") is None:
+            return "needs Praat: pip install 'strata[f0]', or praat-parselmouth"
+        return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FundamentalFrequency(PraatTarget):
     """Natural logarithm of the fundamental frequency in Hz of voiced frames; others have none.
 
     Boersma 1993 (Accurate short-term analysis of the fundamental frequency, IFA Proceedings 17),
@@ -26,8 +40,8 @@ class FundamentalFrequency(FrameTarget):
     utterance have no value.
     """
 
-    masked: ClassVar[bool] = True
-    version: ClassVar[int] = 1
+    name: ClassVar[str] = "f0"
+    columns: ClassVar[int] = 1
 
     floor: float = 75.0
     ceiling: float = 600.0
@@ -38,22 +52,6 @@ class FundamentalFrequency(FrameTarget):
                 f"target.floor={self.floor}, target.ceiling={self.ceiling}: give frequencies in "
                 f"Hz, the floor below the ceiling, both up to {SAMPLE_RATE // 2}"
             )
-
-    def missing(self, key: str) -> str:  # noqa: ARG002
-        """The package, where it is not installed."""
-        if find_spec("parselmouth") is None:
-            return "needs Praat: pip install 'strata[f0]', or praat-parselmouth"
-        return ""
-
-    @property
-    def name(self) -> str:
-        """Its short name."""
-        return "f0"
-
-    @property
-    def columns(self) -> int:
-        """One frequency."""
-        return 1
 
     def frames(self, waveform: Waveform, utterance: str) -> "torch.Tensor":  # noqa: ARG002
         """Rows (1 + n // 160, 1) of a waveform (n,); NaN where nothing is voiced."""

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from analysis.targets.base import FrameTarget
-from analysis.targets.f0 import FundamentalFrequency
+from analysis.targets.f0 import FundamentalFrequency, PraatTarget
 from analysis.targets.time_series import FORMANTS, HOP
 from common.records import SAMPLE_RATE, StrataError, Waveform
 
@@ -18,7 +17,7 @@ EMPHASIS = 50.0  # Hz, from which on the sound is emphasised by 6 dB an octave
 
 
 @dataclass(frozen=True, kw_only=True)
-class Formants(FrameTarget):
+class Formants(PraatTarget):
     """Natural logarithms of the first three formants in Hz of voiced frames; others have none.
 
     Praat's `To Formant (burg)`: five formants below `ceiling` Hz by linear prediction (Childers
@@ -29,8 +28,8 @@ class Formants(FrameTarget):
     in, and errors of tracking too, which nothing here corrects.
     """
 
-    masked: ClassVar[bool] = True
-    version: ClassVar[int] = 1
+    name: ClassVar[str] = "formants"
+    columns: ClassVar[int] = FORMANTS
 
     ceiling: float = 5500.0
 
@@ -40,20 +39,6 @@ class Formants(FrameTarget):
                 f"target.ceiling={self.ceiling}: five formants are sought below it: give 1000 to "
                 f"{SAMPLE_RATE // 2} Hz"
             )
-
-    def missing(self, key: str) -> str:
-        """The package, where it is not installed."""
-        return FundamentalFrequency().missing(key)
-
-    @property
-    def name(self) -> str:
-        """Its short name."""
-        return "formants"
-
-    @property
-    def columns(self) -> int:
-        """F1, F2 and F3."""
-        return FORMANTS
 
     def frames(self, waveform: Waveform, utterance: str) -> "torch.Tensor":
         """Rows (1 + n // 160, 3) of a waveform (n,); NaN where nothing is voiced."""

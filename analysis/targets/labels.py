@@ -19,10 +19,6 @@ class Phone(LabelTarget):
         """The tier."""
         return self.tier
 
-    def label(self, utterance: Utterance, interval: Interval) -> str:  # noqa: ARG002
-        """The interval's own."""
-        return interval.label
-
 
 @dataclass(frozen=True, kw_only=True)
 class Word(Phone):

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from analysis.targets.base import LabelTarget
 from common.config.analysis import LAYER_NAME, UnitSampling, require
-from common.records import Interval, StrataError, Utterance
+from common.records import StrataError
 from common.target import Target
 
 LAYER_PAIRS = ("same", "all")
@@ -41,6 +41,7 @@ class SecondModel(LabelTarget):
 
     units: ClassVar[tuple[str, ...]] = ("frame", "phone", "word")
     needs_second_model: ClassVar[bool] = True
+    name: ClassVar[str] = "model"  # rows name the layer and the model that they are compared with
 
     pairs: str
 
@@ -56,15 +57,6 @@ class SecondModel(LabelTarget):
                 "pair of layers would take gigabytes; say how many frames to keep"
             )
 
-    @property
-    def name(self) -> str:
-        """Rows name the layer and the model that they are compared with."""
-        return "model"
-
     def labelled_by(self, unit: str) -> str:
         """The unit's own tier."""
         return unit
-
-    def label(self, utterance: Utterance, interval: Interval) -> str:  # noqa: ARG002
-        """The interval's own."""
-        return interval.label

@@ -30,6 +30,7 @@ class Mel(FrameTarget):
     """
 
     version: ClassVar[int] = VERSION
+    columns: ClassVar[int] = MEL_BINS
 
     lead: int = 0
 
@@ -41,11 +42,6 @@ class Mel(FrameTarget):
     def name(self) -> str:
         """Its short name, also as a control in a layer's place."""
         return f"mel_{self.lead}" if self.lead else "mel"
-
-    @property
-    def columns(self) -> int:
-        """Bands of the filterbank."""
-        return MEL_BINS
 
     def frames(self, waveform: Waveform, utterance: str) -> "torch.Tensor":  # noqa: ARG002
         """Rows (1 + n // 160, 80) of a waveform (n,); past its end they see silence."""

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.targets.base import FRAME, Index, LabelTarget, Segment, frames_within
+from analysis.targets.base import FRAME, Index, LabelTarget, Segment, frames_within, no_tier
 from analysis.targets.labels import why_lacking
 from common.config.analysis import OWN, UnitSampling
 from common.datasets.label_tables import LabelTable, columns_of, key_of, read_labels
@@ -97,10 +97,7 @@ class Label(LabelTarget):
         """Every unit of the corpus, labelled; "" where there is no label."""
         for tier in self.tiers(unit):
             if tier not in corpus.tiers:
-                raise StrataError(
-                    f"dataset {corpus.name} ({corpus.partition}) has no {tier} tier: it has "
-                    f"{', '.join(corpus.tiers) or 'none'}; choose an experiment on those"
-                )
+                raise no_tier(corpus, tier)
         table = self._table()
         self._check_corpus(corpus, table)
         return [
@@ -174,10 +171,6 @@ class Label(LabelTarget):
 
     def _path(self) -> Path:
         return Path(str(self.table)).expanduser()
-
-    def label(self, utterance: Utterance, interval: Interval) -> str:  # noqa: ARG002
-        """The interval's own."""
-        return self._label(interval)
 
     def _label(self, interval: Interval) -> str:
         return interval.label

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.targets.base import FRAME, LabelTarget, Segment
-from common.records import Corpus, Interval, StrataError, Utterance
+from common.records import Corpus, StrataError
 
 # ARPABET's phones that are one segment of the IPA; diphthongs and r-coloured vowels are two.
 _ARPABET = "aa ae ah ao eh ih iy uh uw b d dh f g hh k l m n ng p r s sh t th v w y z zh"
@@ -29,10 +29,7 @@ class IpaPhone(LabelTarget):
 
     units: ClassVar[tuple[str, ...]] = ("phone", "frame")
 
-    @property
-    def name(self) -> str:
-        """The tier."""
-        return "phone"
+    name: ClassVar[str] = "phone"
 
     def missing(self, key: str) -> str:  # noqa: ARG002
         """The package, where it is not installed."""
@@ -52,10 +49,6 @@ class IpaPhone(LabelTarget):
         symbols = IPA_OF_ARPABET if corpus.phones == "arpabet" else symbols
         known = {label: symbol for label, symbol in symbols.items() if is_segment(symbol)}
         return [segment._replace(label=known.get(segment.label, "")) for segment in found]
-
-    def label(self, utterance: Utterance, interval: Interval) -> str:  # noqa: ARG002
-        """As the tier has it."""
-        return interval.label
 
 
 @lru_cache(maxsize=1)

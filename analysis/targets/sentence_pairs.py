@@ -12,10 +12,9 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.targets.base import LabelTarget
+from analysis.targets.base import FileTarget
 from common.reading import decode, reading
 from common.records import Interval, StrataError, Utterance
-from common.target import FromFile
 
 Key = Literal["id", "text"]
 
@@ -62,7 +61,7 @@ class SentenceTable:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SentencePairs(FromFile, LabelTarget):
+class SentencePairs(FileTarget):
     """Pairs of sentences with the scores that people gave them; units are whole utterances.
 
     An utterance's label is the sentence that it is a recording of, else its own id.
@@ -70,10 +69,6 @@ class SentencePairs(FromFile, LabelTarget):
 
     kind: ClassVar[str] = "sentence_pairs"
     units: ClassVar[tuple[str, ...]] = ("utterance",)
-
-    def labelled_by(self, unit: str) -> str:  # noqa: ARG002
-        """The utterance itself."""
-        return "utterance"
 
     def label(self, utterance: Utterance, interval: Interval) -> str:  # noqa: ARG002
         """Its sentence in the table; else its id."""

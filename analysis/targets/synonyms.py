@@ -8,10 +8,9 @@ from io import StringIO
 from itertools import combinations
 from typing import ClassVar, Self
 
-from analysis.targets.base import LabelTarget
+from analysis.targets.base import FileTarget
 from common.reading import decode, reading
-from common.records import Corpus, Interval, StrataError, Utterance
-from common.target import FromFile
+from common.records import Corpus, StrataError
 
 Pair = tuple[str, str]
 
@@ -20,7 +19,7 @@ FEWEST = 3  # phones of a near homophone: of shorter words, nearly all are
 
 
 @dataclass(frozen=True, kw_only=True)
-class Synonyms(FromFile, LabelTarget):
+class Synonyms(FileTarget):
     """Words that have a synonym or a near homophone among those that were said.
 
     `path`: a .csv with the columns `word1` and `word2`, a pair of synonyms a line; with a column
@@ -35,14 +34,6 @@ class Synonyms(FromFile, LabelTarget):
     least: float | None = None
     synonyms: tuple[Pair, ...] = ()
     homophones: tuple[Pair, ...] = ()
-
-    def labelled_by(self, unit: str) -> str:  # noqa: ARG002
-        """The word tier."""
-        return "word"
-
-    def label(self, utterance: Utterance, interval: Interval) -> str:  # noqa: ARG002
-        """The interval's own."""
-        return interval.label
 
     def prepared(self, labels: Collection[str], corpus: Corpus) -> Self:
         """With the pairs of which the corpus has both words."""

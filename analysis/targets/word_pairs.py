@@ -7,7 +7,6 @@ every word of a file ends in a part of speech (`sun-n`, `see-v`, `big-j`), it is
 
 import csv
 import re
-from collections import Counter
 from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -15,10 +14,9 @@ from math import isfinite
 from pathlib import Path
 from typing import ClassVar
 
-from analysis.targets.base import LabelTarget
+from analysis.targets.base import FileTarget
 from common.reading import decode, reading
-from common.records import Interval, StrataError, Utterance
-from common.target import FromFile
+from common.records import StrataError
 
 COLUMNS = ("word1", "word2", "similarity")
 PART_OF_SPEECH = re.compile(r"-[a-z]$")
@@ -58,19 +56,11 @@ class Benchmark:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WordPairs(FromFile, LabelTarget):
+class WordPairs(FileTarget):
     """Benchmarks of word pairs with the scores that people gave them; units are words."""
 
     kind: ClassVar[str] = "word_pairs"
     units: ClassVar[tuple[str, ...]] = ("word",)
-
-    def labelled_by(self, unit: str) -> str:  # noqa: ARG002
-        """The word tier."""
-        return "word"
-
-    def label(self, utterance: Utterance, interval: Interval) -> str:  # noqa: ARG002
-        """The interval's own."""
-        return interval.label
 
     def benchmarks(self) -> tuple[Benchmark, ...]:
         """All tables."""
@@ -111,10 +101,8 @@ def _read(path: Path) -> Benchmark:
     suffixed = all(PART_OF_SPEECH.search(word) for row in whole for word in row[:2])
     pairs = [_pair(path, row, suffixed) for row in whole]
     single = [pair for pair in pairs if not PHRASE.search(f"{pair.first}{pair.second}")]
-    counts = Counter(total=len(rows), phrases=len(pairs) - len(single))
-    return Benchmark(
-        path.stem, tuple(single), counts["total"], counts["phrases"], len(rows) - len(whole)
-    )
+    phrases, incomplete = len(pairs) - len(single), len(rows) - len(whole)
+    return Benchmark(path.stem, tuple(single), len(rows), phrases, incomplete)
 
 
 def _pair(path: Path, row: Sequence[str], suffixed: bool) -> Pair:

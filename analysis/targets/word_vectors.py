@@ -32,10 +32,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from analysis.targets.base import Index, LabelTarget
+from analysis.targets.base import FileTarget, Index
 from common.reading import reading, shown
-from common.records import Corpus, Interval, StrataError, Utterance
-from common.target import FromFile
+from common.records import Corpus, StrataError
 
 Row = tuple[str, NDArray[np.float32]]
 VERSION = 1  # bumped when the same file would give other vectors
@@ -61,7 +60,7 @@ class Table:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WordVectors(FromFile, LabelTarget):
+class WordVectors(FileTarget):
     """The vector that a table has for the unit's word (Pasad et al. 2021, section 4.3).
 
     Words without a vector are not drawn, but counted.
@@ -72,14 +71,6 @@ class WordVectors(FromFile, LabelTarget):
     by_type: ClassVar[bool] = True
 
     table: Table | None = field(default=None, repr=False, compare=False)
-
-    def labelled_by(self, unit: str) -> str:  # noqa: ARG002
-        """The word tier."""
-        return "word"
-
-    def label(self, utterance: Utterance, interval: Interval) -> str:  # noqa: ARG002
-        """The interval's own."""
-        return interval.label
 
     def prepared(self, labels: Collection[str], corpus: Corpus) -> Self:  # noqa: ARG002
         """With the vectors of these words read."""

@@ -30,11 +30,6 @@ BEAM_THRESHOLD = 50.0  # hypotheses that are less likely than the best by more a
 NEVER = -1e4  # logarithm of a probability
 
 
-def greedy(probabilities: Probabilities, vocabulary: Vocabulary) -> str:
-    """Text of the best token of every frame. `probabilities` (T, V), in logarithms."""
-    return vocabulary.decode(probabilities.argmax(1).tolist())
-
-
 @dataclass(frozen=True)
 class BeamSearch:
     """Beam search by flashlight-text: words of a lexicon, weighed by a KenLM n-gram.

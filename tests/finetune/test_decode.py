@@ -6,7 +6,7 @@ import pytest
 
 from common.config.finetune import LanguageModelConfig
 from common.records import StrataError
-from finetune.ctc.decode import beam_search, greedy, read_lexicon
+from finetune.ctc.decode import beam_search, read_lexicon
 from finetune.ctc.scoring import count_character_errors, count_errors, error_rate, score
 from finetune.ctc.text import Vocabulary
 
@@ -57,7 +57,7 @@ def test_an_n_gram_is_weighed_as_validation_asks(n_gram: LanguageModelConfig) ->
     assert search is not None
     assert search.words == ("CAB", "CAT")
     log_p = spoken(vocabulary, "CAT", "CAB")
-    assert greedy(log_p, vocabulary) == "CAT"
+    assert vocabulary.decode(log_p.argmax(1).tolist()) == "CAT"
     assert search.decoder(0.0, 0.0)(log_p) == "CAT"
     assert search.decoder(3.0, 0.0)(log_p) == "CAB"
     for reference, weight in (("CAT", 0.0), ("CAB", 3.0)):
@@ -76,7 +76,8 @@ def test_the_last_word_needs_no_space_after_it(n_gram: LanguageModelConfig) -> N
     n_gram.beam = 3
     search = beam_search(n_gram, vocabulary)
     assert search is not None
-    assert search.decoder(0.0, 0.0)(log_p) == greedy(log_p, vocabulary) == "CAT CAB"
+    assert vocabulary.decode(log_p.argmax(1).tolist()) == "CAT CAB"
+    assert search.decoder(0.0, 0.0)(log_p) == "CAT CAB"
     ended = np.concatenate([log_p, np.roll(log_p[-1:], space - vocabulary.blank, 1)])
     assert search.decoder(0.0, 0.0)(ended) == "CAT CAB"  # other recognisers put it out
 
