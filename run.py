@@ -115,7 +115,7 @@ def check_shared(config: Config, multirun: bool) -> None:
 def follow() -> None:
     """Leave the folder of the run and the log to the first of several processes.
 
-    This one tells of errors alone.
+    This one logs errors alone.
     """
     rank = place().rank
     for handler in list(logging.root.handlers):

@@ -59,7 +59,7 @@ def to_rows(config: Config, speech: RunSpeech, measured: Measured, run_key: str)
 
 
 def partition_label(speech: RunSpeech, names: tuple[str, str]) -> str:
-    """What was scored, and in front of it what was fitted on, where that is another partition."""
+    """The scored partition, with the fitted one before it if that is another ("fit>score")."""
     fit, score = (speech.partitions[name].partition for name in names)
     return score if fit == score else f"{fit}>{score}"
 
@@ -75,7 +75,7 @@ def by_trial(scores: Sequence[Score]) -> Iterator[tuple[int, Score]]:
 def describe_model(
     config: Config, description: ModelDescription, revision: str
 ) -> dict[str, object]:
-    """Which model it was, for the metadata."""
+    """The model, for the metadata."""
     return asdict(config.model) | {
         "revision": revision,
         "architecture": description.architecture,

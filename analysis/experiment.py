@@ -38,8 +38,8 @@ def run(
     """Score every experiment of the run on every layer; files go to `folder`.
 
     Returns the best layer's score, of each experiment where there are several.
-    An experiment that cannot be scored does not take the others' results with it.
-    Of several processes the first one writes and returns; the others return None.
+    If an experiment cannot be scored, the others are written before the error is raised.
+    With several processes, the first writes and returns; the others return None.
     """
     watch = Stopwatch()
     with watch.stage("preparing"), processes.first_before_others():
@@ -82,7 +82,7 @@ def run(
 
 
 def limits(config: Config, model: ModelDescription) -> list[int | None]:
-    """How many samples each model of the run can take at once; None: any number."""
+    """Longest input of each model of the run, in samples; None: no limit."""
     second = any(analysis.target.needs_second_model for analysis in config.experiments.values())
     if config.other is None or not second:
         return [model.max_samples]
@@ -90,7 +90,7 @@ def limits(config: Config, model: ModelDescription) -> list[int | None]:
 
 
 def print_unread(unread: Mapping[str, Sequence[str]], dropped: Mapping[str, int]) -> None:
-    """Print which results are not of all the speech.
+    """Print which results lack a part of the speech.
 
     `unread`: experiment -> utterances whose audio could not be read; `dropped`: what listing the
     dataset left out, by reason.
@@ -153,7 +153,7 @@ def publish(
 
 
 def choose_layers(config: Config, layers: tuple[Layer, ...]) -> dict[str, list[str]]:
-    """Names of the layers that each experiment scores; checks target layers on the way."""
+    """Names of the layers that each experiment scores; raises where a target layer does not fit."""
     by_name = {layer.name: layer for layer in layers}
     selected = config.layers.choose(by_name)
     chosen = {}
@@ -179,7 +179,7 @@ def choose_layers(config: Config, layers: tuple[Layer, ...]) -> dict[str, list[s
 
 
 def check_same_grid(name: str, layers: list[Layer], target: Layer) -> None:
-    """Frames of two layers can be paired only where both have one frame for each other's."""
+    """Raise unless the layers have the target's frame rate: frames are paired one to one."""
     for layer in layers:
         if step_of(layer) != step_of(target):
             raise StrataError(

@@ -48,7 +48,7 @@ def clear(cache: Cache, which: str) -> None:
 
 
 def is_stale(entry: Entry) -> bool:
-    """Computed by a stage that has changed since, or holding no finished file."""
+    """Whether a stage that computed it has changed since, or it holds no finished file."""
     return not entry.names() or entry.key().get("versions") != VERSIONS.get(entry.kind)
 
 
@@ -86,5 +86,5 @@ def show(entries: list[Entry]) -> None:
 
 
 def megabytes(size: int) -> str:
-    """A size for people."""
+    """A size in MB."""
     return f"{size / 1e6:,.1f} MB"

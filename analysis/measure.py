@@ -27,7 +27,7 @@ from common.timing import Stopwatch
 
 log = logging.getLogger(__name__)
 
-SCORING_BYTES = 4 << 30  # what jobs that run side by side may take together
+SCORING_BYTES = 4 << 30  # memory of all jobs that run at the same time
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class Measured:
 
     `without_controls`: experiment -> control -> why it cannot have it. `without_intervals`:
     experiment -> why its scores have no 95 % interval. `unread`: experiment -> utterances that it
-    is without because they could not be read.
+    lacks because they could not be read.
     """
 
     revision: str
@@ -70,7 +70,7 @@ class Measured:
 
 
 def measure(model_run: ModelRun) -> Measured:
-    """Draw, stream what the cache lacks, score; with `controls` also those of the same pass."""
+    """Draw units, compute what the cache lacks, score; with `controls`, score these too."""
     config, speech, watch = model_run.config, model_run.speech, model_run.watch
     cache, processes = model_run.cache, model_run.processes
     with watch.stage("preparing"), processes.first_before_others():
@@ -119,7 +119,7 @@ def measure(model_run: ModelRun) -> Measured:
 
 
 def check_same(studies: Sequence[Study], processes: Processes) -> None:
-    """Raise where the processes of a run have not drawn the same of the same speech."""
+    """Raise if the processes of a run would compute different statistics."""
     folders = [study.entry.folder for study in studies]
     for rank, theirs in enumerate(processes.gather(folders)):
         if theirs != folders:
@@ -133,8 +133,8 @@ def check_same(studies: Sequence[Study], processes: Processes) -> None:
 def without_controls(model_run: ModelRun, studies: Sequence[Study]) -> dict[str, dict[str, str]]:
     """For each experiment the controls that it cannot have, and why.
 
-    Random weights are no floor for the spectrum in a model that is given it: random projections of
-    80 numbers keep them, and learning can but lose some.
+    In a model that takes a mel spectrum, random weights are no floor for it: random projections of
+    80 numbers keep them, and training can only lose some.
     """
     without = {n: dict(why) for s in studies for n, why in s.without_controls().items()}
     for name, analysis in model_run.config.experiments.items():
@@ -190,7 +190,7 @@ def statistics_key(config: Config, corpus: Corpus, revision: str) -> dict[str, o
 
 
 def scoring_device(config: Config, studies: Sequence[Study]) -> torch.device | None:
-    """The GPU of the pass where it has room for a job; None: scoring is the CPU's."""
+    """The GPU of the pass if it has room for a job; None: score on the CPU."""
     allowed = config.scoring == "auto" and config.device in ("auto", "cuda")
     if not allowed or not torch.cuda.is_available():
         return None
@@ -219,7 +219,7 @@ def workers_for(studies: Sequence[Study]) -> int:
 def score_together(
     jobs: Sequence[Sequence[Job]], workers: int, processes: Processes
 ) -> tuple[list[Scored], list[Failure]]:
-    """Scores of every study's jobs, of which each process takes its share.
+    """Scores of every study's jobs, which the processes share.
 
     Layers are scored side by side on single-threaded BLAS: LAPACK's own threads gain less.
     """
@@ -228,7 +228,7 @@ def score_together(
         for future in progress([f for of_study in futures for f in of_study], "scoring", "layers"):
             future.result()
         each = processes.gather([[f.result() for f in of_study] for of_study in futures])
-    # A study's jobs are shared out in order, so that its rows are in the order of one process.
+    # Each process takes consecutive jobs of a study: rows come in the order of a single process.
     found = [one for k in range(len(jobs)) for theirs in each for job in theirs[k] for one in job]
     failures = [one for one in found if isinstance(one, Failure)]
     return [one for one in found if isinstance(one, Scored)], failures

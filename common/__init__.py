@@ -1,1 +1,1 @@
-"""What every task needs: speech, encoders, caches, results. Imports neither of its siblings."""
+"""What every task needs: speech, encoders, caches, results. Does not import the tasks."""

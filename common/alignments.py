@@ -1,8 +1,8 @@
 """Alignment files to intervals in integer 16 kHz samples, and from those the tiers of an utterance.
 
-Three steps: `read` (or `from_seconds`) gives what a file says, tier by tier; `in_audio_time` holds
-its time against the audio's; `tier` makes a tier fit to use: labels normalised, silences dropped,
-clipped to the audio, every loss counted by its reason.
+Three steps: `read` (or `from_seconds`) gives a file's tiers as they are; `in_audio_time` compares
+its time with the audio's; `tier` normalises labels, drops silences, clips to the audio, and counts
+every loss by its reason.
 """
 
 import json
@@ -55,7 +55,7 @@ TIER_PATTERNS: Mapping[str, tuple[str, ...]] = {
 
 
 def _normaliser(kind: str, phones: str) -> Callable[[str], str | None]:
-    """From a raw label to the one of a tier, None for what is none; `phones`: their convention."""
+    """What turns a raw label into a tier's; None: it is dropped. `phones`: convention of phones."""
     if kind == "word":
         return normalise_word
     if kind == "phone":
@@ -78,7 +78,7 @@ def _as_written(label: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """An alignment file's tiers, and the stretch of time that it covers, in samples.
+    """An alignment file's tiers, and the time span that it covers, in samples.
 
     `start` and `end` are None where a format does not state them.
     """
@@ -258,7 +258,7 @@ def tier(
 
 
 def transcript(words: Sequence[Interval], raw: Sequence[Interval], dropped: Counter[str]) -> str:
-    """The text that a word tier spells; "" where it has words that the aligner did not know.
+    """The text of a word tier; "" where it has words that the aligner did not know.
 
     Without them the text would lack what was said, and a recogniser be trained and tested on it.
     """
@@ -333,7 +333,7 @@ def _seconds(interval: Interval) -> str:
 
 
 def _read_textgrid(text: str, path: Path) -> Alignment:
-    """Interval tiers of a TextGrid and the time that it is of."""
+    """Interval tiers of a TextGrid and the time span that it covers."""
     try:
         grid = praat.parse(text)
     except praat.GridError as error:

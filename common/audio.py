@@ -134,8 +134,8 @@ def _samples(file: soundfile.SoundFile, size: int, name: str) -> Iterator[NDArra
 def _blocks(file: soundfile.SoundFile) -> Iterator[NDArray[np.float32]]:
     """Blocks (n, channels) of a file of unknown length, to its end.
 
-    There libsndfile fills what is left of a block and then says that it cannot align its place;
-    any other error is damage.
+    At the end libsndfile fills the rest of a block and reports that it cannot align its position;
+    any other error means damage.
     """
     while True:
         block = np.full((BLOCK, file.channels), np.nan, dtype=np.float32)
@@ -175,7 +175,7 @@ def _check_whole(source: Source, name: str) -> None:
 
 
 def _stated_size(head: bytes) -> int | None:
-    """Bytes of the whole file by its first ones; None where they do not say."""
+    """Size of the whole file, in bytes, as its first bytes state it; None where they do not."""
     kind, size = head[:4], head[4:8]
     if kind in (b"RIFF", b"FORM") and len(size) == 4:
         stated = int.from_bytes(size, "little" if kind == b"RIFF" else "big")
@@ -207,7 +207,7 @@ def _check(samples: NDArray[np.float32], first: int, name: str) -> None:
 
 
 class Sound:
-    """What was decoded so far: the mean of the channels, and what says whether there is sound."""
+    """What was decoded so far: the mean of the channels, and measures of whether it is audible."""
 
     def __init__(self, channels: int) -> None:
         self.channels = channels

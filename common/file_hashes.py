@@ -34,7 +34,7 @@ class FileHashes:
 
     @cached_property
     def _known(self) -> dict[str, tuple[Seen, str]]:
-        """What the table holds when it is first asked: another process may write it before."""
+        """The table as it is when first needed: another process may write it until then."""
         return _read(self.path) if self.path is not None else {}
 
     def of(self, file: Path) -> str:

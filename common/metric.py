@@ -15,8 +15,8 @@ class Score:
     `metric`: "" for the experiment's primary figure, else the name of a secondary figure, which
     gets rows of its own in the results but is neither in the table nor in the plot. `low` and
     `high`: a 95 % interval, where there is one. `weighted`: which view's columns weigh the
-    directions of a CCA, "layer" or "target", where a metric weighs them; else "". `pairs`: how many
-    pairs a rank correlation is of, where it is one.
+    directions of a CCA, "layer" or "target", where a metric weighs them; else "". `pairs`: the
+    number of pairs behind a rank correlation.
     """
 
     value: float

@@ -74,10 +74,10 @@ class Processes:
         return every
 
     def first(self, ask: Callable[[], T]) -> T:
-        """What `ask` gives the first process, in every process; it is called in that one alone.
+        """Call `ask` in the first process alone; every process gets its result.
 
-        So is its exception raised in every process; an error that ends the run is left to the
-        first one to report.
+        An exception is raised in every process too; an error that ends the run is left to the first
+        one to report.
         """
         if self.size == 1:
             return ask()
@@ -113,7 +113,7 @@ class Processes:
             self.first(lambda: _raise(raised))
 
     def wait(self) -> None:
-        """Until every process has come here."""
+        """Wait until every process has come here."""
         self.gather(None)
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
@@ -124,7 +124,7 @@ class Processes:
     def add(self, tensors: "Sequence[torch.Tensor]", owner: int | None = None) -> None:
         """Add up the tensors of all processes, in place, in every one.
 
-        Or in the `owner` alone: then those of the others are worth nothing any more.
+        With `owner`, in that one alone: those of the others then hold no useful values.
         """
         if self.size == 1:
             return
@@ -163,7 +163,7 @@ class Processes:
             probe.unlink()
 
     def lost(self) -> str:
-        """Which processes of this machine have ended; "" if none has. It asks nobody."""
+        """Which processes of this machine have ended; "" if none has. Without communication."""
         ended = [rank for rank, peer in self.peers.items() if has_ended(peer)]
         here = socket.gethostname()
         named = (f"process {r} of {self.size} (pid {self.peers[r].pid} on {here})" for r in ended)
@@ -176,7 +176,7 @@ class Processes:
             yield
         except RuntimeError as error:  # torch's own errors of communication are among these
             until, lost = monotonic() + ENDING, self.lost()
-            while not lost and monotonic() < until:  # its connection ends before itself
+            while not lost and monotonic() < until:  # its connection ends before the process
                 sleep(0.1)
                 lost = self.lost()
             far = f"a process of the {self.size}, on another machine than process {self.rank},"

@@ -1,4 +1,4 @@
-"""SIGTERM, and the SIGUSR1 that Slurm can send before a time limit: a run ends, nothing is lost."""
+"""SIGTERM, and the SIGUSR1 that Slurm can send before a time limit: a run ends without loss."""
 
 import logging
 import signal
@@ -22,7 +22,7 @@ class Stopped(SystemExit):  # it is no error, but an end that was asked for
 
 @final
 class _Signals:
-    """Which signal came, and whether something runs that ends by itself in good order."""
+    """Which signal came, and whether code is running that will stop by itself."""
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -51,7 +51,7 @@ def handle_signals() -> None:
 
 
 def restore_handlers() -> None:
-    """As before a library put itself in between."""
+    """Restore the handlers that a library has replaced."""
     if threading.current_thread() is threading.main_thread():
         for number, handler in _handlers.items():
             signal.signal(number, handler)

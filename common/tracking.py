@@ -108,7 +108,7 @@ def _finished_run(
     metadata: Mapping[str, object],
     folder: Path,
 ) -> Iterator[Any]:
-    """A run of its own, with the configuration and what is known of how its results were made."""
+    """A run of its own, with the configuration and the metadata."""
     import wandb
 
     with _explained(f"The results are safe in {folder}"):

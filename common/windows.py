@@ -31,13 +31,13 @@ def in_windows(
     overlap: bool = True,
     with_words: bool = False,
 ) -> Corpus:
-    """The corpus with a window after another in the place of each utterance of over `longest`.
+    """The corpus with utterances of over `longest` samples replaced by windows of them.
 
     Windows are utterances: `recording@0063.280` begins at 63.28 s of its recording, and has the
     intervals, the words and the samples from there to the next window. They are cut in the longest
     silence that the tiers leave within reach, else between two units, and are of at most `within`
     samples (None: `longest`; a second at least), with context on both sides
-    (`Utterance.context`, where `overlap` is wanted). `with_words`: recordings stay whole where it
+    (`Utterance.context`; none without `overlap`). `with_words`: recordings stay whole where it
     is not known which words are in which window. What is not cut stays as it is, and so does the
     fingerprint of a corpus without such recordings.
     """

@@ -1,1 +1,1 @@
-"""Training: pretraining and CTC fine-tuning. Imports common, knows nothing of analysis."""
+"""Training: pretraining and CTC fine-tuning. Imports common, not analysis."""

@@ -34,7 +34,7 @@ class Checkpoints(Checkpoint):
     """A checkpoint now and then, after whole updates; the one before it is kept beside it.
 
     One is never written between the parts of an update, whose sum is not kept, nor between an
-    update and the validation that follows it, which a resumed training would pass over. `minutes`
+    update and the validation that follows it, which a resumed training would skip. `minutes`
     lie between two; the end of the training has one in any case, and so has one that a signal asks
     to stop (`common.stopping`).
     """
@@ -88,8 +88,8 @@ class Checkpoints(Checkpoint):
 class BestWeights(Callback):
     """The weights with the lowest value of a validation figure so far.
 
-    What the value was goes with the checkpoints. (Lightning's own forgets it where the run's folder
-    has been moved, and then takes the next weights for better.)
+    The value is saved in the checkpoints. (Lightning's own callback loses it where the run's folder
+    has been moved, and then counts the next weights as better.)
     """
 
     def __init__(self, folder: Path, monitor: str) -> None:
@@ -114,11 +114,11 @@ class BestWeights(Callback):
                 torch.save(held, file)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed training has to beat."""
+        """The best value so far, for a resumed training."""
         return {"value": self.value}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take it over."""
+        """Restore it."""
         self.value = float(state_dict["value"])
 
 
@@ -152,8 +152,8 @@ class WholeFiles(TorchCheckpointIO):
 class Numbered(DataLoader[T], Generic[T]):
     """A loader of whole batches, each known by its number, that begins where a checkpoint ended.
 
-    Its length is that of the whole training, since Lightning's progress counts what went before;
-    beyond the dataset's `first` there is nothing to keep, but Lightning is to know that it resumes.
+    Its length is that of the whole training, since Lightning's progress counts what went before.
+    It has no state beside the dataset's `first`, but tells Lightning that it can resume.
     `ahead`: another process assembles the next two batches, for a GPU in memory that it reads by
     itself.
     """
@@ -163,11 +163,11 @@ class Numbered(DataLoader[T], Generic[T]):
         super().__init__(batches, batch_size=None, num_workers=int(ahead), pin_memory=pinned)
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: the number of the update, which the checkpoint holds, says all."""
+        """Nothing: the number of the update, which the checkpoint holds, is enough."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to take over."""
+        """Nothing to restore."""
 
 
 def read_checkpoint(path: Path) -> Mapping[str, Any] | None:

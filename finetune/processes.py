@@ -30,7 +30,7 @@ class Place(ClusterEnvironment):
 
     @property
     def creates_processes_externally(self) -> bool:
-        """They are there already."""
+        """The processes are started by `together`."""
         return True
 
     @property
@@ -45,7 +45,7 @@ class Place(ClusterEnvironment):
 
     @staticmethod
     def detect() -> bool:
-        """Never found by itself: it is given."""
+        """Not detected: it is passed to Lightning."""
         return False
 
     def world_size(self) -> int:
@@ -53,14 +53,14 @@ class Place(ClusterEnvironment):
         return self.world
 
     def set_world_size(self, size: int) -> None:
-        """It is known."""
+        """Nothing: it is given."""
 
     def global_rank(self) -> int:
         """Which one this is."""
         return self.rank
 
     def set_global_rank(self, rank: int) -> None:
-        """It is known."""
+        """Nothing: it is given."""
 
     def local_rank(self) -> int:
         """Which one this is."""
@@ -86,9 +86,9 @@ def check_processes(config: Config) -> None:
 def together(world: int, follow: Callable[..., None], *args: object) -> Iterator[Place | None]:
     """The place of this process, the first of `world`; others run `follow(place, ready, *args)`.
 
-    Each says `ready.send(None)` once it can train. What they get must be picklable. They are
-    started anew instead of forked: a process that has threads or a GPU cannot be forked. None
-    where there are no others.
+    Each calls `ready.send(None)` once it can train. Arguments must be picklable. Processes are
+    spawned, not forked: a process that has threads or a GPU cannot be forked. None where there are
+    no others.
     """
     if world == 1:
         yield None

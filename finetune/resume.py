@@ -10,12 +10,12 @@ from common.writing import write_text
 from finetune.checkpoints import steps_done
 
 SETTINGS = "checkpoints/settings.json"
-HELD = ("model", "dataset", "seed", "precision")  # and those of the training itself
+HELD = ("model", "dataset", "seed", "precision")  # beside those of the training itself
 FREE = ("checkpoint_minutes", "keep_features", "lm")  # of these: they change no weight
 
 
 def hold_settings(folder: Path, raw: Mapping[str, Any], group: str) -> None:
-    """Note what a training in `folder` is trained with; an error if it began with something else.
+    """Record the settings of a training in `folder`; an error if it began with others.
 
     `group`: the key of the configuration that holds the training's own settings.
     """

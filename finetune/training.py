@@ -92,8 +92,9 @@ def _numbers(precision: str, device: str) -> Precision:
 
 
 def _parallel(place: Place) -> DDPStrategy:
-    """Gradients averaged over processes; what an update leaves out (dropped or held layers) is not
-    waited for. No process waits for another one's batch in validation either: it has more of them.
+    """Gradients averaged over processes, without waiting for layers that an update leaves out.
+
+    Nor does a process wait in validation, where one may have more batches than another.
     """
     return DDPStrategy(
         cluster_environment=place, find_unused_parameters=True, broadcast_buffers=False
@@ -157,7 +158,7 @@ def finish_tracking(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without advice that does not apply: a batch takes milliseconds and is known by number."""
+    """Silence Lightning's advice that does not apply: a batch takes milliseconds."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*does not have many workers")
         # fp16: updates that overflow are left out, the first ones until the loss's scale is found.

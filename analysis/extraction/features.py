@@ -40,7 +40,7 @@ from common.writing import replacing, write_text
 log = logging.getLogger(__name__)
 
 SETTINGS, INDEX, HDF5 = "features.json", "index.csv", "features.h5"
-UNPACKED = "utterances"  # what a single file is made of, until it is
+UNPACKED = "utterances"  # folder of the files that will be packed
 EXTRAS = {"hdf5": "h5py", "ark": "kaldiio"}
 
 
@@ -63,7 +63,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any], processes: Process
     place = Path(options.folder).expanduser() if options.folder else folder / "features"
     place.mkdir(parents=True, exist_ok=True)
     processes.see_same_disk(place)
-    processes.first(lambda: take_up(place, settings(config, corpus, names, revision)))
+    processes.first(lambda: hold_settings(place, settings(config, corpus, names, revision)))
     packed = options.format in EXTRAS
     arrays = [name + more for name in names for more in ("", TIMES)]
     files = UtteranceFiles(place / UNPACKED if packed else place, arrays, options.format == "npy")
@@ -152,7 +152,7 @@ def chosen(corpus: Corpus, ids: Sequence[str] | None) -> Corpus:
 def settings(
     config: Config, corpus: Corpus, names: Sequence[str], revision: str
 ) -> dict[str, object]:
-    """What files of one folder have in common."""
+    """Settings that all files of one folder share."""
     return {
         "checkpoint": config.model.checkpoint,
         "revision": revision,
@@ -166,8 +166,8 @@ def settings(
     }
 
 
-def take_up(place: Path, current: Mapping[str, object]) -> None:
-    """Write the settings, or raise where the folder holds features of others."""
+def hold_settings(place: Path, current: Mapping[str, object]) -> None:
+    """Write the settings, or raise where the folder holds features of other settings."""
     path = place / SETTINGS
     if path.exists():
         stored = json.loads(path.read_text(encoding="utf-8"))
@@ -200,7 +200,7 @@ def write_layers(
 ) -> PassReport | None:
     """The forward pass for the utterances that lack files; None if none does.
 
-    `twice`: what is written will be packed into one file more.
+    `twice`: the files will be packed into a second copy.
     """
     writer = FeatureWriter(corpus, files, layers, stored)
     if not processes.first(lambda: writer.left):
@@ -213,7 +213,7 @@ def write_layers(
 
 
 def check_room(corpus: Corpus, writer: FeatureWriter, stored: str, twice: bool) -> None:
-    """Say how much disk the features take, and raise where it has not as much."""
+    """Log how much disk the features take, and raise where there is less."""
     samples = [corpus.utterances[u].n_samples for u in writer.utterances()]
     needed = (1 + twice) * sum(bytes_of(n, writer.layers.values(), stored) for n in samples)
     place = writer.files.folder
@@ -233,7 +233,7 @@ def check_room(corpus: Corpus, writer: FeatureWriter, stored: str, twice: bool) 
 
 
 def archives(place: Path, format: str, arrays: Sequence[str]) -> list[Path] | None:
-    """The files of a packed folder; None where one is not there."""
+    """The files of a packed folder; None where one is missing."""
     paths = [place / HDF5]
     if format == "ark":
         paths = [place / f"{name}.{suffix}" for name in arrays for suffix in ("ark", "scp")]

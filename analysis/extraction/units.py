@@ -67,7 +67,7 @@ class Centroids:
 
     @classmethod
     def load(cls, path: Path) -> "Centroids":
-        """Of a run before; a file of another kind is an error."""
+        """From an earlier run; a file of another kind is an error."""
         if not path.is_file():
             raise StrataError(f"units.centroids={path}: there is no such file")
         with reading(path, f"the centroids that experiment=units writes ({CENTROIDS})"):

@@ -1,4 +1,4 @@
-"""Writes the layers of each utterance to files of its own as the forward pass hands them on."""
+"""Writes each utterance's layers to files of its own, during the forward pass."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -36,11 +36,11 @@ class UtteranceFiles:
         return [self.folder / f"{id}.safetensors"]
 
     def complete(self, id: str) -> bool:
-        """Whether all of an utterance is there: files appear whole."""
+        """Whether all files of an utterance exist; they appear whole."""
         return all(path.exists() for path in self.paths(id))
 
     def write(self, id: str, arrays: Arrays) -> None:
-        """Each file whole or not at all."""
+        """Write the arrays of one utterance; each file appears whole or not at all."""
         paths = self.paths(id)
         paths[0].parent.mkdir(parents=True, exist_ok=True)
         if not self.npy:
@@ -92,7 +92,7 @@ class FeatureWriter(Consumer):
         self._arrays = {item.index: {} for _, item in self._items}
 
     def add(self, layer: Layer, frames: Sequence[torch.Tensor]) -> None:
-        """Keep the frames until all layers are there."""
+        """Keep the frames until all layers have come."""
         if layer.name in self.layers:
             for i, item in self._items:
                 rows = checked(layer, frames[i], self.stored).astype(self.stored)
@@ -118,11 +118,11 @@ class FeatureWriter(Consumer):
         """They have no files."""
 
     def collected_before(self) -> int:
-        """How many utterances were there."""
+        """How many utterances were written by an earlier run."""
         return self._before
 
     def divide(self, processes: Processes) -> None:
-        """What is there is seen by all."""
+        """All processes see the same files."""
 
     def combine(self, processes: Processes) -> None:
         """Each utterance has files of its own."""

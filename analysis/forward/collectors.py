@@ -18,7 +18,7 @@ from common.cores import usable_cores
 from common.processes import Processes
 from common.records import StrataError
 
-VERSION = 2  # bumped when what is stored of vectors would be others, or be read in another way
+VERSION = 2  # bumped when stored vectors would differ, or be read differently
 BLOCK = 1024  # rows of a group that are multiplied at once
 
 Pair = tuple[str, str]
@@ -54,7 +54,7 @@ class Sums:
         return {**counts, **first, **second}
 
     def move(self, by: Mapping[str, torch.Tensor]) -> None:
-        """Make them sums about shifts that are less by so much (d,) of each view, in place."""
+        """Reduce each view's shift by `by` (d,), in place."""
         for (x, y), second in self.second.items():
             n = torch.from_numpy(self.counts).to(second)[:, None, None]
             second.addcmul_(self.first[x][:, :, None], by[y][None, None])
@@ -217,7 +217,7 @@ class MomentCollector:
         return Sums(state[f"{name}|counts"], first, second)
 
     def state(self, name: str) -> State:
-        """All that was added, as arrays that later additions leave as they are.
+        """All that was added, as arrays that later additions do not change.
 
         Buffered rows stay buffered, so that blocks end where they would have ended.
         """
@@ -231,7 +231,7 @@ class MomentCollector:
         return {**self.sums.arrays(name), **buffers, **shifts, **numbers}
 
     def restore(self, state: State, name: str) -> None:
-        """Take up the state of an earlier collector."""
+        """Restore the state of an earlier collector."""
         tensor = partial(_tensor, state, self.device)
         rows = int(state[f"{name}|rows"])
         self.sums = self.sums_from(state, name)
@@ -248,7 +248,7 @@ class MomentCollector:
         return {view: shift.cpu().numpy() for view, shift in self._shift.items()}
 
     def move(self, shifts: State, held: Iterable[Sums]) -> None:
-        """Go on about these shifts, with sums that this collector made and no rows that wait."""
+        """Change to these shifts, also in the sums `held`; no rows may be waiting."""
         moved = {view: torch.from_numpy(shift).to(self.device) for view, shift in shifts.items()}
         zero = torch.zeros((), dtype=torch.float64, device=self.device)
         by = {
@@ -260,10 +260,9 @@ class MomentCollector:
         self._shift = moved
 
     def taken_up(self, state: State, name: str, totals: Iterable[str]) -> list[Sums]:
-        """What another collector of the same pairs had when it gave its `state`.
+        """Sums of another collector of the same pairs, from its `state`, about this one's shifts.
 
-        Its sums, and those that were kept beside it under the names of `totals`, about the shifts
-        of this one.
+        First its current sums, then those stored under the names of `totals`.
         """
         other = MomentCollector(self.dims, self.pairs, self.groups, self.device, self._split)
         other.restore(state, name)
@@ -274,7 +273,7 @@ class MomentCollector:
         return sums
 
     def add_up(self, sums: Sums, processes: Processes) -> Sums:
-        """Sums of all processes, which have the same shifts, of the layers that this one owns."""
+        """Sums over all processes, which have the same shifts, of the layers that this one owns."""
         processes.add([torch.from_numpy(sums.counts), *sums.first.values()])
         owner = {view: k % processes.size for k, view in enumerate(self.dims)}
         for (x, _), second in sums.second.items():
@@ -287,7 +286,7 @@ class MomentCollector:
     def store(self, entry: Entry, sums: Sums, prefix: str) -> list[str]:
         """Write each view's n, mean and centred scatter, and each pair's cross-scatter.
 
-        They are to be published; returns their names.
+        Returns the files' names, to be published.
         """
         names = []
         n = torch.from_numpy(sums.counts).to(self.device)
@@ -342,7 +341,7 @@ class PartialArray:
         self.rows += [int(row) for row in rows]
 
     def flush(self) -> None:
-        """See to it that they are on the disk."""
+        """Flush them to disk."""
         self._array.flush()
 
 
@@ -358,7 +357,7 @@ class VectorCollector:
         self.dims = dims
         self.valid = {layer: np.zeros(n, dtype=bool) for layer in dims}
         self._arrays: dict[str, Any] = {}
-        if entry.writer == 0:  # its room on the disk is taken now
+        if entry.writer == 0:  # reserve disk space now
             for layer in dims:
                 self._array(layer)
         self._waiting: dict[torch.device, list[tuple[str, Rows, torch.Tensor]]] = {}
@@ -401,7 +400,7 @@ class VectorCollector:
         return {f"valid|{layer}": valid for layer, valid in self.valid.items()} | rows
 
     def restore(self, state: State) -> None:
-        """Take up the state of an earlier pass."""
+        """Restore the state of an earlier pass."""
         self.valid = {layer: state[f"valid|{layer}"] for layer in self.valid}
         for layer, dim in self.dims.items():
             if f"rows|{layer}" in state:
@@ -409,7 +408,7 @@ class VectorCollector:
                 self._arrays[layer] = PartialArray(self.entry, layer, dim, rows)
 
     def take_up(self, other: Entry, state: State) -> None:
-        """Take over the rows that another process collected."""
+        """Copy the rows that another process collected."""
         for layer in self.valid:
             if f"rows|{layer}" in state:
                 rows = state[f"rows|{layer}"]

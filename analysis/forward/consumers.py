@@ -33,11 +33,11 @@ from common.processes import Processes
 from common.records import StrataError, Waveform
 
 AUDIO_HASHES = "heard"  # file in an entry
-STATE_VERSION = 1  # bumped when the state of a pass that did not end would be read in another way
+STATE_VERSION = 1  # bumped when the state of an unfinished pass would be read differently
 
 
 def target_layer(target: FrameTarget) -> Layer:
-    """A target of frames in a layer's place.
+    """A frame target as a layer.
 
     Its frames are centred: the first one's window begins before the waveform, and the last one's
     ends after it.
@@ -55,8 +55,8 @@ MEL = target_layer(FILTERBANK)
 class Item:
     """One utterance on its way through the encoder: its index in the corpus, its audio (n,).
 
-    Of a window of a long recording that is more than its own waveform, samples [first, end). `id`:
-    the utterance's.
+    The audio of a window of a long recording has context around the window's own samples
+    [first, end). `id`: the utterance's.
     """
 
     index: int
@@ -83,7 +83,7 @@ class Item:
         return hidden[first : first + layer.geometry.n_frames(len(self.waveform))]
 
     def values(self, target: FrameTarget) -> torch.Tensor:
-        """What a target gives each of the utterance's own frames of 10 ms; computed once."""
+        """A target's values for the utterance's own frames of 10 ms; computed once."""
         if id(target) not in self._values:
             first, n = self.first // HOP, mel_frames(len(self.waveform))
             self._values[id(target)] = target.frames(self.audio, self.id)[first : first + n]
@@ -139,15 +139,15 @@ class Consumer(ABC):
 
     @abstractmethod
     def divide(self, processes: Processes) -> None:
-        """Before a pass that processes share: ask for nothing that another one has collected."""
+        """Before a pass of several processes: leave out what another one has collected."""
 
     @abstractmethod
     def combine(self, processes: Processes) -> None:
-        """After it: bring together what each has collected; then the first one can `finish`."""
+        """After it: merge what each has collected, so that the first one can `finish`."""
 
 
 class OtherAudio(Exception):  # noqa: N818  # it is no error: the pass begins again
-    """A pass read other audio than the pass whose statistics the entry holds."""
+    """A pass read other audio than the one whose statistics the entry holds."""
 
     def __init__(self, entry: Entry, what: str) -> None:
         super().__init__(entry, what)  # both, so that it can be sent to another process
@@ -159,10 +159,10 @@ class OtherAudio(Exception):  # noqa: N818  # it is no error: the pass begins ag
 
 
 class AudioHashes:
-    """Which utterances the statistics of an entry are of, with a hash of each one's waveform.
+    """The utterances of an entry's statistics, with a hash of each one's waveform.
 
-    Where the entry holds statistics of an earlier pass, audio other than that pass's raises
-    `OtherAudio`: all layers of an entry are of the same speech.
+    All layers of an entry come from the same speech: where it holds statistics of an earlier pass,
+    audio other than that pass's raises `OtherAudio`.
     """
 
     def __init__(self, entry: Entry) -> None:
@@ -176,14 +176,14 @@ class AudioHashes:
         found = xxhash.xxh3_64_intdigest(np.ascontiguousarray(waveform).data)
         self.hashes[utterance] = found
         if self.expected is not None and self.expected.get(utterance) != found:
-            raise OtherAudio(self.entry, "an utterance that is not what it was")
+            raise OtherAudio(self.entry, "an utterance whose audio has changed")
 
     def save(self) -> None:
         """Store the hashes at the end of a pass, before any of its statistics appear."""
         if self.expected is not None:
             if self.expected.keys() != self.hashes.keys():
                 lost = len(self.expected.keys() - self.hashes.keys())
-                raise OtherAudio(self.entry, f"{lost} utterances less than before")
+                raise OtherAudio(self.entry, f"{lost} utterances fewer than before")
             return
         self.entry.save(AUDIO_HASHES, self.state() | {"unread": _indices(self.unread)})
 
@@ -194,7 +194,7 @@ class AudioHashes:
         return {"heard": _indices(utterances), "digest": hashes}
 
     def restore(self, state: State) -> None:
-        """Take up the state of an earlier pass."""
+        """Restore the state of an earlier pass."""
         self.hashes = _hashes(state)
 
 
@@ -213,11 +213,10 @@ def _indices(utterances: Collection[int]) -> NDArray[np.int64]:
 
 
 class EntryConsumer(Consumer):
-    """Writes to an entry of the cache; resumes where a pass of the same `identity` was cut off.
+    """Writes to an entry of the cache; resumes an interrupted pass of the same `identity`.
 
-    `numbers`: for each of the pass's utterances that it knows its number in the entry; by default
-    the same. Each of several processes keeps its own state; where there were more of them before,
-    it takes up theirs.
+    `numbers`: utterance in the pass -> its number in the entry; by default the same. Each of
+    several processes keeps its own state; where there were more of them before, it merges theirs.
     """
 
     def __init__(
@@ -227,7 +226,7 @@ class EntryConsumer(Consumer):
         self.numbers = numbers
         self.identity = json.dumps([STATE_VERSION, type(self).__name__, *identity])
         self.audio = AudioHashes(entry)
-        self._kept = entry.kept(self.identity)  # and what other passes left is deleted
+        self._kept = entry.kept(self.identity)  # the state of any other pass is deleted
         self._elsewhere: set[int] = set()  # collected by other processes
 
     def resume(self) -> None:
@@ -244,12 +243,12 @@ class EntryConsumer(Consumer):
         self._kept = None
 
     def _take_up(self, others: Iterable[Entry]) -> bool:
-        """Take up what others have of this pass; False where there was nothing."""
+        """Merge what other processes collected in this pass; False where there was nothing."""
         before = len(self.audio.hashes)
         for other in others:
             state = other.kept(self.identity)
             passed = _hashes(state) if state is not None else {}
-            taken = passed.keys() & self.audio.hashes.keys()  # before a pass was killed
+            taken = passed.keys() & self.audio.hashes.keys()  # merged before a pass was killed
             if state is not None and not taken:
                 self.take_up(other, state)
                 self.audio.hashes |= passed
@@ -257,7 +256,7 @@ class EntryConsumer(Consumer):
 
     @abstractmethod
     def take_up(self, other: Entry, state: State) -> None:
-        """Take over what another process collected, from its state and its unfinished files."""
+        """Merge what another process collected, from its state and its unfinished files."""
 
     @abstractmethod
     def state(self) -> State:
@@ -265,11 +264,11 @@ class EntryConsumer(Consumer):
 
     @abstractmethod
     def restore(self, state: State) -> None:
-        """Take up the state of an earlier pass."""
+        """Restore the state of an earlier pass."""
 
     @abstractmethod
     def needed(self) -> Collection[int]:
-        """Utterances that it needs, those collected already included; quick to look one up in."""
+        """All utterances that it needs, collected or not, in a collection with fast look-up."""
 
     def utterances(self) -> Iterable[int]:
         """Utterances that it needs and has not collected."""
@@ -284,9 +283,9 @@ class EntryConsumer(Consumer):
         return utterance if self.numbers is None else self.numbers.get(utterance, -1)
 
     def uncollected(self, items: Sequence[Item]) -> list[tuple[int, Item]]:
-        """The items that it needs and has not collected, under the numbers of the entry.
+        """The items that it needs and has not collected, with their places in the batch.
 
-        Each with its place in the batch.
+        Their indices are the entry's numbers.
         """
         needed, missing = self.needed(), []
         for i, item in enumerate(items):
@@ -305,27 +304,27 @@ class EntryConsumer(Consumer):
             self.entry.keep(self.identity, {**self.state(), **self.audio.state()})
 
     def divide(self, processes: Processes) -> None:
-        """Learn what the others have collected in a pass that did not end."""
+        """Learn what the others have collected in an unfinished pass."""
         seen: set[int] = set()
         for rank, collected in enumerate(processes.gather(list(self.audio.hashes))):
             if not seen.isdisjoint(collected):
                 if rank == processes.rank:
                     self.entry.forget()
                 raise StrataError(
-                    f"{self.entry.folder}: a run was killed just as one process had taken over "
-                    f"what process {rank} wrote down, which is deleted now: run again"
+                    f"{self.entry.folder}: a run was killed just as one process had merged "
+                    f"what process {rank} had saved, which is deleted now: run again"
                 )
             seen.update(collected)
         self._elsewhere = seen - self.audio.hashes.keys()
 
     def combine(self, processes: Processes) -> None:
-        """The first process takes over what the others have written down."""
+        """Merge into the first process what the others have saved."""
         collected = {u for numbers in processes.gather(list(self.audio.hashes)) for u in numbers}
         if processes.leads:
             self._take_up(self.entry.of_writer(rank) for rank in range(1, processes.size))
             if lost := len(collected - self.audio.hashes.keys()):
                 raise StrataError(
-                    f"{self.entry.folder}: what other processes wrote down of {lost} utterances "
+                    f"{self.entry.folder}: what other processes saved of {lost} utterances "
                     "cannot be read: run again, they are encoded again"
                 )
 
@@ -369,9 +368,11 @@ class MomentConsumer(EntryConsumer):
         self._totals: dict[int, dict[int, Sums]] = {}
         self._pattern: tuple[int, ...] = ()
         self._left = Counter(s for pattern in self.patterns.values() for s in pattern)
-        self._items: list[int] = []  # positions, within the batch, of the utterances it asked for
+        self._items: list[int] = []  # places in the batch of the utterances that it asked for
         self._rows: dict[int, list[int]] = {}
-        self._valued: dict[int, torch.Tensor | None] = {}  # rows that every masked target has
+        self._valued: dict[
+            int, torch.Tensor | None
+        ] = {}  # rows where each masked target has a value
         self._masked = 0
         self._staged: list[str] = []
         self.resume()
@@ -401,7 +402,7 @@ class MomentConsumer(EntryConsumer):
         return arrays
 
     def restore(self, state: State) -> None:
-        """Take up the state of an earlier pass."""
+        """Restore the state of an earlier pass."""
         self._pattern = tuple(state["pattern"].tolist())
         self._staged = state["staged"].tolist()
         self._masked = int(state["masked"])
@@ -414,7 +415,7 @@ class MomentConsumer(EntryConsumer):
             self._left.subtract(self.patterns[utterance])
 
     def take_up(self, other: Entry, state: State) -> None:
-        """Its sums, all of them as those of samples that wait for more."""
+        """Add its sums to those of the samples that wait for more."""
         pattern, staged = tuple(state["pattern"].tolist()), state["staged"].tolist()
         waiting = state["totals"].tolist()
         for step, collector in self.grids.items():
@@ -611,7 +612,7 @@ def moment_bytes(
     crosses: Sequence[Pair],
     targets: Sequence[FrameTarget] = (FILTERBANK,),
 ) -> int:
-    """What the moments that the entry lacks take on the disk."""
+    """Disk space of the moments that the entry lacks, in bytes."""
     dims = {layer.name: layer.dim for layer in layers}
     dims |= {target.name: target.columns for target in targets}
     missing = missing_pairs(entry, samples, layers, crosses)
@@ -626,10 +627,10 @@ def moment_memory(
     crosses: Sequence[Pair],
     targets: Sequence[FrameTarget] = (FILTERBANK,),
 ) -> int:
-    """What a pass holds at most of the moments that the entry lacks.
+    """Peak memory, in bytes, of a pass that computes the moments that the entry lacks.
 
-    Sums of every sample and, where there are several, of the set in progress; rows that
-    wait to be multiplied; and, when a sample is over, what its largest pair is made into.
+    Sums of every sample and, where there are several, of the set in progress; rows that wait to be
+    multiplied; and, when a sample is complete, the arrays that its largest pair is stored as.
     """
     dims = {layer.name: layer.dim for layer in layers}
     dims |= {target.name: target.columns for target in targets}
@@ -645,7 +646,7 @@ def moment_memory(
 
 
 def vector_bytes(entry: Entry, layers: Iterable[Layer], rows: int) -> int:
-    """What the vectors of the layers that the entry lacks take on the disk."""
+    """Disk space of the vectors of the layers that the entry lacks, in bytes."""
     return 4 * rows * sum(layer.dim for layer in layers if not entry.has(layer.name))
 
 
@@ -695,14 +696,14 @@ class VectorConsumer(EntryConsumer):
         return {**self.collector.state(), **counts}
 
     def restore(self, state: State) -> None:
-        """Take up the state of an earlier pass."""
+        """Restore the state of an earlier pass."""
         self.collector.restore(state)
         self._clipped = set(state["clipped"].tolist())
         self._empty = set(state["empty"].tolist())
         self._masked = int(state["masked"])
 
     def take_up(self, other: Entry, state: State) -> None:
-        """Its rows, and what it counted."""
+        """Copy its rows, and add what it counted."""
         self.collector.take_up(other, state)
         self._clipped |= set(state["clipped"].tolist())
         self._empty |= set(state["empty"].tolist())
@@ -764,7 +765,7 @@ class VectorConsumer(EntryConsumer):
         return self._places[which]
 
     def _pooled_apart(self, hidden: torch.Tensor, spans: Iterable[tuple[int, int]]) -> torch.Tensor:
-        """Vectors (u, d); a frame without a value concerns no unit but those that hold it."""
+        """Vectors (u, d), so that a frame without a value affects only the units that hold it."""
         return torch.cat(
             [pool(hidden[first:last], [(0, last - first)], self.pooling) for first, last in spans]
         )
@@ -813,7 +814,7 @@ class VectorConsumer(EntryConsumer):
 
 
 class FrameConsumer(EntryConsumer):
-    """Writes the frames of segments to disk as they come: nothing of them stays in memory.
+    """Writes the frames of segments to disk as they come; none stay in memory.
 
     Layers faster than 10 ms are laid on that grid; `MEL` among the layers is the filterbank.
     `stored`: the type on disk.
@@ -858,7 +859,7 @@ class FrameConsumer(EntryConsumer):
                 self._arrays[name] = self.entry.grow(name, dim, self.stored, n)
 
     def take_up(self, other: Entry, state: State) -> None:
-        """Its frames, appended to those that are here."""
+        """Append its frames."""
         for name in self.layers:
             if f"size|{name}" in state:
                 n, dim = state[f"size|{name}"].tolist()

@@ -53,9 +53,9 @@ def grid_geometry(geometry: FrameGeometry) -> FrameGeometry:
 
 
 def reach_of(layers: Iterable[Layer]) -> int:
-    """Samples after a window that the last rows of its layers see; rows end where the next begin.
+    """How many samples after a window the last rows of its layers see.
 
-    Of wav2vec 2.0 the 25 ms that a row of 10 ms sees, less 10 ms.
+    For wav2vec 2.0: the 25 ms that a row sees, less the 10 ms to the next row.
     """
     grids = [grid_geometry(layer.geometry) for layer in layers]
     return max(0, *(ceil(g.offset + g.receptive_field - g.overhang - g.hop) for g in grids))

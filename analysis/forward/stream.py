@@ -33,10 +33,10 @@ BAR = (
 )
 READERS = 4  # threads that read audio and compute targets beside a model on a GPU
 WINDOW = 8  # batches read ahead, and sorted by length
-KEEP_EVERY = 120.0  # seconds after which a pass writes down how far it has come
-LOOK_EVERY = 1.0  # seconds after which a process looks whether the others of its machine are there
+KEEP_EVERY = 120.0  # seconds between saves of the state of a pass
+LOOK_EVERY = 1.0  # seconds between checks that the other processes of a machine are alive
 UNREAD = "utterance: audio could not be read"
-NAMED = 10  # files that could not be read that an error names
+NAMED = 10  # unreadable files that an error names
 
 
 class UnreadableError(StrataError):
@@ -95,13 +95,13 @@ def stream(
 ) -> PassReport:
     """Run every utterance that a consumer needs through the encoder, once.
 
-    Several processes take turns at the utterances. In the end the first one publishes what all
-    have collected, and each has the report on all.
+    Several processes share the utterances. At the end the first one publishes what all have
+    collected, and each has the report on all.
 
     Audio that cannot be read is an error once the rest has been collected and kept, or where
     `on_error` is "skip" left out. Progress in seconds of audio; by default shown only on a
     terminal. A consumer that raises is left out of the rest, and is in `failed` with its exception;
-    without `failed`, or where none is left, the pass ends with that.
+    without `failed`, or where no consumer is left, the exception ends the pass.
     """
     consumers = list(consumers)
     everyone = tuple(consumers)
@@ -154,7 +154,7 @@ def stream(
 
 @dataclass
 class Kept:
-    """Between batches: writes down how far the pass is, and ends it where that is to be."""
+    """Between batches: saves the state of the pass, and ends it on a signal or a lost process."""
 
     consumers: Sequence[Consumer]
     watch: Stopwatch
@@ -163,7 +163,7 @@ class Kept:
     looked_at: float = field(default_factory=monotonic)
 
     def now_and_then(self) -> None:
-        """Keep the state after a while, and at the end where a signal or a lost process ends it."""
+        """Save the state if it is time, or if a signal or a lost process ends the pass here."""
         now, lost = monotonic(), ""
         if stop_requested() or now - self.looked_at >= LOOK_EVERY:
             lost, self.looked_at = self.processes.lost(), now
@@ -189,7 +189,7 @@ def _finish(
 def _together(
     report: PassReport, other_audio: OtherAudio | None, processes: Processes
 ) -> PassReport:
-    """The report on what all processes did; raises if one of them was given other audio."""
+    """The report on what all processes did; raises if one of them read other audio."""
     merged = PassReport(resumed=report.resumed)
     for one, other in processes.gather((report, other_audio)):
         if other is not None:
@@ -302,7 +302,7 @@ def _windows(
 ) -> Iterator[list[Item]]:
     """Utterances with their waveforms, some batches at a time, the next ones read meanwhile.
 
-    A window never mixes utterances that a consumer wants apart.
+    A window never mixes utterances of a different `order`.
     """
     runs = groupby(utterances, key=lambda u: tuple(consumer.order(u) for consumer in consumers))
     size = WINDOW * batch_size

@@ -171,7 +171,7 @@ class LayersMetric(LabelledMetric):
 class FrameMetric(Metric):
     """A function of the frames of utterances or segments.
 
-    `baseline_name`: what a control is called that needs no frames; "" for a metric without one.
+    `baseline_name`: the name of a control that needs no frames; "" for a metric without one.
     `no_shuffled_labels`: why whole utterances have no control with shuffled labels.
     """
 

@@ -35,8 +35,8 @@ def fit_discriminants(
     """scikit-learn's classifier of rows (n, d) with labels (n,), for each shrinkage.
 
     On standardised columns; the covariance within labels S becomes (1 - s) S + s (trace S / d) I
-    (Friedman 1989, Regularized Discriminant Analysis). Left to itself, scikit-learn shrinks that
-    of each label and sums them: the same, but most of the time, and again for every shrinkage.
+    (Friedman 1989, Regularized Discriminant Analysis). scikit-learn's own way, to shrink that of
+    each label and sum them, gives the same but takes longest, again for every shrinkage.
     StrataError where S is 0: labels could not be separated by it.
     """
     scaler = StandardScaler().fit(rows.astype(np.float64))

@@ -44,7 +44,7 @@ def fit_scaling(frames: "Frames", rows: NDArray[np.bool_]) -> Scaling:
     for start, end in _parts(length):
         block = frames.read(start, end)[rows[start:end]].astype(np.float64)
         if shift is None and len(block):
-            shift = block.mean(0)  # or large means would cancel
+            shift = block.mean(0)  # without it, large means would lose digits
         if shift is not None:
             block -= shift
             n += len(block)
@@ -97,9 +97,9 @@ def peaks(curve: Array, offsets: Index, window: int) -> Peaks:
     """Peaks of each utterance's curve averaged over `window` distances, as scipy finds them.
 
     `curve` (N - 1,) runs through all utterances, utterance k from `offsets[k]` to
-    `offsets[k + 1] - 1` (the distance at its end joins it to the next one and is left out). A wall
-    as high as can be stands between utterances: no peak's prominence looks beyond it, just as it
-    would not beyond the end of a signal. So one search serves all.
+    `offsets[k + 1] - 1` (the distance at its end joins it to the next one and is left out).
+    Infinite values between utterances keep a peak's prominence within its own, as the end of a
+    signal would, so that one search serves all.
     """
     smooth = np.zeros(max(0, len(curve) - window + 1))
     for j in range(window):  # no running sum: its rounding would make peaks of its own

@@ -57,7 +57,7 @@ class Units:
     def shuffled(self) -> "Units":
         """The same with labels permuted among the units, apart among those only fitted on.
 
-        How often each label occurs stays as it is; what a metric then finds is its chance level.
+        Each label occurs as often as before; what a metric then finds is its chance level.
         """
         label = self.label.copy()
         for part in (self.scored, ~self.scored):
@@ -67,9 +67,8 @@ class Units:
     def with_permuted_types(self) -> "Units":
         """The same with each label standing for another one: all units of a type move together.
 
-        What a metric then finds of a table of vectors is what it finds of any other table with the
-        same rows: shuffled labels would break the units of a type apart, and cannot show that a
-        score rewards knowing which type it is.
+        The score is then that of an arbitrary table with the same rows. Shuffled labels would
+        separate the units of a type, and could not show that a score rewards recognising the type.
         """
         rng = generator(self.seed, "permuted table", len(self.labels))
         return replace(self, label=rng.permutation(len(self.labels))[self.label])

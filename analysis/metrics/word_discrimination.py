@@ -122,9 +122,9 @@ def codes(labels: Sequence[str]) -> tuple[tuple[str, ...], Index]:
 
 
 def speaker_codes(speaker: Index, names: Sequence[str]) -> Index:
-    """Numbers (n,) of the speakers; all alike where one of them has no name.
+    """Numbers (n,) of the speakers; all equal where one of them has no name.
 
-    Then it is not known which pairs are of different speakers, and there is no figure for these.
+    Then it is unknown which pairs are of different speakers, and these get no figure.
     """
     known = all(names[code] for code in np.unique(speaker))
     return speaker if known else np.zeros_like(speaker)

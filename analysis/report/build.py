@@ -49,7 +49,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:  # noqa: 
 
 
 def title_of(gathered: Gathered) -> str:
-    """How much is in it."""
+    """Numbers of runs, models and experiments."""
     frame = gathered.frame
     counts = (
         (len(gathered.runs), "run"),

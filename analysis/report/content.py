@@ -35,7 +35,7 @@ MEAN = (
 
 
 def page_content(gathered: Gathered, advice: Sequence[Advice]) -> dict[str, Any]:
-    """Everything that is on the page."""
+    """All data of the page."""
     scores, pairs, errors = split_frame(gathered.frame)
     curves = curves_of(scores)
     means = errors_of(errors)
@@ -140,7 +140,7 @@ def describe_runs(gathered: Gathered) -> list[dict[str, object]]:
 
 
 def describe_run(run: Run, frame: pd.DataFrame) -> dict[str, object]:
-    """What a reader wants to know of one run."""
+    """One run: its models, datasets, settings and origin."""
     rows = frame[frame["run"] == run.name]
     return {
         "name": run.name,

@@ -36,7 +36,7 @@ SAME = [
     *("part", "target", "split", "seed", "sample", "trial", "subset", "train_dataset", "reinit"),
 ]
 EXTRA = ("run", "reinit_top", "subset", "train_dataset", "depth")
-LONGEST = 60  # characters of what is different about a run
+LONGEST = 60  # characters that say what is different about a run
 LAST_LAYERS = ("all", "transformer", "last4")  # selections that hold a model's last block
 
 
@@ -95,7 +95,7 @@ def asks_of(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def understood(runs: Sequence[Run], left_out: Sequence[LeftOut]) -> tuple[list[Run], list[LeftOut]]:
-    """The runs whose metadata say what is asked of them, and those left out, these among them.
+    """The runs whose metadata can be used, and all that are left out, with the reason.
 
     Metadata that were damaged, or changed by hand, may hold anything in any place.
     """
@@ -184,7 +184,7 @@ def reinitialised(run: Run) -> list[str] | None:
 
 
 def depths(runs: Sequence[Run], frame: pd.DataFrame) -> pd.Series:
-    """Relative depth of every row; NaN where the number of blocks is not known either."""
+    """Relative depth of every row; NaN where the number of blocks is not known."""
     blocks = blocks_of(runs, frame)
     count = pd.Series([blocks.get(name, np.nan) for name in frame["model"]], index=frame.index)
     in_blocks = frame["part"] == "transformer"
@@ -210,7 +210,7 @@ def blocks_of(runs: Sequence[Run], frame: pd.DataFrame) -> dict[str, int]:
 
 
 def keep(frame: pd.DataFrame, config: ReportConfig, plain: pd.Series) -> pd.DataFrame:
-    """The rows that the filters let through; a name that nothing has is an error."""
+    """The rows that pass the filters; a name that no run has is an error."""
     whole = frame
     for column, chosen_names in config.filters.items():
         names = set(whole[column]) | (set(plain.dropna()) if column == "model" else set())
@@ -233,7 +233,7 @@ def keep(frame: pd.DataFrame, config: ReportConfig, plain: pd.Series) -> pd.Data
 def without_duplicates(
     frame: pd.DataFrame, runs: Sequence[Run], by_config: bool
 ) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Every score once, from the newest run that has it, and how many rows others lose.
+    """Every score once, from the newest run that has it, and how many rows of others are dropped.
 
     Two scores are the same if their runs had the same configuration, or the same protocol.
     """
@@ -287,7 +287,7 @@ def comparable(
 
 
 def difference(differing_values: Mapping[str, set[str]]) -> str:
-    """What is different about a run, in short; what is cut off leaves a hash of the whole."""
+    """What is different about a run, in short; a text that is cut ends in a hash of the whole."""
     values = {key: "/".join(sorted(texts)) for key, texts in differing_values.items()}
     words = ", ".join(
         value if key.startswith("speech of") else f"{key.rpartition('.')[2]} {value}"

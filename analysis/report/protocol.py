@@ -32,7 +32,7 @@ NOT_IN_ANALYSIS = ("parts", "stored", "sampling", "split", "target", "metric")
 
 @dataclass(frozen=True)
 class Figures:
-    """What one run has of one experiment on one dataset: `group` names what it is beside."""
+    """One run's scores of one experiment on one dataset; `group` names what they stand beside."""
 
     run: Run
     group: tuple[str, ...]
@@ -44,7 +44,7 @@ def figures_of(run: Run, rows: Any, model: str) -> list[Figures]:
 
     Layers against several layers of another model (`target.pairs=all`, other frames than `same`
     takes) make a matrix, which has its own group beside the curve of the same name.
-    Of a training one is of the test, which all models share, one of the recipe, each model's own.
+    A training has that of the test, which all models share, and that of its recipe.
     """
     first = rows.iloc[0]
     group = tuple(str(first[key]) for key in ("experiment", "dataset", "partition"))
@@ -126,7 +126,7 @@ def _stages(name: str, metadata: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _fingerprints(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """Of the speech itself: the same name may be another folder, or less of it."""
+    """What the speech was: a dataset of the same name may be another folder, or a part of it."""
     corpus = metadata.get("dataset")
     if not isinstance(corpus, dict) or "fingerprint" not in corpus:
         return {}

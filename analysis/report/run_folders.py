@@ -63,8 +63,8 @@ def find_folders(patterns: Sequence[str]) -> list[Path]:
     seen: set[Path] = set()
     for pattern in patterns:
         named = str(Path(pattern).expanduser())
-        # A folder of that very name may hold what glob takes for a pattern (`[seed 1]`); pathlib
-        # takes no absolute pattern.
+        # A folder's name may look like a pattern to glob (`[seed 1]`); pathlib takes no absolute
+        # pattern.
         matches = glob.glob(named, recursive=True)  # noqa: PTH207
         for match in [named] if Path(named).exists() else sorted(matches):
             path = Path(match)
@@ -221,7 +221,7 @@ def _finite(text: str) -> float | None:
 
 
 def left_out_of(run: Run) -> list[LeftOut]:
-    """Experiments of a run without rows, or without all the speech, and what it says of that."""
+    """Experiments of a run without rows, or with speech missing, and the reasons."""
     reasons: dict[str, str] = {}
     for key in ("left_out", "not_scored"):
         stated = run.metadata.get(key)

@@ -121,7 +121,7 @@ def best_layers(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def series_of(frame: pd.DataFrame, curves: pd.DataFrame) -> list[str]:
-    """Everything that has a colour, in the order in which it has one."""
+    """Names of all series, in the order of their colours."""
     named = list(curves["series"]) if len(curves) else []
     return list(dict.fromkeys([*sorted(frame["model"].unique(), key=natural), *named]))
 

@@ -116,7 +116,7 @@ def resolved_split(
     """How folds are cut where `split` asks for speakers if there are enough, else utterances.
 
     Enough: all are known, and every sample (utterances (n,) of the corpus) has one for each fold.
-    Which it was goes to the log, with the numbers; `name` is that of the units.
+    The choice is logged, with the numbers; `name` is that of the units.
     """
     if split != "speaker_else_utterance":
         return split

@@ -116,8 +116,8 @@ def draw_units(
 ) -> Segments:
     """Draw at most `instances` of each of the `labels` most frequent labels, for each sample.
 
-    Labels that the target does not know are not drawn, but counted. `scored` (n_utterances,): so
-    many instances are drawn of what is scored, and `fit_instances` of what is fitted on.
+    Labels that the target does not know are not drawn, but counted. `scored` (n_utterances,) tells
+    what is scored from what is fitted on, of which `fit_instances` are drawn.
     `first_centre`: as in `LabelTarget.segments`.
     """
     limits = analysis.sampling
@@ -328,7 +328,7 @@ def eligible_labels(
 def drawing_groups(
     table: Segments, scored: NDArray[np.bool_] | None
 ) -> Iterator[tuple[tuple[str, ...], Index]]:
-    """Rows that are drawn from apart, with the name of each group: its label, its partition.
+    """Rows that are sampled separately, with the name of each group: its label, its partition.
 
     scored (n,), or None where all segments are of one partition.
     """

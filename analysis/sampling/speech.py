@@ -100,7 +100,7 @@ def together(corpora: Iterable[Corpus], utterances: tuple[Utterance, ...]) -> Co
 
 
 def read_speech(config: Config, limits: Iterable[int | None] = ()) -> RunSpeech:
-    """List every partition, and say what it holds and what was left out of it.
+    """List every partition, and log what it holds and what was left out of it.
 
     `limits`: how many samples each model can take at once, None for any number.
     """
@@ -136,7 +136,7 @@ def read_speech(config: Config, limits: Iterable[int | None] = ()) -> RunSpeech:
 def is_same(one: Utterance, other: Utterance) -> bool:
     """Whether two utterances of one file name are one recording, listed in two partitions.
 
-    A folder taken for a partition may give another id and no speaker; times do not agree by chance.
+    A folder taken for a partition may give another id and no speaker; equal times are no accident.
     """
     same = one.n_samples == other.n_samples and one.text == other.text and one.tiers == other.tiers
     return same and (one.speaker == other.speaker or any(one.tiers.values()))

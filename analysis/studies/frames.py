@@ -52,7 +52,7 @@ class FrameStudy(Study):
 
     @classmethod
     def build(cls, setting: Setting, name: str, analysis: AnalysisConfig) -> Self:
-        """Draw words, or whole utterances; which sample drew which of them changes no frame."""
+        """Draw words, or whole utterances; the key is without samples, which share the frames."""
         setting.refuse_partitions(name, analysis)
         if analysis.unit != "frame" and analysis.pooling != "mean":
             raise StrataError(
@@ -62,7 +62,7 @@ class FrameStudy(Study):
         config, corpus = setting.config, setting.corpus
         if analysis.unit == "frame":
             drawn = draw_utterances(corpus, analysis, config.sampling, config.seed)
-            digest = digest_of(drawn.utterance)  # not of lengths, that the audio has yet to tell
+            digest = digest_of(drawn.utterance)  # without lengths, which only the audio gives
         else:
             split = split_of(config, analysis) if metric_of(analysis).held_out else "frame"
             drawn = draw_units(corpus, analysis, config.sampling, split, config.seed)
@@ -118,7 +118,7 @@ class FrameStudy(Study):
         return replace(super().joined(other), drawn={**self.drawn, **other.drawn})
 
     def consumer(self, device: torch.device) -> Consumer:  # noqa: ARG002
-        """Frames of the layers that are missing; says how much disk they will take."""
+        """Collects the frames of missing layers; logs how much disk they will take."""
         segments = next(iter(self.drawn.values()))
         log.info(
             "%s: about %.2f GB of frames go to disk as %s",
@@ -129,7 +129,7 @@ class FrameStudy(Study):
         return FrameConsumer(segments, self.entry, self.needed_layers(), self.stored)
 
     def disk_bytes(self) -> int:
-        """Frames of the layers that are missing, as far as lengths are known without the audio."""
+        """Size of the missing layers' frames, by the lengths that are known without the audio."""
         segments = next(iter(self.drawn.values()))
         samples = int((segments.end - segments.start).sum())
         missing = [layer for layer in self.needed_layers() if not self.entry.has(layer.name)]
@@ -176,7 +176,7 @@ class FrameStudy(Study):
         return [Scored(name, layer, sample, len(frames.utterances), split, scores, control)]
 
     def _baseline(self, name: str, sample: int) -> list[Scored | Failure]:
-        """A metric's own baseline, which is of no layer."""
+        """A metric's own baseline, which does not depend on a layer."""
         metric = frame_metric(self.experiments[name])
         frames = self._frames(name, sample, self.layers_of(name)[0])
         layer = Layer(metric.baseline_name, "baseline", 0, 0, FrameGeometry())
@@ -201,7 +201,7 @@ class FrameStudy(Study):
         return replace(frames, segments=replace(frames.segments, folds=folds), trials=self.trials)
 
     def sample_seed(self, sample: int) -> int:
-        """The sample's own seed."""
+        """Seed of a sample."""
         return int(generator(self.seed, "sample", sample).integers(2**31))
 
     def describe(self) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Frames against mel or another target of frames, another layer or another model, from moments."""
+"""Frames compared with mel or another frame target, another layer or another model: moments."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -70,7 +70,7 @@ NO_LABELS = {"shuffled_labels": "frames are compared with frames: there are no l
 class Cross:
     """A layer and the name of the view that it is compared with.
 
-    `label`: what the row calls that view, where it is not the same for all layers.
+    `label`: that view's name in the results, where it differs between layers.
     """
 
     layer: Layer
@@ -82,7 +82,7 @@ class Cross:
 class MomentStudy(Study):
     """All frames of the utterances drawn, in moments of pairs of views.
 
-    `crosses`: what each experiment compares; `targets`: the views that are no layer; `other`: the
+    `crosses`: what each experiment compares; `targets`: the views that are not layers; `other`: the
     second model, where an experiment compares with one (Pasad et al. 2021, section 4.4).
     """
 
@@ -106,7 +106,7 @@ class MomentStudy(Study):
             pairs = find_pairs(setting, name, analysis, other)
             crosses = [Cross(x, y.name, other.label(y)) for x, y in pairs]
         others = (target,) if isinstance(target, FrameTarget) and target != FILTERBANK else ()
-        if others:  # its values, and which frames have one, are no other target's
+        if others:  # the entry depends on its values, and on which frames have one
             more = {"target": [target.name, target.version, target.identity()]}
         samples = draw_moments(setting, analysis)
         study = cls(
@@ -140,7 +140,7 @@ class MomentStudy(Study):
         return pairs + [(MEL.name, self.experiments[name].target.name) for name in self.with_mel()]
 
     def with_mel(self) -> list[str]:
-        """Experiments that have the filterbank as a control: those that it is not the target of."""
+        """Experiments with the filterbank as a control: all but those with mel as the target."""
         names = self.experiments if self.controls else ()
         return [name for name in names if not isinstance(self.experiments[name].target, Mel)]
 
@@ -152,21 +152,21 @@ class MomentStudy(Study):
         return {name: NO_LABELS | ({} if name in with_mel else mel) for name in self.experiments}
 
     def complete(self) -> bool:
-        """No pair is missing on any grid."""
+        """Whether the entry has every pair on every grid."""
         return not missing_pairs(self.entry, self.samples, self.all_layers(), self.pairs())
 
     def consumer(self, device: torch.device) -> Consumer:
-        """Moments of all that is missing."""
+        """Collects the moments of the missing pairs."""
         layers, pairs = self.all_layers(), self.pairs()
         return MomentConsumer(self.samples, self.entry, layers, pairs, device, self.targets)
 
     def disk_bytes(self) -> int:
-        """Moments of the pairs that are missing."""
+        """Size of the missing pairs' moments."""
         layers, pairs = self.all_layers(), self.pairs()
         return moment_bytes(self.entry, self.samples, layers, pairs, self.targets)
 
     def memory_bytes(self) -> int:
-        """Sums of the pairs that are missing."""
+        """Size of the missing pairs' sums."""
         layers, pairs = self.all_layers(), self.pairs()
         return moment_memory(self.entry, self.samples, layers, pairs, self.targets)
 
@@ -229,7 +229,7 @@ class MomentStudy(Study):
         return scored
 
     def describe(self) -> dict[str, object]:
-        """Utterances of each sample; of a second model also the layers without a partner."""
+        """Utterances of each sample; with a second model, also layers without a partner."""
         described: dict[str, object] = {"experiments": list(self.experiments)}
         if self.other is not None:
             described = describe_pairs(self.experiments, self.layers, self.other)

@@ -31,8 +31,8 @@ from common.timing import Stopwatch
 
 log = logging.getLogger(__name__)
 
-TRIES = 5  # passes after which an entry that others keep changing is given up
-# Of the stages that an entry's numbers went through; an entry with other versions is stale.
+TRIES = 5  # passes for an entry that other jobs keep changing
+# Versions of the stages that compute an entry; one with other versions is stale.
 VERSIONS = {
     vectors.KIND: vectors.VERSIONS,
     moments.KIND: moments.VERSIONS,
@@ -59,9 +59,8 @@ def study_of(analysis: AnalysisConfig) -> type[Study]:
 def build_studies(setting: Setting) -> tuple[list[Study], dict[str, str], list[Failure]]:
     """Draw every sample and find every cache entry, before any weights are read.
 
-    Experiments whose statistics are the same share a study. Returns also those that cannot run,
-    with the reason, where `leave_out` allows it (otherwise the first is an error), and those in
-    which something else went wrong.
+    Experiments with the same statistics share a study. Also returns the experiments that cannot
+    run and why (without `leave_out` the first of them is an error), and those that failed.
     """
     studies: dict[tuple[type[Study], object], Study] = {}
     left_out: dict[str, str] = {}
@@ -95,8 +94,8 @@ def provide(
     """Run the forward pass if a study lacks statistics; None if the cache had them all.
 
     A study whose statistics cannot be computed goes into `failed` with the exception; the others
-    go on. When it is over the locks are held as a reader: nobody takes the statistics away. Of
-    several processes the first one holds the locks for all.
+    go on. On return the locks are held for reading, so that no job deletes the statistics. With
+    several processes, the first holds the locks for all.
     """
     held.read()
     anew = config.cache == "refresh"
@@ -124,7 +123,7 @@ def provide(
 
 
 def prepare(studies: Sequence[Study], corpus: Corpus, on_error: str, anew: bool) -> None:
-    """Delete what entries hold that cannot be used, or with `anew` all of it."""
+    """Delete what is unusable in the studies' entries; with `anew`, all that they hold."""
     for study in studies:
         if anew:
             study.entry.clear()
@@ -145,7 +144,7 @@ def is_ready(study: Study) -> bool:
 
 
 def review(study: Study, corpus: Corpus, on_error: str) -> None:
-    """Delete what an entry holds that is damaged, or of less speech than can be read by now."""
+    """Delete damaged arrays of an entry, or all if it lacks audio that can be read by now."""
     entry, names = study.entry, ", ".join(study.experiments)
     for name, why in entry.damaged().items():
         log.warning(
@@ -187,7 +186,7 @@ def collect(
     failed: dict[Study, Exception],
     processes: Processes = ALONE,
 ) -> PassReport | None:
-    """The pass for what the studies' entries lack, whose locks are held alone."""
+    """Run the pass for what the studies' entries lack, whose locks are held exclusively."""
     encoder: AnyEncoder | None = None
     while True:
         complete = processes.first(partial(completed, studies))
@@ -245,7 +244,7 @@ def log_cached(study: Study) -> None:
 def check_room(studies: Sequence[Study], processes: int = 1) -> None:
     """Raise StrataError where the disk has less room than a pass needs.
 
-    Several processes write down what each has, before the first one takes it over.
+    With several processes, each also saves its own part before the first merges them.
     """
     needed = sum(study.disk_bytes() for study in studies)
     if processes > 1:
@@ -294,8 +293,8 @@ def full_disk_explained(studies: Sequence[Study]) -> Iterator[None]:
         raise StrataError(
             f"{folder}: {error.strerror} ({free / 1e9:.2f} GB free; the statistics of this pass "
             f"take about {needed / 1e9:.2f} GB). Make room (experiment=cache clear=stale), or name "
-            "another disk (paths.cache=), and run again: the pass goes on where it last wrote down "
-            "how far it was"
+            "another disk (paths.cache=), and run again: the pass resumes where its state was "
+            "last saved"
         ) from error
 
 

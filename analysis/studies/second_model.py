@@ -26,7 +26,7 @@ NO_CONTROLS = {
 
 @dataclass(frozen=True, eq=False)
 class OtherModel:
-    """The model of `config.other`; its layers have the names of the stream of both models."""
+    """The model of `config.other`; its layers are `renamed` as in the stream of both models."""
 
     config: ModelConfig
     layers: tuple[Layer, ...]

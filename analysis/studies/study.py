@@ -25,7 +25,7 @@ from common.records import Corpus, StrataError
 
 log = logging.getLogger(__name__)
 
-GROUPS = 12  # of folds, and about as many trials: ten, and the two halves of an interval
+GROUPS = 12  # most groups of folds of a sample: ten folds, and two halves for an interval
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def failure_of(experiment: str, layer: str, error: Exception) -> Failure:
 
 @dataclass(frozen=True)
 class Job:
-    """An independent piece of scoring, with the experiments and the layer that fail with it."""
+    """An independent piece of scoring; if it raises, these experiments fail in this layer."""
 
     experiments: tuple[str, ...]
     layer: str
@@ -98,7 +98,7 @@ class Setting:
         return self.speech.corpus
 
     def refuse_partitions(self, name: str, analysis: AnalysisConfig) -> None:
-        """For experiments that have nothing to fit on one partition and score on another."""
+        """Raise where an experiment that cannot use them has a fit or a score partition."""
         for key in ("fit_partition", "score_partition"):
             if getattr(analysis, key) is not None:
                 raise StrataError(
@@ -133,7 +133,7 @@ class Study(ABC):
     def build(cls, setting: Setting, name: str, analysis: AnalysisConfig) -> Self:
         """Draw one experiment's units and find its entry; an error says why it cannot run.
 
-        Nothing of the model's weights or of the audio is read.
+        Neither weights nor audio are read.
         """
 
     def joined(self, other: Self) -> Self:
@@ -149,13 +149,13 @@ class Study(ABC):
         return all(self.entry.has(layer.name) for layer in self.needed_layers())
 
     def written_by(self, processes: Processes) -> Self:
-        """The study as one of several processes collects for it."""
+        """The study with its entry as one of several processes writes it."""
         entry = replace(self.entry, writer=processes.rank, writers=processes.size)
         return replace(self, entry=entry)
 
     @abstractmethod
     def consumer(self, device: torch.device) -> Consumer:
-        """Computes, in a forward pass, what the cache lacks."""
+        """What collects, in a forward pass, the statistics that the cache lacks."""
 
     @abstractmethod
     def jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
@@ -202,7 +202,7 @@ class Study(ABC):
         return 0
 
     def utterance(self, number: int) -> int:
-        """Number in the run's speech of an utterance that the entry has under `number`."""
+        """Index, in the run's speech, of utterance `number` of the entry."""
         return number
 
     @abstractmethod
@@ -234,8 +234,8 @@ class Study(ABC):
     ) -> Iterator[tuple[str, int, Layer, str]]:
         """(experiment, sample, layer, control): mel in a layer's place, each with shuffled labels.
 
-        Where the target is a table, its rows are permuted among the word types instead. Without the
-        controls that an experiment cannot have.
+        Where the target is a table, its rows are permuted among the word types instead. Controls
+        that an experiment cannot have are left out.
         """
         without, every = self.without_controls(), list(self.each(samples, chosen))
         mel = [(*which, MEL, "mel") for which in dict.fromkeys((name, k) for name, k, _ in every)]
@@ -259,7 +259,7 @@ def metric_of(analysis: AnalysisConfig) -> Metric:
 
 
 def split_of(config: Config, analysis: AnalysisConfig) -> str:
-    """How an analysis cuts its folds: its own way, else the run's."""
+    """The split of an analysis: its own, else the run's."""
     return analysis.split or config.split
 
 

@@ -92,7 +92,7 @@ VERSIONS = {
     "targets": targets.VERSION,  # of the mel frames that are pooled for the controls
 }
 LABELS = "labels"  # the shared view of target vectors for the labels of a sample
-UNSPLIT = {"fit_instances": None}  # draws nothing where there is one partition
+UNSPLIT = {"fit_instances": None}  # a limit without effect where there is one partition
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,8 +100,8 @@ class Drawn:
     """What one experiment drew of its part of the speech, and what it is compared with.
 
     speaker (n_utterances,): index into `speakers`; `trials`, `seed`: the run's. `pairs`: a layer,
-    the layer or other stored view that it is compared with, and what a row calls that where it is
-    not the same for all; empty where the target is known from the labels alone.
+    the layer or stored target that it is compared with, and the name of that in the results, where
+    it differs between layers; empty where the labels alone give the target.
     """
 
     part: ExperimentSpeech
@@ -220,7 +220,7 @@ class VectorStudy(Study):
                 check_target(self.drawn[name].samples.name, self._controlled(name, units), target)
 
     def joined(self, other: Self) -> Self:
-        """Both have drawn the same rows, under labels of their own."""
+        """Both have drawn the same rows; their labels may differ."""
         return replace(super().joined(other), drawn={**self.drawn, **other.drawn})
 
     @property
@@ -239,7 +239,7 @@ class VectorStudy(Study):
         return list((needed | compared).values())
 
     def consumer(self, device: torch.device) -> Consumer:  # noqa: ARG002
-        """Vectors of the layers that are missing."""
+        """Collects the vectors of missing layers."""
         first = next(iter(self.drawn.values()))
         frame_targets = [d.target for d in self.drawn.values() if isinstance(d.target, FrameTarget)]
         layers = self.needed_layers()
@@ -249,19 +249,19 @@ class VectorStudy(Study):
         )
 
     def disk_bytes(self) -> int:
-        """Vectors of the layers that are missing."""
+        """Size of the missing layers' vectors."""
         rows = len(next(iter(self.drawn.values())).samples.label)
         return vector_bytes(self.entry, self.needed_layers(), rows)
 
     def utterance(self, number: int) -> int:
-        """The entry numbers the utterances of one part of the speech."""
+        """The entry counts within its part of the speech."""
         return int(next(iter(self.drawn.values())).part.places[number])
 
     def jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
         """A job per experiment, sample and layer: all of the layer's pairs.
 
-        Where a layer is compared with many, each job begins with another one of them: jobs that run
-        side by side then make different ones of the views that they share.
+        Where a layer is compared with many, each job begins with a different one: jobs that run at
+        the same time then compute different ones of the views that they share.
         """
         for name, drawn in self.drawn.items():
             layers = [layer for layer in self.layers if layer.name in chosen[name]]
@@ -490,7 +490,7 @@ class LayerView:
 def stored_pairs(
     analysis: AnalysisConfig, layers: Sequence[Layer]
 ) -> tuple[tuple[Layer, Layer, str], ...]:
-    """Each layer of the analysis's parts with what frames are compared with, kept as it is."""
+    """Each covered layer with the layer or frame target that it is compared with, as stored."""
     target = analysis.target
     other = target_layer(target) if isinstance(target, FrameTarget) else None
     if other is None:
@@ -512,7 +512,7 @@ def draw_segments(
     part: ExperimentSpeech,
     pairs: Sequence[tuple[Layer, Layer, str]],
 ) -> tuple[Segments, Target]:
-    """Draw units of an experiment, and its target with what it needs to know of their labels."""
+    """Draw an experiment's units, and prepare its target for their labels."""
     config, target = setting.config, analysis.target
     run, seed, split = config.sampling, config.seed, split_of(config, analysis)
     if analysis.unit == "frame" and pairs:
@@ -542,8 +542,8 @@ def draw_segments(
 def check_target(name: str, units: Units, target: LabelTarget) -> None:
     """Raise if correlations with what the labels say would be undefined in some trial.
 
-    They are where all units of its training, dev or test fold have the same target, and where what
-    distinguishes those of the test fold never occurs in training.
+    That is so where all units of its training, dev or test fold have the same target, and where
+    the differences within the test fold never occur in training.
     """
     _, first, code = np.unique(units.label, return_index=True, return_inverse=True)
     view = np.asarray(target.view(units.label, units.labels)[first], np.float64)
@@ -562,10 +562,10 @@ def check_target(name: str, units: Units, target: LabelTarget) -> None:
             apart = view[test] - view[test].mean(0)
             if np.linalg.norm(apart @ directions) <= 1e-6 * np.linalg.norm(apart):
                 raise StrataError(
-                    f"trial {trial}: what tells the {len(test)} {name} types of its test fold "
-                    f"apart is the same for all {len(train)} that it is fitted on, as in a table "
-                    "with a column for each word: use another table, or by_type=false (types then "
-                    "lie in training and test)"
+                    f"trial {trial}: the columns in which the {len(test)} {name} types of its test "
+                    f"fold differ are constant over the {len(train)} that it is fitted on, as in a "
+                    "table with a column for each word: use another table, or by_type=false (types "
+                    "then lie in training and test)"
                 )
         elif not target.numeric and not np.isin(test, train).any():
             raise StrataError(
@@ -575,7 +575,7 @@ def check_target(name: str, units: Units, target: LabelTarget) -> None:
 
 
 def known_speakers_tested(samples: Segments, corpus: Corpus, trials: int) -> int:
-    """How many speakers who are known by name every sample is tested on at least."""
+    """The smallest number of named speakers that a sample is tested on."""
     speaker = np.array([u.speaker for u in corpus.utterances])[samples.utterance]
     tested = (speaker[(folds >= 0) & (folds < trials)] for folds in samples.folds)
     return min(len(set(speakers) - {""}) for speakers in tested)

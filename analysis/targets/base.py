@@ -36,11 +36,11 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class LabelTarget(Target):
-    """A target that says for each unit of the corpus which label it has.
+    """A target that gives each unit of the corpus a label.
 
-    `by_type`: what a unit is compared with follows from its label and is not the label itself (a
-    word's vector): folds then keep labels apart, or a score would reward knowing which label it is.
-    `numeric`: labels are numbers, and it is their value that a unit is compared with.
+    `by_type`: units are compared with something that their label determines (a word's vector).
+    Folds then keep labels apart, or a score would reward recognising the label itself.
+    `numeric`: labels are numbers, which are compared by value.
     """
 
     by_type: ClassVar[bool] = False
@@ -57,7 +57,7 @@ class LabelTarget(Target):
         return unit if by == unit else f"{unit} by {by}"
 
     def tier_of(self, unit: str) -> str:
-        """The tier whose intervals are the units, or give units `frame` theirs; "" for none."""
+        """The tier whose intervals are the units, or label units `frame`; "" for none."""
         tier = self.labelled_by(unit) if unit == "frame" else unit
         return "" if tier == "utterance" else tier
 
@@ -81,7 +81,7 @@ class LabelTarget(Target):
         return interval.label
 
     def prepared(self, labels: Collection[str], corpus: Corpus) -> Self:  # noqa: ARG002
-        """The target with what it needs to know of these labels, the corpus's, read."""
+        """The target with what it needs for these labels, the corpus's, read."""
         return self
 
     def known(self, labels: Collection[str]) -> Collection[str]:
@@ -110,9 +110,8 @@ class FileTarget(FromFile, LabelTarget):
 class FrameTarget(Target):
     """A target that gives each frame of the audio some numbers, one row every 10 ms.
 
-    `masked`: frames may have none (rows of NaN), as unvoiced ones have
-    no pitch; these are left out, with the layer's frame, and counted. `version` is bumped when the
-    values would change.
+    `masked`: some frames have none (rows of NaN), as unvoiced ones have no pitch; they are left
+    out, with the layer's frames, and counted. `version` is bumped when the values would change.
     """
 
     units: ClassVar[tuple[str, ...]] = ("frame",)
@@ -132,8 +131,9 @@ class FrameTarget(Target):
         """
 
     def prepared(self, corpus: Corpus) -> Self:  # noqa: ARG002
-        """The target with what it needs to know of this corpus read; raises StrataError if it
-        has nothing to say of it.
+        """The target with what it needs for this corpus read.
+
+        Raises StrataError if it has no values for any of it.
         """
         return self
 

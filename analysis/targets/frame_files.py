@@ -42,8 +42,8 @@ class FrameFiles(FromFile, FrameTarget):
     a column `utterance` beside `time`. `only` takes some of the columns, by name.
 
     Frames without a value are left out with the layer's frame, and counted; so are all frames of
-    utterances without a file. Rows come every 10 ms and layers mostly every 20 ms: what moves
-    faster than 25 Hz is folded into slower movement, so smooth it first.
+    utterances without a file. Rows come every 10 ms and layers mostly every 20 ms: movement
+    faster than 25 Hz is aliased, so smooth it first.
     """
 
     kind: ClassVar[str] = "frames"
@@ -79,7 +79,7 @@ class FrameFiles(FromFile, FrameTarget):
         return replace(self._found(ids), places=places)
 
     def _found(self, ids: list[str]) -> Self:
-        """With what there is of each utterance, or recording, of these names."""
+        """With the files, or the table's rows, of these utterances or recordings."""
         if self.file.is_file():
             return self._with_table(ids)
         found = files_named(self.file)

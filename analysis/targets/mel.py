@@ -1,4 +1,4 @@
-"""Mel filterbank frames: what every speech model starts from, or could."""
+"""Mel filterbank frames."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,9 +24,9 @@ VERSION = 1  # bumped when a target's values would change
 class Mel(FrameTarget):
     """The log mel filterbank of each frame: see `mel`.
 
-    `lead`: frames are centred so many samples later. A layer's frame is compared with the mel frame
-    of its own number, as published, which of wav2vec 2.0 and its kin is centred 12.5 ms earlier:
-    200 puts both at the same place.
+    `lead`: samples by which frames are centred later. As published, a layer's frame is compared
+    with the mel frame of the same number, which is centred 12.5 ms earlier in wav2vec 2.0 and
+    models like it: 200 aligns the centres.
     """
 
     version: ClassVar[int] = VERSION

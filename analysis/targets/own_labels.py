@@ -1,4 +1,4 @@
-"""Labels and numbers of one's own: of any tier, of a table, or of the corpus."""
+"""Labels and numbers that the user names: of any tier, of a table, or of the corpus."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -24,14 +24,14 @@ GIVE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Label(LabelTarget):
-    """A label of your own. One of:
+    """A label that you name. One of:
 
     - `tier`: any tier of the alignments by its name (syllable, tone, part of speech, gesture);
     - `column`: what the corpus knows of an utterance (`speaker`, `gender`, …);
     - `table` and `column`: a .csv, or a file with tabs, with a line for each `utterance`, for each
       `speaker`, or for each stretch (`utterance`, `start`, `end` in seconds).
 
-    The unit `own` is what the label is of: the tier's intervals, the table's stretches, or whole
+    The unit `own` is what has the label: the tier's intervals, the table's stretches, or whole
     utterances. At other units (`phone`, `word`, `frame`, another tier) a unit has the label that
     holds in its middle, an utterance the one that holds in all of it. Units without a label are
     left out and counted.
@@ -49,7 +49,7 @@ class Label(LabelTarget):
         return self.tier or self.column or "label"
 
     def check(self, key: str, unit: str, sampling: UnitSampling) -> None:  # noqa: ARG002
-        """One place to look for the label, and a unit that it can be asked of."""
+        """Raise where the label is named in two ways, or there is no unit."""
         if self.tier is not None and (self.table is not None or self.column is not None):
             raise StrataError(
                 f"{key}.target.tier={self.tier} with target.table={self.table} and "
@@ -66,7 +66,7 @@ class Label(LabelTarget):
             raise StrataError(f"{key}.unit={unit!r}: name a unit: own, phone, word, utterance, …")
 
     def missing(self, key: str) -> str:  # noqa: ARG002
-        """What says where the label is."""
+        """The keys that name the label, where none is given."""
         if self.tier is None and self.column is None:
             return f"which label is not given: {GIVE}"
         return ""
@@ -177,7 +177,7 @@ class Label(LabelTarget):
 
 
 def recording_of(utterance: Utterance) -> str:
-    """The id that a table knows an utterance by: of a window, its recording's."""
+    """The id of an utterance in a table; for a window, its recording's."""
     return utterance.recording[0] if utterance.recording else utterance.id
 
 
@@ -192,10 +192,10 @@ def within(intervals: Sequence[Interval], start: int, end: int) -> Sequence[Inte
 
 @dataclass(frozen=True, kw_only=True)
 class Number(Label):
-    """A number of your own (age, rating, formant of a vowel), from where `Label` takes labels.
+    """A number that you name (age, rating, formant of a vowel), found as a `Label` is.
 
-    What is no finite number is no label: left out and counted. `instances` and `labels` of the
-    sampling count the units of each different number, so that a frequent value need not be all.
+    Units whose label is not a finite number are left out and counted. `instances` and `labels` of
+    the sampling count the units of each different number, so that a frequent value need not be all.
     """
 
     numeric: ClassVar[bool] = True

@@ -144,7 +144,7 @@ def _check(path: Path) -> None:
 def _keep(
     rows: Iterable[Row], needed: Collection[str] | None, counts: Counter[str]
 ) -> tuple[tuple[str, ...], Vectors]:
-    """The first row of every needed word, in any case; later ones and those not finite go."""
+    """The first row of every needed word, in any case; without later ones and those not finite."""
     kept: dict[str, Vectors] = {}
     for word, vector in rows:
         if needed is not None and word not in needed and word.lower() not in needed:

@@ -1,8 +1,8 @@
 """Statistics of forward passes, kept between runs: an entry is a folder named by a hash of its key.
 
 The key is an allow-list: exactly what the numbers depend on. Files appear whole or not at all
-(written beside, then renamed), each with a checksum, its shape and its type beside it. Whoever
-changes an entry holds its lock alone; those who read it share the lock.
+(written beside, then renamed), each with a checksum, its shape and its type beside it. Changing an
+entry takes its lock exclusively; readers share it.
 """
 
 import errno
@@ -31,9 +31,9 @@ from common.writing import try_writing
 log = logging.getLogger(__name__)
 
 Key = Mapping[str, object]
-PARTIAL = ".part"  # how the names of files begin that a pass has not finished
+PARTIAL = ".part"  # prefix of the files of an unfinished pass
 UNFINISHED = re.compile(r"\.part(\d*)\.")  # with the number of the process unless it is the first
-HIDDEN = ".hidden."  # how a mark begins that an array of a read-only entry is not to be used
+HIDDEN = ".hidden."  # prefix of a mark: do not use this array of the read-only entry
 STATE = "state"  # where an unfinished pass stores what it needs to resume
 READ_AT_ONCE = 1 << 23  # bytes
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a disk without room
@@ -47,9 +47,8 @@ FOLDER = re.compile(r"[0-9a-f]{24}")
 class GrowingArray:
     """A .npy file (n, d) written front to back; it can be read once it is closed.
 
-    numpy leaves room in a header for the number of rows to grow, so that it can be written anew
-    in place. Of a file that is there already the first `n` rows are kept, and what follows them is
-    cut off.
+    numpy leaves room in a header for the number of rows to grow, so that it can be rewritten in
+    place. The first `n` rows of an existing file are kept, the rest is cut off.
     """
 
     def __init__(self, path: Path, dim: int, dtype: DTypeLike, n: int = 0) -> None:
@@ -66,7 +65,7 @@ class GrowingArray:
         os.truncate(path, end)
 
     def append(self, rows: NDArray[np.generic]) -> None:
-        """Write rows (r, d) after those that are there, in the array's own type."""
+        """Append rows (r, d), in the array's own type."""
         r, d = rows.shape
         if d != self.dim:
             raise ValueError(f"rows of {d} columns for an array of {self.dim}")
@@ -75,13 +74,13 @@ class GrowingArray:
         self.n += r
 
     def flush(self) -> None:
-        """See to it that what was written is on the disk, and can be read from there."""
+        """Flush to disk what was written, so that it can be read."""
         self._write_header()
         with self.path.open("ab") as file:
             os.fsync(file.fileno())
 
     def close(self) -> None:
-        """Say in the header how many rows came."""
+        """Write the final number of rows into the header."""
         self._write_header()
 
     def _end(self) -> int:
@@ -102,8 +101,8 @@ class Entry:
     """One folder of the cache: named arrays that all follow from one key.
 
     `below` is the same entry in a cache that cannot be written to: it is read where this one lacks
-    an array, and left as it is. `content` is the key. What is not finished belongs to the one of
-    `writers` processes that writes it, `writer`.
+    an array, and left as it is. `content` is the key. Unfinished files belong to the process that
+    writes them, `writer` of `writers`.
     """
 
     folder: Path
@@ -122,7 +121,7 @@ class Entry:
             partial.replace(described)
 
     def has(self, name: str) -> bool:
-        """Whether an array, or several under one name, are there, whole."""
+        """Whether there is an array, or several, under a name, complete."""
         return self._holder(name) is not None
 
     def names(self) -> list[str]:
@@ -147,18 +146,18 @@ class Entry:
             return dict(archive)
 
     def note(self, content: Mapping[str, object]) -> None:
-        """Write down how the arrays came about."""
+        """Record how the arrays were computed."""
         self._write("note.json", content)
 
     def notes(self) -> dict[str, Any]:
-        """What was written down; empty if nothing was."""
+        """What `note` recorded; empty without."""
         return self._json("note.json")
 
     def create(self, name: str, shape: tuple[int, int]) -> "np.memmap[Any, np.dtype[np.float32]]":
         """A float32 array on disk to be filled row by row; `publish` it when it is complete.
 
-        One of this shape that a pass left unfinished is gone on with. Its room on the disk is
-        taken at once: writing to a file that has none, on a full disk, would kill the process.
+        An unfinished array of this shape is continued. Its disk space is reserved at once:
+        writing to a memory-mapped file on a full disk would kill the process.
         """
         path = self._partial(f"{name}.npy")
         if not path.exists():
@@ -171,14 +170,14 @@ class Entry:
     def grow(self, name: str, dim: int, dtype: DTypeLike, n: int = 0) -> GrowingArray:
         """An array (., dim) on disk to be written front to back; close it, then `publish` it.
 
-        Of one that a pass left unfinished the first n rows are kept.
+        The first n rows of an unfinished array are kept.
         """
         return GrowingArray(self._partial(f"{name}.npy"), dim, dtype, n)
 
     def publish(self, name: str, needs: str = "") -> None:
         """Let others see an array that `create`, `grow` or `stage` made.
 
-        `needs` names another one without which it is of no use.
+        `needs`: another array without which it is useless.
         """
         file = f"{name}.npz" if self._partial(f"{name}.npz").exists() else f"{name}.npy"
         record = {"file": file, "needs": needs, **_described(self._partial(file))}
@@ -211,17 +210,17 @@ class Entry:
         return None
 
     def forget(self) -> None:
-        """Delete what a pass that did not end has left, as far as it is this writer's."""
+        """Delete what an unfinished pass has left, of this writer."""
         for path in self._partials():
             path.unlink()
 
     def forget_all(self) -> None:
-        """Delete what a pass has left in any of its processes."""
+        """Delete what an unfinished pass has left, of all writers."""
         for path in self.folder.glob(f"{PARTIAL}*"):
             path.unlink()
 
     def unfinished(self, name: str) -> NDArray[Any]:
-        """What there is of an array that `grow` made, memory-mapped."""
+        """The rows written so far of an array that `grow` made, memory-mapped."""
         return np.load(self._partial(f"{name}.npy"), mmap_mode="r")
 
     def move_staged(self, name: str, other: "Entry") -> None:
@@ -233,10 +232,10 @@ class Entry:
         return replace(self, writer=number)
 
     def left_by_others(self) -> "list[Entry]":
-        """The entry as other processes wrote it that did not finish: those that fall to this one.
+        """The entry as other processes of an unfinished pass wrote it: those that this one merges.
 
-        Of a pass that had more processes some have no successor of their number: each of those
-        falls to the one that has its number's remainder.
+        Where that pass had more processes, what process n left goes to process n modulo the number
+        of processes now.
         """
         found = (UNFINISHED.match(path.name) for path in self.folder.glob(f"{PARTIAL}*"))
         numbers = {int(match[1] or 0) for match in found if match}
@@ -247,7 +246,7 @@ class Entry:
         return sorted(self.folder.glob(f"{self._prefix}*"))
 
     def damaged(self) -> dict[str, str]:
-        """Arrays that are not what was written, and what is wrong with each; reads all of them."""
+        """Damaged arrays, and what is wrong with each; reads all of them."""
         wrong = {}
         records = {name: (folder, record) for name, folder, record in self._records()}
         for name, (folder, record) in records.items():
@@ -261,7 +260,7 @@ class Entry:
         return wrong
 
     def discard(self, name: str) -> None:
-        """Delete an array; one that is only `below` is passed over from now on."""
+        """Delete an array; one that is only `below` is ignored from now on."""
         for suffix in ("sum", "npz", "npy"):
             (self.folder / f"{name}.{suffix}").unlink(missing_ok=True)
         if self.below is not None:
@@ -355,7 +354,7 @@ def _allocate(file: int, start: int, size: int) -> None:
 
 
 def _checksum(path: Path) -> str:
-    """XXH3 of a file: it is to find damage, not malice."""
+    """XXH3 of a file, which detects damage, not tampering."""
     digest = xxhash.xxh3_64()
     with path.open("rb") as file:
         while block := file.read(READ_AT_ONCE):
@@ -410,7 +409,7 @@ class Held:
         self._take(exclusive=False)
 
     def change(self) -> None:
-        """Hold the locks alone; an entry that was deleted meanwhile is there again, empty."""
+        """Hold the locks exclusively; an entry deleted meanwhile is made again, empty."""
         self._take(exclusive=True)
 
     def _take(self, exclusive: bool) -> None:
@@ -469,7 +468,7 @@ class Cache:
 
 
 def cache_root(config: Config) -> Path:
-    """The folder that `paths.cache` names; an empty STRATA_CACHE is none, not this folder."""
+    """The folder that `paths.cache` names; an empty STRATA_CACHE counts as not set."""
     return Path(config.paths.cache or DEFAULT).expanduser()
 
 

@@ -28,7 +28,7 @@ class FolderLock:
         self._file: int | None = None
 
     def take(self, exclusive: bool, wait: bool = True) -> bool:
-        """Hold the lock, alone or with other readers; False where it is held and `wait` is not set.
+        """Hold the lock, exclusively or with other readers; False if it is held and not `wait`.
 
         What this lock held before is released first.
         """

@@ -104,7 +104,7 @@ class Config:
     `sampling.trials`, `by_type`), which the command line can change one by one.
     `by_type`: where what a unit is compared with is a function of its word type (a table of
     vectors), folds keep types apart, so that no score rewards knowing which word it is.
-    `controls` adds what the scores are to be held against: the same architecture with random
+    `controls` adds what the scores are compared with: the same architecture with random
     weights (a forward pass of its own), the mel filterbank in a layer's place, shuffled labels.
 
     `scoring`: CCA is scored on the GPU where the model runs on one with room for it ("auto"), or on

@@ -9,7 +9,7 @@ from omegaconf import MISSING
 
 from common.records import StrataError
 
-OWN = "own"  # the unit that a label of one's own is of
+OWN = "own"  # the unit that has the label which the user names
 POOLINGS = ("mean", "middle_third", "centre", "first", "last", "max")
 PARTS = ("cnn", "transformer")
 # The last one: speakers where there are enough of them, else utterances.
@@ -128,7 +128,7 @@ class AnalysisConfig:
 
     `asks`: the kind of question, by which experiments are ordered and grouped.
     `unit`: `frame`, `phone`, `word`, `utterance`; for labels of your own also any other tier, or
-    `own`, what the label is of.
+    `own`, what has the label.
     `split` null: the run's. A unit `frame` with labels is a stretch of 20 ms, labelled by what
     lies in its middle. `fit_partition` and `score_partition`: parts of the dataset, null for its
     own; where they differ, one is fitted on and the other one scored on, without folds.

@@ -1,6 +1,6 @@
-"""What Hydra does more often than it needs to while it composes a configuration.
+"""Work that Hydra repeats while it composes a configuration, done once.
 
-Its results stay as they are: a test composes with and without.
+The results are the same: a test composes with and without.
 """
 
 from functools import cache

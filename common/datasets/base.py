@@ -1,4 +1,4 @@
-"""The one thing every corpus can do: list itself."""
+"""The base of all corpora: what a dataset is configured with, and how it is listed."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

@@ -35,7 +35,7 @@ class Faults:
     found: list[tuple[str, StrataError]] = field(default_factory=list)
 
     def add(self, reason: str, error: StrataError) -> None:
-        """One more; `reason` is what it counts as where it is left out."""
+        """Add a fault; `reason` is what it counts as where it is left out."""
         log.warning("%s", error)
         self.found.append((reason, error))
 

@@ -35,7 +35,7 @@ class LabelTable:
 
 
 def key_of(columns: list[str]) -> str:
-    """What the lines of a table with these columns are of; "" where no column says."""
+    """What a line of a table with these columns describes; "" where no column says."""
     if {"utterance", *TIMES} <= set(columns):
         return "segment"
     return next((key for key in KEYS if key in columns), "")

@@ -18,7 +18,7 @@ from common.encoder.hub import explained
 from common.records import Corpus, StrataError, Utterance, Waveform
 
 COLUMNS = ["id", "transcript", "words", "phonemes"]  # what listing reads: all but the audio
-ATTRIBUTES = {"sex": "gender", "subset": "subset"}  # columns that there may be, and their own name
+ATTRIBUTES = {"sex": "gender", "subset": "subset"}  # optional columns, and the attributes' names
 
 SHARD = re.compile(r"(?P<partition>.+)-\d{5}-of-(?P<n>\d{5})\.parquet")
 

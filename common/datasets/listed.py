@@ -47,7 +47,7 @@ def check_convention(phones: str | None) -> None:
 
 
 def convention(labels: Iterable[str], declared: str | None) -> str:
-    """How phone labels are read: as declared, or as all of them together leave no doubt."""
+    """The convention of phone labels: as declared, or as all labels together show without doubt."""
     inventory = Counter(label.strip() for label in labels)
     spoken = sorted(label for label in inventory if parse(label, "as_is"))
     if not spoken:

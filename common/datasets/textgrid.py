@@ -109,7 +109,7 @@ class TextGrid(Dataset):
         return alignments.read(path)
 
     def _convention(self, raw: Mapping[files.Pair, alignments.RawTiers]) -> str:
-        """How phone labels are read: as declared, or as all of them together leave no doubt."""
+        """The convention of phone labels: as declared, or as all of them show without doubt."""
         labels: list[str] = []
         for pair, tiers in raw.items():
             try:
@@ -126,7 +126,7 @@ class TextGrid(Dataset):
         return replace(self, tiers=list(dict.fromkeys(more)) or None)
 
     def _without_further(self, utterance: Utterance) -> Utterance:
-        """What the fingerprint is of: which other tiers are read changes nothing stored."""
+        """The part that the fingerprint covers: further tiers change nothing that is stored."""
         if not self.tiers:
             return utterance
         kept = {name: i for name, i in utterance.tiers.items() if name not in self.tiers}

@@ -86,9 +86,9 @@ class Encoder:
         `emit` gets the layer, its frames (B, T, D) on the model's device, float32 (or bfloat16,
         where autocast computes so), and the number of valid frames of each waveform: frames
         beyond it are padding. The frames are the model's own, which goes on with them: not to
-        be written to. `only` names the layers wanted; those above the last of them are not
-        computed. A layer that holds NaN or infinity is an error once all layers are there: to ask
-        for each one would have a GPU wait for the answer.
+        be written to. `only` names the layers to emit; those above the last of them are not
+        computed. A layer that holds NaN or infinity is an error once all layers have been emitted:
+        to check each one at once would stall a GPU.
         """
         self._check(waveforms, only)
         layer_hooks = [hook for hook in self._layer_hooks if only is None or hook.name in only]
@@ -127,7 +127,7 @@ class Encoder:
         if self.max_samples is not None:
             return True  # All inputs have one length already.
         if "attention_mask" not in inspect.signature(self.model.forward).parameters:
-            return False  # It cannot be told what is padding.
+            return False  # It takes no mask, which would tell it what is padding.
         noise = _noise(PROBE_SAMPLES, 0)
         pair = [noise[: PROBE_SAMPLES // 2], noise]
         together = self._frames_of(pair)
@@ -215,7 +215,7 @@ class Encoder:
         if self._positions is None or (self._positions[1] is not None and self._positions[0] < n):
             self._positions = n, self._added_positions(n)
             if self._positions[1] is not None:
-                logger.info("T0 is told without the positions that %s adds", self.architecture)
+                logger.info("T0 is given without the positions that %s adds", self.architecture)
         return self._positions[1]
 
     def _added_positions(self, n_samples: int) -> torch.Tensor | None:
@@ -317,7 +317,7 @@ def _rounding(tf32: bool) -> Iterator[None]:
 
 
 def pick_device(device: str) -> torch.device:
-    """The accelerator there is, or the device that was asked for if there is one.
+    """The accelerator there is, or the device that was asked for if torch has it.
 
     Where a run has several processes on a machine, each takes the GPU of its number there.
     """

@@ -77,9 +77,9 @@ class FeatureExtractor:
 def read_feature_extractor(
     checkpoint: Checkpoint, normalise: bool | None = None
 ) -> FeatureExtractor:
-    """The feature extractor of a checkpoint. Whether it normalises differs: its file decides.
+    """The feature extractor of a checkpoint.
 
-    Unless `normalise` does.
+    Whether it normalises is as its file says, unless `normalise` is given.
     """
     try:
         extractor = transformers.AutoFeatureExtractor.from_pretrained(
@@ -172,7 +172,7 @@ def _finite(frames_of: Frames, n: int) -> bool:
 def _extract(
     extractor: Any, waveforms: Sequence[Waveform], padding: str | int, masked: bool
 ) -> dict[str, torch.Tensor]:
-    """What an extractor makes of waveforms, its keys as far as it knows them.
+    """An extractor's features of waveforms, called with the keys that it knows.
 
     `padding`: as transformers names it, or the length to pad to.
     """

@@ -1,4 +1,4 @@
-"""Frames of what stands before a model's blocks and is no list of convolutions: found by clicks."""
+"""Frames of the part before a model's blocks where that is no list of convolutions: by clicks."""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy

@@ -13,7 +13,7 @@ from torch import nn
 
 from common.records import StrataError
 
-# mel: the filterbank in a layer's place; baseline: what a metric is held against without a layer
+# mel: the filterbank in a layer's place; baseline: a metric's own control, without a layer
 Part = Literal["cnn", "transformer", "mel", "baseline"]
 Side = Literal["input", "output"]
 Read = Callable[[torch.Tensor], torch.Tensor]
@@ -142,7 +142,7 @@ def packs(encoder: nn.Module) -> bool:
 
 
 def find_hooks(encoder: nn.Module, codec: bool = False) -> tuple[LayerHook, ...]:
-    """Taps of all layers in the order of computation: C1, …, T0, T1, …; `codec`: see `_stages`."""
+    """Hooks of all layers in the order of computation: C1, …, T0, T1, …; `codec`: see `_stages`."""
     blocks = _blocks(encoder)
     if not blocks and not codec:
         raise StrataError(f"a {type(encoder).__name__} has no list `layers` of transformer blocks")

@@ -1,4 +1,4 @@
-"""What goes wrong between here and the Hugging Face Hub, in words that help."""
+"""Failures of transfers from the Hugging Face Hub, explained with a remedy."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -20,7 +20,7 @@ from common.records import StrataError
 NO_LAYER_NEEDS = ("masked_spec_embed", "adapter.", "intermediate_ffn.")
 # Of layer norms in checkpoints from before PyTorch had them.
 OLD_NORMS = {r"^(.*norm[^.]*)\.gamma$": r"\1.weight", r"^(.*norm[^.]*)\.beta$": r"\1.bias"}
-# What a weight may be written in, by its name in safetensors; counters and buffers may be else.
+# Number formats of weights, by their names in safetensors; counters and buffers may have others.
 REAL = {
     "F64": torch.float64,
     "F32": torch.float32,

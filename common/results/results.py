@@ -17,7 +17,7 @@ import pandas as pd
 from common.tables import csv_of, without_apostrophes
 from common.timing import Stopwatch, peak_memory_bytes
 
-Figure = float | list[float] | None  # what a sweeper makes as large, or as small, as it can
+Figure = float | list[float] | None  # what a sweeper maximises or minimises
 
 RESULTS = "results.csv"
 METADATA = "metadata.json"
@@ -73,8 +73,8 @@ class Row:
     experiment's primary figure, not a secondary one. `control`: "" for the experiment itself, else
     one of `CONTROLS`. `low` and `high`: a 95 % interval, or None.
     `weighted`: which view's columns weigh a CCA's directions, "layer" or "target"; "" where a
-    metric does not weigh, and in older runs. `pairs`: how many pairs a rank correlation is of; None
-    where a metric is none, and in older runs.
+    metric does not weigh, and in older runs. `pairs`: the number of pairs behind a rank
+    correlation; None for other metrics, and in older runs.
     """
 
     model: str

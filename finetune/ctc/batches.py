@@ -29,8 +29,8 @@ class Batch:
 
     mask (B, n), 1 where there is audio, or None where all lengths are the same; samples (B,),
     sizes (B,) of the characters, weights (B,): what an utterance's loss counts, 1 over the
-    characters of the whole update; numbers (B,) of the utterances, which the `recordings` of that
-    name hold unchanged; None where they were changed.
+    characters of the whole update; numbers (B,) of the utterances in `recordings`, the
+    file of their speech; that is None where the speech was changed.
     """
 
     waveforms: torch.Tensor
@@ -45,13 +45,13 @@ class Batch:
     def to(self, device: torch.device, *_: object, **__: object) -> Self:
         """The batch on a device: what Lightning calls.
 
-        Lengths and numbers are read as Python's and stay: a GPU would have to be waited for.
+        Lengths and numbers stay on the CPU, where reading them does not wait for a GPU.
         """
         waits = device.type != "cuda"
         return self._with(lambda x: x.to(device, non_blocking=not waits), ("samples", "numbers"))
 
     def pin_memory(self) -> Self:
-        """The batch in memory that a GPU reads by itself: what a loader calls."""
+        """The batch in pinned memory: what a loader calls."""
         return self._with(torch.Tensor.pin_memory, ())
 
     def _with(self, change: Callable[[torch.Tensor], torch.Tensor], but: tuple[str, ...]) -> Self:

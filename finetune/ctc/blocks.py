@@ -40,7 +40,7 @@ class Blocks:
 
 
 def plan_blocks(recipe: FinetuneConfig, model: ModelConfig, blueprint: Blueprint) -> Blocks:
-    """What a recipe means of a whole model, known from its description: no weights are read."""
+    """What a recipe does with each block of a model, from its description: no weights are read."""
     modules = {
         t.name: t.module for t in blueprint.layer_hooks if t.part == "transformer" and t.index > 0
     }

@@ -81,7 +81,7 @@ def read_parts(
         corpora[name] = in_windows(corpus, longest, shorter.get(name), False, words)
     speakers = choose_speakers(recipe, corpora)
     parts: dict[str, TranscribedSpeech] = {}
-    for name in reversed(PARTS):  # the test set first: it gives up no speaker
+    for name in reversed(PARTS):  # the test set first: it keeps all its speakers
         others = {u.speaker for part in parts.values() for u in part.utterances}
         others |= {s for other in PARTS[PARTS.index(name) + 1 :] for s in speakers[other] or ()}
         limits = Limits(
@@ -188,7 +188,7 @@ def _part(
 
 
 def _limited(corpus: Corpus) -> str:
-    """What to say where `dataset.limit` is why there is so little."""
+    """A hint where `dataset.limit` is the reason for too little speech."""
     beyond = corpus.dropped.get(BEYOND_LIMIT, 0)
     if not beyond:
         return ""
@@ -291,7 +291,7 @@ def _seconds(utterances: Iterable[Utterance]) -> float:
 def log_unknown(
     parts: Mapping[str, TranscribedSpeech], vocabulary: Vocabulary
 ) -> dict[str, dict[str, int]]:
-    """Characters or phones that the model cannot write, counted, by part; they cost errors."""
+    """Log how many characters or phones of each part the model cannot write; they cost errors."""
     unit = "phones" if vocabulary.targets == "phones" else "characters"
     lacking = {
         name: counts for name, part in parts.items() if (counts := vocabulary.lacking(part.texts))

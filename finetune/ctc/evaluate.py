@@ -137,13 +137,13 @@ def errors_by_word(table: pd.DataFrame) -> pd.DataFrame:
     names its three most frequent replacements.
     """
     counts: dict[str, Counter[str]] = {}
-    heard_as: dict[str, Counter[str]] = {}
+    replacements: dict[str, Counter[str]] = {}
     for kind, said, written in _edits(table):
         counted = counts.setdefault(said or written, Counter())
         counted[kind] += 1
         counted["said"] += bool(said)
         if kind == "replaced":
-            heard_as.setdefault(said, Counter())[written] += 1
+            replacements.setdefault(said, Counter())[written] += 1
     lines = [
         {
             unit_of(table): word,
@@ -151,7 +151,7 @@ def errors_by_word(table: pd.DataFrame) -> pd.DataFrame:
                 kind: counted[kind] for kind in ("said", "right", "deleted", "inserted", "replaced")
             },
             "heard_as": " ".join(
-                f"{other} ({n})" for other, n in heard_as.get(word, Counter()).most_common(3)
+                f"{other} ({n})" for other, n in replacements.get(word, Counter()).most_common(3)
             ),
         }
         for word, counted in counts.items()

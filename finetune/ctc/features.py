@@ -74,7 +74,7 @@ class KeptFeatures:
         return torch.stack([nn.functional.pad(row, (0, longest - row.shape[1])) for row in rows])
 
     def _alone(self, waveform: torch.Tensor) -> torch.Tensor:
-        """(n,) -> (C, T), to be used in training too, where it is computed in validation."""
+        """(n,) -> (C, T); usable in training also where it is computed in validation."""
         with torch.inference_mode(False), torch.no_grad():
             features: torch.Tensor = self._compute(waveform.clone()[None])[0]
         return features
@@ -114,7 +114,7 @@ def keep_features(
 ) -> KeptFeatures | None:
     """Kept features of an encoder whose convolutions take samples and are frozen, or None.
 
-    Not where speech is changed anew in every epoch.
+    None also where augmentation changes the speech in every epoch.
     """
     hooks = [hook for hook in blueprint.layer_hooks if hook.part == "cnn"]
     extractor = blueprint.feature_extractor

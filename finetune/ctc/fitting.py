@@ -1,4 +1,4 @@
-"""The training itself, in one process or in several that do the same."""
+"""The training itself, in one process or in several."""
 
 import logging
 import warnings
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """What a training begins with, in any of its processes.
+    """What a training starts from, in each of its processes.
 
     `whole`: the model with the blocks that are dropped. `references`: normalised text of the
     validation speech, by number.
@@ -68,7 +68,7 @@ class Plan:
 
     @property
     def watched(self) -> str:
-        """The error rate that the best weights have least of: the only one, or the recipe's."""
+        """The error rate that chooses the best weights: the only one, or the recipe's."""
         figures, monitor = self.vocabulary.figures, self.config.finetune.monitor
         return monitor if monitor in figures else figures[0]
 
@@ -169,7 +169,7 @@ def follow(
     held: Heldout,
     checkpoint: Path | None,
 ) -> None:
-    """What a process beside the first one does: its part of the same, and nothing is written."""
+    """Train in a process other than the first: its part of each update, without writing files."""
     silent = replace(plan.config, tracking=replace(plan.config.tracking, backend="none"))
     plan = replace(plan, config=silent)
     module, _ = plan.build()
@@ -240,7 +240,7 @@ def _trainer(plan: Plan, place: Place | None) -> pl.Trainer:
 
 
 def callbacks_of(config: Config, folder: Path, figure: str) -> list[Callback]:
-    """The best weights by the error rate watched, and an end where it does not fall any more."""
+    """Keep the best weights by the error rate watched; stop where it no longer falls."""
     recipe = config.finetune
     watched = f"valid/{figure}"
     callbacks: list[Callback] = [BestWeights(folder, watched)]

@@ -57,7 +57,7 @@ encoder in the Hub's format; where the architecture has a decoder, its weights a
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known of such an encoder before its weights are read.
+    """What is known of an encoder for a linear head before its weights are read.
 
     `config`: with the recipe's dropouts and masks as far as it has them; `unused`: keys of the
     recipe that do not apply to it; `prefix` of the encoder's weights in the whole model; `dim` of
@@ -259,7 +259,7 @@ def load_linear(
 
 
 def log_unused(recipe: FinetuneConfig, keys: Sequence[str], blueprint: Blueprint) -> None:
-    """Say what of a recipe has no effect on this architecture."""
+    """Log the keys of a recipe that have no effect on this architecture."""
     given = ", ".join(f"finetune.{key}={getattr(recipe, key)}" for key in keys)
     log.warning(
         "a linear head reads %s of the %s, which is no CTC model of transformers%s",

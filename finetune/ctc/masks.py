@@ -39,9 +39,9 @@ def equal_masks(
 
 @final
 class FairseqMasks:
-    """Stands in for the method with which a model of transformers masks its hidden states.
+    """Replaces the method by which a model of transformers masks its hidden states.
 
-    `draw` says what the next forward pass in training is to mask.
+    `draw` draws the masks of the next forward pass in training.
     """
 
     def __init__(self, encoder: Any, recipe: FinetuneConfig) -> None:

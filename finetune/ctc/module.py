@@ -139,7 +139,7 @@ class Recogniser(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Count anew: nats and symbols, then errors and units of each error rate.
 
-        With several processes the first one's buffers are all's.
+        With several processes all of them get the first one's buffers.
         """
         figures = self.vocabulary.figures
         self._counts = torch.zeros(2 + 2 * len(figures), dtype=torch.float64)

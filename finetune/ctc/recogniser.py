@@ -120,7 +120,7 @@ def load(
     """The model, and the names of a fresh head's tensors, which are 0.
 
     Transformers would draw them; but with some draws a small encoder's head takes hundreds of
-    updates, not twenty, to learn the blank, from where letters come.
+    updates, not twenty, to learn the blank, which comes before the letters.
     """
     loaded: Any
     kept = not fresh_head and has_linear_head(blueprint)

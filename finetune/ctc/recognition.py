@@ -146,7 +146,7 @@ class CtcRecogniser:
         return Transcript(apart.join(word.text for word in words), tuple(words))
 
     def timed(self, log_p: Probabilities, text: str, offset: int = 0) -> list[Word]:
-        """Words of a text that is known, where (T, V) log probabilities have them most likely.
+        """Words of a known text, at their most likely times by (T, V) log probabilities.
 
         `offset`: the number of their first frame.
         """

@@ -58,9 +58,9 @@ def record(
 ) -> Recordings:
     """Write the waveforms to `path`; what is there already, whole, is kept.
 
-    Those that cannot be read are one error when the rest has been, or (`skip`) have no samples.
-    Jobs that need the same ones at the same time have one copy between them, of which each has a
-    link, where `shared` is a folder on the disk of `path`.
+    Those that cannot be read are one error after the rest has been read, or (`skip`) have no
+    samples. Where `shared` is a folder on the disk of `path`, jobs that need the same waveforms at
+    the same time share one copy, to which each has a link.
     """
     named = "\n".join((str(VERSION), fingerprint, *(u.id for u in utterances)))
     identity = hashlib.sha256(named.encode()).hexdigest()

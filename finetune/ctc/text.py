@@ -67,7 +67,7 @@ def normalise(text: str) -> str:
 
 
 def without_spaces(texts: Iterable[str]) -> bool:
-    """Whether most letters of some texts are of scripts that do not part words by spaces."""
+    """Whether most letters of some texts are of scripts that do not separate words by spaces."""
     letters = Counter(c for text in texts for c in text if unicodedata.category(c)[0] == "L")
     spaceless = sum(n for c, n in letters.items() if unicodedata.name(c, "").startswith(SPACELESS))
     return 2 * spaceless > letters.total()
@@ -95,7 +95,7 @@ def references(utterances: Sequence[Utterance], targets: str) -> list[str]:
 
 
 def symbols(text: str, targets: str) -> list[str]:
-    """The parts of a reference: phones, or characters."""
+    """The symbols of a reference: phones, or characters."""
     return text.split() if targets == "phones" else list(text)
 
 
@@ -222,8 +222,9 @@ class Vocabulary:
         return " " if token == SPACE else token if len(token) == 1 else ""
 
     def words(self, numbers: Sequence[int]) -> Iterator[tuple[str, list[int]]]:
-        """What has a time of its own, and the places of its tokens among some: words; phones; or
-        characters of a script without spaces.
+        """What gets times of its own, each with the places of its tokens among `numbers`.
+
+        Words; phones; or characters of a script without spaces.
         """
         text, places = "", list[int]()
         for place, token in enumerate(self.tokens[n] for n in numbers):

@@ -146,7 +146,7 @@ def train(
     folder: Path,
     raw: Mapping[str, Any],
 ) -> tuple[pl.Trainer, int]:
-    """Every step that is not done yet, with checkpoints, snapshots and curves; how many it were."""
+    """Every step that is not done yet, with checkpoints, snapshots and curves; their number."""
     recipe = config.pretrain
     checkpoint, done = resume_from(folder)
     if done:

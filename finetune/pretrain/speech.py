@@ -104,7 +104,7 @@ def prepare(
 ) -> PretrainingSpeech:
     """Read all audio once and write it to `folder`; what is there already, whole, is kept.
 
-    What cannot be read is one error when the rest has been, or (`skip`) left out and counted.
+    What cannot be read is one error after the rest has been read, or (`skip`) left out and counted.
     `weights`: the part of the training that each corpus gives, whatever its size.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Units to be guessed: k-means clusters of MFCC, or of a layer of a trained model."""
+"""Units to be predicted: k-means clusters of MFCC, or of a layer of a trained model."""
 
 import logging
 

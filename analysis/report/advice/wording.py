@@ -8,14 +8,14 @@ import numpy as np
 
 from analysis.report.advice.curve import MIN_FOLDS, MIN_PAIRS, Control, Curve
 
-# What the experiments of a kind of content are, the most telling one first.
+# Experiments by kind of content, the most informative one first.
 TOPICS: Mapping[str, tuple[str, ...]] = {
     "acoustic content": ("cca_mel",),
     "phonetic content": ("cca_phone", "probe_phone", "mi_phone"),
     "word content": ("cca_word", "probe_word", "mi_word", "word_discrimination"),
     "semantic content": ("cca_glove", "cca_semantic", "word_similarity", "spoken_sts"),
 }
-# How a headline calls it, with the verbs' ending.
+# What a headline calls it, and the ending of its verb.
 NOUNS = {
     "acoustic content": ("acoustics in the transformer", ""),
     "phonetic content": ("phones", ""),
