@@ -228,11 +228,11 @@ def training_logger(
 
     if wandb.run is not None:  # of an earlier job of this process that failed
         wandb.run.finish()
+    # Without `offline=True`, which would set WANDB_MODE for all later runs of this process.
     logger = WandbLogger(
         name=os.environ.get("WANDB_NAME") or name,
         save_dir=os.environ.get("WANDB_DIR") or folder,
         project=tracking.project,
-        offline=tracking.mode == "offline",
         id=_run_id(folder),
         resume="allow" if tracking.mode == "online" else None,
         config=dict(raw),

@@ -138,8 +138,12 @@ class Steps(Callback):
         """Count what is done; a batch may be part of a step."""
         self._progress.update(trainer.global_step - self._progress.done)
 
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
-        """End, also after an error."""
+    def teardown(self, *_: object, **__: object) -> None:
+        """No more lines after the training."""
+        self._ended.close()
+
+    def on_exception(self, *_: object) -> None:
+        """Nor after an error, where Lightning does not call `teardown`."""
         self._ended.close()
 
 

@@ -38,7 +38,7 @@ def test_scores_in_half_precision_are_those_of_fp32(model: str, tmp_path: Path) 
 
 
 @pytest.fixture
-def whisper(shared_data: Path) -> tuple[str, ...]:
+def whisper(shared_data: Path, tmp_path: Path) -> tuple[str, ...]:
     """Whisper on three real utterances, which take it a minute of audio and a half."""
     checkpoint = shared_data.parent / "models/whisper_tiny_en"
     if not checkpoint.is_dir():
@@ -46,7 +46,8 @@ def whisper(shared_data: Path) -> tuple[str, ...]:
     named = ("model=hf", "model.name=whisper", f"model.checkpoint={checkpoint}")
     speech = (*textgrids(shared_data / "speechocean762"), "dataset.only_speakers=['0036']")
     # They have fewer frames than CCA needs for 384 columns.
-    return (*named, *speech, "dataset.limit=3", "metric=cka", "split=utterance", FOLDS)
+    few = ("dataset.limit=3", "metric=cka", "split=utterance", FOLDS)
+    return (*named, *speech, *few, f"paths.cache={tmp_path / 'cache'}")
 
 
 def test_scores_of_whisper_in_bf16_are_those_of_fp32(

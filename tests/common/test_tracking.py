@@ -1,6 +1,7 @@
 """Runs logged to Weights & Biases without network, read back from the files that wandb writes."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -234,12 +235,12 @@ def test_a_mode_that_wandb_alone_knows_concerns_only_runs_that_it_logs(
 
 @pytest.mark.parametrize("mode", ["offline", "disabled"])
 def test_a_training_that_goes_on_goes_on_with_its_run(
-    quiet: None, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quiet: None, mode: str, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("WANDB_MODE", mode)
     ids = []
     for folder in ("one", "one", "other"):
-        logger = training_logger(TrackingConfig(backend="wandb"), "x", RAW, tmp_path / folder)
+        tracking = TrackingConfig(backend="wandb", mode=mode)
+        logger = training_logger(tracking, "x", RAW, tmp_path / folder)
         logger.log_metrics({"loss": 1.0}, step=3)
         ids.append(logger.experiment.id)
         logger.experiment.finish()
@@ -247,6 +248,7 @@ def test_a_training_that_goes_on_goes_on_with_its_run(
     left = sorted(p.parent.name for p in tmp_path.glob("one/wandb/offline-run-*/*.wandb"))
     assert bool(left) == (mode == "offline")
     assert all(f"-{ids[0]}" in name for name in left)  # newer W&B numbers those of one second
+    assert "WANDB_MODE" not in os.environ  # or a later run that is to be online would be offline
 
 
 def test_a_training_without_login_ends_before_it_begins(

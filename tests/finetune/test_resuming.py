@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,6 +115,7 @@ def test_a_killed_ctc_goes_on_to_the_same_weights(
     """With accumulation, and killed between the two parts of an update."""
     with recording_batches(kill=kill, part=1) as before, pytest.raises(KilledError):
         finetune(tmp_path, model, *PARTS)
+    assert "progress" not in {thread.name for thread in threading.enumerate()}
     assert not (tmp_path / "model").exists()
     with caplog.at_level(logging.INFO), recording_batches() as after:
         done = finetune(tmp_path, model, *PARTS)
