@@ -250,7 +250,9 @@ def test_composing_and_resolving_import_nothing_slow() -> None:
 
 
 COMPOSES = """
-import sys
+import copy, sys
+from pathlib import Path
+import omegaconf
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from omegaconf.base import Box
@@ -269,15 +271,27 @@ def know_their_parents(node):
         for one in inner
     )
 
+def read():
+    return [OmegaConf.load(path) for path in sorted(Path(sys.argv[1]).glob("*/*.yaml"))]
+
 config.compose_in_linear_time = lambda: None
 config.register()
-before = OmegaConf.to_yaml(composed())
+before, files = OmegaConf.to_yaml(composed()), read()
 compose_in_linear_time()
 after = composed()
-print(OmegaConf.to_yaml(after) == before, know_their_parents(after))
+print(OmegaConf.to_yaml(after) == before, know_their_parents(after), read() == files)
+OmegaConf.set_readonly(after, True)
+copied = copy.deepcopy(after)
+OmegaConf.set_readonly(copied, False)
+print(copied == after, OmegaConf.is_readonly(after), copied._metadata == after._metadata)
+try:
+    OmegaConf.create("seed: 1\\nseed: 2")
+except Exception as error:
+    print(str(error).splitlines()[2])
 """
 
 
 def test_hydra_composes_the_same_in_linear_time() -> None:
     done = python("-c", COMPOSES, str(CONF))
-    assert (done.returncode, done.stdout.strip()) == (0, "True True"), done.stderr
+    said = ["True True True", "True True False", "found duplicate key seed"]
+    assert (done.returncode, done.stdout.splitlines()) == (0, said), done.stderr
