@@ -17,12 +17,11 @@ from analysis import experiment
 from analysis.plots import (
     TITLE_PAD,
     groups_of,
+    lay_out_layers,
     least_scale,
-    mark_parts,
     pages_of,
     plot_controls,
     save_pages,
-    thin_ticks,
     widen,
 )
 from common.config import Config
@@ -134,11 +133,7 @@ def plot_panel(axes: Axes, name: str, rows: pd.DataFrame) -> None:
             axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.set_title(name, loc="left", fontsize=11, pad=TITLE_PAD)
     axes.set_ylabel(str(rows["metric"].iloc[0]))
-    axes.set_xticks(list(positions.values()), list(positions))
-    thin_ticks(axes)
-    axes.grid(axis="y", color="0.9")
-    axes.spines[["top", "right"]].set_visible(False)
-    mark_parts(axes, positions)
+    lay_out_layers(axes, positions)
     plot_controls(axes, held, positions)
     widen(
         axes,

@@ -206,11 +206,7 @@ def plot_panel(axes: Axes, k: int, name: str, summary: pd.DataFrame) -> None:
             axes.vlines(x, part["low"], part["high"], color=colour, linewidth=1.2)
     axes.set_title(name, loc="left", fontsize=11, pad=TITLE_PAD)
     axes.set_ylabel(str(curve["metric"].iloc[0]))
-    axes.set_xticks(list(positions.values()), list(positions))
-    thin_ticks(axes)
-    axes.grid(axis="y", color="0.9")
-    axes.spines[["top", "right"]].set_visible(False)
-    mark_parts(axes, positions)
+    lay_out_layers(axes, positions)
     plot_controls(axes, summary, positions)
     widen(axes, least_scale(curve))
 
@@ -271,6 +267,17 @@ def widen(axes: Axes, least: float) -> None:
         axes.set_ylim(top - least, top)
 
 
+def lay_out_layers(
+    axes: Axes, positions: Mapping[str, int], fontsize: float = 9, linewidth: float = 0.8
+) -> None:
+    """Layers along the x axis, both parts named in `fontsize`, a grid of `linewidth`, no frame."""
+    axes.set_xticks(list(positions.values()), list(positions))
+    thin_ticks(axes)
+    axes.grid(axis="y", color="0.9", linewidth=linewidth)
+    axes.spines[["top", "right"]].set_visible(False)
+    mark_parts(axes, positions, fontsize)
+
+
 def thin_ticks(axes: Axes) -> None:
     """Show at most `MOST_TICKS` labels of the x axis, evenly spaced."""
     labels = axes.get_xticklabels()
@@ -279,7 +286,7 @@ def thin_ticks(axes: Axes) -> None:
         label.set_visible(k % step == 0)
 
 
-def mark_parts(axes: Axes, positions: dict[str, int], fontsize: float = 9) -> None:
+def mark_parts(axes: Axes, positions: Mapping[str, int], fontsize: float) -> None:
     """Shade the CNN's layers and name both parts."""
     cnn = [x for layer, x in positions.items() if layer.startswith("C")]
     transformer = [x for layer, x in positions.items() if layer.startswith("T")]

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from analysis.forward.consumers import Consumer, Item, checked
-from analysis.targets.base import FrameTarget
 from common.encoder.architecture import Layer
 from common.encoder.frames import FrameGeometry
 from common.processes import Processes
@@ -77,14 +76,6 @@ class FeatureWriter(Consumer):
     def layer_names(self) -> Collection[str]:
         """The layers to write."""
         return self.layers.keys()
-
-    def targets_of(self, utterance: int) -> Collection[FrameTarget]:  # noqa: ARG002
-        """None: layers alone are written."""
-        return ()
-
-    def order(self, utterance: int) -> tuple[int, ...]:  # noqa: ARG002
-        """Any order will do."""
-        return ()
 
     def begin(self, items: Sequence[Item]) -> None:
         """Which of the batch are to be written."""

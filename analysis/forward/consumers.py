@@ -101,13 +101,13 @@ class Consumer(ABC):
     def layer_names(self) -> Collection[str]:
         """Layers it needs; the model does not run where no consumer needs any."""
 
-    @abstractmethod
-    def targets_of(self, utterance: int) -> Collection[FrameTarget]:
+    def targets_of(self, utterance: int) -> Collection[FrameTarget]:  # noqa: ARG002
         """Targets whose values it will ask an utterance for: they are computed ahead."""
+        return ()
 
-    @abstractmethod
-    def order(self, utterance: int) -> tuple[int, ...]:
+    def order(self, utterance: int) -> tuple[int, ...]:  # noqa: ARG002
         """Utterances with equal keys should come one after another, smaller keys first."""
+        return ()
 
     @abstractmethod
     def begin(self, items: Sequence[Item]) -> None:
@@ -718,10 +718,6 @@ class VectorConsumer(EntryConsumer):
         names = self.layers.keys() & self.targets.keys()
         return [self.targets[n] for n in names] if utterance in self._utterances else []
 
-    def order(self, utterance: int) -> tuple[int, ...]:  # noqa: ARG002
-        """No order is preferred."""
-        return ()
-
     def begin(self, items: Sequence[Item]) -> None:
         """Find each utterance's units."""
         self._places.clear()
@@ -879,10 +875,6 @@ class FrameConsumer(EntryConsumer):
     def targets_of(self, utterance: int) -> Collection[FrameTarget]:
         """The filterbank, where it is among the layers."""
         return [FILTERBANK] if MEL.name in self.layers and utterance in self._utterances else []
-
-    def order(self, utterance: int) -> tuple[int, ...]:  # noqa: ARG002
-        """No order is preferred."""
-        return ()
 
     def begin(self, items: Sequence[Item]) -> None:
         """Find the utterances with a segment, and keep how long their audio is."""

@@ -369,46 +369,8 @@ class PWCCA(HeldOutCCA):
     of the words' columns would be taken over those alone, so that a view could score higher than
     another one that holds it. The one with fewer columns has a direction for each.
 
-    How far the score is from the population's, in thousandths, mean ± standard deviation of 2 or 3
-    draws (benchmarks/pwcca_bias.py: covariances of wav2vec2_tiny's T6 on the synthetic speech, 768
-    columns by `--wider 4`, and of Whisper's T3 on real speech, 384 columns; n is of all ten folds):
-
-        target, columns     exact    n  n/d  chosen on dev by  OAS per  test     this
-                                              score   mean     view     folds    score
-        mel      192 x 80    .502   4k   21   -59±5   -59±5    -59±5    -61±5    -4±3
-                                   40k  208    -9±1    -9±1     -9±1     -9±1    -1±1
-                                  150k  781    -3±1    -3±1     -3±1     -3±1     0±1
-        mel      768 x 80    .502  15k   20   -36±4   -46±9    -47±3    -48±5    +8±4
-        T0       192 x 192   .670   2k   10   +85±3   -34±2    +34±2    -34±2    +3±2
-                                    4k   21   +90±2   -15±1    +29±2    -15±1    +4±0
-                                   40k  208   +95±0    -1±2     +8±1     -1±2    +1±2
-                                  150k  781   +95±0    -1±1     +2±1     -1±1     0±1
-        T0       384 x 384   .297   8k   21   -49±3   -49±3    -55±3    -49±3    +7±2
-                                   40k  104   -16±3   -16±3    -22±2    -16±3    -1±3
-        T0       768 x 768   .610  15k   20   +85±1   -20±1    +23±0    -20±1    +4±0
-                                  150k  195   +93±0    -4±0     +4±0     -4±0    -1±0
-        phones   192 x 39    .606   2k   10   -47±7   -47±7    -72±10   -47±7    +6±4
-                                    4k   21   -29±5   -29±5    -52±5    -29±5    +2±1
-        words    192 x 500   .502  10k   20  +129±1   -36±2    -13±3    -36±2   +15±1
-                                   40k   80  +144±1   -14±1     -7±0    -14±1    +5±0
-        words    768 x 500   .416   8k   10   -61±0   -61±0    -80±0    -61±0   +15±0
-                                   15k   20   -40±2   -40±2    -53±4    -40±2    +9±1
-        nothing  192 x 80    .000   4k   21    -3±9    -2±10    -5±6     -4±5    -8±11
-
-    "By score" is a ridge of {1e-10, 1e-3, 1e-2, 1e-1} by the dev fold's PWCCA, "by mean" by its
-    plain mean correlation; OAS is the shrinkage of Chen et al. 2010 (arXiv 0907.4698). A ridge
-    either raises the score by the same for any n, or leaves what overfitting takes: no choice of
-    one mends the latter. The mean of training and test folds would do as well, but gives .1 to
-    views that have nothing in common.
-
-    So twenty rows for each column of the wider view are enough for an error of about .01 (.015 with
-    words). Not so where correlations come in groups that are nearly equal and of directions with
-    very different weights: any rotation among them is as canonical, and evens their weights out. A
-    layer of 768 columns made of four copies of T6, copy j with a tenth of the variance and nine
-    tenths of the correlations of the one before, has .642, and scored .07 to .08 less with 15k and
-    with 150k rows. Its mean correlation was right within .001, and with the population's weights
-    its test folds gave .003 less at 150k: it is the weights alone. The layer of 384 columns, and
-    the widened one whose correlations are spread as measured, show nothing of it.
+    With twenty rows for each column of the wider view the score is within about .01 (.015 with
+    words) of what unlimited speech would give: docs/metrics.md has the figures and the exception.
     """
 
     name: ClassVar[str] = "pwcca"

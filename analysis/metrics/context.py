@@ -11,6 +11,7 @@ from analysis.metrics.base import Score, UnitMetric
 from analysis.metrics.intervals import SHARE, fold_jackknife, no_jackknife
 from analysis.metrics.units import Units
 from analysis.targets.cut_audio import WHOLE, CutAudio
+from common.narrowing import narrowed
 from common.records import StrataError
 from common.target import Target
 
@@ -57,7 +58,7 @@ class ContextKept(UnitMetric):
     def check(self, units: Units) -> None:
         """There are frames, and the width is among the target's."""
         self.refuse_partitions(units)
-        labels = cuts_of(units)
+        labels = narrowed(units.target, CutAudio).labels()
         if f"{self.width:g}" not in labels:
             raise StrataError(
                 f"metric.width={self.width:g}: it is none of target.widths "
@@ -89,16 +90,9 @@ class ContextKept(UnitMetric):
         return [Score(kept[width], low=low, high=high), *secondary]
 
 
-def cuts_of(units: Units) -> list[str]:
-    """Labels of a frame's cuts, the whole utterance first."""
-    if not isinstance(units.target, CutAudio):
-        raise TypeError(f"{units.target} is of no cuts")
-    return units.target.labels()
-
-
 def frames_of(units: Units) -> dict[str, Array]:
     """Vectors (n, d) of the same n frames, for each cut; frames that lack one are left out."""
-    labels = cuts_of(units)
+    labels = narrowed(units.target, CutAudio).labels()
     frame = units.utterance // len(labels)  # a frame's cuts come one after another
     codes = [units.labels.index(label) for label in labels]
     cut_frames = [frame[units.label == code] for code in codes]

@@ -15,6 +15,7 @@ from analysis.metrics.units import Units
 from analysis.metrics.word_similarity import centred, static_vectors, words_of
 from analysis.targets.synonyms import Pair, Synonyms
 from common.config.analysis import require_at_least
+from common.narrowing import narrowed
 from common.records import StrataError
 from common.seeding import generator
 from common.target import Target
@@ -136,9 +137,7 @@ class PhoneticSemantic(UnitMetric):
 
 def pairs_of(units: Units) -> tuple[Sequence[Pair], Sequence[Pair]]:
     """Synonyms and near homophones of which both words were drawn."""
-    target, words = units.target, words_of(units)
-    if not isinstance(target, Synonyms):
-        raise TypeError(f"{target} has no synonyms")
+    target, words = narrowed(units.target, Synonyms), words_of(units)
     synonyms, homophones = (
         [pair for pair in pairs if pair[0] in words and pair[1] in words]
         for pairs in (target.synonyms, target.homophones)

@@ -14,6 +14,7 @@ from analysis.metrics.intervals import Limits, Scale, fold_jackknife, too_few
 from analysis.metrics.probe import log_edges, trials_of
 from analysis.metrics.units import Index, Units
 from analysis.targets.base import LabelTarget
+from common.narrowing import narrowed
 from common.records import StrataError
 from common.target import Target
 
@@ -134,9 +135,8 @@ class RidgeProbe(UnitMetric):
 
 def numbers_of(units: Units) -> Array:
     """The number (n,) of each unit."""
-    if not isinstance(units.target, LabelTarget):
-        raise TypeError(f"{units.target} has no numbers")
-    return np.asarray(units.target.view(units.label, units.labels), np.float64)[:, 0]
+    numbers = narrowed(units.target, LabelTarget).view(units.label, units.labels)
+    return np.asarray(numbers, np.float64)[:, 0]
 
 
 def interval(units: Units, errors: Sequence[Errors]) -> Limits | tuple[None, None]:

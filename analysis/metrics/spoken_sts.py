@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from analysis.metrics.base import Score, UnitMetric
 from analysis.metrics.units import Units
 from analysis.targets.sentence_pairs import SentencePairs, SentenceTable
+from common.narrowing import narrowed
 from common.records import StrataError
 from common.target import Target
 
@@ -45,7 +46,7 @@ class SentenceSimilarity(UnitMetric):
     def check(self, units: Units) -> None:
         """Enough pairs of recorded sentences, with scores that differ."""
         self.refuse_partitions(units)
-        target = target_of(units)
+        target = narrowed(units.target, SentencePairs)
         pairs = target.table()
         recorded = pairs.recorded(recordings(units))
         scores = set(np.array(pairs.score)[recorded].tolist())
@@ -59,7 +60,7 @@ class SentenceSimilarity(UnitMetric):
 
     def score(self, units: Units) -> list[Score]:
         """One rho for all pairs with recordings of both sentences, and one without centring."""
-        pairs = target_of(units).table()
+        pairs = narrowed(units.target, SentencePairs).table()
         recorded = pairs.recorded(recordings(units))
         vectors = units.vectors.astype(np.float64)
         centred = replace(units, vectors=vectors - vectors.mean(0))
@@ -76,13 +77,6 @@ class SentenceSimilarity(UnitMetric):
         used = Counter(score.detail["pairs"] for score in scores if score.metric == "")
         log.info("%s: pairs with recordings of both sentences: %s", experiment, ", ".join(used))
         return {"pairs_scored": dict(used)}
-
-
-def target_of(units: Units) -> SentencePairs:
-    """The pairs that the units are compared with."""
-    if not isinstance(units.target, SentencePairs):
-        raise TypeError(f"{units.target} is no target of sentence pairs")
-    return units.target
 
 
 def recordings(units: Units) -> dict[str, int]:

@@ -14,6 +14,7 @@ from analysis.metrics.intervals import ScoreOf, half_samples, too_few
 from analysis.metrics.units import Units
 from analysis.targets.word_pairs import Benchmark, Pair, WordPairs
 from common.config.analysis import require_at_least
+from common.narrowing import narrowed
 from common.records import StrataError
 from common.target import Target
 
@@ -59,7 +60,7 @@ class WordSimilarity(UnitMetric):
     def check(self, units: Units) -> None:
         """Some benchmark has enough pairs."""
         self.refuse_partitions(units)
-        words, benchmarks = words_of(units), tables(units.target)
+        words, benchmarks = words_of(units), narrowed(units.target, WordPairs).benchmarks()
         if not any(usable(benchmark, words, self.min_pairs) for benchmark in benchmarks):
             counts = (f"{b.name} {len(b.covered(words))} of {b.total}" for b in benchmarks)
             raise StrataError(
@@ -73,7 +74,7 @@ class WordSimilarity(UnitMetric):
 
     def score(self, units: Units) -> list[Score]:
         """One for the sample: micro average, macro average, each benchmark's rho; uncentred too."""
-        words, benchmarks = words_of(units), tables(units.target)
+        words, benchmarks = words_of(units), narrowed(units.target, WordPairs).benchmarks()
         vectors = static_vectors(units.vectors, units.label, len(units.labels))
         found = correlations(centred(vectors), words, benchmarks, self.min_pairs)
         if not found:
@@ -101,13 +102,6 @@ class WordSimilarity(UnitMetric):
             counts = "; ".join(f"{name} {way}" for name, way in different[0].items())
             log.info("%s: pairs of known words: %s", experiment, counts)
         return {"coverage": different}
-
-
-def tables(target: Target | None) -> tuple[Benchmark, ...]:
-    """The benchmarks that an analysis compares with."""
-    if not isinstance(target, WordPairs):
-        raise TypeError(f"{target} is no target of word pairs")
-    return target.benchmarks()
 
 
 def words_of(units: Units) -> dict[str, int]:

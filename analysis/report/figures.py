@@ -21,8 +21,8 @@ from analysis.plots import (
     MARKERS,
     colour_limits,
     groups_of,
+    lay_out_layers,
     least_scale,
-    mark_parts,
     save,
     thin_ticks,
     widen,
@@ -134,11 +134,7 @@ def plot_curves(axes: Axes, panel: pd.DataFrame, styled: Mapping[str, Style]) ->
                 marker=MARKERS[style["marker"]],
                 label=None if number else str(series),
             )
-    axes.set_xticks(list(positions.values()), list(positions))
-    thin_ticks(axes)
-    axes.grid(axis="y", color="0.9", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    mark_parts(axes, positions, fontsize=7)
+    lay_out_layers(axes, positions, fontsize=7, linewidth=0.6)
     plot_control_curves(axes, panel[panel["control"] != ""], positions, styled)
     widen(axes, least_scale(panel[panel["control"] == ""]))
 

@@ -25,6 +25,7 @@ from common.config import AnalysisConfig
 from common.encoder import encoder
 from common.encoder.architecture import Layer
 from common.encoder.frames import FrameGeometry
+from common.narrowing import narrowed
 from common.records import Corpus, StrataError
 from common.seeding import generator
 
@@ -92,7 +93,7 @@ class FrameStudy(Study):
         Returns why its scores will have no intervals, or "".
         """
         drawn, utterances = self.drawn[name], self.corpus.utterances
-        metric, without = frame_metric(self.experiments[name]), []
+        metric, without = self.metric(name), []
         for sample in range(len(drawn.folds)):
             segments = drawn.of_sample(sample)
             chosen = [utterances[u] for u in segments.utterance]
@@ -146,7 +147,7 @@ class FrameStudy(Study):
         for which in self.controls_of(self._samples(), chosen):
             yield Job((which[0],), which[2].name, partial(self._score, *which))
         for name, count in self._samples().items():
-            baseline = frame_metric(self.experiments[name]).baseline_name
+            baseline = self.metric(name).baseline_name
             if baseline and chosen[name]:
                 for sample in range(count):
                     yield Job((name,), baseline, partial(self._baseline, name, sample))
@@ -154,7 +155,7 @@ class FrameStudy(Study):
     def without_controls(self) -> dict[str, dict[str, str]]:
         """Whole utterances have no label to permute."""
         return {
-            name: {"shuffled_labels": frame_metric(self.experiments[name]).no_shuffled_labels}
+            name: {"shuffled_labels": self.metric(name).no_shuffled_labels}
             for name, drawn in self.drawn.items()
             if not drawn.labels
         }
@@ -168,7 +169,7 @@ class FrameStudy(Study):
         frames = self._frames(name, sample, layer)
         if control == "shuffled_labels":
             frames = frames.shuffled()
-        metric = frame_metric(self.experiments[name])
+        metric = self.metric(name)
         scores = metric.score(frames)
         if self.no_interval[name]:
             scores = [replace(one, low=None, high=None) for one in scores]
@@ -177,7 +178,7 @@ class FrameStudy(Study):
 
     def _baseline(self, name: str, sample: int) -> list[Scored | Failure]:
         """A metric's own baseline, which does not depend on a layer."""
-        metric = frame_metric(self.experiments[name])
+        metric = self.metric(name)
         frames = self._frames(name, sample, self.layers_of(name)[0])
         layer = Layer(metric.baseline_name, "baseline", 0, 0, FrameGeometry())
         scores = metric.baseline(frames)
@@ -200,6 +201,10 @@ class FrameStudy(Study):
         folds = frames.segments.folds[[sample]]
         return replace(frames, segments=replace(frames.segments, folds=folds), trials=self.trials)
 
+    def metric(self, name: str) -> FrameMetric:
+        """The metric of an experiment."""
+        return narrowed(self.experiments[name].metric, FrameMetric)
+
     def sample_seed(self, sample: int) -> int:
         """Seed of a sample."""
         return int(generator(self.seed, "sample", sample).integers(2**31))
@@ -219,11 +224,3 @@ class FrameStudy(Study):
                 for name, drawn in self.drawn.items()
             },
         }
-
-
-def frame_metric(analysis: AnalysisConfig) -> FrameMetric:
-    """The metric of an analysis whose study keeps frames."""
-    metric = metric_of(analysis)
-    if not isinstance(metric, FrameMetric):
-        raise TypeError(f"{metric.name} does not score frames")
-    return metric

@@ -42,7 +42,6 @@ from analysis.studies.study import (
     SharedViews,
     Study,
     failure_of,
-    metric_of,
     split_of,
 )
 from analysis.targets import mel as targets
@@ -52,6 +51,7 @@ from analysis.targets.mel import Mel
 from common.config import AnalysisConfig
 from common.encoder import encoder
 from common.encoder.architecture import Layer
+from common.narrowing import narrowed
 from common.records import Corpus
 
 KIND = "moments"
@@ -213,7 +213,7 @@ class MomentStudy(Study):
         scored: list[Scored | Failure] = []
         for name, cross in crosses:
             load = partial(load_view, self.entry, files, cross.view, trials)
-            metric = moment_metric(self.experiments[name])
+            metric = narrowed(self.experiments[name].metric, MomentMetric)
             try:
                 with shared.view((step, cross.view), load) as other:
                     folds = load_folds(self.entry, files, view, other, (layer.name, cross.view))
@@ -277,12 +277,5 @@ def why_no_interval(setting: Setting, analysis: AnalysisConfig, samples: FrameSa
         {speakers[u] for u in np.flatnonzero(drawn_by)} - {""} for drawn_by in samples.members.T
     ]
     tested = min(map(len, present)) * run.tested_folds // run.folds
-    return moment_metric(analysis).no_interval(samples.split, run.tested_folds, tested)
-
-
-def moment_metric(analysis: AnalysisConfig) -> MomentMetric:
-    """The metric of an analysis whose study keeps moments."""
-    metric = metric_of(analysis)
-    if not isinstance(metric, MomentMetric):
-        raise TypeError(f"{metric.name} does not score moments")
-    return metric
+    metric = narrowed(analysis.metric, MomentMetric)
+    return metric.no_interval(samples.split, run.tested_folds, tested)

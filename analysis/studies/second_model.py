@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from analysis.forward.consumers import step_of
 from analysis.studies.study import Setting
@@ -12,6 +11,7 @@ from common.config import AnalysisConfig, Config, ModelConfig
 from common.encoder.architecture import Layer, ModelDescription, describe
 from common.encoder.checkpoint import revision_of
 from common.encoder.pair import original_name, renamed
+from common.narrowing import narrowed
 from common.records import StrataError
 
 log = logging.getLogger(__name__)
@@ -48,14 +48,6 @@ class OtherModel:
     def describe(self) -> dict[str, object]:
         """For the metadata."""
         return vars(self.config) | {"revision": self.revision}
-
-
-def second_model(analysis: AnalysisConfig) -> SecondModel:
-    """The analysis's target, a second model."""
-    target: Any = analysis.target
-    if not isinstance(target, SecondModel):
-        raise TypeError(f"{target} is no second model")
-    return target
 
 
 def describe_other(other: ModelConfig) -> ModelDescription:
@@ -95,7 +87,7 @@ def pair_layers(
     """Each layer of the analysis's parts with the other model's of the same name, or with all."""
     first = [layer for layer in layers if layer.part in analysis.parts]
     second = [layer for layer in other.layers if layer.part in analysis.parts]
-    if second_model(analysis).pairs == "all":
+    if narrowed(analysis.target, SecondModel).pairs == "all":
         pairs = [(x, y) for x in first for y in second]
     else:
         by_name = {original_name(layer): layer for layer in second}
@@ -134,7 +126,7 @@ def unpaired_layers(
     analysis: AnalysisConfig, layers: Sequence[Layer], other: OtherModel
 ) -> dict[str, list[str]]:
     """Layers that `pairs: same` leaves out because only one of the models has them."""
-    if second_model(analysis).pairs == "all":
+    if narrowed(analysis.target, SecondModel).pairs == "all":
         return {}
     first = [layer.name for layer in layers if layer.part in analysis.parts]
     second = [original_name(layer) for layer in other.layers if layer.part in analysis.parts]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from threading import Lock
-from typing import Any, Self
+from typing import Self
 
 import torch
 
@@ -20,6 +20,7 @@ from common.cache.cache import Cache, Entry
 from common.config import AnalysisConfig, Config
 from common.encoder.architecture import Layer
 from common.metric import Score
+from common.narrowing import narrowed
 from common.processes import Processes
 from common.records import Corpus, StrataError
 
@@ -252,10 +253,7 @@ class Study(ABC):
 
 def metric_of(analysis: AnalysisConfig) -> Metric:
     """The analysis's metric, which `resolve` has constructed."""
-    metric: Any = analysis.metric
-    if not isinstance(metric, Metric):
-        raise TypeError(f"{metric} is no metric: resolve the configuration first")
-    return metric
+    return narrowed(analysis.metric, Metric)
 
 
 def split_of(config: Config, analysis: AnalysisConfig) -> str:

@@ -48,7 +48,7 @@ from analysis.sampling.segments import (
     hold_out_types,
 )
 from analysis.sampling.speech import ExperimentSpeech
-from analysis.studies.moments import NO_LABELS, moment_metric, with_prepared_frames
+from analysis.studies.moments import NO_LABELS, with_prepared_frames
 from analysis.studies.second_model import (
     NO_CONTROLS,
     OtherModel,
@@ -75,6 +75,7 @@ from common.config import AnalysisConfig
 from common.config.analysis import BY_SPEAKER
 from common.encoder import encoder
 from common.encoder.architecture import Layer
+from common.narrowing import narrowed
 from common.records import SAMPLE_RATE, Corpus, StrataError
 from common.seeding import generator
 from common.target import Target
@@ -290,9 +291,8 @@ class VectorStudy(Study):
     def _score_layers(
         self, name: str, sample: int, layers: Sequence[Layer], control: str
     ) -> list[Scored | Failure]:
-        metric, split = metric_of(self.experiments[name]), self.drawn[name].samples.split
-        if not isinstance(metric, LayersMetric):
-            raise TypeError(f"{metric.name} scores layers one by one")
+        metric = narrowed(self.experiments[name].metric, LayersMetric)
+        split = self.drawn[name].samples.split
         units = {layer.name: self.units(name, sample, layer.name) for layer in layers}
         if control:
             units = {layer: self._controlled(name, members) for layer, members in units.items()}
@@ -392,21 +392,17 @@ class VectorStudy(Study):
             scores = metric.score(units)
             none = self.no_interval[name]
             return [replace(one, low=None, high=None) for one in scores] if none else scores
-        if not isinstance(drawn.target, LabelTarget):
-            raise TypeError(f"{drawn.target} labels no units")
-        target = drawn.target.view(units.label, units.labels)
+        target = narrowed(drawn.target, LabelTarget).view(units.label, units.labels)
         if isinstance(metric, ViewMetric):
             return metric.score(units.vectors, target, units.seed)
-        if isinstance(metric, MomentMetric):
-            if units.type_fold is not None:
-                folds = crossed_folds(units.vectors, target, units.cuts, drawn.trials)
-                return self.score_moments(name, metric, folds)
-            x = view_folds(units.vectors, units.fold, drawn.trials)
-            with shared.view(LABELS, partial(view_folds, target, units.fold, drawn.trials)) as y:
-                return self.score_moments(
-                    name, metric, pair_folds((units.vectors, target), units.fold, x, y)
-                )
-        raise TypeError(f"{metric.name} scores neither units nor views")
+        metric = narrowed(metric, MomentMetric)
+        if units.type_fold is not None:
+            crossed = crossed_folds(units.vectors, target, units.cuts, drawn.trials)
+            return self.score_moments(name, metric, crossed)
+        x = view_folds(units.vectors, units.fold, drawn.trials)
+        with shared.view(LABELS, partial(view_folds, target, units.fold, drawn.trials)) as y:
+            folds = pair_folds((units.vectors, target), units.fold, x, y)
+            return self.score_moments(name, metric, folds)
 
     def _pair(
         self,
@@ -424,7 +420,7 @@ class VectorStudy(Study):
         make = partial(view_folds, y, x.folds, x.trials)
         with shared.view(other, make) as view:
             folds = pair_folds((x.vectors, y), x.folds, x.view, view)
-            return self.score_moments(name, moment_metric(self.experiments[name]), folds)
+            return self.score_moments(name, narrowed(metric, MomentMetric), folds)
 
     def units(self, name: str, sample: int, layer: str) -> Units:
         """One sample's units in one layer, without those that a layer of the experiment lacks."""

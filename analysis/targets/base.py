@@ -3,12 +3,13 @@
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.config.analysis import AnalysisConfig
+from common.narrowing import narrowed
 from common.records import Corpus, Interval, StrataError, Utterance, Waveform
 from common.target import FromFile, Target
 
@@ -144,10 +145,7 @@ class FrameTarget(Target):
 
 def label_target(analysis: AnalysisConfig) -> LabelTarget:
     """The target of an analysis whose units have labels; `resolve` has constructed it."""
-    target: Any = analysis.target
-    if not isinstance(target, LabelTarget):
-        raise TypeError(f"{target} labels no units")
-    return target
+    return narrowed(analysis.target, LabelTarget)
 
 
 def no_tier(corpus: Corpus, tier: str) -> StrataError:

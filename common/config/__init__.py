@@ -300,7 +300,7 @@ def _finetune(recipe: FinetuneConfig, config: Config) -> FinetuneConfig:
 
 
 def _dataset(key: str, node: object, config: Config) -> Dataset:
-    return construct(key, node, Dataset, "common.datasets", config.plugins)  # type: ignore[type-abstract]
+    return construct(key, node, Dataset, "common.datasets", config.plugins)
 
 
 def _member(name: str, analysis: AnalysisConfig, config: Config) -> AnalysisConfig:
@@ -388,7 +388,7 @@ def _target(name: str, analysis: AnalysisConfig, config: Config) -> Target:
             )
         node[key] = value
     key = f"experiments.{name}.target"
-    target: Target = construct(key, node, Target, "analysis", config.plugins)  # type: ignore[type-abstract]
+    target: Target = construct(key, node, Target, "analysis", config.plugins)
     target.check(f"experiments.{name}", analysis.unit, analysis.sampling)
     return target
 
@@ -518,4 +518,4 @@ def _too_heavy(experiments: Mapping[str, AnalysisConfig], config: Config) -> dic
 
 
 def _metric(key: str, node: object, config: Config) -> Metric:
-    return construct(key, node, Metric, "analysis", config.plugins)  # type: ignore[type-abstract]
+    return construct(key, node, Metric, "analysis", config.plugins)
