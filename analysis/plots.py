@@ -248,7 +248,7 @@ def plot_controls(axes: Axes, summary: pd.DataFrame, positions: dict[str, int]) 
 
 
 def least_scale(curve: pd.DataFrame) -> float:
-    """How much of the scale to show at least, lest noise on a flat curve look like a finding.
+    """How much of the scale to show at least: noise on a flat curve must not look like a finding.
 
     A tenth; for scores well below that, such as average precisions of rare pairs, as much as the
     highest, or ten times its deviation where they are small because they are noise around 0.

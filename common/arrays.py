@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # metrics are constructed with the configuration, before torc
 
 # In float64. Where scoring runs on a GPU, a tensor there, which follows the same standard.
 Array = NDArray[np.float64]
+Index = NDArray[np.int64]  # positions, labels, folds, counts
 
 
 class NotPositiveDefinite(Exception):  # noqa: N818  # named as numpy's LinAlgError is

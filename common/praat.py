@@ -151,7 +151,7 @@ class _Reader:
         return self._next is None
 
     def finish(self) -> None:
-        """Nothing is left."""
+        """Raise unless all has been read."""
         if self._next is not None:
             raise GridError(
                 f"line {self._line(self._next)}: it goes on after the tiers and intervals that it "

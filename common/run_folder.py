@@ -14,11 +14,11 @@ class CheckRunFolder(Callback):
     """Ends the program with one line where nothing could be written at the end of a run."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Of a single run."""
+        """Check the folder of a single run."""
         check(Path(config.hydra.run.dir), "hydra.run.dir")
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Of a sweep: the folder of all its runs."""
+        """Check the folder of all runs of a sweep."""
         check(Path(config.hydra.sweep.dir), "hydra.sweep.dir")
 
 

@@ -13,7 +13,7 @@ def warmup_linear(step: int, warmup: int, steps: int) -> float:
 
 
 def geometric(step: int, steps: int, first: float, last: float) -> float:
-    """From `first` at step 0 to `last` at step `steps`, by equal ratios; `last` ever after."""
+    """From `first` at step 0 to `last` at step `steps`, by equal ratios; `last` from then on."""
     return first * (last / first) ** min(1.0, step / steps)
 
 

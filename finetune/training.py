@@ -113,7 +113,7 @@ class FirstValidation(Callback):
             trainer.val_check_batch = self.length.valid_from * self.length.accumulate
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
-        """From now on, as often as asked."""
+        """Validate from now on as often as asked."""
         trainer.val_check_batch = trainer.val_check_interval
 
 

@@ -55,7 +55,7 @@ class Centroids:
     frames: int
 
     def save(self, path: Path) -> None:
-        """As arrays `centroids` (k, d), `layer`, `revision`, `frames`."""
+        """Write the arrays `centroids` (k, d), `layer`, `revision`, `frames`."""
         with replacing(path) as partial, partial.open("wb") as file:
             np.savez(
                 file,
@@ -67,7 +67,7 @@ class Centroids:
 
     @classmethod
     def load(cls, path: Path) -> "Centroids":
-        """From an earlier run; a file of another kind is an error."""
+        """Read what an earlier run saved; a file of another kind is an error."""
         if not path.is_file():
             raise StrataError(f"units.centroids={path}: there is no such file")
         with reading(path, f"the centroids that experiment=units writes ({CENTROIDS})"):

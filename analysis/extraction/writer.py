@@ -29,7 +29,7 @@ class UtteranceFiles:
         self.npy = npy
 
     def paths(self, id: str) -> list[Path]:
-        """Of one utterance."""
+        """Files of one utterance."""
         if self.npy:
             return [self.folder / f"{id}.{name}.npy" for name in self.names]
         return [self.folder / f"{id}.safetensors"]
@@ -70,7 +70,7 @@ class FeatureWriter(Consumer):
         self._arrays: dict[int, dict[str, NDArray[np.generic]]] = {}
 
     def utterances(self) -> Iterable[int]:
-        """Those that are not on disk."""
+        """Utterances that are not on disk."""
         return sorted(self.left)
 
     def layer_names(self) -> Collection[str]:
@@ -99,14 +99,14 @@ class FeatureWriter(Consumer):
         self._arrays = {}
 
     def finish(self) -> Mapping[str, int]:
-        """Everything is written already."""
+        """Nothing is left to write, or was dropped."""
         return {}
 
     def keep(self) -> None:
-        """What is written is kept."""
+        """Nothing: written files stay."""
 
     def lose(self, utterances: Collection[int]) -> None:
-        """They have no files."""
+        """Nothing: they have no files."""
 
     def collected_before(self) -> int:
         """How many utterances were written by an earlier run."""

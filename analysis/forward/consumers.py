@@ -188,7 +188,7 @@ class AudioHashes:
         self.entry.save(AUDIO_HASHES, self.state() | {"unread": _indices(self.unread)})
 
     def state(self) -> State:
-        """As arrays, for a pass that resumes."""
+        """The hashes as arrays, for a pass that resumes."""
         utterances = sorted(self.hashes)
         hashes = np.array([self.hashes[u] for u in utterances], dtype=np.uint64)
         return {"heard": _indices(utterances), "digest": hashes}
@@ -908,7 +908,7 @@ class FrameConsumer(EntryConsumer):
         return self._arrays[name]
 
     def end(self) -> None:
-        """Nothing to close."""
+        """Nothing: frames are written as they come."""
 
     def finish(self) -> Mapping[str, int]:
         """Publish the frames, with where each segment's begin and how many they are."""

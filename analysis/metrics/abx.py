@@ -7,12 +7,12 @@ from itertools import groupby
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.metrics.alignment import angles, mean_costs
 from analysis.metrics.base import FrameMetric, Score
 from analysis.metrics.intervals import SHARE, fold_jackknife, too_few
 from analysis.targets.labels import Phone
+from common.arrays import Array, Index
 from common.config.analysis import require, require_at_least
 from common.encoder.frames import FrameGeometry
 from common.records import Interval, StrataError
@@ -24,8 +24,6 @@ if TYPE_CHECKING:  # metrics are constructed with the configuration, before torc
 
 log = logging.getLogger(__name__)
 
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
 
 SPEAKERS = ("within", "across")
 CONTEXTS = ("within", "any")
@@ -105,7 +103,7 @@ class Cells:
         return float(errors.mean()) if len(errors) else np.nan
 
     def without(self, speaker: int) -> "Cells":
-        """Those in which the speaker has no part."""
+        """The cells without a speaker, as A, B or X."""
         kept = (self.speaker != speaker) & (self.speaker_of_x != speaker)
         return replace(
             self,

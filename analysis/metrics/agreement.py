@@ -48,7 +48,7 @@ class Agreement:
 
 
 def agreement(clusters: Codes, labels: Codes) -> Agreement:
-    """Of clusters (n,) with labels (n,); both any integers."""
+    """Agreement of clusters (n,) with labels (n,), any integers."""
     table = contingency_matrix(labels, clusters, sparse=True)
     if table.shape[0] < 2:
         raise StrataError(
@@ -82,7 +82,7 @@ class Purity:
 
 
 def purity(clusters: Codes, labels: Codes) -> Purity:
-    """Of clusters (n,) with labels (n,); both any integers."""
+    """Purities of clusters (n,) with labels (n,), any integers."""
     table = contingency_matrix(labels, clusters, sparse=True)
     return Purity(
         label=float(table.max(axis=0).sum() / len(labels)),

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from common.arrays import Array, Index
+
 Frames = NDArray[np.float32]
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
 
 PAIRS = 4096  # aligned side by side, of much the same lengths
 

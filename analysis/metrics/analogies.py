@@ -10,14 +10,13 @@ import scipy  # loads a submodule when it is first used
 from numpy.typing import NDArray
 
 from analysis.metrics.base import Score, UnitMetric
-from analysis.metrics.units import Index, Units
+from analysis.metrics.units import Units
 from analysis.targets.phonology import IpaPhone, features_of
+from common.arrays import Array, Index
 from common.config.analysis import require_at_least
 from common.records import StrataError
 from common.seeding import generator
 from common.target import Target
-
-Array = NDArray[np.float64]
 
 LEVEL = 0.99  # of the interval of a mean similarity, as published
 

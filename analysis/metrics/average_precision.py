@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.metrics.similarity import Index, Scores, Similarity
+from analysis.metrics.similarity import Scores, Similarity
+from common.arrays import Index
 from common.records import StrataError
 
 Counts = NDArray[np.int64]

@@ -59,7 +59,7 @@ class MomentMetric(Metric):
     on_devices: ClassVar[bool] = False  # whether it takes moments that lie on a GPU
 
     def accepts(self, unit: str, target: Target) -> bool:
-        """Any two views."""
+        """Any two views can be scored."""
         return takes_two_views(unit, target)
 
     @abstractmethod

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.metrics.base import MomentMetric, Score
 from analysis.moments import Folds
+from common.arrays import Array
 from common.records import StrataError
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.metrics.base import Score, UnitMetric
 from analysis.metrics.intervals import SHARE, fold_jackknife, no_jackknife
 from analysis.metrics.units import Units
 from analysis.targets.cut_audio import WHOLE, CutAudio
+from common.arrays import Array
 from common.narrowing import narrowed
 from common.records import StrataError
 from common.target import Target
-
-Array = NDArray[np.float64]
 
 LEAST = 10  # frames
 

@@ -62,9 +62,9 @@ def fit_discriminants(
 def fit_best(
     vectors: Vectors, labels: Codes, train: Codes, dev: Codes, shrinkages: Sequence[float]
 ) -> tuple[Pipeline, float]:
-    """Of fits on the rows `train`, the one with the most hits on `dev`, and its shrinkage.
+    """The fit on the rows `train` with the most hits on `dev`, and its shrinkage.
 
-    Of equals the one with the largest shrinkage.
+    Among equals, the one with the largest shrinkage.
     """
     grid = sorted(shrinkages)
     models = fit_discriminants(vectors[train], labels[train], grid)

@@ -8,13 +8,12 @@ from numpy.typing import NDArray
 
 from analysis.metrics.units import shuffled_labels
 from analysis.sampling.segments import Segments
+from common.arrays import Index
 from common.cache.cache import Entry
 from common.encoder.frames import FrameGeometry
 from common.records import StrataError, Utterance
 
 VERSION = 2  # bumped when the frames that are stored, or taken, would be others
-
-Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,16 +5,13 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 import scipy  # loads a submodule when it is first used
-from numpy.typing import NDArray
 
 from analysis.metrics.base import Score, UnitMetric, is_label
 from analysis.metrics.intervals import SHARE, fold_jackknife, no_jackknife
 from analysis.metrics.units import Units
+from common.arrays import Array, Index
 from common.records import StrataError
 from common.target import Target
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
 
 LEAST = 3  # labels, and speakers: two centroids have one direction
 
@@ -106,8 +103,9 @@ class Geometry(UnitMetric):
 
 
 class Sums(NamedTuple):
-    """Of units by label and speaker: counts (l, s), sums of vectors by_label (l, d), by_speaker
-    (s, d). Labels and speakers keep their numbers, whether they occur or not.
+    """Units by label and speaker: counts (l, s), sums by_label (l, d) and by_speaker (s, d).
+
+    Labels and speakers keep their numbers, whether they occur or not.
     """
 
     counts: Array
@@ -116,7 +114,7 @@ class Sums(NamedTuple):
 
     @classmethod
     def of(cls, vectors: Array, label: Index, speaker: Index) -> "Sums":
-        """Of vectors (n, d)."""
+        """Sums of vectors (n, d)."""
         made = cls(
             np.zeros((label.max() + 1, speaker.max() + 1)),
             np.zeros((label.max() + 1, vectors.shape[1])),
@@ -128,7 +126,7 @@ class Sums(NamedTuple):
         return made
 
     def without(self, part: "Sums") -> "Sums":
-        """Of the other units."""
+        """Sums of the units that are not in `part`."""
         left = Sums(*(sums.copy() for sums in self))
         for sums, taken in zip(left, part, strict=True):
             sums[tuple(slice(n) for n in taken.shape)] -= taken

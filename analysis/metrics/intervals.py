@@ -6,16 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy  # loads a submodule when it is first used
-from numpy.typing import NDArray
 
 from analysis.metrics.units import Units
+from common.arrays import Array
 from common.config.analysis import BY_SPEAKER
 from common.seeding import generator
 
 log = logging.getLogger(__name__)
 
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
 ScoreOf = Callable[[Array], Array]  # how often each speaker counts (b, s) -> b scores (b,)
 Limits = tuple[float, float]
 

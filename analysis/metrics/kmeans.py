@@ -63,7 +63,7 @@ class MiniBatch(Clusterer):
     def cluster(
         self, fit: Vectors, held: Vectors, k: int, seed: int, threads: int | None = None
     ) -> Clustering:
-        """As published; what was then the default of three tries is written out."""
+        """As published, with three tries, the default of that time."""
         from sklearn.cluster import MiniBatchKMeans
 
         model = MiniBatchKMeans(

@@ -26,7 +26,7 @@ SHARE = 10  # fitted units for each cluster at least, on average; scored ones fo
 
 @dataclass(frozen=True)
 class MutualInformation(UnitMetric):
-    """Of k-means clusters with labels, beyond chance: 0 by chance, below for less, at most 1.
+    """Information that k-means clusters give about labels, beyond chance: 0 by chance, at most 1.
 
     Pasad et al. 2021 (arXiv 2107.04734, section 3.2.2; code: k = 500 for phones, 5,000 for
     words). k-means is fitted on some units and its clusters are compared with the labels of

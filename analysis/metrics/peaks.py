@@ -8,6 +8,7 @@ import numpy as np
 import scipy  # loads a submodule when it is first used
 from numpy.typing import NDArray
 
+from common.arrays import Array, Index
 from common.encoder.frames import FrameGeometry
 
 if TYPE_CHECKING:  # metrics are constructed with the configuration, before torch is imported
@@ -16,9 +17,6 @@ if TYPE_CHECKING:  # metrics are constructed with the configuration, before torc
 Distance = Literal["cosine", "euclidean"]
 DISTANCES: tuple[Distance, ...] = get_args(Distance)
 BLOCK = 2048  # frames that are held in memory at once
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from analysis.metrics.intervals import SHARE, fold_jackknife, no_jackknife
 from analysis.metrics.units import Units
 from analysis.metrics.word_similarity import centred, static_vectors, words_of
 from analysis.targets.synonyms import Pair, Synonyms
+from common.arrays import Array
 from common.config.analysis import require_at_least
 from common.narrowing import narrowed
 from common.records import StrataError
@@ -22,7 +23,6 @@ from common.target import Target
 
 log = logging.getLogger(__name__)
 
-Array = NDArray[np.float64]
 
 OTHERS = 10_000  # pairs of unrelated words
 

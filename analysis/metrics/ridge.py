@@ -7,20 +7,19 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.metrics.base import Score, UnitMetric
 from analysis.metrics.intervals import Limits, Scale, fold_jackknife, too_few
 from analysis.metrics.probe import log_edges, trials_of
-from analysis.metrics.units import Index, Units
+from analysis.metrics.units import Units
 from analysis.targets.base import LabelTarget
+from common.arrays import Array, Index
 from common.narrowing import narrowed
 from common.records import StrataError
 from common.target import Target
 
 log = logging.getLogger(__name__)
 
-Array = NDArray[np.float64]
 Errors = tuple[
     Index, Array, Array
 ]  # rows of a test fold, squared errors of the fit and of the mean

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.metrics.alignment import Frames, dtw_distances, unit_frames
+from common.arrays import Index
 
-Index = NDArray[np.int64]
 Scores = NDArray[np.int32]
 
 # Steps of a score. Equal pairs must tie, whatever block they are multiplied in: a step is well

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from analysis.metrics.base import Score, UnitMetric
 from analysis.metrics.units import Units
 from analysis.targets.sentence_pairs import SentencePairs, SentenceTable
+from common.arrays import Array
 from common.narrowing import narrowed
 from common.records import StrataError
 from common.target import Target
 
 log = logging.getLogger(__name__)
 
-Array = NDArray[np.float64]
 FEWEST = 3  # pairs: of two, Spearman's rho is 1 or -1 whatever they are
 
 

@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from common.arrays import Index
 from common.seeding import generator
 from common.target import Target
-
-Index = NDArray[np.int64]
 
 
 def shuffled_labels(label: Index, seed: int) -> Index:

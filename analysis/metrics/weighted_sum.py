@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from analysis.metrics.base import LayersMetric, Score
 from analysis.metrics.probe import LinearProbe, trials_of
-from analysis.metrics.units import Index, Units
+from analysis.metrics.units import Units
+from common.arrays import Index
 from common.config.analysis import require_at_least
 from common.records import StrataError
 from common.seeding import generator
@@ -17,7 +18,7 @@ from common.seeding import generator
 if TYPE_CHECKING:
     import torch
 
-Array = NDArray[np.float32]
+Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class WeightedSum(LayersMetric):
         return "weights have none: their deviation is over trials, each with its own seed"
 
     def score(self, layers: Mapping[str, Units]) -> Mapping[str, list[Score]]:
-        """Of every layer its weight in each trial, then each trial's accuracy."""
+        """For every layer its weight in each trial, then each trial's accuracy."""
         first = next(iter(layers.values()))
         found: dict[str, list[Score]] = {name: [] for name in layers}
         accuracies = []
@@ -80,7 +81,7 @@ class WeightedSum(LayersMetric):
         label: Index,
         rows: tuple[Index, Index, Index],
         seed: int,
-    ) -> tuple[Array, float, int]:
+    ) -> tuple[Vectors, float, int]:
         """Weights (l,), accuracy on the test rows, and the number of epochs of the best state."""
         import torch
         from torch.nn import functional
@@ -125,7 +126,7 @@ class WeightedSum(LayersMetric):
         return weights, float((found == label[test]).mean()), best
 
 
-def standardised(vectors: Array, train: Index) -> "torch.Tensor":
+def standardised(vectors: Vectors, train: Index) -> "torch.Tensor":
     """Vectors (n, d) less their training mean, divided by their training root mean square."""
     import torch
 

@@ -9,9 +9,10 @@ import numpy as np
 
 from analysis.metrics.average_precision import PairPrecision, pair_precision
 from analysis.metrics.base import FrameMetric, Score, UnitMetric
-from analysis.metrics.similarity import Cosine, Index, Warping
+from analysis.metrics.similarity import Cosine, Warping
 from analysis.metrics.units import Units
 from analysis.targets.labels import Word
+from common.arrays import Index
 from common.records import StrataError
 from common.target import Target
 

@@ -248,7 +248,7 @@ def reference_line(frames: "Frames") -> Line:
 
 
 def check_reference(frames: "Frames", reference: Line, tuning: NDArray[np.bool_]) -> None:
-    """Both halves have boundaries to find."""
+    """Raise unless both halves have boundaries to find."""
     for half, chosen in (("tuning", tuning), ("test", ~tuning)):
         if len(reference.where(chosen)) == 0:
             raise StrataError(

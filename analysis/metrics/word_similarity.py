@@ -169,7 +169,7 @@ def correlate(vectors: Matrix, words: Mapping[str, int], pairs: Sequence[Pair]) 
 def correlations(
     vectors: Matrix, words: Mapping[str, int], benchmarks: Sequence[Benchmark], least: int
 ) -> list[Correlation]:
-    """Of every benchmark that has `least` pairs or more of known words."""
+    """The correlation of every benchmark with `least` pairs or more of known words."""
     return [
         Correlation(b.name, correlate(vectors, words, pairs), len(pairs), b.total)
         for b in benchmarks

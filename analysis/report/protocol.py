@@ -58,7 +58,7 @@ def figures_of(run: Run, rows: Any, model: str) -> list[Figures]:
 
 
 def analysis_protocol(run: Run, rows: Any) -> dict[str, str]:
-    """Of an experiment: from its rows what they say, the rest from the run's configuration."""
+    """Protocol of an experiment, from its rows and from the run's configuration."""
     name = str(rows["experiment"].iloc[0])
     main = rows[rows["primary"]]
     settings = {key: rows[key].unique() for key in ("unit", "split", "seed")}

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.moments import group_of, groups_for
+from common.arrays import Index
 from common.config import SamplingConfig, UnitSampling
 from common.records import Corpus, StrataError, Utterance
 from common.seeding import generator, hashed_folds
@@ -17,7 +18,6 @@ from common.seeding import generator, hashed_folds
 log = logging.getLogger(__name__)
 
 VERSION = 3  # bumped when the same seed would draw something else
-Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

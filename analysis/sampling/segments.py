@@ -18,6 +18,7 @@ from analysis.sampling.folds import (
     resolved_split,
 )
 from analysis.targets.base import FRAME, LabelTarget, Segment, label_target, no_tier
+from common.arrays import Index
 from common.config import AnalysisConfig, SamplingConfig, UnitSampling
 from common.config.analysis import SPEAKERS_AND_TYPES
 from common.encoder.frames import FrameGeometry
@@ -27,7 +28,6 @@ from common.target import FromFile
 
 log = logging.getLogger(__name__)
 
-Index = NDArray[np.int64]
 
 LEAST_CELL = 30  # units that a trial is tested on where folds are crossed
 LEAST_TYPES = 3  # word types that a trial is tested on: all correlations of two are 1 or -1
@@ -74,7 +74,7 @@ class Segments:
         return np.flatnonzero(self.folds[sample] >= 0)
 
     def of_sample(self, sample: int) -> "Segments":
-        """Those that a sample has drawn, in its own folds (1, n) only."""
+        """The segments that a sample has drawn, in its folds (1, n) alone."""
         drawn = self.take(self.drawn(sample))
         return replace(drawn, folds=drawn.folds[[sample]])
 

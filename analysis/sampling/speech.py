@@ -8,14 +8,13 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from common.arrays import Index
 from common.config import AnalysisConfig, Config
 from common.file_hashes import save_hashes
 from common.records import Corpus, StrataError, Utterance, counts_of
 from common.windows import in_windows, longest_input
 
 log = logging.getLogger(__name__)
-
-Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

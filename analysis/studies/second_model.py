@@ -46,7 +46,7 @@ class OtherModel:
         return f"{self.config.name}@{short}:{original_name(layer)}"
 
     def describe(self) -> dict[str, object]:
-        """For the metadata."""
+        """The model, for the metadata."""
         return vars(self.config) | {"revision": self.revision}
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from common.arrays import Index
 from common.config.analysis import AnalysisConfig
 from common.narrowing import narrowed
 from common.records import Corpus, Interval, StrataError, Utterance, Waveform
@@ -16,7 +17,6 @@ from common.target import FromFile, Target
 if TYPE_CHECKING:  # targets are constructed with the configuration, before torch is imported
     import torch
 
-Index = NDArray[np.int64]
 
 FRAME = 320  # samples of a unit `frame` that has a label: 20 ms
 
@@ -86,7 +86,7 @@ class LabelTarget(Target):
         return self
 
     def known(self, labels: Collection[str]) -> Collection[str]:
-        """Those of the labels that can be drawn; the others are counted as not known."""
+        """The labels that can be drawn; others are counted as not known."""
         return labels
 
     def view(self, label: Index, labels: tuple[str, ...]) -> NDArray[np.floating]:  # noqa: ARG002
@@ -139,7 +139,7 @@ class FrameTarget(Target):
         return self
 
     def identity(self) -> object:
-        """What its values depend on beside its name and `version`, as JSON can hold it."""
+        """What its values depend on, apart from its name and `version`, for JSON."""
         return asdict(self)
 
 

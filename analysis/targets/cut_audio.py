@@ -42,7 +42,7 @@ class CutAudio(LabelTarget):
             )
 
     def labels(self) -> list[str]:
-        """Of a frame's cuts, in the order of the derived corpus: the whole utterance first."""
+        """Labels of a frame's cuts, as ordered in the derived corpus: the whole utterance first."""
         return [WHOLE, *(f"{width:g}" for width in self.widths)]
 
     def partition(self, partition: str, sampling: UnitSampling) -> str:

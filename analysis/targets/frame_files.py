@@ -69,7 +69,7 @@ class FrameFiles(FromFile, FrameTarget):
         return {"digest": self.digest, "names": list(self.names)}
 
     def prepared(self, corpus: Corpus) -> Self:
-        """With the files of the corpus's utterances found, and one of them read for its columns."""
+        """The target with the files of the corpus's utterances, and the columns of one of them."""
         places = {
             u.id: (u.recording[0], u.recording[1] - u.context[0])
             for u in corpus.utterances
@@ -79,7 +79,7 @@ class FrameFiles(FromFile, FrameTarget):
         return replace(self._found(ids), places=places)
 
     def _found(self, ids: list[str]) -> Self:
-        """With the files, or the table's rows, of these utterances or recordings."""
+        """The target with the files, or the table's rows, of these utterances or recordings."""
         if self.file.is_file():
             return self._with_table(ids)
         found = files_named(self.file)

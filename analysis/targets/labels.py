@@ -36,7 +36,7 @@ class Stress(Phone):
     units: ClassVar[tuple[str, ...]] = ("phone",)
 
     def tier_of(self, unit: str) -> str:  # noqa: ARG002
-        """Of phones, the tier that holds those that carry one."""
+        """The tier of the phones that carry one."""
         return self.tier
 
 

@@ -10,8 +10,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.targets.base import FRAME, Index, LabelTarget, Segment, frames_within, no_tier
+from analysis.targets.base import FRAME, LabelTarget, Segment, frames_within, no_tier
 from analysis.targets.labels import why_lacking
+from common.arrays import Index
 from common.config.analysis import OWN, UnitSampling
 from common.datasets.label_tables import LabelTable, columns_of, key_of, read_labels
 from common.records import Corpus, Interval, StrataError, Utterance
@@ -83,7 +84,7 @@ class Label(LabelTarget):
         return "segment" if stretches else "utterance"
 
     def tiers(self, unit: str) -> tuple[str, ...]:
-        """Its own tier, and the one whose intervals are the units."""
+        """The tier of the labels, and the one whose intervals are the units."""
         named = (self.tier, unit if unit not in (OWN, "segment", "frame", "utterance") else None)
         return tuple(tier for tier in named if tier is not None)
 

@@ -36,7 +36,7 @@ class Synonyms(FileTarget):
     homophones: tuple[Pair, ...] = ()
 
     def prepared(self, labels: Collection[str], corpus: Corpus) -> Self:
-        """With the pairs of which the corpus has both words."""
+        """The target with the pairs of which the corpus has both words."""
         if "phone" not in corpus.tiers:
             raise StrataError(
                 f"dataset {corpus.name} ({corpus.partition}) has no phone tier: near homophones "

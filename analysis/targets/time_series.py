@@ -19,10 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.arrays import Array
 from common.reading import decode, reading, shown
 from common.records import SAMPLE_RATE, StrataError
-
-Array = NDArray[np.float64]
 
 HOP = 160  # samples: 10 ms
 FORMANTS = 3  # of those that Praat found

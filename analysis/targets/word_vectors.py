@@ -32,7 +32,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from analysis.targets.base import FileTarget, Index
+from analysis.targets.base import FileTarget
+from common.arrays import Index
 from common.reading import reading, shown
 from common.records import Corpus, StrataError
 
@@ -73,12 +74,12 @@ class WordVectors(FileTarget):
     table: Table | None = field(default=None, repr=False, compare=False)
 
     def prepared(self, labels: Collection[str], corpus: Corpus) -> Self:  # noqa: ARG002
-        """With the vectors of these words read."""
+        """The target with the vectors of these words read."""
         changed = self.file.stat().st_mtime_ns
         return replace(self, table=table_of(self.file, changed, frozenset(labels)))
 
     def known(self, labels: Collection[str]) -> Collection[str]:
-        """Those that the table has."""
+        """The words that the table has."""
         return self._table().index.keys() & labels
 
     def view(self, label: Index, labels: tuple[str, ...]) -> NDArray[np.floating]:

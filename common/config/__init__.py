@@ -267,7 +267,7 @@ def resolve(cfg: DictConfig) -> Config:
 
 
 def _refuse_not_finite(key: str, value: object) -> None:
-    """No setting means anything as NaN or infinite, and no comparison refuses NaN."""
+    """Refuse NaN and infinity as a setting: a range check lets NaN pass."""
     if isinstance(value, float) and not isfinite(value):
         raise StrataError(f"{key}={value}: use a finite number")
     if isinstance(value, dict):

@@ -54,7 +54,7 @@ def compose_in_linear_time() -> None:
 
     defaults_lists._create_interpolation_map = choices_if_named
 
-    # After every file that is merged, all nodes so far are told their parents: once will do.
+    # After every merged file Hydra sets the parents of all nodes so far: once is enough.
     merge_all = ConfigLoaderImpl._compose_config_from_defaults_list
     tell_parents = Box._re_parent
 

@@ -58,7 +58,7 @@ class ArrowFile(Shard):
         return len(_arrow(self.path))
 
     def records(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """Of the mapped file."""
+        """Rows of the mapped file."""
         table = _arrow(self.path)
         table = table.select_columns(_listed(table.column_names)).select(rows)
         return list(table.with_format("arrow")[:].to_pylist())
@@ -91,13 +91,13 @@ class RowGroup(Shard):
         return int(_parquet(self.path).metadata.row_group(self.group).num_rows)
 
     def records(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """Of the row group."""
+        """Rows of the row group."""
         file = _parquet(self.path)
         table = file.read_row_group(self.group, columns=_listed(file.schema_arrow.names))
         return list(table.take(rows).to_pylist())
 
     def encoded(self, row: int) -> Any:
-        """From the group's audio column, fetched or at hand."""
+        """From the group's audio column, fetched if need be."""
         with explained("dataset", f"the audio of {self.path}"):
             return _audio_column(self.path, self.group)[row]["bytes"].as_buffer()
 
@@ -126,7 +126,7 @@ class LibriSpeech(Dataset):
     `repo_id`, `revision`: a data set with the columns id, audio, transcript, words and phonemes
     (times in seconds) in data/PARTITION-00000-of-00001.parquet; columns sex and subset, where there
     are such, are the attributes `gender` and `subset`. `streaming` false downloads the
-    partition's files into the Hub cache (HF_HOME) and reads from there ever after, offline too;
+    partition's files into the Hub cache (HF_HOME) and reads them from there, offline too;
     true fetches what is read, and takes an utterance's length from its last interval.
     """
 

@@ -121,7 +121,7 @@ class TextGrid(Dataset):
         return convention(labels, self.phones)
 
     def with_tiers(self, names: Sequence[str]) -> Self:
-        """With these taken too; words, phones and their marks are taken anyway."""
+        """The dataset with these tiers too; words, phones and their marks are always read."""
         more = [*(self.tiers or ()), *(name for name in names if name not in ("word", "phone"))]
         return replace(self, tiers=list(dict.fromkeys(more)) or None)
 

@@ -133,7 +133,7 @@ def _check(path: Path, remote: Remote, folder: Path) -> None:
 
 
 def _require_archive(path: Path, remote: Remote) -> None:
-    """No sum is recorded of what is not the file: a zip has its directory at its end."""
+    """Refuse a damaged zip, whose checksum would be recorded: its directory is at its end."""
     if remote.name.endswith(".zip") and not zipfile.is_zipfile(path):
         size = path.stat().st_size
         path.unlink()

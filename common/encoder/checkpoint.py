@@ -66,7 +66,7 @@ class Checkpoint:
         return (first, *(self.file((shard,)) for shard in shards))
 
     def held_weights(self) -> tuple[Path, ...]:
-        """Those of these files that the folder holds: of a model's audio tower, some are enough."""
+        """The files of weights that the folder holds: for a model's audio tower some are enough."""
         first, shards = self._shards(None)
         return (first, *(self.folder / name for name in shards if (self.folder / name).is_file()))
 

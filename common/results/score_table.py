@@ -94,7 +94,7 @@ def _print_figures(frame: pd.DataFrame, title: str) -> None:
 
 
 def _print_line(console: Console, text: str) -> None:
-    """As it is, however long."""
+    """Print a line as it is, however long."""
     console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 

@@ -45,7 +45,7 @@ class Augment:
         geometry: FrameGeometry,
         longest: int | None,
     ) -> Self:
-        """For utterances of so many samples (u,) that need so many frames (u,)."""
+        """For utterances of `lengths` samples (u,), whose symbols need `needed` frames (u,)."""
         fits = np.ones((len(lengths), len(recipe.speeds)), dtype=bool)
         for k, speed in enumerate(recipe.speeds):
             for number, (n, least) in enumerate(zip(lengths, needed, strict=True)):

@@ -34,7 +34,7 @@ class Blocks:
     modules: Mapping[str, str]
 
     def describe(self) -> dict[str, list[str]]:
-        """For the metadata, beside what is re-initialised."""
+        """The blocks for the metadata, apart from what is re-initialised."""
         kinds = ("dropped", "unfrozen", "frozen")
         return {kind: list(getattr(self, kind)) for kind in kinds if getattr(self, kind)}
 

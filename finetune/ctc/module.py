@@ -70,7 +70,7 @@ class Recogniser(pl.LightningModule):
         self._loss: torch.Tensor | float = 0.0
 
     def log_probabilities(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of every character (B, T, V), float32, and the number (B,) of frames that are audio."""
+        """Log probabilities (B, T, V), float32, and the number (B,) of frames that are audio."""
         masked = {} if batch.mask is None else {"attention_mask": batch.mask}
         if self.features is not None:
             self.features.expect(batch)

@@ -125,7 +125,7 @@ class CtcRecogniser:
 
     @property
     def targets(self) -> str:
-        """As its vocabulary."""
+        """The targets of its vocabulary."""
         return self.vocabulary.targets
 
     def __call__(self, waveform: Waveform) -> Transcript:
@@ -166,7 +166,7 @@ class CtcRecogniser:
             )
 
     def log_probabilities(self, waveform: Waveform) -> Probabilities:
-        """Of every character (T, V), float32, for all T frames of the waveform (n,)."""
+        """Log probabilities (T, V), float32, for all T frames of the waveform (n,)."""
         hop = self.geometry.whole_hop
         total = max(0, self.geometry.n_frames(len(waveform)))
         out = np.zeros((total, len(self.vocabulary.tokens)), np.float32)

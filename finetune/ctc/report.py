@@ -22,7 +22,7 @@ class Tested:
     chosen: Mapping[str, float]
 
     def rates(self) -> dict[str, ErrorRate]:
-        """Those of the table (wer, cer; per), greedy; wer_lm and cer_lm with an n-gram."""
+        """Error rates (wer, cer; per), greedy; wer_lm and cer_lm with an n-gram."""
         tables = {"": self.table} | ({} if self.with_lm is None else {"_lm": self.with_lm})
         return {
             f"{metric}{suffix}": error_rate(table, unit, seed=0)

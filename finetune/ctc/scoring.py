@@ -48,8 +48,8 @@ def _units(out: jiwer.WordOutput | jiwer.CharacterOutput) -> int:
 def count(reference: str, hypothesis: str, figures: Sequence[str]) -> list[tuple[int, int]]:
     """Errors, and units of the reference, for each of some error rates.
 
-    Phones are parted by blanks, as words are. Where words are not told by spaces, and characters
-    are all that counts, a space is none of them.
+    Phones are separated by blanks, as words are. In scripts without spaces between words, where
+    only characters are counted, spaces are not.
     """
     if "cer" in figures and "wer" not in figures:
         reference, hypothesis = reference.replace(" ", ""), hypothesis.replace(" ", "")

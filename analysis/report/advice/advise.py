@@ -87,7 +87,7 @@ def advise(frame: pd.DataFrame) -> list[Advice]:
 
 
 def without_advice(model: str, dataset: str, curves: Sequence[Curve]) -> list[Advice]:
-    """That these curves give none, if there are any: their folds do not keep speakers apart."""
+    """Say that curves whose folds do not keep speakers apart give no advice; [] without curves."""
     if not curves:
         return []
     cut = dict.fromkeys(f"{c.experiment} (split={c.split})" for c in curves)
@@ -139,7 +139,7 @@ def lines_of(advice: Sequence[Advice]) -> list[str]:
 
 
 def _with_widths(advice: Advice, widths: Mapping[str, str]) -> Advice:
-    """With the caveat that models have views of other widths, where a measure depends on it."""
+    """Add the caveat that models have views of other widths, where a measure depends on it."""
     names = [figures.measure.partition(" ")[0] for figures in advice.figures]
     wide = [Caveat(f"{capitalised(widths[n])}.", (n,)) for n in names if n in widths]
     return replace(advice, caveats=(*advice.caveats, *wide))

@@ -9,10 +9,9 @@ import pandas as pd
 import scipy  # loads a submodule when it is first used
 from numpy.typing import NDArray
 
+from common.arrays import Array
 from common.config.analysis import BY_SPEAKER
 from common.results.results import CONTROLS, WITHOUT_LAYERS, rankable, summarise
-
-Array = NDArray[np.float64]
 
 LEVEL = 0.05  # of significance
 LEAST_FOLDS = 5  # with fewer there is no test
@@ -156,7 +155,7 @@ class Curve:
         return self.split in BY_SPEAKER and (self.table.index.get_level_values("trial") >= 0).all()
 
     def by_fold(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Of a table like `table` the lines that have every layer: one for each fold of a seed.
+        """Lines of a table like `table` that have every layer: one for each fold of a seed.
 
         Samples are tested on the same speakers in a fold: they are averaged. Without folds of
         speakers a line for each draw, equal ones once: a corpus that is too small for several
