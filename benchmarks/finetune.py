@@ -1,11 +1,11 @@
 """Fine-tuning here beside Hugging Face's own Trainer: same model, batches, machine, one run.
 
-    python benchmarks/finetune.py [updates] [batch seconds]
+    python benchmarks/finetune.py [updates] [batch seconds] [minutes of speech]
 
 Both train wav2vec2_tiny from the same weights on the same batches of generated speech, with masks
 and dropout, AdamW, one batch an update; the rounds alternate and the best of each side counts.
-The speech is a minute long, so that by default it is used ten times (a low-resource recipe uses
-its speech hundreds of times). Prints updates and seconds of audio per second of processor time of
+By default the speech is a minute long and used ten times (a low-resource recipe uses its speech
+hundreds of times). Prints updates and seconds of audio per second of processor time of
 each, and their ratio.
 """
 
@@ -34,13 +34,13 @@ from finetune.ctc.text import Vocabulary, normalise
 from finetune.training import quiet
 
 ROUNDS = 2
-DEFAULTS = (40, 16)
+DEFAULTS = (40, 16, 1)
 MODEL = ModelConfig(name="tiny", checkpoint="assets/wav2vec2_tiny", random_init=True)
 
 
 def main() -> None:
     given = [int(argument) for argument in sys.argv[1:]]
-    updates, seconds = [*given, *DEFAULTS[len(given) :]]
+    updates, seconds, minutes = [*given, *DEFAULTS[len(given) :]]
     recipe = FinetuneConfig(
         freeze_updates=0,
         updates=updates,
@@ -55,7 +55,7 @@ def main() -> None:
     )
     blueprint = read_blueprint(MODEL)
     with TemporaryDirectory() as folder:
-        batches, vocabulary = prepare(recipe, blueprint, Path(folder))
+        batches, vocabulary = prepare(recipe, blueprint, Path(folder), minutes)
         audio = sum(int(b.samples.sum()) for b in batches) / SAMPLE_RATE
         times: dict[str, list[float]] = {"strata": [], "transformers": []}
         for _ in range(ROUNDS):
@@ -70,10 +70,10 @@ def main() -> None:
 
 
 def prepare(
-    recipe: FinetuneConfig, blueprint: Blueprint, folder: Path
+    recipe: FinetuneConfig, blueprint: Blueprint, folder: Path, minutes: int
 ) -> tuple[list[Batch], Vocabulary]:
     """One batch for each update, ready in memory, so that training alone is timed."""
-    corpus = Synthetic(minutes=1, speakers=5, seed=0, write_to=None).read()
+    corpus = Synthetic(minutes=minutes, speakers=5, seed=0, write_to=None).read()
     texts = [normalise(u.text) for u in corpus.utterances]
     vocabulary = Vocabulary.of_text(texts)
     recordings = record(corpus.utterances, corpus.fingerprint, folder / "speech")

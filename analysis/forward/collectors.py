@@ -293,7 +293,9 @@ class MomentCollector:
         divisor = n.clamp(min=1)
         for (x, y), second in sums.second.items():
             cross = sums.first[x][:, :, None] * sums.first[y][:, None, :]
-            arrays = {"scatter": (second - cross / divisor[:, None, None]).cpu().numpy()}
+            cross /= divisor[:, None, None]
+            scatter = torch.sub(second, cross, out=cross)  # one array of this size, not three
+            arrays = {"scatter": scatter.cpu().numpy()}
             if x == y:
                 mean = self._shift.get(x, 0) + sums.first[x] / divisor[:, None]
                 arrays |= {"n": sums.counts, "mean": mean.cpu().numpy()}
