@@ -12,11 +12,13 @@ fine-tunes the same model on the same draws of the same speech; OVERRIDES are th
 An arm is a way to treat the blocks: `none`; `topN` re-initialises the last N; `dropN` removes them;
 `firstN` unfreezes them first and re-initialises nothing, for recipes with finetune.freeze_updates;
 `bottomN` re-initialises the first N, which should hurt; `random` starts from no pretraining at all.
-Every arm has the same trials: each of `--rates` with each of `--tuning-seeds`, which the test never
-uses, and the rate with the lowest mean error in validation is taken. One trial a rate is too few: a
-rate that comes to nothing in one run of three looks like any other in a run that does not. Seed k
-trains on draw k modulo the number of draws, in every arm: pairs of the same speech, order and
-masks.
+Every arm has the same trials: each of `--rates` with each of `--tuning-seeds`, and the rate with
+the lowest mean error in validation is taken. One trial a rate is too few: a rate that comes to
+nothing in one run of three looks like any other in a run that does not. The best rate must lie
+within the grid, and a line says where it is an end of it: an arm at a rate that is too high for it
+looks worse than it is. Tuning seeds may be seeds of the test, whose voices are never those of
+validation. Seed k trains on draw k modulo the number of draws, in every arm: pairs of the same
+speech, order and masks.
 
 An arm's difference from `none` is a mean over the pairs; its interval (95 %) has the standard error
 of a bootstrap that draws seeds and test speakers anew, with all that they say.
@@ -173,11 +175,15 @@ def best_rate(arm: str, trials: Sequence[Job], record: Record) -> float:
             errors.setdefault(job.rate, []).append(record.validation(job))
     for rate, found in errors.items():
         print(f"{arm} {rate:g}: in validation", *(f"{100 * error:.1f} %" for error in found))
-    return min(errors, key=lambda rate: float(np.mean(errors[rate])))
+    best = min(errors, key=lambda rate: float(np.mean(errors[rate])))
+    for end, name in ((min(errors), "lowest"), (max(errors), "highest")):
+        if best == end:
+            print(f"{arm}: {best:g} is the {name} rate of --rates; try one beyond it")
+    return best
 
 
 def summarise(errors: pd.DataFrame, unit: str) -> pd.DataFrame:
-    """A line for each arm: its error rate in %, its difference from `none` and the interval.
+    """A line for each arm: rate, error rate in %, difference from `none` and its interval.
 
     Seeds that an arm and `none` both have are paired. A speaker whom a seed's draw of the speech
     does not test has no units there.
@@ -197,6 +203,7 @@ def summarise(errors: pd.DataFrame, unit: str) -> pd.DataFrame:
         lines.append(
             {
                 "arm": arm,
+                "rate": errors.loc[errors["arm"] == arm, "rate"].iloc[0],
                 "seeds": len(seeds),
                 "error": 100 * wrong.sum() / said.sum(),
                 "lowest": 100 * (wrong.sum(1) / said.sum(1)).min(),
@@ -266,11 +273,17 @@ def plot(errors: pd.DataFrame, summary: pd.DataFrame, unit: str, title: str, pat
         )
     axes.set_yticks(
         range(len(shown)),
-        [f"{line.arm}\n{line.error:.1f} %, {line.seeds} seeds" for line in shown.itertuples()],
+        [
+            f"{line.arm}, {line.rate:g}\n{line.error:.1f} %, {line.seeds} seeds"
+            for line in shown.itertuples()
+        ],
     )
     axes.set_ylim(len(shown) - 0.5, -0.5)
-    none = summary.loc[summary["arm"] == "none", "error"].iloc[0]
-    axes.set_title(f"{title}: {unit} error rate {none:.1f} % as it is (none)", fontsize=10)
+    none = summary[summary["arm"] == "none"].iloc[0]
+    axes.set_title(
+        f"{title}: {unit} error rate {none['error']:.1f} % as it is (none, {none['rate']:g})",
+        fontsize=10,
+    )
     axes.set_xlabel("difference in points of %: seeds (grey), mean, 95 % interval", fontsize=9)
     figure.savefig(path, dpi=150)
 
@@ -298,11 +311,9 @@ def main() -> None:
 
     record = Record(root, given)
     draws = options.draws
-    if both := set(options.seeds) & set(options.tuning_seeds):
-        raise SystemExit(f"--seeds and --tuning-seeds both have {sorted(both)}: use other seeds")
     if len(options.rates) > 1:
         trials = [
-            Job(arm, rate, seed, draws[k % len(draws)])
+            Job(arm, rate, seed, draws[(seed if seed in options.seeds else k) % len(draws)])
             for arm in arms
             for rate in options.rates
             for k, seed in enumerate(options.tuning_seeds)
@@ -326,7 +337,7 @@ def main() -> None:
     summary.to_csv(root / "summary.csv", index=False)
     title = options.title or root.name
     plot(errors, summary, options.unit, title, root / "claim.png")
-    print(summary.to_string(index=False, float_format=lambda x: f"{x:.1f}"))
+    print(summary.to_string(index=False, float_format=lambda x: f"{x:.4g}"))
 
 
 if __name__ == "__main__":

@@ -78,7 +78,9 @@ def test_more_seeds_do_not_hide_how_speakers_differ() -> None:
     assert widths[0] > 0.1
 
 
-def test_rate_that_fails_now_and_then_is_not_taken(tmp_path: Path) -> None:
+def test_rate_that_fails_now_and_then_is_not_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     record = Record(tmp_path, ["model=hubert_tiny"])
     trials = []
     for rate, found in ((5e-4, (0.40, 0.38, 0.41)), (1e-3, (0.35, 1.0, 0.36))):
@@ -90,7 +92,9 @@ def test_rate_that_fails_now_and_then_is_not_taken(tmp_path: Path) -> None:
     assert all(map(record.holds, trials))
     assert not record.holds(Job("top1", 1e-3, 1_000, 0))
     assert best_rate("none", trials, record) == 5e-4
+    assert "none: 0.0005 is the lowest rate of --rates" in capsys.readouterr().out
     assert best_rate("none", trials[::3], record) == 1e-3
+    assert "none: 0.001 is the highest rate of --rates" in capsys.readouterr().out
 
 
 def test_a_folder_goes_on_with_its_own_overrides_only(tmp_path: Path) -> None:
