@@ -84,18 +84,18 @@ class Spoken:
         return vectors.reshape(-1, self.columns), label.ravel()
 
 
-def probes(population: Spoken, data_sets: int) -> Simulated:
-    """The accuracy of three fixed fits on all speakers, and limits from twenty speakers."""
+def probes(population: Spoken, data_sets: int, trials: int = 10) -> Simulated:
+    """The accuracy of a fixed fit for each trial on all speakers, and limits from twenty."""
     rng = np.random.default_rng(0)
-    trained = [population.draw(15, rng) for _ in range(TRIALS)]
+    trained = [population.draw(15, rng) for _ in range(trials)]
     models = [fit_discriminants(x.astype(np.float32), y, [SHRINKAGE])[0] for x, y in trained]
     everybody = population.draw(MANY, rng)
     truth = float(np.mean([model.score(*everybody) for model in models]))
     speaker = np.repeat(np.arange(SPEAKERS), population.units)
-    rows = [np.flatnonzero(speaker % TRIALS == t) for t in range(TRIALS)]
+    rows = [np.flatnonzero(speaker % trials == t) for t in range(trials)]
     for k in range(data_sets):
         vectors, label = population.draw(SPEAKERS, rng)
-        units = units_of(vectors, label, population.labels, speaker, k)
+        units = units_of(vectors, label, population.labels, speaker, k, trials)
         found = [
             m.predict(vectors[members]) == label[members]
             for m, members in zip(models, rows, strict=True)
@@ -273,6 +273,8 @@ WORDS = Clustered(labels=100, clusters=300, units=60, fondness=3, spread=0.05)
 CASES: dict[str, Callable[[int], Simulated]] = {
     "probe, speakers alike": lambda n: probes(Spoken(0.1), n),
     "probe, speakers differ": lambda n: probes(Spoken(0.6), n),
+    "probe, speakers alike, three folds": lambda n: probes(Spoken(0.1), n, trials=3),
+    "probe, speakers differ, three folds": lambda n: probes(Spoken(0.6), n, trials=3),
     "R2 of a number of each unit": lambda n: numbers(Numbered(0.2, 0.6), n),
     "R2 of a number of each unit, low": lambda n: numbers(Numbered(0.2, 3.0), n),
     "R2 of a number of each unit, 40 speakers": lambda n: numbers(Numbered(0.2, 0.6), n, 40),

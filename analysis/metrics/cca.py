@@ -351,9 +351,9 @@ def interval(
         half = pooled([fitted] * len(folds), sums)
         without = [half(np.arange(len(folds)) != t) for t in range(len(folds))]
         variances.append(jackknife_variance(without) * (len(folds) / len(tests)) ** 2)
-    groups = len(tests) - 1  # two halves have a degree of freedom less than one whole
+    degrees = len(tests) - 2  # two halves have a degree of freedom less than one whole
     centre = float(CORRELATION.to(np.asarray(score(np.ones(len(tests))))))
-    return around(centre, sum(variances) ** 0.5, groups)
+    return around(centre, sum(variances) ** 0.5, degrees)
 
 
 @dataclass(frozen=True)

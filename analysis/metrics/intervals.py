@@ -40,38 +40,6 @@ SHARE = Scale(
 )
 
 
-def bootstrap(
-    score_of: ScoreOf,
-    speakers: int,
-    seed: int,
-    scale: Scale = CORRELATION,
-    resamples: int = RESAMPLES,
-) -> Limits | None:
-    """A 95 % interval (low, high) of a score over the `speakers` that it was tested on.
-
-    Whole speakers are drawn with replacement, since units of one speaker are not independent.
-    `score_of` takes counts (b, s), a resample in each row, and gives each one's score: from sums
-    per speaker it is one matrix product. An accuracy, with `right` and `all` (s,) per speaker:
-
-        bootstrap(lambda counts: counts @ right / (counts @ all), len(all), units.seed, SHARE)
-
-    A score of ranks or thresholds can loop over the rows. `score_of` must hold whatever was fitted
-    fixed: the interval is over other test speakers, not over other training data, so it leaves out
-    the variance that fitting anew would add. Where training and test units share speakers
-    (`split: frame`), it is the score of such a leaky fit. It belongs to one sample's score.
-
-    The interval is of the score of all speakers that there could be. None with fewer than 20
-    speakers, or where resamples have no score (NaN).
-    """
-    rng = generator(seed, "bootstrap", speakers)
-    counts = rng.multinomial(speakers, np.full(speakers, 1 / speakers), size=resamples)
-    scored = _on_scale(score_of, counts.astype(np.float64), scale)
-    if scored is None:
-        return None
-    score, values = scored
-    return limits(values, 2 * score - float(values.mean()), speakers, scale)
-
-
 def half_samples(
     score_of: ScoreOf,
     speakers: int,
@@ -82,10 +50,12 @@ def half_samples(
     """A 95 % interval from the scores of random halves of the speakers: the delete-half jackknife.
 
     For a score of ranks that depends on the number of different speakers by more than resampling
-    can estimate: the bootstrap's spread is then too narrow and that of leaving out
+    can estimate: a bootstrap's spread is then too narrow and that of leaving out
     one speaker too wide (benchmarks/unit_coverage.py). It is of what as many other speakers would
     score on average (Shao & Wu 1989, A General Theory for Jackknife Variance Estimation; Efron &
-    Tibshirani 1993, section 11.7). `score_of` and None as in `bootstrap`.
+    Tibshirani 1993, section 11.7). `score_of` takes counts (b, s), a resample in each row, and
+    gives each one's score, with whatever was fitted held fixed. None with fewer than 20 speakers,
+    or where resamples have no score (NaN).
     """
     left_out = speakers // 2
     rng = generator(seed, "half samples", speakers)
@@ -95,7 +65,7 @@ def half_samples(
         return None
     score, values = scored
     spread = np.sqrt((speakers - left_out) / left_out) * values.std()
-    return around(score, float(spread), speakers, scale)
+    return around(score, float(spread), speakers - 1, scale)
 
 
 def _on_scale(score_of: ScoreOf, counts: Array, scale: Scale) -> tuple[float, Array] | None:
@@ -118,28 +88,9 @@ def _on_scale(score_of: ScoreOf, counts: Array, scale: Scale) -> tuple[float, Ar
     return float(scale.to(score)), scale.to(values[defined])
 
 
-def limits(values: Array, centre: float, speakers: int, scale: Scale) -> Limits:
-    """Bias-corrected t limits from scores of resamples (b,), all on the scale.
-
-    Percentile limits cover too little with few speakers (benchmarks/coverage.py), for three
-    reasons, each of which is mended here. The spread of a resampled mean of s speakers is that of
-    the sample with s, not s - 1, below. It takes normal quantiles for those of Student's t with
-    s - 1 degrees of freedom. And a correlation on few speakers is biased: each fold is centred by
-    its own speakers' mean, which takes a share of the variance between speakers away, so that
-    layers which hold the speaker score too high. A resample repeats speakers, has fewer different
-    ones and the same bias once more: percentile limits double it, these subtract it (Efron &
-    Tibshirani 1993, section 10.6). BCa mends the median only by half, where the bias is large.
-    """
-    spread = float(values.std(ddof=1)) * np.sqrt(speakers / (speakers - 1))
-    return around(centre, spread, speakers, scale)
-
-
-def around(centre: float, spread: float, groups: int, scale: Scale = CORRELATION) -> Limits:
-    """Student's limits, with one degree of freedom less than there are speakers, or folds.
-
-    `centre` and `spread` are on the scale.
-    """
-    t = scipy.special.stdtrit(groups - 1, (1 + LEVEL) / 2)
+def around(centre: float, spread: float, degrees: float, scale: Scale = CORRELATION) -> Limits:
+    """Student's limits, with so many degrees of freedom. `centre`, `spread` are on the scale."""
+    t = scipy.special.stdtrit(degrees, (1 + LEVEL) / 2)
     low, high = scale.back(centre + np.array([-1, 1]) * t * spread)
     return float(low), float(high)
 
@@ -169,7 +120,7 @@ def fold_jackknife(
     if corrected:
         each = scale.to(np.asarray(without))
         centre = groups * centre - (groups - 1) * float(each.mean())
-    return around(centre, float(np.sqrt(jackknife_variance(without, scale))), groups, scale)
+    return around(centre, float(np.sqrt(jackknife_variance(without, scale))), groups - 1, scale)
 
 
 def jackknife(score: float, without: Sequence[float]) -> Limits | None:
@@ -177,7 +128,7 @@ def jackknife(score: float, without: Sequence[float]) -> Limits | None:
 
     For a score that a speaker who is drawn twice would distort, as mutual information, which takes
     units that occur together for units that belong together. It is of what as many other
-    speakers would score on average (Efron & Tibshirani 1993, section 11.5). None as in `bootstrap`.
+    speakers would score on average (Efron & Tibshirani 1993, section 11.5). None as in `half_samples`.
     """
     speakers = len(without)
     if speakers < LEAST_SPEAKERS:

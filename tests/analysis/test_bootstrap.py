@@ -10,7 +10,6 @@ from analysis.metrics.cca import PWCCA, Fit, MeanCCA, about
 from analysis.metrics.intervals import (
     LEAST_FOLDS,
     SHARE,
-    bootstrap,
     half_samples,
     jackknife,
     no_fold_interval,
@@ -76,15 +75,6 @@ def test_every_trial_of_a_sample_carries_the_interval_of_its_mean() -> None:
     assert PWCCA(RIDGES).score(folds)[0].low is None
 
 
-def test_for_a_mean_of_speakers_they_are_students() -> None:
-    """Near zero Fisher's z is the identity; 4,000 resamples leave 1 % of noise."""
-    values = 0.02 * np.random.default_rng(0).normal(size=20)
-    found = bootstrap(lambda counts: counts @ values / counts.sum(1), 20, 0, resamples=4_000)
-    error = scipy.stats.sem(values)
-    expected = values.mean() + scipy.stats.t.ppf([0.025, 0.975], 19) * error
-    np.testing.assert_allclose(found, expected, atol=0.1 * error)
-
-
 def test_the_jackknife_of_a_mean_is_students_interval() -> None:
     values = 0.02 * np.random.default_rng(0).normal(size=20)
     without = [float(np.delete(values, k).mean()) for k in range(20)]
@@ -118,35 +108,23 @@ def test_half_samples_leave_speakers_out_and_repeat_none() -> None:
     np.testing.assert_allclose(halves.mean(0), 11 / 21, atol=0.06)
 
 
-def test_half_samples_lie_around_the_sample_itself_and_the_bootstrap_above() -> None:
-    """Of a score that falls with the share of speakers that a resample lacks."""
-
-    def diverse(counts: Array) -> Array:
-        return 0.5 * (counts > 0).mean(1) + 0.01 * counts[:, 0]
-
-    low, high = np.arctanh(np.array(half_samples(diverse, 40, 0)))
-    assert (low + high) / 2 == pytest.approx(np.arctanh(0.51))
-    corrected = bootstrap(diverse, 40, 0)
-    assert corrected is not None
-    assert corrected[0] > np.tanh(high)
-
-
 def test_the_same_seed_gives_the_same_limits() -> None:
     right = np.random.default_rng(0).integers(3, 10, 30)
 
     def accuracy(counts: Array) -> Array:
         return counts @ right / (10 * counts.sum(1))
 
-    assert bootstrap(accuracy, 30, 1, SHARE) == bootstrap(accuracy, 30, 1, SHARE)
-    assert bootstrap(accuracy, 30, 1, SHARE) != bootstrap(accuracy, 30, 2, SHARE)
+    assert half_samples(accuracy, 30, 1, SHARE) == half_samples(accuracy, 30, 1, SHARE)
+    assert half_samples(accuracy, 30, 1, SHARE) != half_samples(accuracy, 30, 2, SHARE)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_a_share_stays_between_none_and_all(share: float) -> None:
-    assert bootstrap(lambda counts: np.full(len(counts), share), 20, 0, SHARE) == (share, share)
+    found = half_samples(lambda counts: np.full(len(counts), share), 20, 0, SHARE)
+    assert found == pytest.approx((share, share))
     nearly = np.full(20, 10.0)
     nearly[0] = 9
-    limits = bootstrap(lambda counts: counts @ nearly / (10 * counts.sum(1)), 20, 0, SHARE)
+    limits = half_samples(lambda counts: counts @ nearly / (10 * counts.sum(1)), 20, 0, SHARE)
     assert limits is not None
     assert 0.96 < limits[0] < 0.995 <= limits[1] <= 1
 
@@ -154,8 +132,7 @@ def test_a_share_stays_between_none_and_all(share: float) -> None:
 def test_a_score_that_resamples_do_not_have_has_no_interval(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    for limits in (bootstrap, half_samples):
-        assert limits(lambda counts: np.where(counts[:, 0] > 0, 0.5, np.nan), 20, 0) is None
+    assert half_samples(lambda counts: np.where(counts[:, 0] > 0, 0.5, np.nan), 20, 0) is None
     assert "resamples of 20 speakers have no score" in caplog.text
 
 

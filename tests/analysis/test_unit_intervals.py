@@ -5,13 +5,14 @@ from functools import partial
 
 import numpy as np
 import pytest
+import scipy.stats
 from scipy.stats import binom
 from units import planted
 
 from analysis.metrics.agreement import agreement
-from analysis.metrics.intervals import jackknife
+from analysis.metrics.intervals import SHARE, fold_jackknife, jackknife
 from analysis.metrics.mutual_information import MutualInformation, intervals
-from analysis.metrics.probe import LinearProbe, resampled_accuracy
+from analysis.metrics.probe import LinearProbe, interval
 from analysis.metrics.units import Units
 from analysis.metrics.word_discrimination import PooledDiscrimination
 from analysis.metrics.word_similarity import WordSimilarity, correlate, resampled_score
@@ -32,21 +33,41 @@ def times(counts: np.ndarray, speaker: np.ndarray) -> np.ndarray:
     return np.repeat(np.arange(len(speaker)), counts[speaker])
 
 
-def test_a_resampled_accuracy_is_that_of_the_rows_it_repeats() -> None:
-    units = planted(n=400, speakers=24)
+def test_the_interval_of_a_probe_is_the_jackknifes_of_strata() -> None:
+    """Each trial has its own speakers; near one half the scale is straight."""
+    units = planted(n=2400, speakers=24)
     rng = np.random.default_rng(0)
-    tests = [
-        (np.flatnonzero(units.speaker % 3 == t), rng.random((units.speaker % 3 == t).sum()) < 0.7)
-        for t in range(3)
-    ]
-    score_of, speakers = resampled_accuracy(units, tests)
-    assert speakers == 24
-    drawn = rng.multinomial(24, np.full(24, 1 / 24), size=3)
-    expected = [
-        np.mean([right[times(counts, units.speaker[rows])].mean() for rows, right in tests])
-        for counts in drawn
-    ]
-    np.testing.assert_allclose(score_of(drawn.astype(float)), expected)
+    fold = units.speaker % 10  # two or three speakers each
+    tests = [(np.flatnonzero(fold == t), rng.random((fold == t).sum()) < 0.5) for t in range(10)]
+    variance = 0.0
+    for rows, right in tests:
+        members = np.unique(units.speaker[rows])
+        without = [right[units.speaker[rows] != s].mean() for s in members]
+        variance += (len(members) - 1) * np.var(without) / len(tests) ** 2
+    half = scipy.stats.t.ppf(0.975, 24 - 10) * variance**0.5
+    middle = np.mean([right.mean() for _, right in tests])
+    assert interval(units, tests) == pytest.approx((middle - half, middle + half), abs=0.01 * half)
+
+
+def test_the_interval_of_a_probe_adds_up_what_a_speaker_moves_in_every_trial() -> None:
+    """Trials that test all speakers on the same units are one trial."""
+    units = planted(n=2400, speakers=24)
+    rows = np.arange(len(units.speaker))
+    right = np.random.default_rng(0).random(len(rows)) < 0.6
+    without = [float(right[units.speaker != s].mean()) for s in range(24)]
+    expected = fold_jackknife(float(right.mean()), without, SHARE)
+    assert interval(units, [(rows, right)] * 3) == pytest.approx(expected, abs=2e-3)
+    assert interval(units, [(rows, right)]) == pytest.approx(interval(units, [(rows, right)] * 3))
+
+
+def test_trials_of_one_speaker_are_compared_with_each_other() -> None:
+    units = planted(n=2400, speakers=24)
+    right = np.random.default_rng(0).random(len(units.speaker)) < 0.5
+    members = [np.flatnonzero(units.speaker == s) for s in range(24)]
+    each = [float(right[rows].mean()) for rows in members]
+    half = scipy.stats.t.ppf(0.975, 23) * scipy.stats.sem(each)
+    found = interval(units, [(rows, right[rows]) for rows in members])
+    assert found == pytest.approx((np.mean(each) - half, np.mean(each) + half), abs=0.01 * half)
 
 
 def test_every_trial_of_a_probe_carries_the_interval_of_their_mean() -> None:
