@@ -1,6 +1,7 @@
 """Runs as tests want them: in this process for speed, or through the real command line."""
 
 import atexit
+import copy
 import json
 import os
 import subprocess
@@ -8,23 +9,23 @@ import sys
 import tempfile
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unittest.mock import patch
 
 import pandas as pd
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
+from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
 from common.config import Config, register, resolve
 from common.datasets.synthetic import Synthetic
 from common.results.results import METADATA, read_results
 from common.steps import steps_of
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -66,9 +67,39 @@ def registered(conf: Path) -> None:
     register()
 
 
+@cache
+def merge_once() -> None:
+    """Have Hydra read a file, and merge the same files in the same order, once: two thirds of it.
+
+    Both are known by their paths: a test that writes a configuration of its own has its own folder.
+    """
+    read, merge = ConfigRepository.load_config, ConfigLoaderImpl._compose_config_from_defaults_list
+    files: dict[tuple[str, ...], ConfigResult | None] = {}
+    merged: dict[tuple[str, str], DictConfig] = {}
+
+    def folders(repository: Any) -> tuple[str, ...]:
+        return tuple(f"{source.provider} {source.path}" for source in repository.get_sources())
+
+    def load_config(self: ConfigRepository, config_path: str) -> ConfigResult | None:
+        key = (config_path, *folders(self))
+        if key not in files:
+            files[key] = read(self, config_path)
+        return copy.deepcopy(files[key])
+
+    def compose_config(self: ConfigLoaderImpl, defaults: list[Any], repo: Any) -> DictConfig:
+        key = (repr(defaults), repr(folders(repo)))
+        if key not in merged:
+            merged[key] = merge(self, defaults, repo)
+        return copy.deepcopy(merged[key])
+
+    ConfigRepository.load_config = load_config
+    ConfigLoaderImpl._compose_config_from_defaults_list = compose_config
+
+
 @lru_cache
 def composed(overrides: tuple[str, ...], conf: Path = ROOT / "conf") -> DictConfig:
     registered(conf)
+    merge_once()
     with initialize_config_dir(version_base="1.3", config_dir=str(conf)):
         return compose("config", list(overrides))
 
@@ -83,7 +114,7 @@ def execute(
 ) -> Finished:
     """What run.py does, without Hydra's command line and logging.
 
-    Layers are drawn, but only with `pictures` written: that takes a fifth of a small run.
+    Figures are made, but only with `pictures` drawn and written: a fifth of a small run.
     """
     from run import TASKS
 
@@ -91,15 +122,10 @@ def execute(
     config = resolve(cfg)
     folder.mkdir(parents=True, exist_ok=True)
     raw = OmegaConf.to_container(cfg, resolve=True)
-    with nullcontext() if pictures else patch("analysis.plots.save", unwritten):
+    with nullcontext() if pictures else patch("matplotlib.figure.Figure.savefig"):
         for task, step, place, step_raw in steps_of(config, folder, raw):
             import_module(TASKS[task]).run(step, place, step_raw)
     return Finished(folder)
-
-
-def unwritten(_: "Figure", stem: Path) -> list[Path]:
-    """Where `analysis.plots.save` would write."""
-    return [stem.with_name(f"{stem.name}.{ending}") for ending in ("png", "svg")]
 
 
 def environment(**more: str) -> dict[str, str]:
