@@ -262,6 +262,8 @@ def rankable(summary: pd.DataFrame) -> pd.DataFrame:
     different sides, only the layers on the side of most of them; on a tie on that of the deepest.
     """
     others = besides_reference(summary)
+    if others["weighted"].nunique() <= 1:
+        return others
     keys = ("dataset", "partition", "series", "model", "experiment", "metric")
     kept = [
         curve[curve["weighted"].isin(["", _side_of_most(curve)])]

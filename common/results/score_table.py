@@ -178,9 +178,9 @@ def _control_rows(summary: pd.DataFrame, experiments: Sequence[str]) -> dict[str
     layered = rankable(summary[~summary["control"].isin(WITHOUT_LAYERS)])
     for control in CONTROLS:
         candidates = summary if control in WITHOUT_LAYERS else layered
-        lines = best_of(candidates[candidates["control"] == control])
-        best = {row.experiment: row for row in lines.itertuples()}
-        if best:
+        lines = candidates[candidates["control"] == control]
+        if len(lines):
+            best = {row.experiment: row for row in best_of(lines).itertuples()}
             cells = {name: _control_cell(best.get(name)) for name in experiments}
             rows[control.replace("_", " ")] = cells
     return rows
