@@ -77,8 +77,8 @@ def test_shuffled_labels_give_a_held_out_correlation_of_nothing(metric: PWCCA | 
 
 @pytest.fixture(scope="module")
 def common(common: tuple[str, ...], cache: str) -> tuple[str, ...]:
-    """One cache for all runs here."""
-    return (*common, cache, "metric=cka")
+    """One cache for all runs here, which score the lowest layer and the top one."""
+    return (*common, cache, "metric=cka", "layers.indices=[T0,T3]")
 
 
 @pytest.fixture(scope="module")
