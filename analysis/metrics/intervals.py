@@ -128,7 +128,8 @@ def jackknife(score: float, without: Sequence[float]) -> Limits | None:
 
     For a score that a speaker who is drawn twice would distort, as mutual information, which takes
     units that occur together for units that belong together. It is of what as many other
-    speakers would score on average (Efron & Tibshirani 1993, section 11.5). None as in `half_samples`.
+    speakers would score on average (Efron & Tibshirani 1993, section 11.5). None with fewer than 20
+    speakers.
     """
     speakers = len(without)
     if speakers < LEAST_SPEAKERS:
