@@ -86,9 +86,9 @@ def suggest(
 def _caveats(blocks: int, used: Sequence[Curve], missing: Sequence[str]) -> tuple[Caveat, ...]:
     """What a suggestion does not say; `missing`: topics without a usable measure."""
     texts = [
-        "A rule of thumb, which fine-tuning three small models did not bear out (docs/claim.md): "
-        "try N = 0 and others too. It counts drops that are beyond the noise, however small, so "
-        "more data may raise it"
+        "A rule of thumb, tested on three small models only (docs/claim.md): try N = 0 and others "
+        "too, each at its own learning rate. It counts drops that are beyond the noise, however "
+        "small, so more data may raise it"
     ]
     without = [c.experiment for c in used if not c.controls]
     if without:
