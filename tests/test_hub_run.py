@@ -172,6 +172,7 @@ def test_a_broken_transfer_of_the_weights_was_taken_up_again(served: Hub, online
     assert not list(served.home.rglob("*.incomplete"))
 
 
+@pytest.mark.usefixtures("failures")  # whose runs need the Hub, which is stopped here
 def test_offline_the_same_files_give_the_same_numbers(
     served: Hub, online: Finished, tmp_path: Path
 ) -> None:

@@ -54,7 +54,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def execute_report(folder: Path, *overrides: str) -> None:
-    execute(folder, "experiment=report", *overrides)
+    execute(folder, "experiment=report", *overrides, pictures=True)
 
 
 @pytest.fixture(scope="module")
