@@ -108,6 +108,16 @@ def test_half_samples_leave_speakers_out_and_repeat_none() -> None:
     np.testing.assert_allclose(halves.mean(0), 11 / 21, atol=0.06)
 
 
+def test_half_samples_lie_around_the_sample_itself() -> None:
+    """Of a score that falls with the share of speakers that a resample lacks."""
+
+    def diverse(counts: Array) -> Array:
+        return 0.5 * (counts > 0).mean(1) + 0.01 * counts[:, 0]
+
+    low, high = np.arctanh(np.array(half_samples(diverse, 40, 0)))
+    assert (low + high) / 2 == pytest.approx(np.arctanh(0.51))
+
+
 def test_the_same_seed_gives_the_same_limits() -> None:
     right = np.random.default_rng(0).integers(3, 10, 30)
 
@@ -166,7 +176,7 @@ def covered(name: str, n: int, way: str) -> tuple[float, float, float]:
 @pytest.mark.parametrize("name", ["as phones", "as words"])
 def test_nineteen_of_twenty_intervals_hold_the_populations_score(name: str) -> None:
     """Bounds that an interval with 95 % passes in 99.9 % of simulations of this size."""
-    n = 100
+    n = 150
     low, high = scipy.stats.binom.ppf([0.0005, 0.9995], n, 0.95) / n
     assert low <= covered(name, n, "strata")[0] <= high
 
