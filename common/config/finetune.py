@@ -243,11 +243,16 @@ class FinetuneConfig:
         blocks = ("reinit_top", "drop_top", "unfreeze_top")
         for key in (*blocks, "freeze_updates", "weight_decay", "gradient_clip"):
             require_at_least(f"finetune.{key}", getattr(self, key), 0)
-        require("finetune.monitor", self.monitor, ("wer", "cer"))
+        require("finetune.monitor", self.monitor, ("wer", "cer", "per"))
         require("finetune.masks", self.masks, ("hf", "fairseq"))
         require("finetune.keep_features", self.keep_features, ("auto", "never"))
         require("finetune.targets", self.targets, ("characters", "phones", "pieces"))
         require_at_least("finetune.pieces", self.pieces, 10)
+        if self.monitor == "per" and self.targets != "phones":
+            raise StrataError(
+                f"finetune.monitor=per: phones are the targets of finetune.targets=phones, not of "
+                f"{self.targets}; use wer or cer"
+            )
         if self.lm.path is not None and self.targets != "characters":
             raise StrataError(
                 f"finetune.lm.path={self.lm.path}: an n-gram of words goes with "

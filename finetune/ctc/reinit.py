@@ -27,5 +27,7 @@ def reinitialise(model: Any, modules: Sequence[nn.Module], seed: int) -> list[st
             module.apply(model._init_weights)
     named = (*model.named_parameters(), *model.named_buffers())
     names = [name for name, tensor in named if id(tensor) in tensors]
-    log.info("re-initialised %d tensors: %s", len(names), ", ".join(names) or "none")
+    drawn = {id(module) for module in modules}
+    where = ", ".join(name for name, module in model.named_modules() if id(module) in drawn)
+    log.info("re-initialised: %s; metadata.json lists the %d tensors", where or "none", len(names))
     return names

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from models import noise, one_thread, save
-from running import Finished, execute
+from running import Finished, execute, resolved
 from test_ctc import SMALL, finetune
 from transformers import pipeline
 
@@ -104,3 +104,11 @@ def test_an_n_gram_of_words_goes_with_characters(model: Path, tmp_path: Path) ->
     options = ("finetune.targets=phones", f"finetune.lm.path={tmp_path / 'words.arpa'}")
     with pytest.raises(StrataError, match=r"lm\.path=.* goes with finetune\.targets=characters"):
         finetune(tmp_path, model, *options)
+
+
+def test_the_phone_error_rate_is_watched_for_phones_alone() -> None:
+    resolved("experiment=ctc", "finetune.targets=phones", "finetune.monitor=per")
+    with pytest.raises(StrataError, match=r"monitor=per: .*targets=phones, not of characters; use"):
+        resolved("experiment=ctc", "finetune.monitor=per")
+    with pytest.raises(StrataError, match=r"monitor=perplexity: choose one of wer, cer, per"):
+        resolved("experiment=ctc", "finetune.monitor=perplexity")
