@@ -19,6 +19,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
@@ -205,6 +206,9 @@ def table(columns: dict[str, dict[str, Any]]) -> str:
     lines.append(" | ".join(["", "", *columns, ""]).strip())
     lines.append("| --- " * (len(columns) + 1) + "|")
     lines += [" | ".join(["", name, *cells, ""]).strip() for name, cells in rows.items()]
+    for name, one in columns.items():
+        for why, times in Counter(one["failures"]).most_common():
+            lines += ["", f"{name}, {times} failed: {why}"]
     return "\n".join(lines) + "\n"
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.moments import group_of, groups_for
+from analysis.moments import dev_fold, group_of, groups_for
 from common.arrays import Index
 from common.config import SamplingConfig, UnitSampling
 from common.records import Corpus, StrataError, Utterance
@@ -106,8 +106,36 @@ def draw_frames(
         folds = np.full(n, -1, dtype=np.int64)
         keys = group_keys([corpus.utterances[u] for u in drawn], split)
         folds[drawn] = grouped_folds(keys, run.folds, split, generator(seed, "folds", split))
+        if empty_folds(folds, samples, run):
+            rng, of_drawn = generator(seed, "folds", split), members[drawn]
+            folds[drawn] = grouped_folds(keys, run.folds, split, rng, of_drawn)
+            log.info(
+                "folds of %ss are even in each sample: else one would have an empty fold", split
+            )
+        check_samples(folds, samples, run, split)
     ids = tuple(u.id for u in corpus.utterances)
     return FrameSamples(members, run.tested_folds, run.folds, seed, ids, folds, split)
+
+
+def empty_folds(folds: Index, samples: Sequence[Index], run: SamplingConfig) -> dict[int, int]:
+    """The first fold without speech that a trial needs, of each sample that has such a fold.
+
+    `samples` are utterances (n,) of the corpus. Folds are cut once for all samples, so that a small
+    sample may miss one.
+    """
+    needed = {f for t in range(run.tested_folds) for f in (t, dev_fold(t, run.folds))}
+    empty = [sorted(needed - set(folds[utterances].tolist())) for utterances in samples]
+    return {sample: missing[0] for sample, missing in enumerate(empty) if missing}
+
+
+def check_samples(folds: Index, samples: Sequence[Index], run: SamplingConfig, split: str) -> None:
+    """Raise if a sample has no speech in a fold that a trial is tested on or chooses on."""
+    for sample, fold in empty_folds(folds, samples, run).items():
+        raise StrataError(
+            f"sample {sample} has none of its {len(samples[sample])} utterances in fold {fold} of "
+            f"{run.folds} (split={split}): use more speech, more sampling.utterances, fewer "
+            "sampling.folds or fewer sampling.samples"
+        )
 
 
 def resolved_split(
@@ -157,8 +185,17 @@ def group_keys(utterances: Sequence[Utterance], split: str) -> list[str]:
     return [u.speaker for u in utterances]
 
 
-def grouped_folds(keys: list[str], folds: int, split: str, rng: np.random.Generator) -> Index:
-    """Fold (n,) of each item such that items with the same key share one, folds of even size."""
+def grouped_folds(
+    keys: list[str],
+    folds: int,
+    split: str,
+    rng: np.random.Generator,
+    members: NDArray[np.bool_] | None = None,
+) -> Index:
+    """Fold (n,) of each item such that items with the same key share one, folds of even size.
+
+    With `members` (n, samples) folds are of even size in every sample, as far as keys allow it.
+    """
     sizes = Counter(keys)
     if len(sizes) < folds:
         raise StrataError(
@@ -166,11 +203,16 @@ def grouped_folds(keys: list[str], folds: int, split: str, rng: np.random.Genera
             f"sampling.folds={len(sizes)}, more speech, or split=frame "
             "(experiments.NAME.split=frame where one has its own)"
         )
+    if members is None:
+        members = np.ones((len(keys), 1), dtype=bool)
+    sizes_in = {key: np.zeros(members.shape[1]) for key in sizes}
+    for key, drawn_by in zip(keys, members, strict=True):
+        sizes_in[key] += drawn_by
     names = sorted(sizes)
     order = [names[i] for i in rng.permutation(len(names))]
     fold_of: dict[str, int] = {}
-    load = np.zeros(folds)
+    load = np.zeros((folds, members.shape[1]))
     for key in sorted(order, key=lambda k: -sizes[k]):
-        fold_of[key] = int(np.argmin(load))
-        load[fold_of[key]] += sizes[key]
+        fold_of[key] = int(np.argmin(load @ sizes_in[key]))
+        load[fold_of[key]] += sizes_in[key]
     return np.array([fold_of[key] for key in keys], dtype=np.int64)

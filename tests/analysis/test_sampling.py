@@ -7,7 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from analysis.sampling.folds import FrameSamples, blocks, draw_frames, grouped_folds
+from analysis.sampling.folds import (
+    FrameSamples,
+    blocks,
+    draw_frames,
+    empty_folds,
+    grouped_folds,
+)
 from common.config import SamplingConfig, UnitSampling
 from common.records import StrataError
 from common.seeding import generator, hashed_folds
@@ -96,7 +102,7 @@ def frame_folds_by_utterance(frames: FrameSamples) -> NDArray[np.int64]:
 
 @pytest.mark.parametrize("split", ["utterance", "speaker"])
 def test_frames_of_one_utterance_or_speaker_share_a_fold(split: str) -> None:
-    speech = corpus(n=90, speakers=15)
+    speech = corpus(n=90, speakers=30)
     frames = frames_of(speech, split)
     fold_of: dict[str, set[int]] = {}
     for u in np.flatnonzero(frames.members.any(1)):
@@ -157,6 +163,38 @@ def test_unknown_speakers_cannot_be_kept_apart(unit: str) -> None:
             else units_of(speech, "speaker")
         )
     assert frames_of(speech, "utterance").utterance_folds is not None
+
+
+def test_every_sample_has_speech_in_every_fold() -> None:
+    """Also where folds that are even over all samples would leave one of a sample empty."""
+    speech, run, dealt_anew = corpus(n=60, speakers=60), SamplingConfig(samples=3), 0
+    for seed in range(20):
+        drawn = draw_frames(speech, UnitSampling(utterances=20), run, "speaker", seed)
+        assert drawn.utterance_folds is not None
+        counts = [np.bincount(drawn.utterance_folds[m], minlength=10) for m in drawn.members.T]
+        assert np.min(counts) >= 1
+        rng = generator(seed, "folds", "speaker")
+        once = grouped_folds([u.speaker for u in speech.utterances], 10, "speaker", rng)
+        if (drawn.utterance_folds == once).all():
+            continue
+        dealt_anew += 1
+        np.testing.assert_array_equal(counts, np.full((3, 10), 2))
+        least = [np.bincount(once[m], minlength=10).min() for m in drawn.members.T]
+        assert min(least) == 0  # what sufficed stays as it was drawn
+    assert 0 < dealt_anew < 20
+
+
+def test_a_sample_without_speech_in_a_fold_is_refused_before_the_pass() -> None:
+    speech, few = corpus(n=12, speakers=12), UnitSampling(utterances=4)
+    wrong = r"sample 0 has none of its 4 utterances in fold \d of 10 \(split=utterance\): use more"
+    with pytest.raises(StrataError, match=wrong):
+        draw_frames(speech, few, SamplingConfig(samples=3), "utterance", 0)
+    draw_frames(speech, few, SamplingConfig(samples=3), "frame", 0)
+    # With one trial only its test fold and its dev fold need speech.
+    folds = np.array([0, 1, 5, -1])
+    assert empty_folds(folds, [np.array([0, 1])], SamplingConfig(trials=1)) == {}
+    two = [np.array([0, 1, 5]), np.array([0, 1, 2])]
+    assert empty_folds(np.array([0, 1, 4, -1, -1, 2]), two, SamplingConfig(trials=2)) == {1: 2}
 
 
 def hand_made(members: list[list[int]]) -> FrameSamples:
