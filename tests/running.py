@@ -9,7 +9,7 @@ import sys
 import tempfile
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from hydra._internal.config_repository import ConfigRepository
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
+from common import alignments
 from common.config import Config, register, resolve
 from common.datasets.synthetic import Synthetic
 from common.results.results import METADATA, read_results
@@ -42,7 +43,7 @@ class Finished:
 
     folder: Path
 
-    @property
+    @cached_property
     def rows(self) -> pd.DataFrame:
         return read_results(self.folder)
 
@@ -67,13 +68,26 @@ def registered(conf: Path) -> None:
     register()
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """In the place of the files that a configuration begins with: what they were merged to."""
+
+    merged: DictConfig
+    config_path: str = "beginning"
+
+
+OF_EXPERIMENTS = ("analysis", "experiment")
+
+
 @cache
 def merge_once() -> None:
     """Have Hydra read a file, and merge the same files in the same order, once: two thirds of it.
 
-    Both are known by their paths: a test that writes a configuration of its own has its own folder.
+    Those before the experiment's are merged apart, for other experiments begin with them too.
+    Files are known by their paths: a test that writes its own configuration has its own folder.
     """
     read, merge = ConfigRepository.load_config, ConfigLoaderImpl._compose_config_from_defaults_list
+    load = ConfigLoaderImpl._load_single_config
     files: dict[tuple[str, ...], ConfigResult | None] = {}
     merged: dict[tuple[str, str], DictConfig] = {}
 
@@ -86,14 +100,44 @@ def merge_once() -> None:
             files[key] = read(self, config_path)
         return copy.deepcopy(files[key])
 
+    def load_single_config(self: ConfigLoaderImpl, default: Any, repo: Any) -> ConfigResult:
+        if isinstance(default, Beginning):
+            return ConfigResult("beginning", "beginning", default.merged, {})
+        return load(self, default, repo)
+
     def compose_config(self: ConfigLoaderImpl, defaults: list[Any], repo: Any) -> DictConfig:
         key = (repr(defaults), repr(folders(repo)))
         if key not in merged:
-            merged[key] = merge(self, defaults, repo)
+            groups = [str(default.config_path).split("/")[0] for default in defaults]
+            first = next((k for k, name in enumerate(groups) if name in OF_EXPERIMENTS), 0)
+            if first:
+                beginning = Beginning(compose_config(self, defaults[:first], repo))
+                merged[key] = merge(self, [beginning, *defaults[first:]], repo)
+            else:
+                merged[key] = merge(self, defaults, repo)
         return copy.deepcopy(merged[key])
 
     ConfigRepository.load_config = load_config
+    ConfigLoaderImpl._load_single_config = load_single_config
     ConfigLoaderImpl._compose_config_from_defaults_list = compose_config
+
+
+@cache
+def parse_once() -> None:
+    """Have a file of alignments parsed once for as long as it stays as it is."""
+    parse = alignments.read
+    parsed: dict[tuple[Path, int, int], alignments.Alignment] = {}
+
+    def read(path: Path) -> alignments.Alignment:
+        if not path.is_file():
+            return parse(path)
+        about = path.stat()
+        key = (path, about.st_mtime_ns, about.st_size)
+        if key not in parsed:
+            parsed[key] = parse(path)
+        return parsed[key]
+
+    alignments.read = read
 
 
 @lru_cache
@@ -118,6 +162,7 @@ def execute(
     """
     from run import TASKS
 
+    parse_once()
     cfg = composed(overrides, conf)
     config = resolve(cfg)
     folder.mkdir(parents=True, exist_ok=True)

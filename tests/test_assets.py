@@ -66,6 +66,7 @@ def check_it_beats_its_controls(run: Finished, experiment: str) -> None:
         assert best["mean"] - held_against["mean"] > spread, (experiment, control, found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_it_classifies_phones_and_words_of_unseen_speakers(
     name: str, shared_data: Path, tmp_path: Path

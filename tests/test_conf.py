@@ -3,7 +3,9 @@
 import copy
 import json
 import re
+from collections.abc import Callable
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -48,20 +50,17 @@ def test_every_option_of_every_group_composes_and_resolves(
 
 
 @pytest.fixture(scope="module")
-def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Family of each analysis's own metric."""
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Config]:
+    """The configuration of an analysis as an experiment, given what it lacks; resolved once."""
     tmp = tmp_path_factory.mktemp("given")
-    more = {name: lacking({"experiment": name}, tmp) for name in ANALYSES}
-    return {
-        name: resolved(f"experiment={name}", *more[name]).experiments[name].metric.family
-        for name in ANALYSES
-    }
+    return cache(lambda name: resolved(f"experiment={name}", *lacking({"experiment": name}, tmp)))
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_is_for_the_analyses_of_its_family(
-    name: str, families: dict[str, str], tmp_path: Path
+    name: str, alone: Callable[[str], Config], tmp_path: Path
 ) -> None:
+    families = {one: alone(one).experiments[one].metric.family for one in ANALYSES}
     whole = {"metric": OmegaConf.load(CONF / f"metric/{name}.yaml"), "clusterer": "minibatch"}
     metric = instantiate(OmegaConf.create(whole).metric)
     family = metric.family
@@ -69,9 +68,9 @@ def test_every_metric_is_for_the_analyses_of_its_family(
     more = lacking({"experiment": taker}, tmp_path)
     config = resolved(f"experiment={taker}", f"metric={name}", *more)
     assert config.experiments[taker].metric.name == metric.name
-    alone = "cca_phone" if family != families["cca_phone"] else "word_segmentation"
+    other = "cca_phone" if family != families["cca_phone"] else "word_segmentation"
     with pytest.raises(StrataError, match=f"metric={name}: it is a {family} metric"):
-        resolved(f"experiment={alone}", f"metric={name}")
+        resolved(f"experiment={other}", f"metric={name}")
 
 
 def test_the_groups_that_people_type_are_there() -> None:
@@ -106,8 +105,10 @@ def test_the_models_are_those_of_the_issue() -> None:
 
 
 @pytest.mark.parametrize("name", ANALYSES)
-def test_an_analysis_is_an_experiment_of_the_same_name(name: str, tmp_path: Path) -> None:
-    config = resolved(f"experiment={name}", *lacking({"experiment": name}, tmp_path))
+def test_an_analysis_is_an_experiment_of_the_same_name(
+    name: str, alone: Callable[[str], Config]
+) -> None:
+    config = alone(name)
     beside = {"word_discrimination": ["word_discrimination_dtw"]}  # on a draw of the same words
     assert list(config.experiments) == [name, *beside.get(name, [])]
     assert (config.name, config.task) == (name, "analysis")

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from documentation import PAGES, blocks, commands, jobs
+from marks import slow
 from options import CONF
 from running import ROOT, execute, resolved, write_corpus
 
@@ -246,7 +247,10 @@ def manifest(folder: Path) -> None:
             table.writerow([path.relative_to(folder), speaker, grid])
 
 
-@pytest.mark.parametrize("line", [" ".join(words) for words in commands(EXTENDING)])
+EXAMPLES = [" ".join(words) for words in commands(EXTENDING)]
+
+
+@pytest.mark.parametrize("line", [x if "MANIFEST.csv" in x else slow(x) for x in EXAMPLES])
 def test_the_examples_of_extending_run_as_they_stand(line: str, written: Path) -> None:
     if "MANIFEST.csv" in line:
         manifest(written)

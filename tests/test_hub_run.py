@@ -114,7 +114,7 @@ def run(hub: Hub, cwd: Path, *overrides: str, **env: str) -> subprocess.Complete
 def nowhere(
     served: Hub, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[subprocess.Popen[str], str, Path]:
-    """The command without network, its endpoint and HF_HOME: begun early, for it is patient."""
+    """The command without network, its endpoint and HF_HOME; it goes on beside other tests."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
@@ -133,9 +133,7 @@ def finished(done: subprocess.CompletedProcess[str], cwd: Path) -> Finished:
 
 
 @pytest.fixture(scope="module")
-def online(
-    served: Hub, nowhere: object, faulty: object, tmp_path_factory: pytest.TempPathFactory
-) -> Finished:
+def online(served: Hub, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """The command verbatim, while the first transfer of the weights breaks off in the middle."""
     served.truncate["model.safetensors"] = 1
     cwd = tmp_path_factory.mktemp("online")
@@ -172,6 +170,7 @@ def test_a_broken_transfer_of_the_weights_was_taken_up_again(served: Hub, online
     assert not list(served.home.rglob("*.incomplete"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("failures")  # whose runs need the Hub, which is stopped here
 def test_offline_the_same_files_give_the_same_numbers(
     served: Hub, online: Finished, tmp_path: Path
@@ -216,8 +215,10 @@ CASES["dataset"] = [*MISSION, "dataset.repo_id=lab/gated"]
 
 
 @pytest.fixture(scope="module")
-def faulty(served: Hub, tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.Popen, Path]:
-    """Runs on faulty repositories; begun early, for the client is patient."""
+def faulty(
+    served: Hub, online: Finished, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[subprocess.Popen, Path]:
+    """Runs on faulty repositories."""
     files = {p.name: p.read_bytes() for p in (served.root / "models" / MODEL).iterdir()}
     weights = files.pop("model.safetensors")
     served.put("models", "lab/gated", files)
@@ -236,7 +237,9 @@ def faulty(served: Hub, tmp_path_factory: pytest.TempPathFactory) -> tuple[subpr
 
 
 @pytest.fixture(scope="module")
-def failures(online: Finished, faulty: tuple[subprocess.Popen, Path]) -> dict[str, str]:
+def failures(
+    online: Finished, nowhere: object, faulty: tuple[subprocess.Popen, Path]
+) -> dict[str, str]:
     """What is said of each."""
     done = end(faulty[0])
     assert done.returncode == 0, done.stdout + done.stderr
@@ -250,6 +253,7 @@ def failures(online: Finished, faulty: tuple[subprocess.Popen, Path]) -> dict[st
     return dict(zip(CASES, (answer["said"] for answer in answers), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "parts"),
     [
@@ -270,6 +274,7 @@ def test_what_a_repository_lacks_is_told_with_a_remedy(
         assert part in failures[case]
 
 
+@pytest.mark.slow
 def test_a_transfer_that_keeps_breaking_leaves_no_half_file_in_use(
     failures: dict[str, str], faulty: tuple[subprocess.Popen, Path]
 ) -> None:
@@ -298,6 +303,7 @@ print(main.revision != proposed.revision)
 """
 
 
+@pytest.mark.slow
 def test_weights_as_bin_on_main_and_as_safetensors_in_a_pull_request(
     served: Hub, tmp_path: Path
 ) -> None:
@@ -313,6 +319,7 @@ def test_weights_as_bin_on_main_and_as_safetensors_in_a_pull_request(
     assert {"pytorch_model.bin", "model.safetensors"} <= fetched
 
 
+@pytest.mark.slow
 def test_without_network_the_error_says_what_to_put_where(
     nowhere: tuple[subprocess.Popen[str], str, Path],
 ) -> None:

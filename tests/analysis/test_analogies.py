@@ -109,6 +109,7 @@ def test_what_has_no_analogies_or_no_features_is_refused() -> None:
         METRIC.score(replace(units, vectors=np.zeros((3000, 4), np.float32)))
 
 
+@pytest.mark.slow
 def test_from_end_to_end(common: tuple[str, ...], cache: str, tmp_path: Path) -> None:
     few = "sampling.min_instances=8"
     run = execute(tmp_path, "experiment=phone_analogies", *common, cache, few, "controls=true")

@@ -173,6 +173,7 @@ def covered(name: str, n: int, way: str) -> tuple[float, float, float]:
     return held, too_high, float((score - truth).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["as phones", "as words"])
 def test_nineteen_of_twenty_intervals_hold_the_populations_score(name: str) -> None:
     """Bounds that an interval with 95 % passes in 99.9 % of simulations of this size."""
@@ -181,6 +182,7 @@ def test_nineteen_of_twenty_intervals_hold_the_populations_score(name: str) -> N
     assert low <= covered(name, n, "strata")[0] <= high
 
 
+@pytest.mark.slow
 def test_folds_centred_by_their_own_few_speakers_score_too_high() -> None:
     ours, _, bias = covered("layer mostly speaker", 60, "strata")
     student, too_high, before = covered("layer mostly speaker", 60, "Student")

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from marks import slow
 from running import ROOT, Finished, execute, forked, textgrids
 
 from analysis.metrics.cca import PWCCA
@@ -112,6 +113,7 @@ CONSUMERS = {
     "cca_mel": ("consumers", "MomentConsumer"),
     "word_discrimination_dtw": ("consumers", "FrameConsumer"),
 }
+ONE_IN_SHORT = ["cca_phone", *map(slow, ("cca_mel", "word_discrimination_dtw"))]
 
 
 def kill(
@@ -130,7 +132,7 @@ def kill(
     assert done.returncode == status, done.stderr
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+@pytest.mark.parametrize("name", ["SIGTERM", slow("SIGUSR1")])
 def test_a_pass_ended_by_a_signal_keeps_what_it_collected(
     name: str, common: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -146,7 +148,7 @@ def test_a_pass_ended_by_a_signal_keeps_what_it_collected(
     assert again.metadata["forward_pass"]["resumed"] == 10
 
 
-@pytest.mark.parametrize("experiment", CONSUMERS)
+@pytest.mark.parametrize("experiment", ONE_IN_SHORT)
 def test_a_killed_pass_goes_on_where_it_was_and_gives_the_same_bits(
     experiment: str, whole: Callable[[str], Finished], common: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -222,7 +224,7 @@ def without(*speakers: str) -> Iterator[list[str]]:
         yield asked
 
 
-@pytest.mark.parametrize("experiment", CONSUMERS)
+@pytest.mark.parametrize("experiment", ONE_IN_SHORT)
 def test_a_rerun_reads_only_the_files_that_could_not_be_read(
     experiment: str, whole: Callable[[str], Finished], common: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -269,7 +271,7 @@ def test_results_of_a_part_of_the_speech_say_so_until_all_of_it_can_be_read(
     assert "can be read now: all is computed again" in caplog.text
 
 
-@pytest.mark.parametrize("experiment", CONSUMERS)
+@pytest.mark.parametrize("experiment", ONE_IN_SHORT)
 def test_layers_that_come_later_are_of_the_same_speech(
     experiment: str, common: tuple[str, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -359,7 +361,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("experiment", CONSUMERS)
+@pytest.mark.parametrize("experiment", ONE_IN_SHORT)
 def test_a_disk_that_is_full_in_the_pass_is_an_error_that_says_so(
     experiment: str, common: tuple[str, ...], tmp_path: Path
 ) -> None:

@@ -117,6 +117,7 @@ def test_every_cut_has_the_same_samples_around_its_frame() -> None:
         CutAudio(widths=(5.0,)).derived(corpus, UnitSampling(), seed=0)
 
 
+@pytest.mark.slow
 def test_from_end_to_end_mel_depends_on_nothing_beyond_its_window(
     common: tuple[str, ...], cache: str, tmp_path: Path
 ) -> None:

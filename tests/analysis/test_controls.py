@@ -6,6 +6,7 @@ from pathlib import Path
 import models
 import numpy as np
 import pytest
+from marks import slow
 from numpy.typing import NDArray
 from running import Finished, execute
 
@@ -82,6 +83,11 @@ def common(common: tuple[str, ...], cache: str) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="module")
+def paper(common: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    return execute(tmp_path_factory.mktemp("paper"), "experiment=paper", *common, "controls=true")
+
+
+@pytest.fixture(scope="module")
 def full(common: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return execute(tmp_path_factory.mktemp("full"), "experiment=full", *common)
 
@@ -92,34 +98,39 @@ def levels(run: Finished, experiment: str, control: str = "") -> dict[str, float
     return dict(zip(rows["layer"], rows["value"], strict=True))
 
 
-def test_every_experiment_has_the_controls_that_it_can_have(full: Finished) -> None:
-    rows = full.rows
+@pytest.mark.parametrize("name", ["paper", slow("full")])
+def test_every_experiment_has_the_controls_that_it_can_have(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    run: Finished = request.getfixturevalue(name)
+    rows = run.rows
     found = {name: set(scores["control"]) - {""} for name, scores in rows.groupby("experiment")}
     assert found["cca_phone"] == {"mel", "random_weights", "shuffled_labels"}
     assert found["cca_intra"] == {"mel", "random_weights"}
     assert found["cca_mel"] == {"random_weights"}
     assert set(rows.loc[rows["control"] == "mel", "layer"]) == {"mel"}
     assert set(rows.loc[rows["control"] == "mel", "dim"]) == {80}
-    without = full.metadata["controls"]["without"]
+    without = run.metadata["controls"]["without"]
     assert "no labels" in without["cca_intra"]["shuffled_labels"]
     assert "target itself" in without["cca_mel"]["mel"]
     assert "cca_phone" not in without
-    assert full.metadata["controls"]["not_scored"] == {}
+    assert run.metadata["controls"]["not_scored"] == {}
 
 
 def test_random_weights_are_those_of_an_untrained_model(
-    full: Finished, common: tuple[str, ...], tmp_path: Path
+    paper: Finished, common: tuple[str, ...], tmp_path: Path
 ) -> None:
     untrained = execute(tmp_path, "experiment=cca_phone", *common, "model.random_init=true")
     assert not untrained.passed  # it is the control's pass, cached under its own revision
-    assert levels(untrained, "cca_phone") == levels(full, "cca_phone", "random_weights")
-    assert levels(full, "cca_phone") != levels(full, "cca_phone", "random_weights")
-    revisions = full.rows.groupby("control")["revision"].unique()
+    assert levels(untrained, "cca_phone") == levels(paper, "cca_phone", "random_weights")
+    assert levels(paper, "cca_phone") != levels(paper, "cca_phone", "random_weights")
+    revisions = paper.rows.groupby("control")["revision"].unique()
     (random,) = revisions["random_weights"]
     assert random.startswith("random:0:")
     assert revisions[""] == revisions["mel"] == revisions["shuffled_labels"]
 
 
+@pytest.mark.slow
 def test_random_weights_are_no_floor_where_the_model_is_given_the_spectrum(
     common: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -143,14 +154,14 @@ def test_an_untrained_model_is_its_own_control(common: tuple[str, ...], tmp_path
     assert "random weights" in run.metadata["controls"]["without"]["cca_phone"]["random_weights"]
 
 
-def test_mel_in_a_layers_place_is_what_that_layer_is_against_mel(full: Finished) -> None:
+def test_mel_in_a_layers_place_is_what_that_layer_is_against_mel(paper: Finished) -> None:
     """CKA does not care which view comes first, and both experiments hear the same utterances."""
-    mel = levels(full, "cca_intra", "mel")["mel"]
-    assert mel == pytest.approx(levels(full, "cca_mel")["T0"], abs=1e-9)
+    mel = levels(paper, "cca_intra", "mel")["mel"]
+    assert mel == pytest.approx(levels(paper, "cca_mel")["T0"], abs=1e-9)
 
 
-def test_shuffling_takes_the_labels_share_away(full: Finished) -> None:
-    plain, shuffled = levels(full, "cca_phone"), levels(full, "cca_phone", "shuffled_labels")
+def test_shuffling_takes_the_labels_share_away(paper: Finished) -> None:
+    plain, shuffled = levels(paper, "cca_phone"), levels(paper, "cca_phone", "shuffled_labels")
     assert plain.keys() == shuffled.keys()
     assert all(shuffled[layer] < plain[layer] / 2 for layer in plain)
 
@@ -164,6 +175,7 @@ def test_without_controls_there_are_none(common: tuple[str, ...], tmp_path: Path
 # What `full` leaves out
 
 
+@pytest.mark.slow
 def test_full_says_what_it_left_out_and_why(
     full: Finished, common: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -179,6 +191,7 @@ def test_full_says_what_it_left_out_and_why(
     assert "left out cca_word: dataset textgrid" in foot
 
 
+@pytest.mark.slow
 def test_full_with_a_table_takes_it_in(common: tuple[str, ...], tmp_path: Path) -> None:
     """Four words are too few for folds of word types: they are let into training and test here."""
     (tmp_path / "table.txt").write_text("the 0.1 0.2\na 0.3 -0.4\nand 0.5 0.1\nof 0.2 0.9\n")

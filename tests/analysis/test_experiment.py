@@ -6,6 +6,7 @@ import models
 import numpy as np
 import pandas as pd
 import pytest
+from marks import slow
 from PIL import Image
 from running import Finished, execute
 
@@ -117,7 +118,12 @@ def test_a_second_run_reads_no_audio_and_gives_the_same_numbers(
 
 @pytest.mark.parametrize(
     "override",
-    ["metric=cka", "metric=svcca", "layers.index=2", "layers=single layers.indices=[T1]"],
+    [
+        "metric=cka",
+        slow("metric=svcca"),
+        "layers.index=2",
+        slow("layers=single layers.indices=[T1]"),
+    ],
 )
 def test_another_metric_or_layer_costs_no_forward_pass(
     override: str, paper: Finished, common: tuple[str, ...], cache: str, tmp_path: Path
@@ -150,7 +156,8 @@ def test_a_member_of_the_paper_alone_comes_from_the_papers_pass(
 
 
 @pytest.mark.parametrize(
-    "override", ["seed=1", "precision=bf16", "model.final_norm=false", "sampling.instances=10"]
+    "override",
+    ["seed=1", slow("precision=bf16"), "model.final_norm=false", slow("sampling.instances=10")],
 )
 def test_what_changes_the_numbers_changes_the_entry(
     override: str, paper: Finished, common: tuple[str, ...], cache: str, tmp_path: Path
@@ -172,8 +179,15 @@ def test_bf16_gives_nearly_the_same_layers(
     assert half == pytest.approx(full, abs=0.02)
 
 
-@pytest.mark.parametrize("experiment", ["cca_mel", "cca_phone"])
-@pytest.mark.parametrize("split", ["utterance", "speaker"])
+@pytest.mark.parametrize(
+    ("split", "experiment"),
+    [
+        ("utterance", "cca_mel"),
+        ("speaker", "cca_phone"),
+        slow("utterance", "cca_phone"),
+        slow("speaker", "cca_mel"),
+    ],
+)
 def test_folds_of_utterances_and_speakers(
     split: str,
     experiment: str,

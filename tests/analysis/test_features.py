@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from marks import slow
 from numpy.typing import NDArray
 from running import execute, resolved
 from safetensors.numpy import load_file
@@ -91,7 +92,7 @@ def reader(format: str, folder: Path, id: str) -> Arrays:
     return {name: kaldiio.load_scp(str(folder / f"{name}.scp"))[id] for name in names}
 
 
-@pytest.mark.parametrize("format", ["safetensors", "npy", "ark"])
+@pytest.mark.parametrize("format", [slow("safetensors"), "npy", slow("ark")])
 def test_a_run_goes_on_where_one_before_it_was_ended(
     format: str, common: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

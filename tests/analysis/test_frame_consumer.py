@@ -7,6 +7,7 @@ import models
 import numpy as np
 import pytest
 import torch
+from marks import slow
 from passes import (
     SEED,
     WINDOWS,
@@ -199,7 +200,7 @@ def test_a_samples_sums_are_freed_when_its_last_utterance_has_passed(
     assert all(entry.has(f"sample{s}.20ms.T0") for s in range(3))
 
 
-@pytest.mark.parametrize("after", [0, 3, 6])
+@pytest.mark.parametrize("after", [slow(0), 3, slow(6)])
 def test_a_pass_that_broke_off_goes_on_to_the_same_bits(
     after: int,
     corpus: Corpus,

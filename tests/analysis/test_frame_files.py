@@ -125,6 +125,7 @@ def test_what_does_not_fit_the_corpus_is_refused(tmp_path: Path) -> None:
         target.frames(np.zeros(160, np.float32), "w")
 
 
+@pytest.mark.slow
 def test_a_run_with_controls(common: tuple[str, ...], cache: str, tmp_path: Path) -> None:
     both = ["experiment=cca_energy", "+analysis@experiments.cca_formants=cca_formants"]
     run = execute(tmp_path, *both, *common, cache, "controls=true")

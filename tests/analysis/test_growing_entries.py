@@ -6,13 +6,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import soundfile
+from marks import slow
 from running import Finished, execute, resolved, textgrids
 from speech import write_textgrid
 
 from common.records import SAMPLE_RATE
 
 KEYS = ["experiment", "control", "layer", "sample", "trial", "metric"]
-EXPERIMENTS = ("cca_phone", "cca_mel", "word_discrimination_dtw")
+EXPERIMENTS = ("cca_mel", slow("cca_phone"), slow("word_discrimination_dtw"))
 
 
 @pytest.fixture(scope="module")

@@ -158,6 +158,7 @@ def test_two_independent_models_are_less_alike(same: Finished) -> None:
     assert all(value < 0.9 for value in same.curve("cca_inter").values())
 
 
+@pytest.mark.slow
 def test_either_model_may_come_first(
     common: list[str], saved: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -183,6 +184,7 @@ def test_the_cache_holds_a_pair_of_models(
     assert execute(tmp_path / "third", *common, *pair(saved, "b", "scaled")).passed
 
 
+@pytest.mark.slow
 def test_kept_frames_have_intervals_over_speakers(
     every: Finished, common: list[str], saved: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from marks import slow
 from running import Finished, execute, several
 
 # Moments of frames in three sets that share some utterances, vectors of units, frames of words.
@@ -42,7 +43,7 @@ def files(cache: Path) -> list[str]:
     return sorted(str(p.relative_to(cache)) for p in cache.rglob("*") if p.name != "files.json")
 
 
-@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("size", [2, slow(4)])
 def test_several_processes_give_the_numbers_and_the_cache_of_one(
     size: int, run: tuple[str, ...], alone: Finished, tmp_path: Path
 ) -> None:
@@ -84,6 +85,7 @@ MomentConsumer.end = counted
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_others_and_any_number_of_them_goes_on(
     run: tuple[str, ...], alone: Finished, tmp_path: Path
 ) -> None:

@@ -207,6 +207,7 @@ def done(
     return execute(tmp_path_factory.mktemp("run"), *run)
 
 
+@pytest.mark.slow
 def test_a_tier_from_end_to_end(done: Finished) -> None:
     rows = done.rows[done.rows["primary"]]
     units = rows.groupby("experiment")["unit"].first().to_dict()
@@ -232,6 +233,7 @@ def test_a_tier_from_end_to_end(done: Finished) -> None:
     assert set(study["units_per_label"]) == {"C", "V"}
 
 
+@pytest.mark.slow
 def test_further_tiers_change_no_other_number(
     done: Finished, tiered: list[str], small: tuple[str, ...], cache: str, tmp_path: Path
 ) -> None:
@@ -250,6 +252,7 @@ def test_a_tier_that_is_not_there(
         execute(tmp_path, "experiment=cca_label", "target.tier=Tone", *small, *tiered, cache)
 
 
+@pytest.mark.slow
 def test_a_column_is_that_of_the_attributes(
     common: tuple[str, ...], speech: Path, cache: str, tmp_path: Path
 ) -> None:

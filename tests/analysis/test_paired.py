@@ -3,11 +3,16 @@
 import numpy as np
 import pytest
 import scipy.stats
+from marks import slow
 
 from analysis.report.advice.curve import MIN_FOLDS, compare_with, corrected_p, holm
 from benchmarks.equal_layers import CASES, Speakers, told_apart, told_apart_by_draws
 
-CASES_HELD = ("no speaker effects", "speakers differ much", "… and there are 10 of them")
+CASES_HELD = (
+    "speakers differ much",
+    slow("no speaker effects"),
+    slow("… and there are 10 of them"),
+)
 
 
 @pytest.mark.parametrize("case", CASES_HELD)

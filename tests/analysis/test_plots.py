@@ -96,6 +96,7 @@ def rows_of(figure: Figure) -> list[list[str]]:
     return list(found.values())
 
 
+@pytest.mark.slow
 def test_panels_are_grouped_by_what_they_ask_three_rows_to_a_page(
     tmp_path: Path, figures: list[Figure]
 ) -> None:

@@ -26,6 +26,7 @@ def agree(found: Finished, exact: Finished, within: float) -> None:
         assert found.curve(name) == pytest.approx(exact.curve(name), abs=within)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["hubert_tiny", "wav2vec2_tiny"])
 def test_scores_in_half_precision_are_those_of_fp32(model: str, tmp_path: Path) -> None:
     own = (f"model={model}", f"paths.cache={tmp_path / 'cache'}", FOLDS)
@@ -50,6 +51,7 @@ def whisper(shared_data: Path, tmp_path: Path) -> tuple[str, ...]:
     return (*named, *speech, *few, f"paths.cache={tmp_path / 'cache'}")
 
 
+@pytest.mark.slow
 def test_scores_of_whisper_in_bf16_are_those_of_fp32(
     whisper: tuple[str, ...], tmp_path: Path
 ) -> None:

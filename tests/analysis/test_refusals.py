@@ -55,16 +55,6 @@ def test_one_corrupt_file_that_may_be_skipped_is_counted_and_the_run_goes_on(
     assert study["statistics"]["dropped"]["utterance: audio could not be read"] == 1
 
 
-def test_a_file_that_is_no_audio_at_all_is_counted_too(
-    speech: Path, small: tuple[str, ...], tmp_path: Path
-) -> None:
-    shutil.copytree(speech, tmp_path / "speech")
-    sorted((tmp_path / "speech").rglob("*.flac"))[0].write_bytes(b"404 not found")
-    overrides = [*small, *textgrids(tmp_path / "speech"), "dataset.limit=null", "on_error=skip"]
-    done = execute(tmp_path / "1", "experiment=cca_mel", *overrides, "cache=off")
-    assert done.metadata["dataset"]["dropped"]["utterance: a file of it could not be read"] == 1
-
-
 def test_a_corpus_without_any_readable_audio_is_an_error(
     speech: Path, small: tuple[str, ...], tmp_path: Path
 ) -> None:

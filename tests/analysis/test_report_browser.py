@@ -206,6 +206,7 @@ def test_values_are_under_the_pointer(page: Browser) -> None:
     assert "0.504" in "".join(texts(page, tooltip))
 
 
+@pytest.mark.slow
 def test_on_a_phone_nothing_is_wider_than_the_screen(
     page: Browser, address: str, tmp_path: Path
 ) -> None:

@@ -106,6 +106,7 @@ def test_words_against_a_table_of_vectors(common: tuple[str, ...], tmp_path: Pat
     assert study["dropped"]["word: labels not known to the target"] == len(words) - len(words[::2])
 
 
+@pytest.mark.slow
 def test_a_table_with_all_the_words_draws_what_the_words_themselves_draw(
     common: tuple[str, ...], tmp_path: Path
 ) -> None:

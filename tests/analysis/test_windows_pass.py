@@ -12,6 +12,7 @@ import models
 import numpy as np
 import pytest
 from drawn import analysis
+from marks import slow
 from passes import SEED, collect_frames, collect_units, crosses_with_mel, entry_at
 
 from analysis.forward.collectors import load_view
@@ -77,7 +78,7 @@ def moments(encoder: Encoder, corpus: Corpus, folder: Path) -> dict[str, tuple[i
     return found
 
 
-@pytest.mark.parametrize("seconds", [2, 5])
+@pytest.mark.parametrize("seconds", [2, slow(5)])
 def test_frames_segments_and_vectors_are_those_of_the_whole_recording(
     seconds: int, corpus: Corpus, tmp_path: Path
 ) -> None:

@@ -119,6 +119,7 @@ def blobs(hub: Hub) -> list[Path]:
     return [p for p in hub.home.rglob("*.parquet") if p.is_file()]
 
 
+@pytest.mark.slow
 def test_a_broken_download_resumes_and_offline_and_streamed_agree(libri: Hub) -> None:
     libri.truncate = {SHARD: 1}
     listed = read(libri)

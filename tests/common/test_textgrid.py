@@ -322,6 +322,7 @@ def test_constructing_imports_no_torch_and_takes_no_time(corpus: Path) -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_speechocean762_reads_whole(shared_data: Path) -> None:
     folder = shared_data / "speechocean762"
     listed = textgrid(folder / "audio", folder / "alignments").read()

@@ -9,6 +9,7 @@ import torch
 import towers
 import transformers
 from layers import alone, heard_shift, layers_of
+from marks import slow
 from models import configured, noise
 from safetensors.torch import load_file, save_file
 from towers import KINDS
@@ -20,6 +21,7 @@ from common.records import SAMPLE_RATE, StrataError
 pytestmark = pytest.mark.usefixtures("one_thread")
 every_kind = pytest.mark.parametrize("name", list(KINDS))
 CODECS = ("encodec", "dac")
+COSTLY = (*CODECS, "mimi", "seamless_m4t_v2")
 MASKED = ("qwen2_5_omni", "audio_flamingo_3")  # whose encoders are told what is padding
 blocks = pytest.mark.parametrize("name", [name for name in KINDS if name not in CODECS])
 
@@ -109,7 +111,7 @@ def test_frames_are_those_of_real_runs(plain, whole, name):
             assert found[layer.name].shape == (layer.geometry.n_frames(n), layer.dim), layer
 
 
-@every_kind
+@pytest.mark.parametrize("name", [slow(name) if name in COSTLY else name for name in KINDS])
 def test_a_change_of_audio_changes_the_frames_that_see_it(plain, name):
     encoder = plain(name)
     before = [layer for layer in encoder.layers if layer.part == "cnn"] or [encoder.layers[0]]

@@ -140,6 +140,7 @@ def test_a_run_with_lora_exports_a_model_of_the_usual_kind(
     assert Wav2Vec2ForCTC.from_pretrained(folder).config.num_hidden_layers == 3
 
 
+@pytest.mark.slow
 def test_mms_adapters_are_trained_kept_and_gone_on_with(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -164,6 +165,7 @@ def test_mms_adapters_are_trained_kept_and_gone_on_with(
     torch.testing.assert_close(kept, after, atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_head_on_a_weighted_sum_is_trained_kept_and_read_again(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -62,6 +62,7 @@ def test_masks_and_dropout_are_at_work_in_every_update(first: Finished) -> None:
     assert (first.folder / "at_work").read_text() == "True True"
 
 
+@pytest.mark.slow
 def test_a_recogniser_goes_on_in_bf16_until_it_gets_no_better(
     first: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +131,7 @@ def test_an_n_gram_adds_rates_and_hypotheses_of_its_own(first: Finished, tmp_pat
     assert rows["wer"] == pytest.approx(table["word_errors"].sum() / table["words"].sum())
 
 
+@pytest.mark.slow
 def test_the_compiled_model_trains_and_the_plain_one_is_saved(
     model: Path, first: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,6 +95,7 @@ def test_full_memory_is_told_with_the_key_that_helps(error: Exception) -> None:
         raise RuntimeError("else")
 
 
+@pytest.mark.slow
 def test_a_finished_training_keeps_its_best_weights_alone(
     model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,6 +63,7 @@ def test_a_model_is_trained_and_exported(name: str, trained: dict[str, Finished]
     assert np.isfinite(curves["valid/loss"].dropna()).all()
 
 
+@pytest.mark.slow
 def test_a_model_is_analysed_as_it_grew(
     models: dict[str, list[str]], trained: dict[str, Finished], tmp_path: Path
 ) -> None:
@@ -127,6 +128,7 @@ def test_units_are_kept_for_what_they_were_made_from(
         assert not np.array_equal(units_of(changed, speech, tmp_path), first)
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_a_models_weights_and_from_no_others(
     models: dict[str, list[str]], trained: dict[str, Finished], tmp_path: Path
 ) -> None:
@@ -188,6 +190,7 @@ def test_a_folder_without_snapshots_is_told(models: dict[str, list[str]], tmp_pa
         execute(tmp_path, "experiment=growth", f"snapshots={tmp_path}", "debug=default")
 
 
+@pytest.mark.slow
 def test_curves_go_to_wandb(
     models: dict[str, list[str]],
     tmp_path: Path,

@@ -80,6 +80,7 @@ def test_a_recogniser_of_phones_is_evaluated_and_transcribes(
         )
 
 
+@pytest.mark.slow
 def test_a_recogniser_of_phones_goes_on(phones: Finished, tmp_path: Path) -> None:
     options = ("finetune.targets=phones", "finetune.characters=checkpoint")
     done = finetune(tmp_path, phones.folder / "model", *options, *SHORT)
@@ -87,6 +88,7 @@ def test_a_recogniser_of_phones_goes_on(phones: Finished, tmp_path: Path) -> Non
     assert done.metadata["reinit"]["head"] == []
 
 
+@pytest.mark.slow
 def test_pieces_are_trained_scored_and_exported(model: Path, tmp_path: Path) -> None:
     options = ("finetune.targets=pieces", "finetune.pieces=60", *SHORT)
     done = finetune(tmp_path, model, *options)

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from marks import slow
 from models import noise, save
 from running import Finished
 from safetensors.torch import load_file
@@ -104,7 +105,7 @@ def assert_same_training(one: Finished, other: Finished, *parts: str) -> None:
     pd.testing.assert_frame_equal(curves[columns], others[columns])
 
 
-@pytest.mark.parametrize("kill", [1, 3, 9])
+@pytest.mark.parametrize("kill", [slow(1), 3, slow(9)])
 def test_a_killed_ctc_goes_on_to_the_same_weights(
     kill: int,
     whole: tuple[Finished, Batches],
@@ -156,7 +157,7 @@ def listening() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("listening")
-@pytest.mark.parametrize(("number", "update"), [(signal.SIGTERM, 4), (signal.SIGUSR1, 5)])
+@pytest.mark.parametrize(("number", "update"), [(signal.SIGTERM, 4), slow(signal.SIGUSR1, 5)])
 def test_a_ctc_that_a_signal_ends_has_a_checkpoint_of_that_update(
     number: int, update: int, whole: tuple[Finished, Batches], model: Path, tmp_path: Path
 ) -> None:
@@ -173,6 +174,7 @@ def test_a_ctc_that_a_signal_ends_has_a_checkpoint_of_that_update(
     assert_same_training(whole[0], done)
 
 
+@pytest.mark.slow
 def test_two_kills_one_of_them_in_a_validation(
     whole: tuple[Finished, Batches], model: Path, tmp_path: Path
 ) -> None:
@@ -187,6 +189,7 @@ def test_two_kills_one_of_them_in_a_validation(
     assert_same_training(whole[0], done)
 
 
+@pytest.mark.slow
 def test_a_killed_run_with_every_other_option_goes_on_to_the_same_weights(
     model: Path, tmp_path: Path
 ) -> None:
@@ -213,6 +216,7 @@ def test_a_killed_run_with_every_other_option_goes_on_to_the_same_weights(
     assert weights_of(done)["lm_head.weight"].any()  # not every update has overflown
 
 
+@pytest.mark.slow
 def test_two_processes_killed_and_resumed_train_what_one_does_in_as_many_parts(
     whole: tuple[Finished, Batches], model: Path, tmp_path: Path
 ) -> None:
@@ -245,7 +249,7 @@ def test_a_killed_run_takes_no_other_settings(begun: Path, model: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("damaged", "resumed"), [((LAST,), 8), ((LAST, PREVIOUS), 0), ((BEST,), 0)]
+    ("damaged", "resumed"), [((LAST,), 8), slow((LAST, PREVIOUS), 0), slow((BEST,), 0)]
 )
 def test_damaged_checkpoints_give_way_to_sound_ones(
     damaged: tuple[str, ...],
@@ -277,7 +281,7 @@ def damage(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("file", ["train", "train.json", "valid"])
+@pytest.mark.parametrize("file", ["train", slow("train.json"), slow("valid")])
 def test_damaged_speech_of_a_recogniser_is_read_again(
     file: str,
     begun: Path,
@@ -302,7 +306,7 @@ def pretrained(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[F
     return done, batches
 
 
-@pytest.mark.parametrize("kills", [[1], [5], [2, 6]])
+@pytest.mark.parametrize("kills", [slow([1]), [5], slow([2, 6])])
 def test_a_killed_pretraining_goes_on_to_the_same_weights(
     kills: list[int], pretrained: tuple[Finished, Batches], model: Path, tmp_path: Path
 ) -> None:
@@ -319,6 +323,7 @@ def test_a_killed_pretraining_goes_on_to_the_same_weights(
     assert_same_training(pretrained[0], done, "snapshots/step_000005", "snapshots/step_000010")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("listening")
 def test_a_pretraining_that_a_signal_ends_has_a_checkpoint_of_that_step(
     pretrained: tuple[Finished, Batches], model: Path, tmp_path: Path
@@ -344,6 +349,7 @@ def begun_pretraining(model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["pcm", "acoustics", "index.npz"])
 def test_damaged_speech_of_a_pretraining_is_read_again(
     file: str,

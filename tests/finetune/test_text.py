@@ -203,6 +203,7 @@ def test_a_text_has_so_many_pieces_and_no_more(n: int) -> None:
         Vocabulary.of_text(PIECES, "pieces", n)
 
 
+@pytest.mark.slow
 def test_pieces_are_the_same_in_another_process() -> None:
     """Or a training that goes on would write with others."""
     made = f"Vocabulary.of_text({PIECES!r}, 'pieces', 35).tokens"

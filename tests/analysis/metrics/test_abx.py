@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from abx_items import GEOMETRY, spoken
 from frames_in_memory import frames_of, utterance
+from marks import slow
 from numpy.typing import NDArray
 
 from analysis.metrics.abx import Abx, Item, span_of
@@ -189,7 +190,7 @@ def test_one_speaker_has_no_figure_across(caplog: pytest.LogCaptureFixture) -> N
         replace(metric, speaker="across").check(frames)
 
 
-@pytest.mark.parametrize("context", ["within", "any"])
+@pytest.mark.parametrize("context", ["within", slow("any")])
 def test_intervals_leave_out_each_speaker_in_turn(context: str) -> None:
     frames = spoken(speakers=20, utterances=1, phones=5 if context == "any" else 9)
     metric = Abx("across", context, "phone", ALL, ALL)

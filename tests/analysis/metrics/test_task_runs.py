@@ -75,6 +75,7 @@ def test_phones_have_more_boundaries_than_words(segmented: Finished) -> None:
     )
 
 
+@pytest.mark.slow
 def test_phones_are_told_apart_from_the_frames_of_whole_utterances(
     small: list[str], tmp_path: Path
 ) -> None:
