@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hub import Hub
@@ -10,13 +11,22 @@ from hub import Hub
 # Searching for garbage among all that is imported takes up to a fifth of the time.
 gc.set_threshold(100_000, 20, 100)
 
-# Files of whole runs, the longest first: a process that gets one last keeps the other waiting.
-LONGEST = (
+# Files whose commands are run by `running.forked`: one process has them all, for each that has some
+# starts a server of its own, which imports everything once more.
+COMMANDS = (
     "test_cached_runs.py",
+    "test_ctc.py",
+    "test_many_processes.py",
+    "test_report_page.py",
+    "test_run.py",
+    "test_sweeps.py",
+    "test_tracked_runs.py",
+)
+# Other files, the longest first: a process that gets one last keeps the other waiting.
+LONGEST = (
     "test_docs.py",
     "test_resuming.py",
     "test_hub_run.py",
-    "test_sweeps.py",
     "test_assets.py",
     "test_controls.py",
     "test_experiment.py",
@@ -34,8 +44,21 @@ LONGEST = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole runs first; the order within a file stays."""
-    places = {name: place for place, name in enumerate(LONGEST)}
+    places = {name: place for place, name in enumerate((*COMMANDS, *LONGEST))}
     items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadfile` one process has each file, and one has all of `COMMANDS`."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "commands" if Path(file).name in COMMANDS else file
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -49,14 +49,15 @@ def heard_shift(encoder: Encoder, layer: Layer) -> float:
     """How many samples late a layer reacts to a change of 5 ms, on average over where that is."""
     waveform = noise(24_000)
     shifts = []
+
+    def heard(w: Waveform) -> torch.Tensor:
+        return layers_of(encoder, [w], {layer.name})[layer.name][0].double()
+
+    hidden = heard(waveform)
     for middle in range(4000, 20_000, 336):  # at every phase of a hop of 20 ms
         turned = waveform.copy()
         turned[middle - 40 : middle + 40] *= -1  # so that no norm over the whole audio changes
-        hidden, changed = (
-            layers_of(encoder, [w], {layer.name})[layer.name][0].double()
-            for w in (waveform, turned)
-        )
-        change = ((changed - hidden) ** 2).sum(1).numpy()
+        change = ((heard(turned) - hidden) ** 2).sum(1).numpy()
         change[change < 0.1 * change.max()] = 0
         centres = np.array([layer.geometry.centre(k) for k in range(len(change))])
         shifts.append(change @ centres / change.sum() - middle)

@@ -21,6 +21,7 @@ def phone(
     return execute(tmp_path_factory.mktemp("phone"), "experiment=cca_phone", *common, cache)
 
 
+@pytest.mark.slow
 def test_parallel_jobs_of_a_sweep_over_layers_share_one_forward_pass(
     phone: Finished, common: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -52,6 +53,7 @@ def test_a_failed_job_of_a_serial_sweep_is_told_and_the_others_finish(
         assert f"layer {layer} does not exist" in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_slurms_launcher_runs_jobs_on_this_machine_too(
     phone: Finished, common: tuple[str, ...], cache: str, tmp_path: Path
 ) -> None:

@@ -271,7 +271,8 @@ def test_results_of_a_part_of_the_speech_say_so_until_all_of_it_can_be_read(
     assert "can be read now: all is computed again" in caplog.text
 
 
-@pytest.mark.parametrize("experiment", ONE_IN_SHORT)
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", CONSUMERS)
 def test_layers_that_come_later_are_of_the_same_speech(
     experiment: str, common: tuple[str, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -200,6 +200,7 @@ def test_the_metric_chooses_the_same_ridge_and_gets_the_same_score(
     assert np.mean(values) == pytest.approx(float(golden.numbers["score"]), rel=0, abs=1e-10)
 
 
+@pytest.mark.slow
 def test_full_size_mel_has_the_same_correlations_and_nearly_the_same_score(
     goldens: Goldens,
 ) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from marks import slow
 from running import Finished, execute, several
 
 # Moments of frames in three sets that share some utterances, vectors of units, frames of words.
@@ -43,7 +42,8 @@ def files(cache: Path) -> list[str]:
     return sorted(str(p.relative_to(cache)) for p in cache.rglob("*") if p.name != "files.json")
 
 
-@pytest.mark.parametrize("size", [2, slow(4)])
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [2, 4])
 def test_several_processes_give_the_numbers_and_the_cache_of_one(
     size: int, run: tuple[str, ...], alone: Finished, tmp_path: Path
 ) -> None:

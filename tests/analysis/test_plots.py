@@ -125,6 +125,7 @@ def test_panels_are_grouped_by_what_they_ask_three_rows_to_a_page(
         assert tall < wide
 
 
+@pytest.mark.slow
 def test_the_parts_names_do_not_run_into_titles_and_headings(
     tmp_path: Path, figures: list[Figure]
 ) -> None:
@@ -312,6 +313,7 @@ def test_a_control_of_a_layer_whose_score_failed_is_left_out() -> None:
     assert len(control.get_xdata()) == len(curve.get_xdata()) == len(BLOCKS) - 1
 
 
+@pytest.mark.slow
 def test_drawing_needs_no_pyplot() -> None:
     """Which would look for a display, and keep every figure of a sweep."""
     code = "import sys; import analysis.plots; print('matplotlib.pyplot' in sys.modules)"

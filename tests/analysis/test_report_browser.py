@@ -197,6 +197,7 @@ def test_it_turns_dark(page: Browser) -> None:
     assert texts(page, "#theme") == ["Light"]
 
 
+@pytest.mark.slow
 def test_values_are_under_the_pointer(page: Browser) -> None:
     page.execute_script("document.querySelector('#curves').scrollIntoView()")
     mark = page.find_element("css selector", "#curves .mark-symbol.role-mark path[aria-label*=T2]")

@@ -189,6 +189,7 @@ def test_on_nothing_there_are_clear_words_and_no_trace(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_a_quoted_glob_prints_the_best_layers_and_the_paths(tmp_path: Path) -> None:
     write_runs(tmp_path / "runs")
     done = ran("report.runs=runs/**", "report.experiments=[cca_phone]", cwd=tmp_path)

@@ -69,6 +69,7 @@ def test_shuffled_labels_leave_chance() -> None:
     assert np.mean(accuracies) == pytest.approx(1 / 6, abs=0.06)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_one_others() -> None:
     first = layers(0.3, 0.6)
     assert (weights(first) == weights(first)).all()

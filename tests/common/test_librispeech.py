@@ -202,6 +202,7 @@ def test_gated_missing_and_incomplete_repositories(libri: Hub) -> None:
         assert "hf auth login" in answer["error"]
 
 
+@pytest.mark.slow
 def test_the_fingerprint_follows_the_revision(libri: Hub) -> None:
     before = read(libri, limit=1, streaming=True)["fingerprint"]
     libri.put("datasets", REPO, {"README.md": b"changed"})

@@ -277,6 +277,7 @@ def test_too_many_blocks_are_told_before_weights_or_audio_are_read(
         finetune(tmp_path, models["wav2vec2_base"], "finetune.mask_feature_length=64")
 
 
+@pytest.mark.slow
 def test_layers_are_scored_before_and_after_and_against_each_other(
     models: dict[str, Path], tmp_path: Path
 ) -> None:

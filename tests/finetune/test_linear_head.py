@@ -169,6 +169,7 @@ def test_what_a_head_cannot_stand_on_is_told_before_weights_are_read(
         check_recipe(recipe(characters="checkpoint"), read_blueprint(configured(whisper)))
 
 
+@pytest.mark.slow
 def test_a_whisper_learns_utterances_by_heart(whisper: Path, caplog: Any) -> None:
     caplog.set_level(logging.ERROR)
     vocabulary = Vocabulary.of_text(["AB"])

@@ -181,6 +181,7 @@ def test_judges_who_hear_as_one_layer_does_agree_with_it(
     assert run.metadata["scoring"]["spoken_sts"] == {"pairs_scored": {"28 of 29": 12}}
 
 
+@pytest.mark.slow
 def test_controls_stand_beside(small: list[str], tmp_path: Path) -> None:
     overrides = [*small, *DEBUG, "layers=single", "layers.index=3", "controls=true"]
     more = "+analysis@experiments.word_segmentation=word_segmentation"
