@@ -74,6 +74,7 @@ def test_features_and_units_log_their_tables(
         assert logged.curve("units/pnmi", "layer") == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_jobs_of_a_sweep_share_a_group_and_tell_no_key(
     common: tuple[str, ...], cache: str, tmp_path: Path
 ) -> None:
