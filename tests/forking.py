@@ -15,8 +15,7 @@ import sys
 from importlib import import_module
 
 IMPORTED = (
-    *("analysis.experiment", "analysis.growth", "analysis.report.build"),
-    *("finetune.ctc.experiment", "finetune.pretrain.experiment"),
+    "analysis.experiment",  # trainings are seldom run so: each imports its own
     *("matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "sklearn.cluster"),
     *("scipy.linalg", "scipy.special", "transformers.models.wav2vec2.modeling_wav2vec2"),
 )

@@ -100,6 +100,7 @@ def test_slurm_is_asked_for_a_gpu_and_a_task_for_each_process(
     assert "export SLURM_KILL_BAD_EXIT=1" in lines
 
 
+@pytest.mark.slow
 def test_a_sweep_looks_for_the_best_layer(
     phone: Finished, common: tuple[str, ...], cache: str, tmp_path: Path
 ) -> None:
