@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from marks import slow
 from options import OPTIONS
 from running import ROOT, SLOW_TO_IMPORT, command, python
 
@@ -96,7 +97,7 @@ def listed(*overrides: str) -> subprocess.CompletedProcess[str]:
     ("overrides", "parts"),
     [
         (["dataset=textgrid", "dataset.audio_root=/no/where"], ["dataset.audio_root=/no/where"]),
-        (["split=words"], ["split=words", "speaker"]),
+        slow(["split=words"], ["split=words", "speaker"]),
         (["model=wav2vec3"], ["model/wav2vec3", "wav2vec2_base", "hubert_base"]),
     ],
 )

@@ -170,6 +170,7 @@ def test_a_killed_pass_goes_on_where_it_was_and_gives_the_same_bits(
     assert not list((tmp_path / "runs/a/b/killed").glob(".statistics-*"))
 
 
+@pytest.mark.slow
 def test_a_pass_that_was_killed_before_it_wrote_anything_down_begins_again(
     uncached: Finished, common: tuple[str, ...], tmp_path: Path
 ) -> None:

@@ -138,6 +138,7 @@ def test_files_that_some_processes_could_not_read_are_told_once_and_read_again(
     assert again.metadata["forward_pass"]["resumed"] == 20
 
 
+@pytest.mark.slow
 def test_processes_share_the_utterances_of_features_and_the_first_one_packs_them(
     common: tuple[str, ...], tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import scipy.stats
+from marks import slow
 from scipy.stats import binom
 from units import planted
 
@@ -187,7 +188,7 @@ SIMULATED = {
 }
 
 
-@pytest.mark.parametrize("case", SIMULATED)
+@pytest.mark.parametrize("case", ["R2", slow("probe"), slow("information")])
 def test_nineteen_of_twenty_intervals_hold_what_they_are_of(case: str) -> None:
     """Bounds that an interval with 95 % passes in 99.9 % of simulations of this size."""
     simulate, n = SIMULATED[case]

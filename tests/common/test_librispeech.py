@@ -9,6 +9,7 @@ import pyarrow
 import pytest
 import soundfile
 from hub import Hub
+from marks import slow
 from pyarrow import parquet
 from speech import PHONES, WORDS
 
@@ -163,7 +164,7 @@ def test_a_transfer_that_keeps_breaking_leaves_no_half_file(libri: Hub) -> None:
     assert blobs(libri) == []
 
 
-@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("streaming", [False, slow(True)])
 def test_no_network_says_what_was_tried_and_what_to_do(libri: Hub, streaming: bool) -> None:
     libri.stop()
     error = read(libri, streaming=streaming)["error"]

@@ -176,6 +176,7 @@ def test_the_map_to_characters_has_a_rate_of_its_own(models: dict[str, Path]) ->
     assert len(encoder["params"]) + 2 == sum(p.requires_grad for p in module.parameters())
 
 
+@pytest.mark.slow
 def test_ten_utterances_are_learnt_by_heart(models: dict[str, Path], tmp_path: Path) -> None:
     texts = ["A B", "BA", "ABBA", "B", "AB A", "C A B", "CAB", "BAC", "C", "A C"]
     module, blueprint, vocabulary = module_of(

@@ -160,6 +160,7 @@ def test_what_a_teacher_lacks_is_told_before_any_audio_is_read(
             )
 
 
+@pytest.mark.slow
 def test_a_mix_leaves_speakers_out_everywhere_and_counts_them(
     models: dict[str, list[str]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
