@@ -12,6 +12,7 @@ from typing import Any
 
 from analysis.report.run_folders import Run
 from common.config.analysis import LIMITS, drawn_by
+from common.config.building import current_target
 from common.records import StrataError
 from common.results.results import pairwise
 
@@ -96,6 +97,8 @@ def _configured(
     for key, value in target.items():
         if key != "obtain":
             settings[f"target.{key}"] = Path(value).name if key == "path" and value else value
+    if "_target_" in target:
+        settings["target._target_"] = current_target(str(target["_target_"]))
     metric = _metric(analysis.get("metric") or {}, config.get("metric") or {})
     settings |= {f"metric.{key}": value for key, value in metric.items() if key != "_target_"}
     settings["precision"] = config.get("precision")

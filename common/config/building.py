@@ -18,12 +18,23 @@ from common.records import StrataError
 
 T = TypeVar("T")
 
+# Modules by the names that configurations of earlier versions have for them.
+RENAMED = {"analysis.targets.own_labels": "analysis.targets.user_labels"}
+
+
+def current_target(target: str) -> str:
+    """The `_target_` of a node, with the name that its module has today."""
+    module, dot, name = target.rpartition(".")
+    return f"{RENAMED.get(module, module)}{dot}{name}"
+
 
 def construct(key: str, node: object, kind: type[T], package: str, plugins: Collection[str]) -> T:
     """The object of a node, which is of `kind`; classes come from `package` or from plugins.
 
     An error of its constructor reaches the user as its own.
     """
+    if isinstance(node, Mapping) and "_target_" in node:
+        node = {**node, "_target_": current_target(str(node["_target_"]))}
     _check(key, node, kind, (package, *plugins))
     try:
         made = instantiate(node, _convert_="all")

@@ -9,7 +9,7 @@ from running import Finished, execute, resolved
 from speech import textgrid
 
 from analysis.targets.mel import mel
-from analysis.targets.own_labels import Label, Number
+from analysis.targets.user_labels import Label, Number
 from common import alignments
 from common.audio import read as read_audio
 from common.records import SAMPLE_RATE, Corpus, Interval, StrataError, Utterance
@@ -156,6 +156,12 @@ def test_classes_and_numbers_have_their_own_metrics() -> None:
     for name, metric in (("cca_number", "probe"), ("cca_label", "ridge"), ("mi_label", "ridge")):
         with pytest.raises(StrataError, match=f"metric={metric}: it is a"):
             resolved(f"experiment={name}", f"metric={metric}", "target.column=age")
+
+
+def test_the_name_of_an_earlier_version_is_still_taken() -> None:
+    earlier = "experiments.cca_label.target._target_=analysis.targets.own_labels.Label"
+    config = resolved("experiment=cca_label", earlier, "target.column=speaker")
+    assert isinstance(config.experiments["cca_label"].target, Label)
 
 
 def test_full_leaves_them_out_by_what_to_give() -> None:

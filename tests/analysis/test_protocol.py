@@ -93,6 +93,14 @@ def test_a_rerun_after_a_change_supersedes_the_old_one_instead_of_being_refused(
     assert gathered(tmp_path).duplicates == {"old": 12}
 
 
+def test_a_module_of_another_name_is_no_other_protocol(tmp_path: Path) -> None:
+    targets = [f"analysis.targets.{module}.Label" for module in ("own_labels", "user_labels")]
+    one, other = ({"config": changed("target", {"_target_": name})} for name in targets)
+    write_run(tmp_path / "one", curve(), **one)
+    write_run(tmp_path / "two", curve(model="b", revision="b"), **other)
+    assert gathered(tmp_path).frame["run"].nunique() == 2
+
+
 def test_a_filter_makes_room_where_runs_would_be_refused(tmp_path: Path) -> None:
     two(tmp_path, split="frame")
     assert set(gathered(tmp_path, models=["small"]).frame["split"]) == {"speaker"}

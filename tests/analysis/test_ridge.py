@@ -9,7 +9,7 @@ from units import planted
 
 from analysis.metrics.ridge import RidgeProbe, interval
 from analysis.metrics.units import Units
-from analysis.targets.own_labels import Number
+from analysis.targets.user_labels import Number
 from common.records import StrataError
 
 GRID = (1e-3, 0.1, 10.0)
