@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from common.arrays import (
     Array,
+    Index,
+    Mask,
     NotPositiveDefinite,
     cholesky,
     eigenvectors,
@@ -104,7 +106,7 @@ class NullSpace:
     """
 
     vectors: Array
-    spare: NDArray[np.int64]
+    spare: Index
 
 
 @dataclass(frozen=True, eq=False)
@@ -317,7 +319,7 @@ def dev_fold(trial: int, folds: int) -> int:
     return (trial + 1) % folds
 
 
-def number_of(folds: NDArray[np.int64]) -> int:
+def number_of(folds: Index) -> int:
     """Number of folds that the rows with these fold numbers (n,) were cut into."""
     return int(folds.max(initial=-1)) + 1
 
@@ -327,7 +329,7 @@ def groups_for(folds: int, trials: int) -> int:
     return min(folds, trials + 2)
 
 
-def group_of(folds: NDArray[np.int64], trials: int) -> NDArray[np.int64]:
+def group_of(folds: Index, trials: int) -> Index:
     """Group of each fold number: fold f <= trials keeps its own; all others share the next.
 
     Fold t is trial t's test and the next one its dev; the others only ever train.
@@ -437,9 +439,7 @@ class Folds:
         return Moments(self.x.merged, self.y.merged, xy)
 
 
-def rows_of_trial(
-    cuts: Sequence[NDArray[np.int64]], trial: int
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+def rows_of_trial(cuts: Sequence[Index], trial: int) -> tuple[Mask, Mask, Mask]:
     """Which rows (n,) a trial trains on, chooses on and is tested on; `cuts`: folds (n,) each."""
     tests = [cut == trial for cut in cuts]
     devs = [cut == dev_fold(trial, number_of(cut)) for cut in cuts]
@@ -482,7 +482,7 @@ class CrossedFolds(Folds):
 def crossed_folds(
     x: NDArray[np.floating],
     y: NDArray[np.floating],
-    cuts: Sequence[NDArray[np.int64]],
+    cuts: Sequence[Index],
     trials: int,
 ) -> CrossedFolds:
     """Cut two views, x (n, dx) and y (n, dy), by several folds (n,) of each row at once.
@@ -508,14 +508,14 @@ def crossed_folds(
 
 
 def fold_views(
-    x: NDArray[np.floating], y: NDArray[np.floating], folds: NDArray[np.int64], trials: int
+    x: NDArray[np.floating], y: NDArray[np.floating], folds: Index, trials: int
 ) -> Folds:
     """Cut two views held in memory, x (n, dx) and y (n, dy), by the fold (n,) of each row."""
     x_view, y_view = (view_folds(view, folds, trials) for view in (x, y))
     return pair_folds((x, y), folds, x_view, y_view)
 
 
-def view_folds(vectors: NDArray[np.floating], folds: NDArray[np.int64], trials: int) -> FoldedView:
+def view_folds(vectors: NDArray[np.floating], folds: Index, trials: int) -> FoldedView:
     """One view's moments by group, of vectors (n, d) in folds (n,)."""
     groups = group_of(folds, trials)
     count = groups_for(number_of(folds), trials)
@@ -524,7 +524,7 @@ def view_folds(vectors: NDArray[np.floating], folds: NDArray[np.int64], trials: 
 
 def pair_folds(
     vectors: tuple[NDArray[np.floating], NDArray[np.floating]],
-    folds: NDArray[np.int64],
+    folds: Index,
     x: FoldedView,
     y: FoldedView,
 ) -> Folds:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # metrics are constructed with the configuration, before torc
 # In float64. Where scoring runs on a GPU, a tensor there, which follows the same standard.
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]  # positions, labels, folds, counts
+Vectors = NDArray[np.float32]  # as an encoder computes them
+Mask = NDArray[np.bool_]
 
 
 class NotPositiveDefinite(Exception):  # noqa: N818  # named as numpy's LinAlgError is

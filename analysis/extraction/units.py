@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from rich.table import Table
 from safetensors import safe_open
 
@@ -20,6 +19,7 @@ from analysis.extraction.writer import TIMES, UtteranceFiles, check_ids
 from analysis.metrics.agreement import agreement, bitrate, purity, purity_by_chance
 from analysis.metrics.kmeans import clusterer_of, nearest
 from analysis.sampling.speech import read_speech
+from common.arrays import Index, Vectors
 from common.cache.locks import clear_left_over, scratch_folder
 from common.config import Config
 from common.encoder.architecture import describe
@@ -37,8 +37,6 @@ from common.writing import replacing, write_text
 
 log = logging.getLogger(__name__)
 
-Codes = NDArray[np.int64]
-Centres = NDArray[np.float32]
 
 CENTROIDS, TABLE = "centroids.npz", "units.csv"
 LEAST_ROWS = 10  # fitted frames for each cluster on average, as for mutual information
@@ -49,7 +47,7 @@ LLOYD = {"seeds": 3, "iterations": 25}  # of clusterer=faiss, as for mutual info
 class Centroids:
     """Cluster centres (k, d) of a layer and model, fitted on so many frames."""
 
-    centres: Centres
+    centres: Vectors
     layer: str
     revision: str
     frames: int
@@ -169,13 +167,13 @@ class Frames:
         self.utterances = utterances
         self.layer = layer
 
-    def of(self, utterance: int) -> Centres:
+    def of(self, utterance: int) -> Vectors:
         """Frames (t, d) of an utterance."""
         (path,) = self.files.paths(self.utterances[utterance].id)
         with safe_open(path, "np") as held:
             return np.asarray(held.get_tensor(self.layer))
 
-    def counts(self) -> Codes:
+    def counts(self) -> Index:
         """How many each utterance has."""
         counts = []
         for utterance in self.utterances:
@@ -211,7 +209,7 @@ def fit(config: Config, frames: Frames, layer: str, revision: str) -> Centroids:
 
 
 def write_units(
-    place: Path, utterances: Sequence[Utterance], codes: Sequence[Codes], k: int
+    place: Path, utterances: Sequence[Utterance], codes: Sequence[Index], k: int
 ) -> None:
     """The same units as HuBERT's training reads them, and as textless tools do.
 
@@ -235,7 +233,7 @@ def write_units(
         write_text(place / name, "".join(f"{id}|{text}\n" for id, text in pairs))
 
 
-def deduplicated(codes: Codes) -> Codes:
+def deduplicated(codes: Index) -> Index:
     """The first unit of every run of equal ones."""
     return codes[np.concatenate([[True], codes[1:] != codes[:-1]])] if len(codes) else codes
 
@@ -244,7 +242,7 @@ def figures(
     layer: str,
     geometry: FrameGeometry,
     utterances: Sequence[Utterance],
-    codes: Sequence[Codes],
+    codes: Sequence[Index],
     found: Centroids,
     seed: int,
 ) -> dict[str, object]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from analysis.forward.products import add_product, has_weak_float64, sliced
 from analysis.moments import FoldedView, Folds, ViewMoments
-from common.arrays import Array
+from common.arrays import Array, Index, Mask, Vectors
 from common.cache.cache import Entry
 from common.cores import usable_cores
 from common.processes import Processes
@@ -22,7 +22,7 @@ VERSION = 2  # bumped when stored vectors would differ, or be read differently
 BLOCK = 1024  # rows of a group that are multiplied at once
 
 Pair = tuple[str, str]
-Rows = Sequence[int] | NDArray[np.int64]
+Rows = Sequence[int] | Index
 State = dict[str, NDArray[Any]]  # what a pass needs to resume, as arrays by name
 # Float64 rows (n, d) as they are multiplied: a numpy array, a tensor on a GPU, or `SlicedRows`.
 Block = Any
@@ -118,7 +118,7 @@ class MomentCollector:
     def _buffer(self, dim: int, rows: int) -> torch.Tensor:
         return torch.zeros(self.groups, rows, dim, device=self.device)
 
-    def begin(self, groups: NDArray[np.int64]) -> None:
+    def begin(self, groups: Index) -> None:
         """Make room for an utterance whose row r belongs to group `groups[r]`."""
         self._counts = np.bincount(groups, minlength=self.groups)
         self._order = torch.from_numpy(np.argsort(groups, kind="stable")).to(self.device)
@@ -338,7 +338,7 @@ class PartialArray:
         self.rows = list(rows)
         self._array = entry.grow(name, dim, np.float32, len(self.rows))
 
-    def __setitem__(self, rows: Rows, values: NDArray[np.float32]) -> None:
+    def __setitem__(self, rows: Rows, values: Vectors) -> None:
         self._array.append(values)
         self.rows += [int(row) for row in rows]
 
@@ -429,7 +429,7 @@ class VectorCollector:
         return self._arrays[layer]
 
 
-def valid_rows(entry: Entry, layers: Iterable[str]) -> NDArray[np.bool_]:
+def valid_rows(entry: Entry, layers: Iterable[str]) -> Mask:
     """Rows (n,) that each of these layers has.
 
     An experiment takes those that all of its layers have, so that its curve is over the same units

@@ -10,7 +10,6 @@ from math import ceil
 import numpy as np
 import torch
 import xxhash
-from numpy.typing import NDArray
 
 from analysis.forward.collectors import (
     BLOCK,
@@ -26,6 +25,7 @@ from analysis.sampling.folds import FrameSamples
 from analysis.sampling.segments import Segments
 from analysis.targets.base import FrameTarget
 from analysis.targets.mel import HOP, MEL_BINS, WINDOW, Mel, mel_frames
+from common.arrays import Index, Vectors
 from common.cache.cache import Entry, GrowingArray
 from common.encoder.architecture import Layer
 from common.encoder.frames import FrameGeometry
@@ -208,7 +208,7 @@ def _hashes(arrays: State) -> dict[int, int]:
     return dict(zip(arrays["heard"].tolist(), arrays["digest"].tolist(), strict=True))
 
 
-def _indices(utterances: Collection[int]) -> NDArray[np.int64]:
+def _indices(utterances: Collection[int]) -> Index:
     return np.array(sorted(utterances), dtype=np.int64)
 
 
@@ -927,7 +927,7 @@ class FrameConsumer(EntryConsumer):
         }
 
 
-def checked(layer: Layer, hidden: torch.Tensor, stored: str) -> NDArray[np.float32]:
+def checked(layer: Layer, hidden: torch.Tensor, stored: str) -> Vectors:
     """Finite frames (t, d) that the type on disk can hold."""
     rows = hidden.float().cpu().numpy()
     largest = float(np.abs(rows).max(initial=0))

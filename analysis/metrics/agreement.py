@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import entropy
 from sklearn.metrics.cluster import (
     contingency_matrix,
@@ -11,10 +10,10 @@ from sklearn.metrics.cluster import (
     mutual_info_score,
 )
 
+from common.arrays import Index
 from common.records import StrataError
 from common.seeding import generator
 
-Codes = NDArray[np.int64]
 PERMUTATIONS = 20  # that a purity by chance is the mean of: known to 0.002 at 2,000 units
 
 
@@ -47,7 +46,7 @@ class Agreement:
         return (self.information - self.chance) / (self.entropy - self.chance)
 
 
-def agreement(clusters: Codes, labels: Codes) -> Agreement:
+def agreement(clusters: Index, labels: Index) -> Agreement:
     """Agreement of clusters (n,) with labels (n,), any integers."""
     table = contingency_matrix(labels, clusters, sparse=True)
     if table.shape[0] < 2:
@@ -81,7 +80,7 @@ class Purity:
     cluster: float
 
 
-def purity(clusters: Codes, labels: Codes) -> Purity:
+def purity(clusters: Index, labels: Index) -> Purity:
     """Purities of clusters (n,) with labels (n,), any integers."""
     table = contingency_matrix(labels, clusters, sparse=True)
     return Purity(
@@ -90,7 +89,7 @@ def purity(clusters: Codes, labels: Codes) -> Purity:
     )
 
 
-def purity_by_chance(clusters: Codes, labels: Codes, seed: int) -> Purity:
+def purity_by_chance(clusters: Index, labels: Index, seed: int) -> Purity:
     """Mean over `PERMUTATIONS` permutations of the labels; no formula is known."""
     rng = generator(seed, "purity by chance")
     found = [purity(clusters, rng.permutation(labels)) for _ in range(PERMUTATIONS)]
@@ -100,7 +99,7 @@ def purity_by_chance(clusters: Codes, labels: Codes, seed: int) -> Purity:
     )
 
 
-def bitrate(codes: Codes, seconds: float) -> float:
+def bitrate(codes: Index, seconds: float) -> float:
     """Bits a second that a sequence of symbols (n,) takes in `seconds` of speech.
 
     Dunbar et al. 2019 (ZeroSpeech 2019, arXiv 1904.11469, evaluation metrics): n / seconds times

@@ -12,9 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from common.arrays import Array, Index
-
-Frames = NDArray[np.float32]
+from common.arrays import Array, Index, Vectors
 
 PAIRS = 4096  # aligned side by side, of much the same lengths
 
@@ -73,14 +71,14 @@ def _mean_costs(costs: Array, first: Index, stride: Index, rows: Index, columns:
     return means
 
 
-def unit_frames(segment: NDArray[np.floating]) -> Frames:
+def unit_frames(segment: NDArray[np.floating]) -> Vectors:
     """Frames (t, d) scaled to length 1; one that is zero stays zero, at distance 1 from all."""
     frames = np.asarray(segment, dtype=np.float32)
     lengths = np.linalg.norm(frames, axis=1, keepdims=True)
     return np.asarray(frames / np.where(lengths > 0, lengths, 1), dtype=np.float32)
 
 
-def dtw_distances(rows: Sequence[Frames], columns: Sequence[Frames]) -> Array:
+def dtw_distances(rows: Sequence[Vectors], columns: Sequence[Vectors]) -> Array:
     """Distances (r, c) between segments of unit frames (t, d): exact, no band.
 
     The cheapest monotone path through the matrix of cosine distances 1 - <x, y> from first to last
@@ -94,7 +92,7 @@ def dtw_distances(rows: Sequence[Frames], columns: Sequence[Frames]) -> Array:
     return np.stack(costs) / (np.array([len(x) for x in rows])[:, None] + last + 1)
 
 
-def cheapest(cosines: NDArray[np.float32], last: NDArray[np.intp]) -> Array:
+def cheapest(cosines: Vectors, last: NDArray[np.intp]) -> Array:
     """Costs (c,) of the cheapest paths of one segment through c others.
 
     `cosines` (t, longest, c); paths end in the last row, in frame `last` (c,) of each other one.
@@ -118,7 +116,7 @@ def next_row(path: Array, cost: Array) -> Array:
     return np.minimum.accumulate(enter, axis=0) + along
 
 
-def padded(segments: Sequence[Frames], longest: int) -> Frames:
+def padded(segments: Sequence[Vectors], longest: int) -> Vectors:
     """Segments (longest, s, d), zeros after each one's end: paths only ever look back."""
     out = np.zeros((longest, len(segments), segments[0].shape[1]), np.float32)
     for i, segment in enumerate(segments):

@@ -7,7 +7,6 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 import scipy  # loads a submodule when it is first used
-from numpy.typing import NDArray
 
 from analysis.metrics.base import Score, UnitMetric
 from analysis.metrics.units import Units
@@ -152,7 +151,7 @@ def present(units: Units) -> list[str]:
     return [units.labels[code] for code in np.unique(units.label)]
 
 
-def analogies_of(features: NDArray[np.int64]) -> list[Analogy]:
+def analogies_of(features: Index) -> list[Analogy]:
     """Every analogy among phones with these features (k, f), one of those that are the same.
 
     a - b = c - d is also a - c = b - d: b and c come in order.

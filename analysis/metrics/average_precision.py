@@ -4,13 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.metrics.similarity import Scores, Similarity
-from common.arrays import Index
+from common.arrays import Index, Mask
 from common.records import StrataError
-
-Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +60,7 @@ def pair_precision(similarity: Similarity, label: Index, speaker: Index) -> Pair
     )
 
 
-def matching_scores(
-    similarity: Similarity, label: Index, speaker: Index
-) -> tuple[Scores, NDArray[np.bool_]]:
+def matching_scores(similarity: Similarity, label: Index, speaker: Index) -> tuple[Scores, Mask]:
     """Scores (m,) of all same-word pairs, and (m,) whether one speaker said both."""
     order = np.argsort(label, kind="stable")
     scores, same = [], []
@@ -85,7 +80,7 @@ def matching_scores(
 
 def other_counts(
     similarity: Similarity, label: Index, speaker: Index, values: Scores
-) -> tuple[Counts, Counts]:
+) -> tuple[Index, Index]:
     """How many different-word pairs reach each of `values`: of all pairs, of different speakers."""
     total = np.zeros(len(values), dtype=np.int64)
     one_speaker = np.zeros(len(values), dtype=np.int64)
@@ -107,17 +102,17 @@ def pairs_of(parts: list[Index]) -> Iterator[tuple[Index, Index]]:
             yield rows, columns
 
 
-def at_least(scores: Scores, values: Scores) -> Counts:
+def at_least(scores: Scores, values: Scores) -> Index:
     """How many scores reach each of the sorted `values`: (v,)."""
     return len(scores) - np.searchsorted(np.sort(scores), values)
 
 
-def _each(reached: Counts) -> Counts:
+def _each(reached: Index) -> Index:
     """How many scores equal each value, from how many reach it."""
     return reached - np.append(reached[1:], 0)
 
 
-def _average(matches: Counts, others: Counts) -> float:
+def _average(matches: Index, others: Index) -> float:
     matched = matches > 0
     precision = matches[matched] / (matches[matched] + others[matched])
     return float(precision @ _each(matches)[matched] / matches[0])

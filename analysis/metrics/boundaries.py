@@ -4,11 +4,9 @@ from dataclasses import dataclass
 from math import hypot, sqrt
 
 import numpy as np
-from numpy.typing import NDArray
 
+from common.arrays import Index
 from common.records import StrataError
-
-Positions = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +54,12 @@ class Counts:
         return 1 - (abs(to_target) + abs(to_no_insertion)) / 2
 
 
-def count(found: Positions, reference: Positions, tolerance: int) -> Counts:
+def count(found: Index, reference: Index, tolerance: int) -> Counts:
     """Count matches of two ascending rows of positions on one line."""
     return Counts(len(found), len(reference), matches(found, reference, tolerance))
 
 
-def matches(found: Positions, reference: Positions, tolerance: int) -> int:
+def matches(found: Index, reference: Index, tolerance: int) -> int:
     """Size of the largest one-to-one matching of positions at most `tolerance` apart.
 
     Both ascend. From left to right, each found one takes the first reference that is in reach and

@@ -8,12 +8,11 @@ from typing import ClassVar
 
 import numpy as np
 import scipy  # loads a submodule when it is first used
-from numpy.typing import NDArray
 
 from analysis.metrics.base import Score
 from analysis.metrics.cca import Projection, RidgedCCA, held_out_correlations
 from analysis.moments import Folds, Moments
-from common.arrays import Array
+from common.arrays import Array, Mask
 from common.records import StrataError
 
 log = logging.getLogger(__name__)
@@ -24,7 +23,7 @@ FALLBACK_RIDGES = tuple(product((1e-8, 1e-7, 1e-6, 1e-5), repeat=2))
 NULL_VARIANCE = 1e-12
 
 
-def inverse_root(scatter: Array, ridge: float) -> tuple[Array, NDArray[np.bool_], float]:
+def inverse_root(scatter: Array, ridge: float) -> tuple[Array, Mask, float]:
     """(Sxx / max + ridge)^-1/2 over the dimensions whose scaled variance is at least the ridge.
 
     Returns the root (r, r), the mask of kept dimensions (d,) and the scale.

@@ -5,32 +5,28 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.covariance import empirical_covariance, shrunk_covariance
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from common.arrays import Array, Index, Vectors
 from common.records import StrataError
-
-Vectors = NDArray[np.float32]
-Matrix = NDArray[np.float64]
-Codes = NDArray[np.int64]
 
 
 @dataclass
 class Known:
     """A covariance (d, d) that is known, in the form of scikit-learn's estimators of one."""
 
-    covariance_: Matrix
+    covariance_: Array
 
-    def fit(self, _: Matrix) -> Self:
+    def fit(self, _: Array) -> Self:
         """The same for any rows (n, d)."""
         return self
 
 
 def fit_discriminants(
-    rows: Vectors, labels: Codes, shrinkages: Sequence[float]
+    rows: Vectors, labels: Index, shrinkages: Sequence[float]
 ) -> tuple[Pipeline, ...]:
     """scikit-learn's classifier of rows (n, d) with labels (n,), for each shrinkage.
 
@@ -60,7 +56,7 @@ def fit_discriminants(
 
 
 def fit_best(
-    vectors: Vectors, labels: Codes, train: Codes, dev: Codes, shrinkages: Sequence[float]
+    vectors: Vectors, labels: Index, train: Index, dev: Index, shrinkages: Sequence[float]
 ) -> tuple[Pipeline, float]:
     """The fit on the rows `train` with the most hits on `dev`, and its shrinkage.
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from analysis.metrics.units import shuffled_labels
 from analysis.sampling.segments import Segments
-from common.arrays import Index
+from common.arrays import Index, Mask
 from common.cache.cache import Entry
 from common.encoder.frames import FrameGeometry
 from common.records import StrataError, Utterance
@@ -80,7 +80,7 @@ class Frames:
         return np.concatenate(parts)[skipped : skipped + end - start]
 
 
-def segments_with_frames(entry: Entry, layers: Iterable[str]) -> NDArray[np.bool_]:
+def segments_with_frames(entry: Entry, layers: Iterable[str]) -> Mask:
     """Which segments (s,) have a frame in each of these layers.
 
     An experiment takes those that all of its layers have, whatever else the entry holds by now.

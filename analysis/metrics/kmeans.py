@@ -8,10 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from common.arrays import Index, Vectors
 from common.records import StrataError
-
-Vectors = NDArray[np.float32]
-Codes = NDArray[np.int64]
 
 CLUSTERERS = ("minibatch", "faiss")
 
@@ -23,8 +21,8 @@ class Clustering:
     `inertia`: mean squared distance of a fitted row to its centre; `centres` (k, d).
     """
 
-    fitted: Codes
-    held: Codes
+    fitted: Index
+    held: Index
     k: int
     inertia: float
     centres: Vectors
@@ -117,7 +115,7 @@ class Lloyd(Clusterer):
         return Clustering(fitted[:, 0], predicted[:, 0], k, float(distances.mean()), centres)
 
 
-def nearest(rows: NDArray[np.floating], centres: Vectors) -> Codes:
+def nearest(rows: NDArray[np.floating], centres: Vectors) -> Index:
     """Number (n,) of the centre (k, d) nearest to each row (n, d)."""
     x, c = np.asarray(rows, dtype=np.float64), centres.astype(np.float64)
     return np.argmin((c**2).sum(1) / 2 - x @ c.T, axis=1).astype(np.int64)

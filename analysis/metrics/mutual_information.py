@@ -6,19 +6,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.metrics.base import Score, UnitMetric
 from analysis.metrics.intervals import Limits, jackknife, too_few
 from analysis.metrics.kmeans import clusterer_of
 from analysis.metrics.units import Units
+from common.arrays import Index
 from common.config.analysis import require_at_least
 from common.records import StrataError
 from common.seeding import generator
 
 log = logging.getLogger(__name__)
 
-Rows = NDArray[np.int64]
 Bounds = Limits | tuple[None, None]
 
 SHARE = 10  # fitted units for each cluster at least, on average; scored ones for an interval
@@ -93,7 +92,7 @@ class MutualInformation(UnitMetric):
             return f"{len(held)} units in {k} clusters are scored, {SHARE} for each are needed"
         return too_few(units.tested(held)[1])
 
-    def clusters_for(self, fit: Rows) -> int:
+    def clusters_for(self, fit: Index) -> int:
         """How many clusters so many fitted rows allow."""
         return min(self.clusters, len(fit) // SHARE)
 
@@ -153,13 +152,13 @@ def numbers(texts: Iterable[str]) -> list[int]:
     return sorted({int(text) for text in texts})
 
 
-def fit_and_held(units: Units) -> tuple[Rows, Rows]:
+def fit_and_held(units: Units) -> tuple[Index, Index]:
     """Rows to fit on and rows to score: by partition, or by even and odd folds of the only one."""
     held = units.scored if not units.scored.all() else units.fold % 2 == 1
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
-def intervals(clusters: Rows, labels: Rows, speaker: Rows) -> tuple[Bounds, Bounds]:
+def intervals(clusters: Index, labels: Index, speaker: Index) -> tuple[Bounds, Bounds]:
     """Intervals over the speakers of the normalised and of the adjusted information."""
     from analysis.metrics.agreement import agreement
 

@@ -7,12 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.metrics.base import Score, ViewMetric
+from common.arrays import Array, Index
 from common.config.analysis import require_at_least
 from common.records import StrataError
 
 BLOCK = 512  # rows whose distances to all others are in memory at once
-
-Shares = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class MutualNeighbours(ViewMetric):
         return [Score(value, detail={"units": str(n)}), Score(chance, f"{self.name}_chance")]
 
 
-def nearest(view: NDArray[np.floating], rows: NDArray[np.int64], k: int) -> Shares:
+def nearest(view: NDArray[np.floating], rows: Index, k: int) -> Array:
     """How far each unit (b, n) of a view (n, d) is among the k nearest of each of `rows` (b,).
 
     1 for a unit that is nearer than the k-th, 0 for one farther away; those that are just as far

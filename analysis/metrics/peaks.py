@@ -8,7 +8,7 @@ import numpy as np
 import scipy  # loads a submodule when it is first used
 from numpy.typing import NDArray
 
-from common.arrays import Array, Index
+from common.arrays import Array, Index, Mask, Vectors
 from common.encoder.frames import FrameGeometry
 
 if TYPE_CHECKING:  # metrics are constructed with the configuration, before torch is imported
@@ -26,7 +26,7 @@ class Scaling:
     mean: Array
     inverse: Array
 
-    def z(self, frames: NDArray[np.floating]) -> NDArray[np.float32]:
+    def z(self, frames: NDArray[np.floating]) -> Vectors:
         """z-scores (t, d) of frames."""
         scaled = frames.astype(np.float32)
         scaled -= self.mean.astype(np.float32)
@@ -34,7 +34,7 @@ class Scaling:
         return scaled
 
 
-def fit_scaling(frames: "Frames", rows: NDArray[np.bool_]) -> Scaling:
+def fit_scaling(frames: "Frames", rows: Mask) -> Scaling:
     """z-scores by the chosen `rows` (N,) of all frames (N, d); mean and variance in float64."""
     length, d = frames.shape
     n, first, second = 0, np.zeros(d), np.zeros(d)

@@ -7,14 +7,13 @@ from typing import ClassVar
 
 import numpy as np
 import scipy  # loads a submodule when it is first used
-from numpy.typing import NDArray
 
 from analysis.metrics.base import Score, UnitMetric
 from analysis.metrics.intervals import SHARE, fold_jackknife, no_jackknife
 from analysis.metrics.units import Units
 from analysis.metrics.word_similarity import centred, static_vectors, words_of
 from analysis.targets.synonyms import Pair, Synonyms
-from common.arrays import Array
+from common.arrays import Array, Mask
 from common.config.analysis import require_at_least
 from common.narrowing import narrowed
 from common.records import StrataError
@@ -98,7 +97,7 @@ class PhoneticSemantic(UnitMetric):
             Score(above(homophones, others), "homophones_over_others"),
         ]
 
-    def _cosines(self, units: Units, rows: NDArray[np.bool_]) -> tuple[Array, Array, Array]:
+    def _cosines(self, units: Units, rows: Mask) -> tuple[Array, Array, Array]:
         """Cosines of synonyms, near homophones and others, of the words that some rows say."""
         vectors = centred(static_vectors(units.vectors[rows], units.label[rows], len(units.labels)))
         lengths = np.linalg.norm(vectors, axis=1)

@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.metrics.base import Score, UnitMetric
 from analysis.metrics.intervals import SHARE, Limits, around, too_few
 from analysis.metrics.units import Units
 from analysis.moments import dev_fold, number_of
+from common.arrays import Index, Mask
 from common.records import StrataError
 
 log = logging.getLogger(__name__)
 
-Rows = NDArray[np.int64]
-Found = tuple[Rows, NDArray[np.bool_]]  # test rows of a trial, and which were found
+Found = tuple[Index, Mask]  # test rows of a trial, and which were found
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ def log_edges(
         )
 
 
-def trials_of(units: Units) -> Iterator[tuple[Rows, Rows, Rows]]:
+def trials_of(units: Units) -> Iterator[tuple[Index, Index, Index]]:
     """Rows to train on, to choose on and to test on, of each trial."""
     for trial in range(units.trials):
         dev, test = units.fold == dev_fold(trial, number_of(units.fold)), units.fold == trial

@@ -8,6 +8,7 @@ import scipy  # loads a submodule when it is first used
 from numpy.typing import NDArray
 
 from analysis.metrics.base import Score, ViewMetric
+from common.arrays import Array
 from common.config.analysis import require, require_at_least
 from common.records import StrataError
 
@@ -51,7 +52,7 @@ class RepresentationalSimilarity(ViewMetric):
         rho = float(np.corrcoef(*ranks)[0, 1])
         return [Score(rho, detail={"units": str(len(x))})]
 
-    def distances(self, view: NDArray[np.floating], what: str) -> NDArray[np.float64]:
+    def distances(self, view: NDArray[np.floating], what: str) -> Array:
         """Distances (n (n - 1) / 2,) of all pairs of rows of a view (n, d)."""
         view = np.asarray(view, dtype=np.float64)
         if self.distance == "correlation" and view.shape[1] < 2:
@@ -59,7 +60,7 @@ class RepresentationalSimilarity(ViewMetric):
                 f"metric.distance=correlation: the {what} has one column, a correlation of columns "
                 "needs two; use metric.distance=euclidean"
             )
-        distances: NDArray[np.float64] = scipy.spatial.distance.pdist(view, self.distance)
+        distances: Array = scipy.spatial.distance.pdist(view, self.distance)
         if not np.isfinite(distances).all():
             raise StrataError(
                 f"metric.distance={self.distance}: some unit's vector in the {what} has no "

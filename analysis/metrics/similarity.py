@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.metrics.alignment import Frames, dtw_distances, unit_frames
-from common.arrays import Index
+from analysis.metrics.alignment import dtw_distances, unit_frames
+from common.arrays import Array, Index, Vectors
 
 Scores = NDArray[np.int32]
 
@@ -46,7 +46,7 @@ class Cosine(Similarity):
         """Whole matrix products of 1,024 by 1,024."""
         return np.array_split(np.arange(len(self.vectors)), -(-len(self.vectors) // 1024))
 
-    def _unit(self, rows: Index) -> NDArray[np.float64]:
+    def _unit(self, rows: Index) -> Array:
         vectors = np.asarray(self.vectors[rows], dtype=np.float64)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors / np.where(lengths > 0, lengths, 1)
@@ -56,7 +56,7 @@ class Cosine(Similarity):
 class Warping(Similarity):
     """Minus the DTW distance of segments of unit frames (t, d)."""
 
-    segments: Sequence[Frames]
+    segments: Sequence[Vectors]
 
     @classmethod
     def of(cls, segments: Sequence[NDArray[np.floating]]) -> "Warping":

@@ -7,12 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 import scipy  # loads a submodule when it is first used
-from numpy.typing import NDArray
 
 from analysis.metrics.base import Score, UnitMetric
 from analysis.metrics.units import Units
 from analysis.targets.sentence_pairs import SentencePairs, SentenceTable
-from common.arrays import Array
+from common.arrays import Array, Index, Mask
 from common.narrowing import narrowed
 from common.records import StrataError
 from common.target import Target
@@ -85,7 +84,7 @@ def recordings(units: Units) -> dict[str, int]:
     return dict(zip(units.labels, counts.tolist(), strict=True))
 
 
-def correlation(units: Units, pairs: SentenceTable, recorded: NDArray[np.bool_]) -> float:
+def correlation(units: Units, pairs: SentenceTable, recorded: Mask) -> float:
     """Spearman's rho of the `recorded` pairs (p,)."""
     cosines = pair_cosines(units, pairs)[recorded]
     if len(np.unique(cosines)) < 2:
@@ -111,7 +110,7 @@ def pair_cosines(units: Units, pairs: SentenceTable) -> Array:
     return out
 
 
-def summed(units: Units) -> tuple[Array, NDArray[np.int64]]:
+def summed(units: Units) -> tuple[Array, Index]:
     """Sum (l, d) of the unit vectors of each label's recordings, and how many there are (l,)."""
     vectors = np.asarray(units.vectors, dtype=np.float64)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -3,9 +3,8 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from common.arrays import Index
+from common.arrays import Array, Index, Mask, Vectors
 from common.seeding import generator
 from common.target import Target
 
@@ -29,19 +28,19 @@ class Units:
     types are crossed with those of speakers; else None.
     """
 
-    vectors: NDArray[np.float32]
+    vectors: Vectors
     label: Index
     labels: tuple[str, ...]
     speaker: Index
     speakers: tuple[str, ...]
     utterance: Index
     fold: Index
-    scored: NDArray[np.bool_]
+    scored: Mask
     seed: int
     target: Target | None = None
     trials: int = 1
     type_fold: Index | None = None
-    seconds: NDArray[np.float64] | None = None
+    seconds: Array | None = None
 
     @property
     def cuts(self) -> tuple[Index, ...]:

@@ -5,20 +5,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.metrics.base import LayersMetric, Score
 from analysis.metrics.probe import LinearProbe, trials_of
 from analysis.metrics.units import Units
-from common.arrays import Index
+from common.arrays import Index, Vectors
 from common.config.analysis import require_at_least
 from common.records import StrataError
 from common.seeding import generator
 
 if TYPE_CHECKING:
     import torch
-
-Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

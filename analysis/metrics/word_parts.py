@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.metrics.base import FrameMetric, Score
 from analysis.metrics.cca import PWCCA
@@ -12,6 +11,7 @@ from analysis.metrics.intervals import no_fold_interval
 from analysis.moments import pair_folds, rows_of_trial, view_folds
 from analysis.targets.base import one_hot
 from analysis.targets.labels import Word
+from common.arrays import Vectors
 from common.config.analysis import require_at_least
 from common.records import StrataError
 from common.target import Target
@@ -99,10 +99,10 @@ class WordParts(FrameMetric):
             scores += [replace(one, metric=name) for one in found]
         return scores
 
-    def vectors(self, frames: "Frames") -> dict[str, NDArray[np.float32]]:
+    def vectors(self, frames: "Frames") -> dict[str, Vectors]:
         """For each place in a word, the vectors (n, d) of all n words."""
         n, (_, d) = len(frames.utterances), frames.shape
-        found: dict[str, NDArray[np.float32]] = {}
+        found: dict[str, Vectors] = {}
         for word in range(n):
             hidden = frames.of(word).astype(np.float32)
             for place, (first, last) in places(len(hidden), self.parts).items():

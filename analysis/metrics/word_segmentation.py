@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.metrics import peaks
 from analysis.metrics.base import FrameMetric, Score
-from analysis.metrics.boundaries import Counts, Positions, count
+from analysis.metrics.boundaries import Counts, count
 from analysis.sampling.folds import grouped_folds
 from analysis.targets.labels import Phone
+from common.arrays import Array, Index, Mask
 from common.config.analysis import require
 from common.records import SAMPLE_RATE, Interval, StrataError
 from common.seeding import generator
@@ -47,10 +47,10 @@ class Line:
     utterance (p,), position (p,), ascending.
     """
 
-    utterance: NDArray[np.int64]
-    position: Positions
+    utterance: Index
+    position: Index
 
-    def where(self, chosen: NDArray[np.bool_]) -> Positions:
+    def where(self, chosen: Mask) -> Index:
         """Positions of the boundaries in the chosen utterances (u,)."""
         return self.position[chosen[self.utterance]]
 
@@ -139,7 +139,7 @@ class Segmentation(FrameMetric):
         return self.reported(combs(frames), reference, tuning)
 
     def reported(
-        self, grid: Iterable[tuple[str, Line]], reference: Line, tuning: NDArray[np.bool_]
+        self, grid: Iterable[tuple[str, Line]], reference: Line, tuning: Mask
     ) -> list[Score]:
         """The figures, on the test half, of what scores best on the tuning half (u,)."""
         best, highest, line = "", -np.inf, None
@@ -153,7 +153,7 @@ class Segmentation(FrameMetric):
         return figures(self.count(line, reference, ~tuning), best, highest)
 
     def grid(
-        self, frames: "Frames", curves: dict[peaks.Distance, NDArray[np.float64]]
+        self, frames: "Frames", curves: dict[peaks.Distance, Array]
     ) -> Iterator[tuple[Setting, Line]]:
         """Peaks of every setting; those of all prominences come from one search."""
         for distance in self.distances:
@@ -166,7 +166,7 @@ class Segmentation(FrameMetric):
                     line = Line(found.utterance[kept], position[kept])
                     yield Setting(distance, window, prominence), line
 
-    def count(self, found: Line, reference: Line, chosen: NDArray[np.bool_]) -> Counts:
+    def count(self, found: Line, reference: Line, chosen: Mask) -> Counts:
         """Matches in the chosen utterances (u,)."""
         return count(found.where(chosen), reference.where(chosen), self.tolerance)
 
@@ -207,7 +207,7 @@ def figures(counts: Counts, setting: str, tuning_score: float) -> list[Score]:
     ]
 
 
-def tuning_half(frames: "Frames") -> NDArray[np.bool_]:
+def tuning_half(frames: "Frames") -> Mask:
     """Utterances (u,) that settings are chosen on: those of a random half of the speakers."""
     frames.refuse_nameless("settings are chosen on one half of the speakers")
     speakers = [utterance.speaker for utterance in frames.utterances]
@@ -226,7 +226,7 @@ def boundaries(intervals: tuple[Interval, ...], n_samples: int) -> list[int]:
     return sorted(moment for moment in moments if 0 < moment < n_samples)
 
 
-def starts(frames: "Frames") -> Positions:
+def starts(frames: "Frames") -> Index:
     """Where each utterance (u,) begins on the line, in half samples.
 
     Ten seconds of room keep neighbours out of reach: frames and their smoothed peaks may lie a
@@ -247,7 +247,7 @@ def reference_line(frames: "Frames") -> Line:
     return Line(utterance, starts(frames)[utterance] + 2 * position)
 
 
-def check_reference(frames: "Frames", reference: Line, tuning: NDArray[np.bool_]) -> None:
+def check_reference(frames: "Frames", reference: Line, tuning: Mask) -> None:
     """Raise unless both halves have boundaries to find."""
     for half, chosen in (("tuning", tuning), ("test", ~tuning)):
         if len(reference.where(chosen)) == 0:

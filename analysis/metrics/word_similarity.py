@@ -7,12 +7,12 @@ from typing import ClassVar
 
 import numpy as np
 import scipy  # loads a submodule when it is first used
-from numpy.typing import NDArray
 
 from analysis.metrics.base import Score, UnitMetric
 from analysis.metrics.intervals import ScoreOf, half_samples, too_few
 from analysis.metrics.units import Units
 from analysis.targets.word_pairs import Benchmark, Pair, WordPairs
+from common.arrays import Array, Index, Vectors
 from common.config.analysis import require_at_least
 from common.narrowing import narrowed
 from common.records import StrataError
@@ -20,7 +20,6 @@ from common.target import Target
 
 log = logging.getLogger(__name__)
 
-Matrix = NDArray[np.float64]
 RESAMPLES = 200  # each takes all words' means anew; their spread is known to 5 %
 
 
@@ -132,7 +131,7 @@ class Correlation:
     total: int
 
 
-def static_vectors(vectors: NDArray[np.float32], label: NDArray[np.int64], labels: int) -> Matrix:
+def static_vectors(vectors: Vectors, label: Index, labels: int) -> Array:
     """Mean (labels, d) of the instances (n, d) of each word; a word without one is nan."""
     sums = np.zeros((labels, vectors.shape[1]))
     np.add.at(sums, label, vectors)
@@ -140,7 +139,7 @@ def static_vectors(vectors: NDArray[np.float32], label: NDArray[np.int64], label
     return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
 
 
-def centred(vectors: Matrix) -> Matrix:
+def centred(vectors: Array) -> Array:
     """Vectors (labels, d) less the mean of those that are there; a word without one stays nan."""
     return vectors - np.nanmean(vectors, axis=0)
 
@@ -152,7 +151,7 @@ def usable(benchmark: Benchmark, words: Mapping[str, int], least: int) -> list[P
     return pairs if len(pairs) >= least and varied else []
 
 
-def correlate(vectors: Matrix, words: Mapping[str, int], pairs: Sequence[Pair]) -> float:
+def correlate(vectors: Array, words: Mapping[str, int], pairs: Sequence[Pair]) -> float:
     """Spearman's rho of cosines between rows of `vectors` (v, d) with people's scores."""
     first = vectors[[words[pair.first] for pair in pairs]]
     second = vectors[[words[pair.second] for pair in pairs]]
@@ -167,7 +166,7 @@ def correlate(vectors: Matrix, words: Mapping[str, int], pairs: Sequence[Pair]) 
 
 
 def correlations(
-    vectors: Matrix, words: Mapping[str, int], benchmarks: Sequence[Benchmark], least: int
+    vectors: Array, words: Mapping[str, int], benchmarks: Sequence[Benchmark], least: int
 ) -> list[Correlation]:
     """The correlation of every benchmark with `least` pairs or more of known words."""
     return [
@@ -205,7 +204,7 @@ def resampled_score(
     np.add.at(sums, which, units.vectors)  # of each word by each speaker
     times, names = np.bincount(which), np.array(units.labels)
 
-    def score(counts: Matrix) -> float:
+    def score(counts: Array) -> float:
         each = scipy.sparse.csr_array(
             (counts[speaker], (word, np.arange(len(pairs)))), (labels, len(pairs))
         )

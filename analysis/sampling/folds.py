@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.moments import dev_fold, group_of, groups_for
-from common.arrays import Index
+from common.arrays import Index, Mask
 from common.config import SamplingConfig, UnitSampling
 from common.records import Corpus, StrataError, Utterance
 from common.seeding import generator, hashed_folds
@@ -28,7 +28,7 @@ class FrameSamples:
     a fold of its own (`split: frame`). `split` says how the folds were cut.
     """
 
-    members: NDArray[np.bool_]
+    members: Mask
     trials: int
     folds: int
     seed: int

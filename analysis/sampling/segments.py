@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.sampling.folds import (
     FrameSamples,
@@ -18,7 +17,7 @@ from analysis.sampling.folds import (
     resolved_split,
 )
 from analysis.targets.base import FRAME, LabelTarget, Segment, label_target, no_tier
-from common.arrays import Index
+from common.arrays import Index, Mask
 from common.config import AnalysisConfig, SamplingConfig, UnitSampling
 from common.config.analysis import SPEAKERS_AND_TYPES
 from common.encoder.frames import FrameGeometry
@@ -111,7 +110,7 @@ def draw_units(
     run: SamplingConfig,
     split: str,
     seed: int,
-    scored: NDArray[np.bool_] | None = None,
+    scored: Mask | None = None,
     first_centre: int = FRAME // 2,
 ) -> Segments:
     """Draw at most `instances` of each of the `labels` most frequent labels, for each sample.
@@ -325,16 +324,12 @@ def eligible_labels(
     }
 
 
-def drawing_groups(
-    table: Segments, scored: NDArray[np.bool_] | None
-) -> Iterator[tuple[tuple[str, ...], Index]]:
+def drawing_groups(table: Segments, scored: Mask | None) -> Iterator[tuple[tuple[str, ...], Index]]:
     """Rows that are sampled separately, with the name of each group: its label, its partition.
 
     scored (n,), or None where all segments are of one partition.
     """
-    parts: list[tuple[tuple[str, ...], NDArray[np.bool_]]] = [
-        ((), np.ones(len(table.label), dtype=bool))
-    ]
+    parts: list[tuple[tuple[str, ...], Mask]] = [((), np.ones(len(table.label), dtype=bool))]
     if scored is not None:
         parts = [(("fit",), ~scored), (("score",), scored)]
     order = np.argsort(table.label, kind="stable")
@@ -422,9 +417,7 @@ def draw_single_frames(
     )
 
 
-def draw_rows(
-    counts: Index, members: NDArray[np.bool_], most: int | None, rng: np.random.Generator
-) -> Index:
+def draw_rows(counts: Index, members: Mask, most: int | None, rng: np.random.Generator) -> Index:
     """Numbers, through the corpus, of frames of the utterances `members` (u,); counts (u,)."""
     candidates = np.flatnonzero(np.repeat(members, counts))
     return rng.choice(candidates, min(most or len(candidates), len(candidates)), replace=False)

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 import numpy as np
-from numpy.typing import NDArray
 
-from common.arrays import Index
+from common.arrays import Index, Mask
 from common.config import AnalysisConfig, Config
 from common.file_hashes import save_hashes
 from common.records import Corpus, StrataError, Utterance, counts_of
@@ -26,7 +25,7 @@ class ExperimentSpeech:
 
     corpus: Corpus
     places: Index
-    scored: NDArray[np.bool_]
+    scored: Mask
 
     @property
     def split(self) -> bool:

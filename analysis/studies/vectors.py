@@ -8,7 +8,6 @@ from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from analysis.forward import collectors, pooling
 from analysis.forward.collectors import valid_rows
@@ -71,6 +70,7 @@ from analysis.targets import mel as targets
 from analysis.targets.base import FrameTarget, LabelTarget, label_target
 from analysis.targets.layers import SecondModel
 from analysis.targets.mel import Mel
+from common.arrays import Index, Vectors
 from common.config import AnalysisConfig
 from common.config.analysis import BY_SPEAKER
 from common.encoder import encoder
@@ -108,7 +108,7 @@ class Drawn:
     part: ExperimentSpeech
     samples: Segments
     target: Target
-    speaker: NDArray[np.int64]
+    speaker: Index
     speakers: tuple[str, ...]
     trials: int
     seed: int
@@ -409,7 +409,7 @@ class VectorStudy(Study):
         name: str,
         x: "LayerView",
         other: str,
-        y: NDArray[np.float32],
+        y: Vectors,
         seed: int,
         shared: SharedViews,
     ) -> list[Score]:
@@ -432,9 +432,7 @@ class VectorStudy(Study):
         rows, vectors = np.flatnonzero(kept), self.entry.open(layer)
         return self._units(name, sample, rows, vectors if kept.all() else vectors[rows])
 
-    def _units(
-        self, name: str, sample: int, rows: NDArray[np.int64], vectors: NDArray[np.float32]
-    ) -> Units:
+    def _units(self, name: str, sample: int, rows: Index, vectors: Vectors) -> Units:
         drawn = self.drawn[name]
         samples = drawn.samples
         return Units(
@@ -473,8 +471,8 @@ class VectorStudy(Study):
 class LayerView:
     """A layer's vectors (n, d) in folds (n,), and their moments once something asks for them."""
 
-    vectors: NDArray[np.float32]
-    folds: NDArray[np.int64]
+    vectors: Vectors
+    folds: Index
     trials: int
 
     @cached_property
@@ -577,7 +575,7 @@ def known_speakers_tested(samples: Segments, corpus: Corpus, trials: int) -> int
     return min(len(set(speakers) - {""}) for speakers in tested)
 
 
-def speakers_of(corpus: Corpus) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+def speakers_of(corpus: Corpus) -> tuple[Index, tuple[str, ...]]:
     """Number (n_utterances,) of each utterance's speaker, and their names."""
     speakers = tuple(sorted({u.speaker for u in corpus.utterances}))
     codes = {speaker: code for code, speaker in enumerate(speakers)}

@@ -7,9 +7,9 @@ from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.targets.base import FRAME, LabelTarget, Segment
+from common.arrays import Index
 from common.records import Corpus, StrataError
 
 # ARPABET's phones that are one segment of the IPA; diphthongs and r-coloured vowels are two.
@@ -63,6 +63,6 @@ def is_segment(symbol: str) -> bool:
     return bool(symbol) and bool(_features().seg_known(symbol))
 
 
-def features_of(symbols: Collection[str]) -> NDArray[np.int64]:
+def features_of(symbols: Collection[str]) -> Index:
     """Features (k, 24) of segments: 1, -1, or 0 where one does not apply."""
     return np.array([_features().fts(symbol).numeric() for symbol in symbols], dtype=np.int64)

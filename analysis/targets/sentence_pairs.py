@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.targets.base import FileTarget
+from common.arrays import Mask
 from common.reading import decode, reading
 from common.records import Interval, StrataError, Utterance
 
@@ -50,7 +50,7 @@ class SentenceTable:
             name = name[: max(name.rfind("_"), name.rfind("-"), 0)]
         return name or None
 
-    def recorded(self, recordings: Mapping[str, int]) -> NDArray[np.bool_]:
+    def recorded(self, recordings: Mapping[str, int]) -> Mask:
         """Which pairs (p,) have a recording of both; two where a sentence is paired with itself."""
         return np.array(
             [

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.arrays import Array
+from common.arrays import Array, Vectors
 from common.reading import decode, reading, shown
 from common.records import SAMPLE_RATE, StrataError
 
@@ -39,7 +39,7 @@ class TimeSeries:
     values: Array
     names: tuple[str, ...]
 
-    def on_grid(self, n_samples: int) -> NDArray[np.float32]:
+    def on_grid(self, n_samples: int) -> Vectors:
         """Rows (1 + n_samples // 160, k): one every 10 ms, row r at sample 160 r.
 
         Stamps closer than 10 ms are averaged: each belongs to the nearest row. Otherwise a row

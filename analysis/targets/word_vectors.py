@@ -33,16 +33,14 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from analysis.targets.base import FileTarget
-from common.arrays import Index
+from common.arrays import Index, Vectors
 from common.reading import reading, shown
 from common.records import Corpus, StrataError
 
-Row = tuple[str, NDArray[np.float32]]
+Row = tuple[str, Vectors]
 VERSION = 1  # bumped when the same file would give other vectors
 BLOCK = 1 << 16  # rows of a .safetensors file in memory at once
 UNREADABLE = (".pkl", ".pickle", ".pt", ".pth", ".npy", ".bin", ".model")
-
-Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)

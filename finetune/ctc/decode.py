@@ -12,17 +12,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from common.config.finetune import LanguageModelConfig
 from common.progress import progress
 from common.records import StrataError
+from finetune.ctc.alignment import Probabilities
 from finetune.ctc.scoring import count_errors
 from finetune.ctc.text import SPACE, Vocabulary, normalise
 
 log = logging.getLogger(__name__)
 
-Probabilities = NDArray[np.float32]
 ARPA_UNIGRAMS, ARPA_SPECIAL = "\\1-grams:", ("<s>", "</s>", "<unk>")
 ARPA_SECTION = re.compile(r"\\(\d+)-grams:")
 BEAM_TOKENS = 50  # characters that a hypothesis is tried with at every frame: in effect all

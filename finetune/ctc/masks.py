@@ -5,11 +5,10 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from common.arrays import Mask
 from common.config import FinetuneConfig
 
-Mask = NDArray[np.bool_]
 FEWEST_SPANS = 2  # of frames, in an utterance; of channels there may be none
 
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import IterableDataset
 
+from common.arrays import Mask
 from common.config import PretrainConfig
 from common.encoder.feature_extractor import FeatureExtractor
 from common.records import SAMPLE_RATE
@@ -98,9 +99,6 @@ class Crops(IterableDataset[Batch]):
         """First sample of a crop, a whole number of frames into the utterance."""
         hop = self.speech.geometry.whole_hop
         return hop * int(rng.integers((int(self.speech.lengths[utterance]) - n) // hop + 1))
-
-
-Mask = NDArray[np.bool_]
 
 
 def span_mask(

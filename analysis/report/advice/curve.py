@@ -7,9 +7,8 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 import scipy  # loads a submodule when it is first used
-from numpy.typing import NDArray
 
-from common.arrays import Array
+from common.arrays import Array, Mask
 from common.config.analysis import BY_SPEAKER
 from common.results.results import CONTROLS, WITHOUT_LAYERS, rankable, summarise
 
@@ -41,7 +40,7 @@ class Comparison:
     p: Array
 
     @property
-    def told_apart(self) -> NDArray[np.bool_]:
+    def told_apart(self) -> Mask:
         """(l,): layers whose difference is beyond the noise."""
         return self.p < LEVEL
 
