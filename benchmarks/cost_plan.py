@@ -24,13 +24,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from analysis.forward.consumers import (  # noqa: E402
-    MEL,
-    missing_pairs,
-    moment_bytes,
-    moment_memory,
-    vector_bytes,
-)
+from analysis.forward.consumers import MEL, MissingMoments, vector_bytes  # noqa: E402
 from analysis.sampling.folds import FrameSamples  # noqa: E402
 from benchmarks.full_size import SIZES, configure  # noqa: E402
 from common.cache.cache import Entry  # noqa: E402
@@ -80,10 +74,10 @@ def plan(size: str, scratch: Path) -> Plan:
     crosses += [(layer.name, "T0") for layer in parts["cca_intra"]]
     everything = samples_of_all(config)
     entry = Entry(scratch)
-    columns = {layer.name: layer.dim for layer in (*layers, MEL)}
+    missing = MissingMoments.of(entry, everything, layers, crosses)
     products = sum(
-        2 * columns[x] * columns[y] * 100 / step
-        for step, pairs in missing_pairs(entry, everything, layers, crosses).items()
+        2 * missing.dims[x] * missing.dims[y] * 100 / step
+        for step, pairs in missing.pairs.items()
         for x, y in pairs
     )
     rows = SAMPLES * sum(UNITS.values())
@@ -96,8 +90,8 @@ def plan(size: str, scratch: Path) -> Plan:
     return Plan(
         forward=forward_operations(size),
         products=products,
-        memory=moment_memory(entry, everything, layers, crosses),
-        moments=moment_bytes(entry, everything, layers, crosses),
+        memory=missing.memory_bytes(),
+        moments=missing.disk_bytes(),
         vectors=vector_bytes(entry, parts["cca_phone"], rows),
         scoring=scoring,
     )

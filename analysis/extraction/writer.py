@@ -78,7 +78,7 @@ class FeatureWriter(Consumer):
         return self.layers.keys()
 
     def begin(self, items: Sequence[Item]) -> None:
-        """Which of the batch are to be written."""
+        """Note which utterances of the batch are to be written."""
         self._items = [(i, item) for i, item in enumerate(items) if item.index in self.left]
         self._arrays = {item.index: {} for _, item in self._items}
 
@@ -92,7 +92,7 @@ class FeatureWriter(Consumer):
                 self._arrays[item.index][layer.name + TIMES] = times
 
     def end(self) -> None:
-        """Write each utterance's."""
+        """Write each utterance's files."""
         for index, arrays in self._arrays.items():
             self.files.write(self.corpus.utterances[index].id, arrays)
             self.left.discard(index)
@@ -102,10 +102,10 @@ class FeatureWriter(Consumer):
         """Nothing is left to write, or was dropped."""
         return {}
 
-    def keep(self) -> None:
+    def save_state(self) -> None:
         """Nothing: written files stay."""
 
-    def lose(self, utterances: Collection[int]) -> None:
+    def record_unread(self, utterances: Collection[int]) -> None:
         """Nothing: they have no files."""
 
     def collected_before(self) -> int:

@@ -106,9 +106,9 @@ class MomentCollector:
     @cached_property
     def sums(self) -> Sums:
         """Sums of the rows multiplied so far."""
-        return self.nothing()
+        return self.zero_sums()
 
-    def nothing(self) -> Sums:
+    def zero_sums(self) -> Sums:
         """Sums of no rows."""
         zeros = partial(torch.zeros, dtype=torch.float64, device=self.device)
         first = {view: zeros(self.groups, dim) for view, dim in self.dims.items()}
@@ -259,7 +259,7 @@ class MomentCollector:
             sums.move(by)
         self._shift = moved
 
-    def taken_up(self, state: State, name: str, totals: Iterable[str]) -> list[Sums]:
+    def sums_of_other(self, state: State, name: str, totals: Iterable[str]) -> list[Sums]:
         """Sums of another collector of the same pairs, from its `state`, about this one's shifts.
 
         First its current sums, then those stored under the names of `totals`.
@@ -409,7 +409,7 @@ class VectorCollector:
                 rows = state[f"rows|{layer}"].tolist()
                 self._arrays[layer] = PartialArray(self.entry, layer, dim, rows)
 
-    def take_up(self, other: Entry, state: State) -> None:
+    def merge(self, other: Entry, state: State) -> None:
         """Copy the rows that another process collected."""
         for layer in self.valid:
             if f"rows|{layer}" in state:

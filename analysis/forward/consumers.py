@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
+from typing import Self
 
 import numpy as np
 import torch
@@ -126,11 +127,11 @@ class Consumer(ABC):
         """Write what was collected at the end of a pass; returns what was dropped, by reason."""
 
     @abstractmethod
-    def keep(self) -> None:
-        """Store the state, so that another pass can resume from here."""
+    def save_state(self) -> None:
+        """Store the state, from which another pass can resume."""
 
     @abstractmethod
-    def lose(self, utterances: Collection[int]) -> None:
+    def record_unread(self, utterances: Collection[int]) -> None:
         """Record utterances that could not be read; it ignores those that it did not ask for."""
 
     @abstractmethod
@@ -139,14 +140,14 @@ class Consumer(ABC):
 
     @abstractmethod
     def divide(self, processes: Processes) -> None:
-        """Before a pass of several processes: leave out what another one has collected."""
+        """Before a pass of several processes: leave out the utterances that others have."""
 
     @abstractmethod
     def combine(self, processes: Processes) -> None:
-        """After it: merge what each has collected, so that the first one can `finish`."""
+        """After such a pass: merge what all have collected, so that the first can `finish`."""
 
 
-class OtherAudio(Exception):  # noqa: N818  # it is no error: the pass begins again
+class AudioChanged(Exception):  # noqa: N818  # no error: the pass begins again
     """A pass read other audio than the one whose statistics the entry holds."""
 
     def __init__(self, entry: Entry, what: str) -> None:
@@ -162,7 +163,7 @@ class AudioHashes:
     """The utterances of an entry's statistics, with a hash of each one's waveform.
 
     All layers of an entry come from the same speech: where it holds statistics of an earlier pass,
-    audio other than that pass's raises `OtherAudio`.
+    audio other than that pass's raises `AudioChanged`.
     """
 
     def __init__(self, entry: Entry) -> None:
@@ -176,14 +177,14 @@ class AudioHashes:
         found = xxhash.xxh3_64_intdigest(np.ascontiguousarray(waveform).data)
         self.hashes[utterance] = found
         if self.expected is not None and self.expected.get(utterance) != found:
-            raise OtherAudio(self.entry, "an utterance whose audio has changed")
+            raise AudioChanged(self.entry, "an utterance whose audio has changed")
 
     def save(self) -> None:
         """Store the hashes at the end of a pass, before any of its statistics appear."""
         if self.expected is not None:
             if self.expected.keys() != self.hashes.keys():
                 lost = len(self.expected.keys() - self.hashes.keys())
-                raise OtherAudio(self.entry, f"{lost} utterances fewer than before")
+                raise AudioChanged(self.entry, f"{lost} utterances fewer than before")
             return
         self.entry.save(AUDIO_HASHES, self.state() | {"unread": _indices(self.unread)})
 
@@ -226,36 +227,36 @@ class EntryConsumer(Consumer):
         self.numbers = numbers
         self.identity = json.dumps([STATE_VERSION, type(self).__name__, *identity])
         self.audio = AudioHashes(entry)
-        self._kept = entry.kept(self.identity)  # the state of any other pass is deleted
-        self._elsewhere: set[int] = set()  # collected by other processes
+        self._state_before = entry.load_state(self.identity)  # another's is deleted
+        self._collected_elsewhere: set[int] = set()  # collected by other processes
 
     def resume(self) -> None:
         """Restore the state of an earlier pass, if there is one; to be called once."""
-        if self._kept is not None:
-            self.audio.restore(self._kept)
-            self.restore(self._kept)
-        others = self.entry.left_by_others()
-        if self._take_up(others):
-            self.keep()
+        if self._state_before is not None:
+            self.audio.restore(self._state_before)
+            self.restore(self._state_before)
+        others = self.entry.of_other_writers()
+        if self._merge_from(others):
+            self.save_state()
         for other in others:
-            other.forget()
+            other.delete_unfinished()
         self._before = len(self.audio.hashes)
-        self._kept = None
+        self._state_before = None
 
-    def _take_up(self, others: Iterable[Entry]) -> bool:
+    def _merge_from(self, others: Iterable[Entry]) -> bool:
         """Merge what other processes collected in this pass; False where there was nothing."""
         before = len(self.audio.hashes)
         for other in others:
-            state = other.kept(self.identity)
+            state = other.load_state(self.identity)
             passed = _hashes(state) if state is not None else {}
             taken = passed.keys() & self.audio.hashes.keys()  # merged before a pass was killed
             if state is not None and not taken:
-                self.take_up(other, state)
+                self.merge(other, state)
                 self.audio.hashes |= passed
         return len(self.audio.hashes) > before
 
     @abstractmethod
-    def take_up(self, other: Entry, state: State) -> None:
+    def merge(self, other: Entry, state: State) -> None:
         """Merge what another process collected, from its state and its unfinished files."""
 
     @abstractmethod
@@ -296,12 +297,12 @@ class EntryConsumer(Consumer):
         return missing
 
     def _has(self, number: int) -> bool:
-        return number in self.audio.hashes or number in self._elsewhere
+        return number in self.audio.hashes or number in self._collected_elsewhere
 
-    def keep(self) -> None:
-        """The state, and the hashes of the audio that it is of."""
+    def save_state(self) -> None:
+        """Store the state, with the hashes of the audio that was collected."""
         if self.needed():
-            self.entry.keep(self.identity, {**self.state(), **self.audio.state()})
+            self.entry.save_state(self.identity, {**self.state(), **self.audio.state()})
 
     def divide(self, processes: Processes) -> None:
         """Learn what the others have collected in an unfinished pass."""
@@ -309,32 +310,32 @@ class EntryConsumer(Consumer):
         for rank, collected in enumerate(processes.gather(list(self.audio.hashes))):
             if not seen.isdisjoint(collected):
                 if rank == processes.rank:
-                    self.entry.forget()
+                    self.entry.delete_unfinished()
                 raise StrataError(
                     f"{self.entry.folder}: a run was killed just as one process had merged "
                     f"what process {rank} had saved, which is deleted now: run again"
                 )
             seen.update(collected)
-        self._elsewhere = seen - self.audio.hashes.keys()
+        self._collected_elsewhere = seen - self.audio.hashes.keys()
 
     def combine(self, processes: Processes) -> None:
         """Merge into the first process what the others have saved."""
         collected = {u for numbers in processes.gather(list(self.audio.hashes)) for u in numbers}
         if processes.leads:
-            self._take_up(self.entry.of_writer(rank) for rank in range(1, processes.size))
+            self._merge_from(self.entry.of_writer(rank) for rank in range(1, processes.size))
             if lost := len(collected - self.audio.hashes.keys()):
                 raise StrataError(
                     f"{self.entry.folder}: what other processes saved of {lost} utterances "
                     "cannot be read: run again, they are encoded again"
                 )
 
-    def lose(self, utterances: Collection[int]) -> None:
-        """Record those of them that it needs."""
+    def record_unread(self, utterances: Collection[int]) -> None:
+        """Record those that it needs."""
         self.audio.unread |= {self.number(u) for u in utterances} & set(self.needed())
 
     def collected_before(self) -> int:
         """Number of utterances that an earlier pass has collected, in whichever process."""
-        return self._before + len(self._elsewhere)
+        return self._before + len(self._collected_elsewhere)
 
 
 class MomentConsumer(EntryConsumer):
@@ -360,32 +361,28 @@ class MomentConsumer(EntryConsumer):
         self.patterns = samples.patterns()  # utterance -> the samples that share it
         self.layers = {layer.name: layer for layer in layers}
         self.grids: dict[int, MomentCollector] = {}
-        missing = missing_pairs(entry, samples, layers, crosses)
-        super().__init__(entry, [[step, *pairs] for step, pairs in missing.items()])
-        for step, pairs in missing.items():
-            dims = {view: self._columns(view) for pair in pairs for view in pair}
+        missing = MissingMoments.of(entry, samples, layers, crosses, targets)
+        super().__init__(entry, [[step, *pairs] for step, pairs in missing.pairs.items()])
+        for step, pairs in missing.pairs.items():
+            dims = {view: missing.dims[view] for pair in pairs for view in pair}
             self.grids[step] = MomentCollector(dims, pairs, samples.groups, device)
         self._totals: dict[int, dict[int, Sums]] = {}
         self._pattern: tuple[int, ...] = ()
-        self._left = Counter(s for pattern in self.patterns.values() for s in pattern)
+        self._remaining = Counter(s for pattern in self.patterns.values() for s in pattern)
         self._items: list[int] = []  # places in the batch of the utterances that it asked for
         self._rows: dict[int, list[int]] = {}
-        self._valued: dict[
-            int, torch.Tensor | None
-        ] = {}  # rows where each masked target has a value
+        # By grid: the rows in which every masked target has a value.
+        self._has_value: dict[int, torch.Tensor | None] = {}
         self._masked = 0
         self._staged: list[str] = []
         self.resume()
-
-    def _columns(self, view: str) -> int:
-        return self.targets[view].columns if view in self.targets else self.layers[view].dim
 
     def needed(self) -> Collection[int]:
         """Members of any sample."""
         return self.patterns if self.grids else ()
 
     def state(self) -> State:
-        """The sums of the current set of samples, and those of samples that wait for more."""
+        """The sums of the current set of samples, and those of the unfinished samples."""
         arrays: State = {"pattern": np.array(self._pattern, dtype=np.int64)}
         arrays["staged"] = np.array(self._staged, dtype=np.str_)
         arrays["masked"] = np.array(self._masked)
@@ -412,29 +409,29 @@ class MomentConsumer(EntryConsumer):
             sums = self.grids[step].sums_from(state, f"total{sample}.{step}")
             self._totals.setdefault(sample, {})[step] = sums
         for utterance in self.audio.hashes:
-            self._left.subtract(self.patterns[utterance])
+            self._remaining.subtract(self.patterns[utterance])
 
-    def take_up(self, other: Entry, state: State) -> None:
-        """Add its sums to those of the samples that wait for more."""
+    def merge(self, other: Entry, state: State) -> None:
+        """Add its sums to those of the unfinished samples."""
         pattern, staged = tuple(state["pattern"].tolist()), state["staged"].tolist()
         waiting = state["totals"].tolist()
         for step, collector in self.grids.items():
             resumed = [sample for sample, grid in waiting if grid == step]
             names = [f"total{sample}.{step}" for sample in resumed]
-            current, *totals = collector.taken_up(state, str(step), names)
+            current, *totals = collector.sums_of_other(state, str(step), names)
             for sample, sums in zip(resumed, totals, strict=True):
-                self._share(step, sums, (sample,))
-            self._share(step, current, pattern)
+                self._add_to_samples(step, sums, (sample,))
+            self._add_to_samples(step, current, pattern)
         for name in staged:
             other.move_staged(name, self.entry)
         self._staged += staged
         self._masked += int(state["masked"])
         for utterance in state["heard"].tolist():
-            self._left.subtract(self.patterns[utterance])
+            self._remaining.subtract(self.patterns[utterance])
 
     def combine(self, processes: Processes) -> None:
         """Each layer's sums are added up in the process that owns it, which prepares its files."""
-        self._turn_to(())
+        self._switch_to(())
         first = self.entry.of_writer(0)
         for name in self._staged if not processes.leads else ():
             self.entry.move_staged(name, first)
@@ -448,7 +445,7 @@ class MomentConsumer(EntryConsumer):
         for sample in samples:
             totals = self._totals.pop(sample, {})
             for step, collector in self.grids.items():
-                local = totals.pop(step) if step in totals else collector.nothing()
+                local = totals.pop(step) if step in totals else collector.zero_sums()
                 sums = collector.add_up(local, processes)
                 self._staged += collector.store(first, sums, prefix(sample, step))
         counts = self._staged, self._masked, self.audio.hashes
@@ -482,9 +479,9 @@ class MomentConsumer(EntryConsumer):
         if not self._items:
             return
         members = [item for _, item in new]
-        self._turn_to(self.patterns[members[0].index])
+        self._switch_to(self.patterns[members[0].index])
         for item in members:
-            self._left.subtract(self.patterns[item.index])
+            self._remaining.subtract(self.patterns[item.index])
         used = self._used()
         values = {name: [item.values(t) for item in members] for name, t in used.items()}
         for step, collector in self.grids.items():
@@ -497,14 +494,14 @@ class MomentConsumer(EntryConsumer):
             each = zip(members, counts, strict=True)
             groups = np.concatenate([self.samples.groups_of(item.index, n) for item, n in each])
             masks = [rows[name].isfinite().all(1) for name, t in used.items() if t.masked]
-            valued = self._valued[step] = torch.stack(masks).all(0) if masks else None
-            if valued is not None:
+            has_value = self._has_value[step] = torch.stack(masks).all(0) if masks else None
+            if has_value is not None:
                 if step == min(self.grids):  # each frame of 10 ms, or of the only grid, once
-                    self._masked += int((~valued).sum())
-                groups = groups[valued.numpy()]
+                    self._masked += int((~has_value).sum())
+                groups = groups[has_value.numpy()]
             collector.begin(groups)
             for name, own_rows in rows.items():
-                collector.add(name, own_rows if valued is None else own_rows[valued])
+                collector.add(name, own_rows if has_value is None else own_rows[has_value])
 
     def _count(self, step: int, n_samples: int) -> int:
         """Rows of an utterance on a grid: those that all of the model's layers and mel have."""
@@ -519,8 +516,8 @@ class MomentConsumer(EntryConsumer):
             return
         pairs = zip((frames[i] for i in self._items), self._rows[step_of(layer)], strict=True)
         rows = torch.cat([to_grid(f, layer.geometry)[:n] for f, n in pairs])
-        valued = self._valued[step_of(layer)]
-        collector.add(layer.name, rows if valued is None else rows[valued.to(rows.device)])
+        has_value = self._has_value[step_of(layer)]
+        collector.add(layer.name, rows if has_value is None else rows[has_value.to(rows.device)])
 
     def end(self) -> None:
         """End the batch in every grid."""
@@ -530,13 +527,13 @@ class MomentConsumer(EntryConsumer):
 
     def finish(self) -> Mapping[str, int]:
         """Write the moments of each sample."""
-        self._turn_to(())
+        self._switch_to(())
         for sample in list(self._totals):
             self._store(sample)
         self.audio.save()
         for name in self._staged:
             self.entry.publish(name)
-        self.entry.forget_all()
+        self.entry.delete_all_unfinished()
         names = [name for name, target in self.targets.items() if target.masked]
         return {f"frame: without a value of {name}": self._masked for name in names}
 
@@ -544,14 +541,14 @@ class MomentConsumer(EntryConsumer):
         for step, sums in self._totals.pop(sample).items():
             self._staged += self.grids[step].store(self.entry, sums, prefix(sample, step))
 
-    def _turn_to(self, pattern: tuple[int, ...]) -> None:
+    def _switch_to(self, pattern: tuple[int, ...]) -> None:
         """Add what was collected to its samples' sums, and start another set of samples."""
         if pattern == self._pattern:
             return
         for step, collector in self.grids.items():
             if self._pattern:
-                self._share(step, collector.take(), self._pattern)
-        for sample in [s for s in self._totals if self._left[s] == 0]:
+                self._add_to_samples(step, collector.take(), self._pattern)
+        for sample in [s for s in self._totals if self._remaining[s] == 0]:
             self._store(sample)  # no utterance of it is to come: free its sums now
         for step, collector in self.grids.items():
             only = self._totals.get(pattern[0], {}) if len(pattern) == 1 else {}
@@ -559,7 +556,7 @@ class MomentConsumer(EntryConsumer):
                 collector.continue_from(only.pop(step))
         self._pattern = pattern
 
-    def _share(self, step: int, sums: Sums, pattern: tuple[int, ...]) -> None:
+    def _add_to_samples(self, step: int, sums: Sums, pattern: tuple[int, ...]) -> None:
         for position, sample in enumerate(pattern):
             totals = self._totals.setdefault(sample, {})
             if step in totals:
@@ -587,62 +584,71 @@ def pair_step(layers: Mapping[str, Layer], pair: Pair) -> int:
     return step_of(known[0]) if known else max(map(step_of, layers.values()))
 
 
-def missing_pairs(
-    entry: Entry, samples: FrameSamples, layers: Iterable[Layer], crosses: Sequence[Pair]
-) -> dict[int, list[Pair]]:
-    """Pairs that the entry lacks, by grid: the crosses, and each view with itself."""
-    by_name = {layer.name: layer for layer in layers}
-    steps = [pair_step(by_name, pair) for pair in crosses]
-    missing = {}
-    for step in sorted(set(steps)):
-        on_grid = [pair for pair, pair_at in zip(crosses, steps, strict=True) if pair_at == step]
-        views = dict.fromkeys(view for pair in on_grid for view in pair)
-        pairs = [(view, view) for view in views] + [(x, y) for x, y in on_grid if x != y]
-        files = [prefix(sample, step) for sample in samples.distinct()]
-        missing[step] = [
-            pair for pair in pairs if not all(entry.has(moment_name(f, *pair)) for f in files)
-        ]
-    return {step: pairs for step, pairs in missing.items() if pairs}
+@dataclass(frozen=True)
+class MissingMoments:
+    """The moments that an entry lacks: `pairs` of views by grid, each for every distinct sample.
 
-
-def moment_bytes(
-    entry: Entry,
-    samples: FrameSamples,
-    layers: Sequence[Layer],
-    crosses: Sequence[Pair],
-    targets: Sequence[FrameTarget] = (FILTERBANK,),
-) -> int:
-    """Disk space of the moments that the entry lacks, in bytes."""
-    dims = {layer.name: layer.dim for layer in layers}
-    dims |= {target.name: target.columns for target in targets}
-    missing = missing_pairs(entry, samples, layers, crosses)
-    one = sum(dims[x] * dims[y] for pairs in missing.values() for x, y in pairs)
-    return 8 * one * samples.groups * len(samples.distinct())
-
-
-def moment_memory(
-    entry: Entry,
-    samples: FrameSamples,
-    layers: Sequence[Layer],
-    crosses: Sequence[Pair],
-    targets: Sequence[FrameTarget] = (FILTERBANK,),
-) -> int:
-    """Peak memory, in bytes, of a pass that computes the moments that the entry lacks.
-
-    Sums of every sample and, where there are several, of the set in progress; rows that wait to be
-    multiplied; and, when a sample is complete, the arrays that its largest pair is stored as.
+    `dims`: columns of every view.
     """
-    dims = {layer.name: layer.dim for layer in layers}
-    dims |= {target.name: target.columns for target in targets}
-    missing = missing_pairs(entry, samples, layers, crosses)
-    if not missing:
-        return 0
-    distinct = len(samples.distinct())
-    sums = moment_bytes(entry, samples, layers, crosses, targets) // distinct
-    views = [{view for pair in pairs for view in pair} for pairs in missing.values()]
-    waiting = 4 * BLOCK * samples.groups * sum(dims[view] for grid in views for view in grid)
-    largest = max(dims[x] * dims[y] for pairs in missing.values() for x, y in pairs)
-    return sums * (distinct + (distinct > 1)) + waiting + 2 * 8 * largest * samples.groups
+
+    pairs: Mapping[int, Sequence[Pair]]
+    dims: Mapping[str, int]
+    groups: int
+    samples: int
+
+    @classmethod
+    def of(
+        cls,
+        entry: Entry,
+        samples: FrameSamples,
+        layers: Iterable[Layer],
+        crosses: Sequence[Pair],
+        targets: Iterable[FrameTarget] = (FILTERBANK,),
+    ) -> Self:
+        """Of the crosses, and of each of their views with itself, those that the entry lacks."""
+        by_name = {layer.name: layer for layer in layers}
+        steps = [pair_step(by_name, pair) for pair in crosses]
+        missing = {}
+        for step in sorted(set(steps)):
+            on_grid = [pair for pair, at in zip(crosses, steps, strict=True) if at == step]
+            views = dict.fromkeys(view for pair in on_grid for view in pair)
+            pairs = [(view, view) for view in views] + [(x, y) for x, y in on_grid if x != y]
+            files = [prefix(sample, step) for sample in samples.distinct()]
+            missing[step] = [
+                pair for pair in pairs if not all(entry.has(moment_name(f, *pair)) for f in files)
+            ]
+        dims = {name: layer.dim for name, layer in by_name.items()}
+        dims |= {target.name: target.columns for target in targets}
+        lacking = {step: pairs for step, pairs in missing.items() if pairs}
+        return cls(lacking, dims, samples.groups, len(samples.distinct()))
+
+    def disk_bytes(self) -> int:
+        """Disk space that they take."""
+        return self.samples * self._bytes_of_sums()
+
+    def memory_bytes(self) -> int:
+        """Peak memory of a pass that computes them.
+
+        Sums of every sample and, where there are several, of the set in progress; rows that wait to
+        be multiplied; and, when a sample is complete, the arrays that its largest pair is stored
+        as.
+        """
+        if not self.pairs:
+            return 0
+        sums = self._bytes_of_sums() * (self.samples + (self.samples > 1))
+        views = [{view for pair in pairs for view in pair} for pairs in self.pairs.values()]
+        columns = sum(self.dims[view] for grid in views for view in grid)
+        waiting = 4 * BLOCK * self.groups * columns
+        return sums + waiting + 2 * 8 * self.groups * max(self._sizes())
+
+    def _bytes_of_sums(self) -> int:
+        """Of one sample."""
+        return 8 * self.groups * sum(self._sizes())
+
+    def _sizes(self) -> list[int]:
+        """Numbers in each pair's product."""
+        pairs = (pair for on_grid in self.pairs.values() for pair in on_grid)
+        return [self.dims[x] * self.dims[y] for x, y in pairs]
 
 
 def vector_bytes(entry: Entry, layers: Iterable[Layer], rows: int) -> int:
@@ -702,9 +708,9 @@ class VectorConsumer(EntryConsumer):
         self._empty = set(state["empty"].tolist())
         self._masked = int(state["masked"])
 
-    def take_up(self, other: Entry, state: State) -> None:
+    def merge(self, other: Entry, state: State) -> None:
         """Copy its rows, and add what it counted."""
-        self.collector.take_up(other, state)
+        self.collector.merge(other, state)
         self._clipped |= set(state["clipped"].tolist())
         self._empty |= set(state["empty"].tolist())
         self._masked += int(state["masked"])
@@ -745,7 +751,7 @@ class VectorConsumer(EntryConsumer):
                 vectors = self._pooled_apart(hidden, spans.values())
             else:
                 vectors = pool_all(hidden)
-            valued = self._valued(layer, vectors)
+            valued = self._have_values(layer, vectors)
             rows_of_units = [row for row, has_value in zip(spans, valued, strict=True) if has_value]
             self.collector.add(layer.name, rows_of_units, vectors[valued])
 
@@ -769,7 +775,7 @@ class VectorConsumer(EntryConsumer):
     def _is_masked(self, layer: Layer) -> bool:
         return layer.name in self.targets and self.targets[layer.name].masked
 
-    def _valued(self, layer: Layer, vectors: torch.Tensor) -> list[bool]:
+    def _have_values(self, layer: Layer, vectors: torch.Tensor) -> list[bool]:
         """Which vectors (u, d) have a value; those of a layer all must, or the collector raises."""
         if not self._is_masked(layer):
             return [True] * len(vectors)
@@ -801,7 +807,7 @@ class VectorConsumer(EntryConsumer):
         if self.layers:
             self.audio.save()
             self.collector.finish()
-            self.entry.forget_all()
+            self.entry.delete_all_unfinished()
         name = self.segments.name
         return {
             f"{name}: clipped to the utterance's frames": len(self._clipped),
@@ -845,7 +851,7 @@ class FrameConsumer(EntryConsumer):
         return {**arrays, **sizes, **counts}
 
     def restore(self, state: State) -> None:
-        """Take up the state of an earlier pass; what was written after it is cut off."""
+        """Restore the state of an earlier pass; rows written after it was saved are cut off."""
         self._rows = {name: state[f"rows|{name}"] for name in self._rows}
         self._n_samples = state["n"]
         self._clipped = set(state["clipped"].tolist())
@@ -854,7 +860,7 @@ class FrameConsumer(EntryConsumer):
                 n, dim = state[f"size|{name}"].tolist()
                 self._arrays[name] = self.entry.grow(name, dim, self.stored, n)
 
-    def take_up(self, other: Entry, state: State) -> None:
+    def merge(self, other: Entry, state: State) -> None:
         """Append its frames."""
         for name in self.layers:
             if f"size|{name}" in state:
@@ -919,7 +925,7 @@ class FrameConsumer(EntryConsumer):
             array.close()
             self.entry.save(f"{name}.rows", {"rows": self._rows[name], "n": self._n_samples})
             self.entry.publish(name, needs=f"{name}.rows")
-        self.entry.forget_all()
+        self.entry.delete_all_unfinished()
         missing = {len(rows) - int((rows[:, 1] > 0).sum()) for rows in self._rows.values()}
         return {
             "segments clipped to the utterance's frames": len(self._clipped),

@@ -1,4 +1,4 @@
-"""The one forward pass: utterances in, every layer's frames out to the consumers."""
+"""The forward pass: every layer's frames of each utterance go to the consumers."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from time import monotonic
 import torch
 from threadpoolctl import threadpool_limits
 
-from analysis.forward.consumers import Consumer, Item, OtherAudio
+from analysis.forward.consumers import AudioChanged, Consumer, Item
 from analysis.forward.pooling import reach_of
 from common.cores import usable_cores
 from common.encoder.architecture import Layer
@@ -33,22 +33,22 @@ BAR = (
 )
 READERS = 4  # threads that read audio and compute targets beside a model on a GPU
 WINDOW = 8  # batches read ahead, and sorted by length
-KEEP_EVERY = 120.0  # seconds between saves of the state of a pass
-LOOK_EVERY = 1.0  # seconds between checks that the other processes of a machine are alive
+SAVE_EVERY = 120.0  # seconds between saves of the state of a pass
+CHECK_EVERY = 1.0  # seconds between checks that the other processes of a machine are alive
 UNREAD = "utterance: audio could not be read"
 NAMED = 10  # unreadable files that an error names
 
 
 class UnreadableError(StrataError):
-    """Utterances of a pass could not be read; what was computed of the others is kept."""
+    """Utterances of a pass could not be read; the statistics of the others are kept."""
 
     def __init__(self, failures: Mapping[str, str], total: int) -> None:
         named = "; ".join(f"{id}: {why}" for id, why in list(failures.items())[:NAMED])
         more = f"; and {len(failures) - NAMED} more" if len(failures) > NAMED else ""
         super().__init__(
-            f"{len(failures)} of {total} utterances could not be read: {named}{more}. Mend the "
-            "files, or their place, and run again: what was computed of the others is kept (with "
-            "cache=on). Or leave them out, and be told so beside every result: on_error=skip"
+            f"{len(failures)} of {total} utterances could not be read: {named}{more}. Repair the "
+            "files, or the paths to them, and run again: what was computed of the others is kept "
+            "(with cache=on). Or leave them out (every result is marked then): on_error=skip"
         )
 
 
@@ -72,7 +72,7 @@ class PassReport:
             self.dropped[reason] = self.dropped.get(reason, 0) + count
 
     def leave_out(self, index: int, id: str, error: StrataError) -> None:
-        """Count an utterance that the model cannot take or that could not be read, and say so."""
+        """Count and log an utterance that the model cannot take or that could not be read."""
         reason = "utterance: too short or too long for the model"
         if not isinstance(error, LengthError):
             reason = UNREAD
@@ -116,7 +116,7 @@ def stream(
     )
     mine = utterances[processes.rank :: processes.size]
     total = sum(corpus.utterances[u].n_samples for u in mine) / SAMPLE_RATE
-    other_audio: OtherAudio | None = None
+    other_audio: AudioChanged | None = None
     # numpy's idle threads spin, and so do torch's: taking turns, each slows the other tenfold.
     # The collectors use threads of their own instead.
     with (
@@ -126,24 +126,24 @@ def stream(
             "forward pass", round(total), "s of audio", shown=show_progress, bar_format=BAR
         ) as bar,
     ):
-        kept = Kept(consumers, watch, processes)
+        saver = StateSaver(consumers, watch, processes)
         try:
             for items in _windows(corpus, encoder, consumers, mine, watch, report, batch_size):
                 for batch in encoder.batches([len(item.audio) for item in items]):
                     _forward([items[i] for i in batch], encoder, consumers, watch, report, failed)
                     bar.update(sum(len(items[i].waveform) for i in batch) / SAMPLE_RATE)
-                    kept.now_and_then()
+                    saver.save_if_due()
             if processes.size > 1:
-                keep(consumers, watch)  # the others may take long, or fail
-        except OtherAudio as error:
+                save_states(consumers, watch)  # the others may take long, or fail
+        except AudioChanged as error:
             other_audio = error
-    report = _together(report, other_audio, processes)
+    report = _merge_reports(report, other_audio, processes)
     _leave_out_everywhere(everyone, consumers, failed, processes)
     if report.unread and on_error == "raise" and processes.size == 1:
-        keep(consumers, watch)
+        save_states(consumers, watch)
     processes.first(lambda: _check(report, corpus, len(utterances), on_error))
     with watch.stage("storing"):
-        _call_each(consumers, failed, lambda consumer: consumer.lose(report.unread.keys()))
+        _call_each(consumers, failed, lambda consumer: consumer.record_unread(report.unread.keys()))
         if processes.size > 1:
             for consumer in consumers:
                 consumer.combine(processes)
@@ -153,23 +153,23 @@ def stream(
 
 
 @dataclass
-class Kept:
+class StateSaver:
     """Between batches: saves the state of the pass, and ends it on a signal or a lost process."""
 
     consumers: Sequence[Consumer]
     watch: Stopwatch
     processes: Processes
-    kept_at: float = field(default_factory=monotonic)
-    looked_at: float = field(default_factory=monotonic)
+    saved_at: float = field(default_factory=monotonic)
+    checked_at: float = field(default_factory=monotonic)
 
-    def now_and_then(self) -> None:
+    def save_if_due(self) -> None:
         """Save the state if it is time, or if a signal or a lost process ends the pass here."""
         now, lost = monotonic(), ""
-        if stop_requested() or now - self.looked_at >= LOOK_EVERY:
-            lost, self.looked_at = self.processes.lost(), now
-        if lost or stop_requested() or now - self.kept_at >= KEEP_EVERY:
-            keep(self.consumers, self.watch)
-            self.kept_at = monotonic()
+        if stop_requested() or now - self.checked_at >= CHECK_EVERY:
+            lost, self.checked_at = self.processes.lost(), now
+        if lost or stop_requested() or now - self.saved_at >= SAVE_EVERY:
+            save_states(self.consumers, self.watch)
+            self.saved_at = monotonic()
         if stop_requested():
             if lost:  # torchrun and Slurm send a signal to those that are left
                 log.error("%s", lost_process(lost))
@@ -186,8 +186,8 @@ def _finish(
     return report
 
 
-def _together(
-    report: PassReport, other_audio: OtherAudio | None, processes: Processes
+def _merge_reports(
+    report: PassReport, other_audio: AudioChanged | None, processes: Processes
 ) -> PassReport:
     """The report on what all processes did; raises if one of them read other audio."""
     merged = PassReport(resumed=report.resumed)
@@ -245,7 +245,7 @@ def _call_each(
     for consumer in list(consumers):
         try:
             call(consumer)
-        except (OtherAudio, OSError):
+        except (AudioChanged, OSError):
             raise
         except Exception as error:
             if failed is None:
@@ -256,11 +256,11 @@ def _call_each(
                 raise
 
 
-def keep(consumers: Sequence[Consumer], watch: Stopwatch) -> None:
+def save_states(consumers: Sequence[Consumer], watch: Stopwatch) -> None:
     """Store every consumer's state."""
     with watch.stage("storing"):
         for consumer in consumers:
-            consumer.keep()
+            consumer.save_state()
 
 
 def _forward(

@@ -16,10 +16,8 @@ from analysis.forward.consumers import (
     FILTERBANK,
     MEL,
     Consumer,
+    MissingMoments,
     MomentConsumer,
-    missing_pairs,
-    moment_bytes,
-    moment_memory,
     pair_step,
     prefix,
     step_of,
@@ -153,7 +151,7 @@ class MomentStudy(Study):
 
     def complete(self) -> bool:
         """Whether the entry has every pair on every grid."""
-        return not missing_pairs(self.entry, self.samples, self.all_layers(), self.pairs())
+        return not self._missing().pairs
 
     def consumer(self, device: torch.device) -> Consumer:
         """Collects the moments of the missing pairs."""
@@ -162,13 +160,15 @@ class MomentStudy(Study):
 
     def disk_bytes(self) -> int:
         """Size of the missing pairs' moments."""
-        layers, pairs = self.all_layers(), self.pairs()
-        return moment_bytes(self.entry, self.samples, layers, pairs, self.targets)
+        return self._missing().disk_bytes()
 
     def memory_bytes(self) -> int:
-        """Size of the missing pairs' sums."""
+        """Peak memory of collecting the missing pairs."""
+        return self._missing().memory_bytes()
+
+    def _missing(self) -> MissingMoments:
         layers, pairs = self.all_layers(), self.pairs()
-        return moment_memory(self.entry, self.samples, layers, pairs, self.targets)
+        return MissingMoments.of(self.entry, self.samples, layers, pairs, self.targets)
 
     def jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
         """A job per distinct sample and layer: its experiments share the layer's spectra."""

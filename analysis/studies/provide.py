@@ -9,7 +9,7 @@ from functools import partial
 
 import torch
 
-from analysis.forward.consumers import AUDIO_HASHES, Consumer, OtherAudio, read_audio_hashes
+from analysis.forward.consumers import AUDIO_HASHES, AudioChanged, Consumer, read_audio_hashes
 from analysis.forward.stream import AnyEncoder, PassReport, UnreadableError, stream
 from analysis.metrics.base import FrameMetric, MomentMetric
 from analysis.sampling.speech import log_dropped
@@ -217,7 +217,7 @@ def collect(
                     failed=broken,
                     processes=processes,
                 )
-        except OtherAudio as otherwise:
+        except AudioChanged as otherwise:
             names = [", ".join(s.experiments) for s in lacking if s.entry == otherwise.entry]
             log.warning(
                 "%s: this pass read %s, so that what the cache holds cannot be added to: all of "

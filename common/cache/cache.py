@@ -189,15 +189,15 @@ class Entry:
         """A published array, memory-mapped."""
         return np.load(self._found(name) / f"{name}.npy", mmap_mode="r")
 
-    def keep(self, identity: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+    def save_state(self, identity: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Store the state of a pass, from which one of the same `identity` can resume."""
         state = self._partial(f"{STATE}.npz")
         files = [path.name for path in self._partials() if path != state]
         named = {"identity": np.array(identity), "files": np.array(files, dtype=np.str_)}
         self.stage(STATE, {**arrays, **named})
 
-    def kept(self, identity: str) -> dict[str, NDArray[Any]] | None:
-        """The stored state of a pass of this identity; what any other left is deleted."""
+    def load_state(self, identity: str) -> dict[str, NDArray[Any]] | None:
+        """The stored state of a pass of this identity; that of any other pass is deleted."""
         try:
             with np.load(self._partial(f"{STATE}.npz"), allow_pickle=False) as archive:
                 arrays = dict(archive)
@@ -206,16 +206,16 @@ class Entry:
         present = {path.name for path in self._partials()}
         if str(arrays.get("identity")) == identity and present >= set(arrays["files"].tolist()):
             return arrays
-        self.forget()
+        self.delete_unfinished()
         return None
 
-    def forget(self) -> None:
-        """Delete what an unfinished pass has left, of this writer."""
+    def delete_unfinished(self) -> None:
+        """Delete the unfinished files of this writer."""
         for path in self._partials():
             path.unlink()
 
-    def forget_all(self) -> None:
-        """Delete what an unfinished pass has left, of all writers."""
+    def delete_all_unfinished(self) -> None:
+        """Delete the unfinished files of all writers."""
         for path in self.folder.glob(f"{PARTIAL}*"):
             path.unlink()
 
@@ -231,11 +231,11 @@ class Entry:
         """The same entry as another process writes it."""
         return replace(self, writer=number)
 
-    def left_by_others(self) -> "list[Entry]":
-        """The entry as other processes of an unfinished pass wrote it: those that this one merges.
+    def of_other_writers(self) -> "list[Entry]":
+        """The entry as those processes of an unfinished pass wrote it that this one merges.
 
-        Where that pass had more processes, what process n left goes to process n modulo the number
-        of processes now.
+        Where that pass had more processes, process n modulo the present number of processes merges
+        the files of process n.
         """
         found = (UNFINISHED.match(path.name) for path in self.folder.glob(f"{PARTIAL}*"))
         numbers = {int(match[1] or 0) for match in found if match}
@@ -270,7 +270,7 @@ class Entry:
         """Delete every array, unfinished ones included; the lock and the key stay."""
         for name in self.names():
             self.discard(name)
-        self.forget_all()
+        self.delete_all_unfinished()
         for path in self.folder.glob("*.np[yz]"):  # without a checksum: of an earlier version
             path.unlink()
 

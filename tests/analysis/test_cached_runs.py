@@ -101,7 +101,7 @@ KILLED = """
 import os, runpy, signal, sys
 from analysis.forward import stream
 from analysis.forward.{module} import {consumer} as Consumer
-stream.KEEP_EVERY = {every}
+stream.SAVE_EVERY = {every}
 ends = iter(range(100))
 Consumer.end = lambda self, end=Consumer.end: (
     end(self), next(ends) < {after} or os.kill(os.getpid(), signal.{how}))

@@ -24,7 +24,7 @@ from passes import (
 )
 
 from analysis.forward.collectors import MomentCollector, Pair, load_folds, load_view
-from analysis.forward.consumers import MomentConsumer, missing_pairs, prefix
+from analysis.forward.consumers import MissingMoments, MomentConsumer, prefix
 from analysis.forward.stream import stream
 from analysis.moments import group_of, moments_of
 from analysis.targets.mel import mel
@@ -149,7 +149,7 @@ def test_a_second_experiment_computes_only_what_is_missing(
     assert {p.name for p in entry.folder.iterdir()} == {p.name for p in whole.folder.iterdir()}
     assert_same(entry, whole, samples, mels + intra, rtol=1e-12)
 
-    assert missing_pairs(entry, samples, encoder.layers, mels + intra) == {}
+    assert MissingMoments.of(entry, samples, encoder.layers, mels + intra).pairs == {}
     third = MomentConsumer(samples, entry, encoder.layers, mels + intra, encoder.device)
     assert list(third.utterances()) == []  # nothing left to do
 
@@ -186,13 +186,13 @@ def test_a_samples_sums_are_freed_when_its_last_utterance_has_passed(
     corpus: Corpus, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held: list[int] = []
-    turn_to = MomentConsumer._turn_to
+    switch_to = MomentConsumer._switch_to
 
     def watched(self: MomentConsumer, pattern: tuple[int, ...]) -> None:
-        turn_to(self, pattern)
+        switch_to(self, pattern)
         held.append(sum(bool(totals) for totals in self._totals.values()))
 
-    monkeypatch.setattr(MomentConsumer, "_turn_to", watched)
+    monkeypatch.setattr(MomentConsumer, "_switch_to", watched)
     samples = draw(corpus, utterances=2)  # 3 x 2 of 8: disjoint
     entry = entry_at(tmp_path / "entry")
     collect_frames(corpus, encoder, samples, entry, crosses_with_mel(encoder))
@@ -209,7 +209,7 @@ def test_a_pass_that_broke_off_goes_on_to_the_same_bits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Wherever it broke off: samples share utterances, and blocks wait half filled."""
-    monkeypatch.setattr("analysis.forward.stream.KEEP_EVERY", 0.0)
+    monkeypatch.setattr("analysis.forward.stream.SAVE_EVERY", 0.0)
     samples, crosses = draw(corpus, utterances=5), crosses_with_mel(encoder)
     whole, broken = entry_at(tmp_path / "whole"), entry_at(tmp_path / "broken")
     collect_frames(corpus, encoder, samples, whole, crosses)

@@ -75,7 +75,7 @@ KILLED = """
 import os, signal
 from analysis.forward import stream
 from analysis.forward.consumers import MomentConsumer
-stream.KEEP_EVERY = stream.LOOK_EVERY = 0.0
+stream.SAVE_EVERY = stream.CHECK_EVERY = 0.0
 end, ends = MomentConsumer.end, iter(range(100))
 def counted(self):
     end(self)

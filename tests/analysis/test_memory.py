@@ -9,7 +9,7 @@ import torch
 from passes import crosses_with_mel, draw, entry_at
 from running import execute
 
-from analysis.forward.consumers import MEL, MomentConsumer, moment_memory
+from analysis.forward.consumers import MEL, MissingMoments, MomentConsumer
 from analysis.forward.stream import stream
 from analysis.sampling.folds import FrameSamples, draw_frames
 from common.cache.cache import Entry
@@ -47,7 +47,7 @@ def test_a_pass_holds_what_was_planned(
     if samples == 1:
         run = SamplingConfig(samples=1, folds=5, trials=2)
         drawn = draw_frames(corpus, UnitSampling(utterances=5), run, "frame", 0)
-    planned = moment_memory(entry, drawn, encoder.layers, crosses)
+    planned = MissingMoments.of(entry, drawn, encoder.layers, crosses).memory_bytes()
     consumer = Weighed(drawn, entry, encoder.layers, crosses, encoder.device)
     stream(corpus, encoder, [consumer], Stopwatch())
     assert consumer.most <= planned
@@ -67,7 +67,7 @@ def wide(tmp_path: Path, corpus: Corpus) -> tuple[Entry, FrameSamples, list[Laye
 def test_fifty_layers_of_1920_columns_on_paper(tmp_path: Path, corpus: Corpus) -> None:
     entry, samples, layers = wide(tmp_path, corpus)
     crosses = [(layer.name, "T0") for layer in layers] + [(layer.name, "mel") for layer in layers]
-    planned = moment_memory(entry, samples, layers, crosses)
+    planned = MissingMoments.of(entry, samples, layers, crosses).memory_bytes()
     square = 8 * 10 * 1920**2  # one scatter of ten groups in float64
     sums = (50 + 49) * square + 8 * 10 * (50 * 1920 * 80 + 80**2)
     waiting = 4 * 1024 * 10 * (50 * 1920 + 80)

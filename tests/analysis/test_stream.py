@@ -88,10 +88,10 @@ class Spy(Consumer):
         self.finished += 1
         return {"spy: dropped": 2}
 
-    def keep(self) -> None:
+    def save_state(self) -> None:
         self.kept += 1
 
-    def lose(self, utterances: Collection[int]) -> None:
+    def record_unread(self, utterances: Collection[int]) -> None:
         self.lost = set(utterances)
 
     def collected_before(self) -> int:
@@ -234,7 +234,7 @@ def test_unreadable_files_are_an_error_after_the_rest_is_collected_and_kept(
 def test_a_pass_writes_down_how_far_it_is(
     encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("analysis.forward.stream.KEEP_EVERY", 0.0)
+    monkeypatch.setattr("analysis.forward.stream.SAVE_EVERY", 0.0)
     spy = Spy(range(4))
     stream(corpus_of(map(utterance, range(4))), encoder, [spy], Stopwatch())
     assert spy.kept == 4

@@ -181,7 +181,7 @@ def test_an_entry_has_its_own_numbers_for_the_utterances_of_the_pass(tmp_path: P
     consumer.begin([Item(u, wave) for u, wave in zip((3, 4, 7), waves, strict=True)])
     consumer.end()
     assert consumer.utterances() == []
-    consumer.lose([4, 5])
+    consumer.record_unread([4, 5])
     consumer.finish()
     kept, unread = read_audio_hashes(consumer.entry)
     assert (sorted(kept), unread) == ([0, 2], [])

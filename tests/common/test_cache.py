@@ -260,16 +260,16 @@ def test_an_array_is_damaged_where_the_one_that_it_needs_is(entry: Entry) -> Non
 def test_a_pass_goes_on_only_where_one_of_its_kind_left_off(entry: Entry) -> None:
     rows = entry.create("T1", (4, 2))
     rows[:2] = 7
-    entry.keep("T1", {"n": np.array(2)})
-    state = entry.kept("T1")
+    entry.save_state("T1", {"n": np.array(2)})
+    state = entry.load_state("T1")
     assert state is not None
     assert state["n"] == 2
     assert entry.create("T1", (4, 2))[:].tolist() == [[7, 7], [7, 7], [0, 0], [0, 0]]
     (entry.folder / ".part.T1.npy").unlink()  # its rows are gone
-    assert entry.kept("T1") is None
+    assert entry.load_state("T1") is None
     entry.create("T1", (4, 2))
-    entry.keep("T1", {"n": np.array(2)})
-    assert entry.kept("T1 and T2") is None
+    entry.save_state("T1", {"n": np.array(2)})
+    assert entry.load_state("T1 and T2") is None
     assert partials(entry) == []
 
 
