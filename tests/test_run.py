@@ -70,7 +70,7 @@ def test_a_wrong_experiment_is_answered_with_what_there_is() -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("key", ["hydra.run.dir", "hydra.sweep.dir"])
+@pytest.mark.parametrize("key", ["hydra.run.dir", slow("hydra.sweep.dir")])
 def test_a_run_folder_that_cannot_be_written_to_fails_at_once(key: str) -> None:
     sweep = ["-m"] if "sweep" in key else []
     done = command(*sweep, "experiment=demo", f"{key}=/proc/nothing/run")
@@ -125,7 +125,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-@pytest.mark.parametrize(("mode", "times"), [([], 1), (["hydra.mode=RUN"], 2)])
+@pytest.mark.parametrize(("mode", "times"), [([], 1), slow(["hydra.mode=RUN"], 2)])
 def test_a_configuration_is_composed_once_unless_the_mode_is_named(
     mode: list[str], times: int, tmp_path: Path
 ) -> None:

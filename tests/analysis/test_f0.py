@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from marks import slow
 from running import execute, resolved
 
 from analysis.targets.f0 import FundamentalFrequency
@@ -48,7 +47,8 @@ def test_impossible_ranges_are_refused(floor: float, ceiling: float) -> None:
         resolved(*(f"experiments.cca_f0.target.{k}={v}" for k, v in limits), "experiment=cca_f0")
 
 
-@pytest.mark.parametrize("metric", ["pwcca", slow("rsa")])
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", ["pwcca", "rsa"])
 def test_a_run_with_controls_counts_frames_without_pitch(
     metric: str, common: tuple[str, ...], cache: str, tmp_path: Path
 ) -> None:

@@ -254,6 +254,7 @@ def test_an_other_model_that_is_not_there_is_named(
         execute(tmp_path, *common, *both)
 
 
+@pytest.mark.slow
 def test_random_weights_are_a_control_of_the_first_model(
     common: list[str], saved: dict[str, Path], tmp_path: Path
 ) -> None:

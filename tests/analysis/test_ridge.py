@@ -67,6 +67,7 @@ def test_scale_and_shift_of_numbers_and_vectors_do_not_matter() -> None:
     assert values(moved) == pytest.approx(values(units), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
     """R2 of the noisy plant is 1/2; speakers do not differ."""
     hits = 0

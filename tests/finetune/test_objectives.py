@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 from finetune_speech import blueprint_of, prepared, recipe
-from marks import slow
 from models import one_thread
 
 from common.config import ModelConfig
@@ -193,7 +192,8 @@ def train(
             yield loss.item(), curves
 
 
-@pytest.mark.parametrize("name", [slow("wav2vec2_tiny"), "hubert_tiny"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["wav2vec2_tiny", "hubert_tiny"])
 def test_a_batch_can_be_learnt_by_heart(name: str, tmp_path: Path) -> None:
     blueprint = read_blueprint(
         ModelConfig(name=name, checkpoint=f"assets/{name}", random_init=True)
