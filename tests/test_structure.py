@@ -1,9 +1,11 @@
 """The direction of imports: common knows nothing of its siblings, they nothing of each other."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
+from order import COMMANDS, LONGEST
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {"analysis", "common", "finetune"}
@@ -39,3 +41,10 @@ def test_imports_are_absolute() -> None:  # or the tests above would not see the
 def test_files_of_tests_have_names_of_their_own() -> None:  # pytest imports them by these
     names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
     assert sorted(names) == sorted(set(names))
+
+
+def test_files_that_come_first_are_there_and_those_that_run_commands_are_together() -> None:
+    texts = {path.name: path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py")}
+    assert set(LONGEST) <= set(texts)
+    of_commands = re.compile(r"^from running import .*\b(command|forked|several)\b", re.MULTILINE)
+    assert {name for name, text in texts.items() if of_commands.search(text)} == set(COMMANDS)
