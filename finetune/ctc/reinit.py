@@ -29,5 +29,6 @@ def reinitialise(model: Any, modules: Sequence[nn.Module], seed: int) -> list[st
     names = [name for name, tensor in named if id(tensor) in tensors]
     drawn = {id(module) for module in modules}
     where = ", ".join(name for name, module in model.named_modules() if id(module) in drawn)
-    log.info("re-initialised: %s; metadata.json lists the %d tensors", where or "none", len(names))
+    if names:
+        log.info("re-initialised: %s; metadata.json lists the %d tensors", where, len(names))
     return names
