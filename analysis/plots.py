@@ -1,4 +1,4 @@
-"""The pictures of a run: a panel for each experiment, with a curve over layers.
+"""The plots of a run: a panel for each experiment, with a curve over layers.
 
 Or a heat map, of experiments that compare every layer of a model with every layer of another.
 """
@@ -97,8 +97,8 @@ def pages_of(
 ) -> list[Page]:
     """A panel for each name, with its group's heading above the group's first one.
 
-    Where there is more than one row, small groups share a row and a group is not torn over two
-    pages unless it fills more than one. `size`: inches of a panel; by default such that a page is
+    Where there is more than one row, small groups share a row, and a group is split over two pages
+    only if it fills more than one. `size`: inches of a panel; by default such that a page is
     as wide as a screen.
     """
     count = sum(map(len, groups.values()))
@@ -198,12 +198,9 @@ def plot_panel(axes: Axes, k: int, name: str, summary: pd.DataFrame) -> None:
     positions = {layer: x for x, layer in enumerate(curve["layer"])}
     colour, marker, dash = (options[k % len(options)] for options in (COLOURS, MARKERS, DASHES))
     for _, part in curve.groupby("part"):
-        x = np.array([positions[layer] for layer in part["layer"]])
-        mean, std = part["mean"].to_numpy(), part["std"].fillna(0).to_numpy()
-        axes.plot(x, mean, dash, color=colour, marker=marker, markersize=5)
-        axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.22, linewidth=0)
-        if part["low"].notna().any():
-            axes.vlines(x, part["low"], part["high"], color=colour, linewidth=1.2)
+        x = [positions[layer] for layer in part["layer"]]
+        axes.plot(x, part["mean"], dash, color=colour, marker=marker, markersize=5)
+        plot_band(axes, x, part, colour, 0.22, 1.2)
     axes.set_title(name, loc="left", fontsize=11, pad=TITLE_PAD)
     axes.set_ylabel(str(curve["metric"].iloc[0]))
     lay_out_layers(axes, positions)
@@ -211,12 +208,22 @@ def plot_panel(axes: Axes, k: int, name: str, summary: pd.DataFrame) -> None:
     widen(axes, least_scale(curve))
 
 
+def plot_band(
+    axes: Axes, x: Sequence[int], rows: pd.DataFrame, colour: str, alpha: float, linewidth: float
+) -> None:
+    """One standard deviation around the mean, and the interval over test speakers as a bar."""
+    mean, std = rows["mean"].to_numpy(), rows["std"].fillna(0).to_numpy()
+    axes.fill_between(x, mean - std, mean + std, color=colour, alpha=alpha, linewidth=0)
+    if rows["low"].notna().any():
+        axes.vlines(x, rows["low"], rows["high"], color=colour, linewidth=linewidth)
+
+
 def plot_controls(axes: Axes, summary: pd.DataFrame, positions: dict[str, int]) -> None:
-    """Grey lines for what the scores are held against, with bands of one standard deviation.
+    """Grey lines for the controls, with bands of one standard deviation.
 
     Layers with random weights or shuffled labels have a curve each; mel and comb, which are no
-    layers, have a level over the whole panel. Mel's name says where it cannot be held against the
-    layers, which are weighed by another view (see `common.results.incomparable`).
+    layers, have a level over the whole panel. Mel's name says where it cannot be compared with the
+    layers, which are weighted by another view (see `common.results.results.incomparable`).
     """
     lines = {}
     sides = set(summary.loc[summary["control"] == "", "weighted"])

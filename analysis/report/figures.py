@@ -23,6 +23,7 @@ from analysis.plots import (
     groups_of,
     lay_out_layers,
     least_scale,
+    plot_band,
     save,
     thin_ticks,
     widen,
@@ -41,6 +42,7 @@ from common.results.results import WITHOUT_LAYERS
 
 LONGEST = 46  # characters of a name that a column has room for
 DPI = 300
+BAR = 0.8  # points: width of a 95 % interval
 COLUMN = 3.35  # inches: the width of a column in a two-column paper
 LOOK: dict[Any, Any] = {
     "font.size": 8,
@@ -118,16 +120,17 @@ def curve_figures(curves: pd.DataFrame, styled: Mapping[str, Style]) -> list[tup
 
 
 def plot_curves(axes: Axes, panel: pd.DataFrame, styled: Mapping[str, Style]) -> None:
-    """The curve of each series with its band, and what they are held against."""
+    """The curve of each series with its band, and the controls."""
     scores = panel[panel["control"] == ""].sort_values(["part", "layer_index"])
     positions = {layer: x for x, layer in enumerate(dict.fromkeys(scores["layer"]))}
     for series, rows in scores.groupby("series", sort=False):
         style = styled[str(series)]
         colour = COLOURS[style["colour"]]
         for number, (_, part) in enumerate(rows.groupby("part")):
-            plot_band(axes, part, positions, colour, 0.2)
+            x = [positions[layer] for layer in part["layer"]]
+            plot_band(axes, x, part, colour, 0.2, BAR)
             axes.plot(
-                [positions[layer] for layer in part["layer"]],
+                x,
                 part["mean"],
                 DASHES[style["dash"]],
                 color=colour,
@@ -147,8 +150,8 @@ def plot_control_curves(
 ) -> None:
     """A line and band for each control of each series; mel and comb are levels over it all.
 
-    Grey; where several series have a control of their own, such as random weights of different
-    models, each in its series' colour, pale and with its marker, and named by it.
+    Grey; where several series have a control each, such as random weights of different models, in
+    the series' colour, pale, with its marker and its name.
     """
     layered = controls[~controls["control"].isin(WITHOUT_LAYERS)]
     several = layered["series"].nunique() > 1
@@ -170,24 +173,13 @@ def plot_control_curves(
                 name = f"{name} ({series})"
                 look = {"color": COLOURS[style["colour"]], "alpha": 0.55, "markersize": 2.5}
                 look |= {"marker": MARKERS[style["marker"]], "markerfacecolor": "white"}
-            plot_band(axes, known, positions, look["color"], 0.08 if several else 0.15)
             x = [positions[layer] for layer in known["layer"]]
+            plot_band(axes, x, known, look["color"], 0.08 if several else 0.15, BAR)
             dash = CONTROL_DASHES[str(control)]
             (line,) = axes.plot(x, known["mean"], dash, linewidth=0.9, zorder=0.5, **look)
         if name not in named_already:
             line.set_label(name)
         named_already.add(name)
-
-
-def plot_band(
-    axes: Axes, rows: pd.DataFrame, positions: Mapping[str, int], colour: str, alpha: float
-) -> None:
-    """One standard deviation around the mean, and the interval over test speakers as a bar."""
-    x = [positions[layer] for layer in rows["layer"]]
-    mean, std = rows["mean"].to_numpy(), rows["std"].fillna(0).to_numpy()
-    axes.fill_between(x, mean - std, mean + std, color=colour, alpha=alpha, linewidth=0)
-    if rows["low"].notna().any():
-        axes.vlines(x, rows["low"], rows["high"], color=colour, linewidth=0.8)
 
 
 def add_legend(figure: Figure, axes: Axes) -> None:

@@ -1,7 +1,9 @@
 """What layers a speech encoder has: measured on its structure, before any weights are read."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -15,7 +17,7 @@ from transformers import (
 )
 
 from common.config import ModelConfig
-from common.encoder.checkpoint import Checkpoint, locate
+from common.encoder.checkpoint import CONFIG, PREPROCESSOR, Checkpoint, locate
 from common.encoder.clicks import click
 from common.encoder.feature_extractor import FeatureExtractor, read_feature_extractor
 from common.encoder.frames import FrameGeometry
@@ -95,13 +97,29 @@ def describe(config: ModelConfig) -> ModelDescription:
 def read_blueprint(config: ModelConfig, depth: int | None = None) -> Blueprint:
     """Build a model on the meta device and trace a second of audio through it.
 
-    `depth`: with so many of its blocks, the first ones, instead of all.
+    `depth`: with so many of its blocks, the first ones, instead of all. A run asks several times,
+    and the model is traced once; `config` and `class_config` are the caller's to change.
     """
     checkpoint = locate(config)
+    files = (checkpoint.folder / name for name in (*CONFIG, *PREPROCESSOR))
+    contents = tuple(path.read_bytes() for path in files if path.is_file())
+    traced = _traced(checkpoint, contents, config.normalise, config.final_norm, depth)
+    model_config, class_config = deepcopy((traced.config, traced.class_config))
+    return replace(traced, config=model_config, class_config=class_config)
+
+
+@lru_cache(maxsize=4)
+def _traced(
+    checkpoint: Checkpoint,
+    contents: tuple[bytes, ...],  # noqa: ARG001  # files that change are read again
+    normalise: bool | None,
+    final_norm: bool,
+    depth: int | None,
+) -> Blueprint:
     model_config = _read_config(checkpoint)
     if depth is not None:
         set_depth(model_config, depth)
-    feature_extractor = read_feature_extractor(checkpoint, config.normalise)
+    feature_extractor = read_feature_extractor(checkpoint, normalise)
     try:
         kind, class_config = _class_of(model_config)
         # Constructors draw numbers even for the meta device.
@@ -127,7 +145,7 @@ def read_blueprint(config: ModelConfig, depth: int | None = None) -> Blueprint:
             f"{checkpoint.asked}: `{model_config.model_type}` is no speech encoder whose layers "
             f"Strata can find ({error}). docs/models.md says which it takes, and why not others."
         ) from error
-    if config.final_norm:
+    if final_norm:
         layer_hooks = (
             *layer_hooks[:-1],
             _after_final_norm(encoder, layer_hooks[-1], feature_extractor, checkpoint),
