@@ -64,7 +64,9 @@ def main(cfg: DictConfig) -> Any:
     try:
         for (group, old), new in RENAMED.items():
             if HydraConfig.get().runtime.choices.get(group) == old:
-                log.warning("%s=%s is %s=%s now; the old name will go", group, old, group, new)
+                log.warning(
+                    "%s=%s is now %s=%s; the old name will be removed", group, old, group, new
+                )
         config = resolve(cfg)
         run_dir = Path(HydraConfig.get().runtime.output_dir)
         multirun = HydraConfig.get().mode == RunMode.MULTIRUN

@@ -31,8 +31,8 @@ def analyse(*overrides: str, folder: str | Path | None = None) -> "pd.DataFrame"
     metadata are written to `folder`, by default a new one below `paths.runs`, and statistics are
     kept in the same cache.
 
-    Returns the rows of `results.csv`, one for each layer, sample, trial and figure: the columns
-    are those of `common.results.Row`. `summarise` takes means over samples and trials. Raises
+    Returns the rows of `results.csv`, one for each layer, sample, trial and figure: the columns are
+    those of `common.results.results.Row`. `summarise` takes means over samples and trials. Raises
     StrataError as the command line does; an experiment that fails leaves the results of the others
     in the folder that the error names.
     """

@@ -1,4 +1,4 @@
-"""An analysis run: draw, stream once, score, write."""
+"""An analysis run: draw units, collect statistics in one forward pass, score, write."""
 
 import logging
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The task `cache`: what is cached, how large it is, and its deletion when asked."""
+"""The task `cache`: lists what is cached and how large it is, and deletes it on request."""
 
 import logging
 from collections.abc import Mapping

@@ -175,7 +175,7 @@ def log_left_out(config: Config, unfit: Mapping[str, str]) -> dict[str, str]:
         log.warning("left out %s: %s", name, why)
     if not set(config.experiments) - set(unfit):
         reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
-        raise StrataError(f"none of the run's analyses can be had: {reasons}")
+        raise StrataError(f"none of the run's analyses can be run: {reasons}")
     return left_out
 
 

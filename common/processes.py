@@ -1,6 +1,7 @@
 """The processes of one run: one, or as many as torchrun or Slurm's srun started for it.
 
-Each is given the same command. They talk through torch.distributed, which Lightning Fabric sets up.
+Each is given the same command. They communicate through torch.distributed, which Lightning Fabric
+sets up.
 """
 
 import logging
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 def lost_process(which: str) -> StrataError:
-    """Another process of the run has ended before its time."""
+    """The error where another process of the run has ended early."""
     return StrataError(
         f"{which} ended before the run did: its error, if it had time for one, is in what it "
         "printed. The statistics of the others are saved (with cache=on): give the same "
@@ -224,9 +225,9 @@ ALONE = Processes(Place())
 
 @contextmanager
 def joined(device: str) -> Iterator[Processes]:
-    """The processes of the run, which meet here; `ALONE` where there is one.
+    """The processes of the run, connected; `ALONE` where there is one.
 
-    Each takes a GPU of its own and talks by nccl there, by gloo on CPUs.
+    Each takes a GPU of its own; they communicate by nccl there, by gloo on CPUs.
     """
     this = place()
     if this.size == 1:

@@ -14,7 +14,7 @@ HELD = ("model", "dataset", "seed", "precision")  # beside those of the training
 FREE = ("checkpoint_minutes", "keep_features", "lm")  # of these: they change no weight
 
 
-def hold_settings(folder: Path, raw: Mapping[str, Any], group: str) -> None:
+def check_settings(folder: Path, raw: Mapping[str, Any], group: str) -> None:
     """Record the settings of a training in `folder`; an error if it began with others.
 
     `group`: the key of the configuration that holds the training's own settings.
@@ -35,7 +35,7 @@ def _read(noted: Path) -> dict[str, Any]:
     except (OSError, ValueError, TypeError) as error:
         raise StrataError(
             f"{noted}: damaged ({error}), so that it is not known what the training that began "
-            "here was trained with. If its settings were those of now, delete this file; else "
+            "here was trained with. If its settings were the present ones, delete this file; else "
             f"delete {noted.parent} to begin anew"
         ) from error
 
@@ -46,7 +46,7 @@ def _compare(noted: Mapping[str, Any], asked: Mapping[str, Any], folder: Path, d
         changed = ", ".join(f"{key}={asked.get(key)} (was {noted.get(key)})" for key in keys)
         raise StrataError(
             f"hydra.run.dir={folder}: a training began here and got to step {done}, with other "
-            f"settings: {changed}. Give it those to go on, another folder, or delete "
+            f"settings: {changed}. Use those to resume it, or another folder, or delete "
             f"{folder / 'checkpoints'} to begin anew"
         )
 

@@ -63,7 +63,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any], processes: Process
     place = Path(options.folder).expanduser() if options.folder else folder / "features"
     place.mkdir(parents=True, exist_ok=True)
     processes.see_same_disk(place)
-    processes.first(lambda: hold_settings(place, settings(config, corpus, names, revision)))
+    processes.first(lambda: check_settings(place, settings(config, corpus, names, revision)))
     packed = options.format in EXTRAS
     arrays = [name + more for name in names for more in ("", TIMES)]
     files = UtteranceFiles(place / UNPACKED if packed else place, arrays, options.format == "npy")
@@ -76,7 +76,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any], processes: Process
     if not processes.leads:
         return
     if packages is not None:
-        log.info("%s: all is there already", place)
+        log.info("%s: already complete", place)
     else:
         missing = [u.id for u in corpus.utterances if not files.complete(u.id)]
         ids = [u.id for u in corpus.utterances if u.id not in set(missing)]
@@ -142,8 +142,9 @@ def chosen(corpus: Corpus, ids: Sequence[str] | None) -> Corpus:
     unknown = [id for id in ids if id not in known]
     if unknown:
         raise StrataError(
-            f"features.utterances: {len(unknown)} of {len(ids)} are none of the {len(known)} of "
-            f"{corpus.name} ({corpus.partition}), as {unknown[0]}; one that is: {min(known)}"
+            f"features.utterances: {len(unknown)} of {len(ids)} are not among the {len(known)} of "
+            f"{corpus.name} ({corpus.partition}), for example {unknown[0]}; its ids look like "
+            f"{min(known)}"
         )
     kept = tuple(utterance for utterance in corpus.utterances if utterance.id in set(ids))
     return replace(corpus, utterances=kept)
@@ -166,7 +167,7 @@ def settings(
     }
 
 
-def hold_settings(place: Path, current: Mapping[str, object]) -> None:
+def check_settings(place: Path, current: Mapping[str, object]) -> None:
     """Write the settings, or raise where the folder holds features of other settings."""
     path = place / SETTINGS
     if path.exists():
@@ -268,8 +269,8 @@ def pack_ark(path: Path, name: str, files: UtteranceFiles, ids: Sequence[str]) -
     spaced = [id for id in ids if id.split() != [id]]
     if spaced:
         raise StrataError(
-            f"{len(spaced)} ids hold blanks, as '{spaced[0]}': Kaldi's tables part fields by them; "
-            "rename the files, or use another features.format"
+            f"{len(spaced)} ids hold spaces, for example '{spaced[0]}': spaces separate the fields "
+            "of Kaldi's tables; rename the files, or use another features.format"
         )
     index = path.with_suffix(".scp")
     with replacing(path) as partial, replacing(index) as listed:

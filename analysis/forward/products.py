@@ -22,7 +22,7 @@ FULL_FLOAT64 = ((6, 0), (7, 0), (8, 0), (9, 0), (10, 0))
 def has_weak_float64(device: torch.device) -> bool:
     """Whether it is a CUDA GPU that multiplies in float64 at a small part of its float32 rate.
 
-    AMD's cards, which torch calls by the same name, are not asked: theirs multiply in float64.
+    AMD's cards, which torch calls by the same name, always multiply in float64.
     """
     if device.type != "cuda" or torch.version.hip is not None:
         return False

@@ -36,7 +36,7 @@ CELLS = 2**23  # costs of pairs of frames that are held at a time, 64 MB
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A phone as it was said: by whom, after and before which others, where its frames are."""
+    """One spoken phone: its speaker, its neighbours, and where its frames are."""
 
     phone: str
     context: tuple[str, str]
@@ -201,7 +201,7 @@ class Abx(FrameMetric):
             log.warning("%s: no figure abx_error_%s", shortage, kind)
 
     def no_interval(self, frames: "Frames") -> str:
-        """Too few speakers say anything."""
+        """Too few speakers."""
         return too_few(len({utterance.speaker for utterance in frames.utterances} - {""}))
 
     def _remedy(self, items: "Items") -> str:

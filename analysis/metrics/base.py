@@ -156,7 +156,7 @@ class LayersMetric(LabelledMetric):
     """A function of pooled vectors of all layers of one dimension together, and their labels."""
 
     def without_controls(self) -> Mapping[str, str]:
-        """The filterbank is one layer."""
+        """Mel has no layers to weight."""
         return {"mel": "mel is one view, and the weights are of many"}
 
     @abstractmethod

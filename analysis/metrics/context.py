@@ -50,7 +50,7 @@ class ContextKept(UnitMetric):
         return isinstance(target, CutAudio)
 
     def without_controls(self) -> Mapping[str, str]:
-        """There are no labels but the widths."""
+        """There are no labels to shuffle."""
         return {"shuffled_labels": "frames are compared with themselves: there are no labels"}
 
     def check(self, units: Units) -> None:
@@ -59,8 +59,8 @@ class ContextKept(UnitMetric):
         labels = narrowed(units.target, CutAudio).labels()
         if f"{self.width:g}" not in labels:
             raise StrataError(
-                f"metric.width={self.width:g}: it is none of target.widths "
-                f"({', '.join(labels[1:])}): what is cut and what is shown go together"
+                f"metric.width={self.width:g}: it is not among target.widths "
+                f"({', '.join(labels[1:])}): only windows of these widths were encoded"
             )
         if len(units.label) < LEAST * len(labels):
             raise StrataError(

@@ -15,13 +15,13 @@ from common.records import StrataError
 
 
 @dataclass
-class Known:
-    """A covariance (d, d) that is known, in the form of scikit-learn's estimators of one."""
+class FixedCovariance:
+    """A known covariance (d, d), as one of scikit-learn's estimators."""
 
     covariance_: Array
 
     def fit(self, _: Array) -> Self:
-        """The same for any rows (n, d)."""
+        """Nothing: the covariance is known."""
         return self
 
 
@@ -47,7 +47,7 @@ def fit_discriminants(
             f"{len(rows)} training units of {len(counts)} labels do not vary within a label: a "
             "probe needs more than one unit of a label; use more speech"
         )
-    shrunk = (Known(shrunk_covariance(within, shrinkage)) for shrinkage in shrinkages)
+    shrunk = (FixedCovariance(shrunk_covariance(within, shrinkage)) for shrinkage in shrinkages)
     models = (
         LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=covariance)
         for covariance in shrunk

@@ -50,12 +50,12 @@ def half_samples(
     """A 95 % interval from the scores of random halves of the speakers: the delete-half jackknife.
 
     For a score of ranks that depends on the number of different speakers by more than resampling
-    can estimate: a bootstrap's spread is then too narrow and that of leaving out
-    one speaker too wide (benchmarks/unit_coverage.py). It is of what as many other speakers would
-    score on average (Shao & Wu 1989, A General Theory for Jackknife Variance Estimation; Efron &
-    Tibshirani 1993, section 11.7). `score_of` takes counts (b, s), a resample in each row, and
-    gives each one's score, with whatever was fitted held fixed. None with fewer than 20 speakers,
-    or where resamples have no score (NaN).
+    can estimate: a bootstrap's spread is then too narrow and that of leaving out one speaker too
+    wide (benchmarks/unit_coverage.py). It is an interval of the mean score of as many other
+    speakers (Shao & Wu 1989, A General Theory for Jackknife Variance Estimation; Efron & Tibshirani
+    1993, section 11.7). `score_of` takes counts (b, s), a resample in each row, and gives each
+    one's score, with whatever was fitted held fixed. None with fewer than 20 speakers, or where
+    resamples have no score (NaN).
     """
     left_out = speakers // 2
     rng = generator(seed, "half samples", speakers)

@@ -52,7 +52,7 @@ class Clusterer(ABC):
 class MiniBatch(Clusterer):
     """scikit-learn's MiniBatchKMeans (Sculley 2010) with the settings of Pasad et al. 2021's code.
 
-    k-means++ (the best of three tries), at most 500 epochs, until ten batches bring nothing;
+    k-means++ (the best of three tries), at most 500 epochs, until ten batches bring no improvement;
     batches of 1,500 phones or 4,000 words.
     """
 

@@ -33,9 +33,9 @@ class MutualInformation(UnitMetric):
     folds. At most a tenth as many clusters as fitted units.
 
     Information divided by the entropy of the labels is what the paper reports and what HuBERT's
-    authors call PNMI (Hsu et al. 2021, arXiv 2106.07447, section IV-E). Of pure noise it gives
-    much, the more the fewer units there are for each cluster, so it is no headline: the primary
-    figure is (pnmi - pnmi_shuffled) / (1 - pnmi_shuffled) (Vinh et al. 2010).
+    authors call PNMI (Hsu et al. 2021, arXiv 2106.07447, section IV-E). It is well above 0 for pure
+    noise, the more so the fewer units a cluster has, so the primary figure is (pnmi -
+    pnmi_shuffled) / (1 - pnmi_shuffled) (Vinh et al. 2010).
 
     Secondary figures, each with its chance level where labels are permuted: `pnmi` and
     `pnmi_shuffled` (exact mean over all permutations); `phone_purity` (`word_purity` of words),
@@ -45,12 +45,12 @@ class MutualInformation(UnitMetric):
     fitted unit.
 
     The primary figure and pnmi have a 95 % interval over scored speakers, by the jackknife, the
-    clusters held fixed: of what as many other speakers would score on average, since both depend on
-    how many units are scored. (Resampled speakers come several times, and mutual information takes
-    that for a relation: of 39 labels in 100 clusters by 20 speakers the bootstrap's standard error
-    was 2.5 times too large, and all of 300 intervals held the score.) With fewer than ten scored
-    units for each cluster the jackknife too is wide, with four its intervals held 98.5 % of the
-    scores (benchmarks/unit_coverage.py), and none is given.
+    clusters held fixed: an interval of the mean score of as many other speakers, since both depend
+    on how many units are scored. (Resampled speakers come several times, and mutual information
+    takes that for a relation: of 39 labels in 100 clusters by 20 speakers the bootstrap's standard
+    error was 2.5 times too large, and all of 300 intervals held the score.) With fewer than ten
+    scored units for each cluster the jackknife too is wide, with four its intervals held 98.5 % of
+    the scores (benchmarks/unit_coverage.py), and none is given.
 
     `batch` is for clusterer `minibatch`; `seeds` and `iterations` for `faiss`.
     """

@@ -31,10 +31,10 @@ class PhoneticSemantic(UnitMetric):
     """How often a pair of synonyms is nearer than a pair of near homophones. Range [0, 1].
 
     After Choi et al. 2024 (arXiv 2406.08619), who find synonyms farther apart than near homophones
-    in every layer of the models that they study. 1/2: as near; below: the layer goes by sound;
-    above: by meaning. It is the area under the curve of the cosines, so a common shift or scale of
-    them does not matter. A word's vector is the mean of its sampled instances less the mean of all
-    words drawn; the paper compares single instances.
+    in every layer of the models that they study. 1/2: as near; below: the layer orders words by
+    sound; above: by meaning. It is the area under the curve of the cosines, so a common shift or
+    scale of them does not matter. A word's vector is the mean of its sampled instances less the
+    mean of all words drawn; the paper compares single instances.
 
     Secondary figures: `cosine_synonyms`, `cosine_homophones` and `cosine_others`, the mean cosine
     of each kind, the last of random pairs of other words; `synonyms_over_others` and
@@ -98,7 +98,7 @@ class PhoneticSemantic(UnitMetric):
         ]
 
     def _cosines(self, units: Units, rows: Mask) -> tuple[Array, Array, Array]:
-        """Cosines of synonyms, near homophones and others, of the words that some rows say."""
+        """Cosines of synonyms, near homophones and other pairs, of the words in these rows."""
         vectors = centred(static_vectors(units.vectors[rows], units.label[rows], len(units.labels)))
         lengths = np.linalg.norm(vectors, axis=1)
         usable = np.flatnonzero(np.isfinite(lengths) & (lengths > 0))

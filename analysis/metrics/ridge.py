@@ -1,4 +1,4 @@
-"""A linear probe of numbers: how much of an age or a rating can be read off vectors of others?"""
+"""A linear probe of numbers: how well are ages or ratings predicted for held-out speakers?"""
 
 import logging
 from collections import Counter
@@ -20,11 +20,10 @@ from common.target import Target
 
 log = logging.getLogger(__name__)
 
-Errors = tuple[
-    Index, Array, Array
-]  # rows of a test fold, squared errors of the fit and of the mean
+# Rows of a test fold, their squared errors by the fit, and by the training units' mean.
+Errors = tuple[Index, Array, Array]
 
-# The logarithm of what is left unexplained, turned round so that more is better.
+# Minus the logarithm of the unexplained share.
 EXPLAINED = Scale(
     lambda r: -np.log(np.maximum(1 - np.asarray(r), 1e-12)), lambda x: -np.expm1(-np.asarray(x))
 )

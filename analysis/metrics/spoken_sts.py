@@ -1,4 +1,4 @@
-"""Spoken sentence similarity: do utterances lie near each other whose meanings people find near?"""
+"""Spoken sentence similarity: cosines of utterances against human ratings of their meanings."""
 
 import logging
 from collections import Counter
@@ -28,8 +28,8 @@ class SentenceSimilarity(UnitMetric):
     Merkx et al., arXiv 2106.08648, section 3, and Pasad et al., arXiv 2307.00162, section 4: a
     pair's similarity is the mean cosine over every recording of the one sentence with every
     recording of the other, whoever speaks, as by default in the published script (which can also
-    correlate the cosines one by one, each with a copy of its pair's score). The vectors are taken
-    less the mean of all utterances drawn, whose part in every cosine does not depend on the pair;
+    correlate the cosines one by one, each with a copy of its pair's score). The mean of all
+    utterances drawn is subtracted from the vectors: it raises every cosine, whatever the pair.
     `sentence_spearman` is the figure without that, as published. A layer that is constant has no
     rho: an error.
     """
@@ -72,7 +72,7 @@ class SentenceSimilarity(UnitMetric):
         ]
 
     def summary(self, scores: list[Score], experiment: str) -> dict[str, object]:
-        """How many pairs of the table were recorded; those that were not are said."""
+        """How many pairs of the table have recordings."""
         used = Counter(score.detail["pairs"] for score in scores if score.metric == "")
         log.info("%s: pairs with recordings of both sentences: %s", experiment, ", ".join(used))
         return {"pairs_scored": dict(used)}

@@ -44,7 +44,7 @@ class PooledDiscrimination(UnitMetric):
         return unit == "word" and isinstance(target, Word)
 
     def check(self, units: Units) -> None:
-        """Some word is said twice, and there is another."""
+        """Some word occurs twice, and there is another word."""
         self.refuse_partitions(units)
         check_pairs(units.label, speaker_codes(units.speaker, units.speakers))
 
@@ -82,7 +82,7 @@ class WarpedDiscrimination(FrameMetric):
         return unit == "word" and isinstance(target, Word)
 
     def check(self, frames: "Frames") -> None:
-        """Some word is said twice, and there is another."""
+        """Some word occurs twice, and there is another word."""
         check_pairs(*words_and_speakers(frames))
 
     def score(self, frames: "Frames") -> list[Score]:
@@ -150,12 +150,12 @@ def pairs_of(scores: list[Score]) -> list[str]:
 
 
 def check_pairs(label: Index, speaker: Index) -> None:
-    """Raise where no pair is the same word, or every one is; say where no speakers differ."""
+    """Raise where no pair is of one word, or every pair is; warn where no speakers differ."""
     words, times = np.unique(label, return_counts=True)
     if len(words) < 2 or times.max() < 2:
         raise StrataError(
-            f"{len(label)} segments of {len(words)} words, none oftener than {times.max(initial=0)}"
-            " times: average precision needs a word that occurs twice and another word; use more "
+            f"{len(label)} segments of {len(words)} words, each at most {times.max(initial=0)} "
+            "times: average precision needs a word that occurs twice and another word; use more "
             "speech, or lower sampling.min_seconds and sampling.min_characters"
         )
     if not has_several_speakers(label, speaker):

@@ -26,12 +26,12 @@ CENTRE = "centre_frame"
 class WordParts(FrameMetric):
     """PWCCA of the centre frame of words with one-hot words, on held-out folds. Range [-1, 1].
 
-    Pasad et al. 2024 (arXiv 2307.00162) find that the frames of a word do not know equally much of
-    it: most know those near its centre, and the mean over all hardly more. Here each word gives a
-    vector for every place in it, and each place is scored as `cca_word` scores the mean, on the
-    same words and folds. Secondary figures: `pwcca_first_frame` and `pwcca_last_frame`;
-    `pwcca_part_1` … `pwcca_part_P`, the mean over each of `parts` equal parts; `pwcca_all_frames`,
-    the mean over the word, which is the figure of `cca_word`.
+    Pasad et al. 2024 (arXiv 2307.00162) find that the frames of a word differ in how much they tell
+    of it: those near its centre most, and their mean hardly more. Here each word gives a vector for
+    every place in it, and each place is scored as `cca_word` scores the mean, on the same words and
+    folds. Secondary figures: `pwcca_first_frame` and `pwcca_last_frame`; `pwcca_part_1` …
+    `pwcca_part_P`, the mean over each of `parts` equal parts; `pwcca_all_frames`, the mean over the
+    word, which is the figure of `cca_word`.
 
     Of n frames, part p of P has those from floor((p - 1) n / P) up to ceil(p n / P), the last one
     not counted: a frame that lies in two parts counts in both, so that no part of a short word is

@@ -1,4 +1,4 @@
-"""Do vectors of words lie as near each other as people find the words alike?"""
+"""Word similarity: cosines of word vectors against human ratings of pairs."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from common.target import Target
 
 log = logging.getLogger(__name__)
 
-RESAMPLES = 200  # each takes all words' means anew; their spread is known to 5 %
+RESAMPLES = 200  # each recomputes the words' means; 200 give their spread to 5 %
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class WordSimilarity(UnitMetric):
     Benchmarks with fewer than `min_pairs` pairs of known words are left out, and listed: near 0
     rho has a standard error of 1 / sqrt(pairs - 1), 0.23 for 20; mc-30, the smallest, has 30.
 
-    The primary figure has a 95 % interval over speakers: every half of them has means of its own,
-    and only pairs of words that it says. It is of what as many other speakers would score on
-    average; more speakers have steadier means, and score higher. The pairs are held fixed.
+    The primary figure has a 95 % interval over speakers: each half of them has its own means, and
+    only the pairs whose words its speakers said. It is an interval of the mean score of as many
+    other speakers; more speakers have steadier means, and score higher. The pairs are held fixed.
     """
 
     name: ClassVar[str] = "word_similarity_centred"
@@ -145,7 +145,7 @@ def centred(vectors: Array) -> Array:
 
 
 def usable(benchmark: Benchmark, words: Mapping[str, int], least: int) -> list[Pair]:
-    """The covered pairs, or none where there are fewer than `least` or people scored all alike."""
+    """The covered pairs, or none where there are fewer than `least` or all have one score."""
     pairs = benchmark.covered(words)
     varied = len({pair.score for pair in pairs}) > 1
     return pairs if len(pairs) >= least and varied else []

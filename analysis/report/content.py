@@ -130,7 +130,7 @@ def describe_matrix(matrix: Matrix) -> dict[str, object]:
 
 
 def describe_runs(gathered: Gathered) -> list[dict[str, object]]:
-    """Each run: what it is, how to make it again, and what it dropped."""
+    """Each run: what it is, the command that repeats it, and what it dropped."""
     shown = {run.name: configuration(run) for run in gathered.runs}
     small = sum(len(str(config)) for config in shown.values()) < CONFIG_BYTES
     return [

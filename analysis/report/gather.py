@@ -61,14 +61,14 @@ class Gathered:
 
 def gather(config: ReportConfig) -> Gathered:
     """Read, label, filter, drop duplicates, and refuse what cannot be compared."""
-    runs, left_out = understood(*read_runs(config.patterns))
+    runs, left_out = usable_runs(*read_runs(config.patterns))
     for one in left_out:
         log.warning("left out %s of %s: %s", one.what, one.run, one.why)
     names = labels_of(runs)
     frame = pd.concat([tidy(run, names) for run in runs], ignore_index=True)
     frame["depth"] = depths(runs, frame)
     plain = {label: name for (name, _), label in names.items()}
-    frame = keep(frame, config, frame["model"].map(plain))
+    frame = filtered(frame, config, frame["model"].map(plain))
     runs = sorted(runs, key=lambda run: run.written, reverse=True)
     frame, duplicates = without_duplicates(frame, runs, by_config=True)
     frame, notes = comparable(frame, runs, config.mix)
@@ -94,7 +94,9 @@ def asks_of(runs: Sequence[Run]) -> dict[str, str]:
     return found
 
 
-def understood(runs: Sequence[Run], left_out: Sequence[LeftOut]) -> tuple[list[Run], list[LeftOut]]:
+def usable_runs(
+    runs: Sequence[Run], left_out: Sequence[LeftOut]
+) -> tuple[list[Run], list[LeftOut]]:
     """The runs whose metadata can be used, and all that are left out, with the reason.
 
     Metadata that were damaged, or changed by hand, may hold anything in any place.
@@ -209,7 +211,7 @@ def blocks_of(runs: Sequence[Run], frame: pd.DataFrame) -> dict[str, int]:
     return blocks_of
 
 
-def keep(frame: pd.DataFrame, config: ReportConfig, plain: pd.Series) -> pd.DataFrame:
+def filtered(frame: pd.DataFrame, config: ReportConfig, plain: pd.Series) -> pd.DataFrame:
     """The rows that pass the filters; a name that no run has is an error."""
     whole = frame
     for column, chosen_names in config.filters.items():

@@ -267,7 +267,7 @@ class VectorStudy(Study):
         for name, drawn in self.drawn.items():
             layers = [layer for layer in self.layers if layer.name in chosen[name]]
             if isinstance(metric_of(self.experiments[name]), LayersMetric):
-                yield from self._together(name, layers)
+                yield from self._jobs_of_all_layers(name, layers)
                 continue
             for sample in range(len(drawn.samples.folds)):
                 pairs = [pair for pair in drawn.pairs if pair[0] in layers]
@@ -282,7 +282,9 @@ class VectorStudy(Study):
                     score = partial(self._score, name, sample, layer, others, shared)
                     yield Job((name,), layer.name, score)
 
-    def _together(self, name: str, layers: Sequence[Layer], control: str = "") -> Iterator[Job]:
+    def _jobs_of_all_layers(
+        self, name: str, layers: Sequence[Layer], control: str = ""
+    ) -> Iterator[Job]:
         """A job per sample: all layers at once."""
         for sample in range(len(self.drawn[name].samples.folds) if layers else 0):
             score = partial(self._score_layers, name, sample, layers, control)
@@ -306,7 +308,7 @@ class VectorStudy(Study):
         for name, drawn in self.drawn.items():
             if isinstance(metric_of(self.experiments[name]), LayersMetric):
                 layers = [layer for layer in self.layers if layer.name in chosen[name]]
-                yield from self._together(name, layers, self.label_control(name))
+                yield from self._jobs_of_all_layers(name, layers, self.label_control(name))
             else:
                 alone[name] = drawn
         samples = {name: len(drawn.samples.folds) for name, drawn in alone.items()}

@@ -1,7 +1,7 @@
 """Tables of word vectors: GloVe, word2vec and fastText text, .npz, .safetensors, QVEC's features.
 
-Text: a word and its d numbers a line, parted by blanks; a first line "v d" may state the size. A
-word may hold blanks (GloVe 840B has ". . ."): the last d fields are the numbers. A .gz or .zip of
+Text: a word and its d numbers a line, separated by spaces; a first line "v d" may state the size. A
+word may hold spaces (GloVe 840B has ". . ."): the last d fields are the numbers. A .gz or .zip of
 such a file is read as it is.
 `.npz`: arrays `words` (v,) of strings and `vectors` (v, d). `.safetensors`: tensors `vectors`
 (v, d) and `words`, uint8: the words in UTF-8, one a line.

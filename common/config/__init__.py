@@ -362,12 +362,12 @@ def _check_limits(experiments: Mapping[str, AnalysisConfig], run: SamplingConfig
             log.info("sampling.%s is not for %s", key, ", ".join(without))
 
 
-# Keys of `target` on the command line: what takes them, and an example of that.
+# Keys of `target` on the command line: what kind of target has them, and an example.
 TARGET_KEYS = {
     "layer": ("a layer", "cca_intra"),
-    "path": ("what a file says", "cca_glove"),
+    "path": ("a file", "cca_glove"),
     "pairs": ("a second model", "cca_inter"),
-    "attribute": ("what is known of an utterance", "probe_gender"),
+    "attribute": ("an attribute of utterances", "probe_gender"),
     "tier": ("a label of your own", "cca_label"),
     "table": ("a label of your own", "cca_label"),
     "column": ("a label of your own", "cca_label"),
@@ -510,7 +510,7 @@ def _missing_model(experiments: Mapping[str, AnalysisConfig], config: Config) ->
 
 
 def _too_heavy(experiments: Mapping[str, AnalysisConfig], config: Config) -> dict[str, str]:
-    """Analyses that are much dearer than others, where a run takes what it can get."""
+    """Analyses that a run of many leaves out because they take far longer than the others."""
     if config.heavy or not config.leave_out:
         return {}
     heavy = {name: analysis.heavy for name, analysis in experiments.items() if analysis.heavy}

@@ -56,18 +56,18 @@ def compose_in_linear_time() -> None:
 
     # After every merged file Hydra sets the parents of all nodes so far: once is enough.
     merge_all = ConfigLoaderImpl._compose_config_from_defaults_list
-    tell_parents = Box._re_parent
+    set_parents = Box._re_parent
 
-    def merge_then_tell(self: ConfigLoaderImpl, defaults: Any, repo: Any) -> Any:
+    def merge_then_set_parents(self: ConfigLoaderImpl, defaults: Any, repo: Any) -> Any:
         Box._re_parent = lambda _: None  # type: ignore[assignment, method-assign]
         try:
             merged = merge_all(self, defaults, repo)
         finally:
-            Box._re_parent = tell_parents  # type: ignore[method-assign]
+            Box._re_parent = set_parents  # type: ignore[method-assign]
         merged._re_parent()
         return merged
 
-    ConfigLoaderImpl._compose_config_from_defaults_list = merge_then_tell  # type: ignore[method-assign]
+    ConfigLoaderImpl._compose_config_from_defaults_list = merge_then_set_parents  # type: ignore[method-assign]
 
     # A node is copied with all that is known of it; only two things there change in place.
     Metadata.__deepcopy__ = copy_of_metadata  # type: ignore[attr-defined]

@@ -80,8 +80,8 @@ class AdaptersConfig:
     `method`: "none"; "lora", maps of `rank` beside linear ones, of which `targets` names the ends
     (Hu et al. 2022, arXiv 2106.09685; by PEFT, the extra `adapters`), scaled by `alpha` over
     `rank`, with `dropout`; "mms", a bottleneck of `rank` after each block (Pratap et al. 2023,
-    arXiv 2305.13516; transformers' own, of wav2vec 2.0, HuBERT and UniSpeech). Blocks that are
-    drawn anew are trained as a whole all the same.
+    arXiv 2305.13516; transformers' own, of wav2vec 2.0, HuBERT and UniSpeech). Re-initialised
+    blocks are trained as a whole in any case.
     """
 
     method: str = "none"
@@ -329,10 +329,7 @@ class FinetuneConfig:
 
     @property
     def first_validation(self) -> int:
-        """The update after which is validated first: not while the encoder is frozen.
-
-        Unless it is never let go.
-        """
+        """The update of the first validation: once the encoder is unfrozen, if it ever is."""
         every = min(self.valid_every, self.updates)
         first = (self.freeze_updates // every + 1) * every
         return first if first <= self.updates else every

@@ -141,7 +141,7 @@ class TrackingConfig:
 
     def __post_init__(self) -> None:
         require("tracking", self.backend, ("none", "wandb"))
-        if self.backend == "wandb" or self.mode != _wandb_mode():  # else nobody asks for it
+        if self.backend == "wandb" or self.mode != _wandb_mode():  # else it is not used
             require("tracking.mode", self.mode, ("online", "offline", "disabled"))
 
     def in_sweep(self, sweep: Path) -> "TrackingConfig":

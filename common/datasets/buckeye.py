@@ -22,8 +22,8 @@ class Buckeye(Dataset):
     A file is a conversation's ten minutes or so, of speaker s01; longer ones than the model takes
     are read in windows (`model.max_seconds`). Words are the entries of the dictionary; those that
     were cut off or not understood (<CUTOFF-…>, <UNKNOWN>), silence, noise, laughter and the
-    interviewer (IVER) are counted out. Phones are Buckeye's own, ARPABET with nasal vowels (aan),
-    syllabics (en) and the flap (dx), taken as they are.
+    interviewer (IVER) are left out, and counted. Phones are Buckeye's own, ARPABET with nasal
+    vowels (aan), syllabics (en) and the flap (dx), taken as they are.
     """
 
     root: str

@@ -70,5 +70,5 @@ class Faults:
         raise StrataError(
             f"{len(self.found)} files or folders of the dataset cannot be used:\n"
             + "\n".join(lines)
-            + "\nMend them or take them away; on_error=skip leaves them out, with a count"
+            + "\nRepair or remove them; on_error=skip leaves them out, with a count"
         )

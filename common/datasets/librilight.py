@@ -22,7 +22,7 @@ class LibriLight(Dataset):
     """`root`/1h/0/clean/SPEAKER/CHAPTER/UTTERANCE.flac and the chapter's .trans.txt, as released.
 
     Libri-light (Kahn et al. 2020, section 3.2). `partition` 10m is the first fold of the hour, as
-    everybody takes it. No alignments: to fine-tune on.
+    usual. No alignments: to fine-tune on.
     """
 
     root: str

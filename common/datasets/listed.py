@@ -39,7 +39,7 @@ class Listed:
 
 
 def check_convention(phones: str | None) -> None:
-    """Refuse a convention that is none."""
+    """Refuse an unknown convention."""
     if phones is not None and phones not in CONVENTIONS:
         raise StrataError(
             f"dataset.phones={phones}: use {', '.join(CONVENTIONS)}, or null to guess"

@@ -138,7 +138,7 @@ def _one_each(paths: Iterable[Path]) -> list[Path]:
 
 
 def fold(raw: Iterable[Interval], where: Path, dropped: Counter[str]) -> list[Interval]:
-    """The 61 phones as 39, q and closures counted out; `tier` counts h#, pau, epi."""
+    """The 61 phones as 39; q and closures are left out and counted, silences by `tier`."""
     folded = []
     for start, end, label in ((i.start, i.end, i.label.casefold()) for i in raw):
         name = FOLDED.get(label, label)

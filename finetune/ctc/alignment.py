@@ -42,9 +42,7 @@ def align(log_p: Probabilities, tokens: Sequence[int], blank: int) -> list[Span]
     needed = len(tokens) + sum(a == b for a, b in pairwise(tokens))
     if t < needed:
         raise StrataError(f"{t} frames are too few for {len(tokens)} characters: {needed} needed")
-    skips = np.zeros(
-        len(states), dtype=bool
-    )  # a blank between two different tokens may be left out
+    skips = np.zeros(len(states), dtype=bool)  # a blank between different tokens may be left out
     skips[3::2] = states[3::2] != states[1:-2:2]
     score = np.full(len(states), -np.inf)
     score[:2] = log_p[0, states[:2]]

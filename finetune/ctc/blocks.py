@@ -1,4 +1,4 @@
-"""What a recipe does with a model's transformer blocks: removed, drawn anew, unfrozen, frozen."""
+"""Which transformer blocks a recipe removes, re-initialises, freezes and unfreezes."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence

@@ -245,8 +245,8 @@ def beam_search(recipe: LanguageModelConfig, vocabulary: Vocabulary) -> BeamSear
         )
     if SPACE not in vocabulary.tokens:
         raise StrataError(
-            f"finetune.lm.path={recipe.path}: the model's characters have none that parts words, "
-            "which an n-gram of words needs. Use finetune.characters=text"
+            f"finetune.lm.path={recipe.path}: the model's characters have none that separates "
+            "words, which an n-gram of words needs. Use finetune.characters=text"
         )
     search = BeamSearch(recipe, vocabulary, spellable)
     search.decoder(0.0, 0.0)  # raises before the training if the file cannot be read

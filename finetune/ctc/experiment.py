@@ -37,7 +37,7 @@ from finetune.ctc.text import Vocabulary, read_tokenizer
 from finetune.curves import plot_curves, print_curves
 from finetune.export import export
 from finetune.processes import check_processes
-from finetune.resume import hold_settings
+from finetune.resume import check_settings
 from finetune.training import finish_tracking
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
     watch = Stopwatch()
     whole = read_blueprint(config.model)
     check_processes(config)
-    hold_settings(folder, raw, "finetune")
+    check_settings(folder, raw, "finetune")
     unused = check_recipe(config.finetune, whole)
     blocks = plan_blocks(config.finetune, config.model, whole)
     blueprint = shortened(whole, config.model, blocks)

@@ -190,7 +190,7 @@ def fit(
 ) -> pl.Trainer:
     """Train one process's part of all updates, and validate its part of the utterances.
 
-    `begun`: the checkpoint to resume from.
+    `checkpoint`: the one to resume from.
     """
     trainer = _trainer(plan, place)
     rank, world = (0, 1) if place is None else (place.rank, place.world)

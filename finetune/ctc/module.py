@@ -120,7 +120,7 @@ class Recogniser(pl.LightningModule):
         return loss
 
     def training_loss(self, batch: Batch, rng: np.random.Generator) -> torch.Tensor:
-        """The weighted sum of a batch's losses, with masks and dropout drawn anew."""
+        """The weighted sum of a batch's losses, with new masks and dropout."""
         torch.manual_seed(int(rng.integers(2**62)))
         np.random.seed(rng.integers(2**32, dtype=np.uint32))  # noqa: NPY002  transformers' masks
         if self.masks is not None:

@@ -72,7 +72,7 @@ def load_recogniser(config: Config) -> Recogniser:
     if decoder == "own" and not writes:
         raise StrataError(f"recognition.decoder=own: {asked} has no decoder; use ctc")
     if decoder == "own" or (decoder == "auto" and writes and not ctc):
-        return _OwnDecoder.load(config, blueprint)
+        return _EncoderDecoder.load(config, blueprint)
     return CtcRecogniser.load(config, blueprint)
 
 
@@ -193,8 +193,8 @@ class CtcRecogniser:
 
 
 @dataclass(frozen=True)
-class _OwnDecoder:
-    """An encoder-decoder that writes its text itself, greedily: Whisper and its like."""
+class _EncoderDecoder:
+    """An encoder-decoder that writes text with its own decoder, greedily: Whisper and its like."""
 
     targets: ClassVar[str] = "characters"
     model: Any
@@ -206,7 +206,7 @@ class _OwnDecoder:
     options: dict[str, Any]
 
     @classmethod
-    def load(cls, config: Config, blueprint: Blueprint) -> "_OwnDecoder":
+    def load(cls, config: Config, blueprint: Blueprint) -> "_EncoderDecoder":
         """Weights and tokenizer of a checkpoint."""
         asked = blueprint.checkpoint.asked
         if config.recognition.lm.path is not None:

@@ -34,11 +34,10 @@ USUAL_NAMES = {
     "word_delimiter_token": (SPACE, " "),
 }
 APOSTROPHES = str.maketrans(dict.fromkeys("’‘ʼ`´＇", "'"))
-ZERO_WIDTH_SPACE = (
-    "\u200b"  # alone of the format characters it parts words, in scripts without spaces
-)
+# The only format character that separates words, in scripts without spaces.
+ZERO_WIDTH_SPACE = "\u200b"
 LONE_APOSTROPHE = re.compile(r"(?<!\w)'+(?!\w)")
-# Unicode's names of the letters of scripts that do not part words by spaces begin so.
+# Unicode's names of the letters of scripts that do not separate words by spaces begin so.
 SPACELESS = (
     "CJK",
     "HIRAGANA",
@@ -76,8 +75,8 @@ def without_spaces(texts: Iterable[str]) -> bool:
 def references(utterances: Sequence[Utterance], targets: str) -> list[str]:
     """What a model is to write of each utterance; "" where there is nothing.
 
-    Text is normalised. Phones are the labels of the phone tier, parted by blanks; in a corpus
-    without that tier those of the transcript, which parts them so itself.
+    Text is normalised. Phones are the labels of the phone tier, separated by spaces; in a corpus
+    without that tier those of the transcript, which separates them itself.
     """
     if targets != "phones":
         return [normalise(u.text) for u in utterances]
@@ -163,7 +162,7 @@ class Vocabulary:
     def figures(self) -> tuple[str, ...]:
         """Error rates that say how well it is written, the first one first.
 
-        Of phones (per); of characters alone where words are not parted by spaces (cer); of words
+        Of phones (per); of characters alone where words are not separated by spaces (cer); of words
         and characters.
         """
         if self.targets == "phones":

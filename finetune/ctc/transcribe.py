@@ -59,7 +59,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
 
 def ctm(id: str, words: tuple[Word, ...]) -> str:
     """Lines of NIST's CTM: recording, channel, start, length in seconds, word, confidence."""
-    name = "_".join(id.split())  # fields are parted by blanks
+    name = "_".join(id.split())  # spaces separate the fields
     return "".join(
         f"{name} 1 {word.start:.3f} {word.end - word.start:.3f} {word.text} {word.confidence:.3f}\n"
         for word in words

@@ -25,7 +25,7 @@ STEP = SAMPLE_RATE // 2  # crops are a whole number of these long
 class Batch:
     """Crops (B, n) as the model's input, and T frames of each.
 
-    mask (B, T) bool; negatives (M, K) as `masking.draw_negatives`; units (B, T) int64; acoustics
+    mask (B, T) bool; negatives (M, K) as `draw_negatives`; units (B, T) int64; acoustics
     (B, T, 39) float32.
     """
 

@@ -30,7 +30,7 @@ from finetune.pretrain.crops import Batch, Crops
 from finetune.pretrain.objectives import Contrastive, MaskedUnits, Objective, build, objective_of
 from finetune.pretrain.speech import PretrainingSpeech, prepare
 from finetune.pretrain.units import acoustic_units, learnt_units, teacher_layer
-from finetune.resume import hold_settings
+from finetune.resume import check_settings
 from finetune.training import Length, finish_tracking, quiet, trainer_of
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float | None:
     geometry = blueprint.description.layers[-1].geometry
     objective_of(blueprint)
     check_geometry(geometry)
-    hold_settings(folder, raw, "pretrain")
+    check_settings(folder, raw, "pretrain")
     if recipe.teacher is not None:
         teacher_layer(recipe, geometry)
     with watch.stage("preparing"):

@@ -80,7 +80,7 @@ def test_constant_frames_few_frames_and_other_widths_are_refused() -> None:
         share_kept(np.ones((3, 2)), np.ones((3, 2)))
     empty = replace(made(1, 1), vectors=np.zeros((1200, 0), np.float32))
     METRIC.check(empty)
-    with pytest.raises(StrataError, match=r"metric\.width=0\.3: it is none of target\.widths"):
+    with pytest.raises(StrataError, match=r"metric\.width=0\.3: it is not among target\.widths"):
         ContextKept(width=0.3).check(empty)
     few = {k: getattr(empty, k)[:15] for k in ("vectors", "label", "utterance", "speaker", "fold")}
     with pytest.raises(StrataError, match="5 frames were drawn, 10 are needed"):

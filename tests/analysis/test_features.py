@@ -154,7 +154,7 @@ def test_some_utterances_as_half_precision(plain: Path, common: list[str], tmp_p
     ("override", "message"),
     [
         ("features.format=zarr", "features.format=zarr: choose one of safetensors, npy, hdf5, ark"),
-        ("features.utterances=[nobody]", "1 of 1 are none of the 3 of .*one that is: one"),
+        ("features.utterances=[nobody]", "1 of 1 are not among the 3 of .*look like one"),
         ("features.folder=DATA", "is not empty and holds no features.json"),
     ],
 )

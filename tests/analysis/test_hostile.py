@@ -193,7 +193,7 @@ def test_labels_of_one_instance_each(experiment: str, folder: Path) -> None:
         (described,) = prepare(experiment, corpus, folder, **texts)
         assert described["labels"] == 60
         return
-    with pytest.raises(StrataError, match=r"0 .*label\(s\) occur|none oftener than 1"):
+    with pytest.raises(StrataError, match=r"0 .*label\(s\) occur|each at most 1"):
         prepare(experiment, corpus, folder, **texts)
 
 

@@ -88,7 +88,7 @@ def test_an_n_gram_of_other_characters_is_refused(n_gram: LanguageModelConfig) -
     with pytest.raises(StrataError, match=r"none of its 2 words, such as CAB, CAT, can be written"):
         beam_search(n_gram, Vocabulary.of_text(["ДОМ"]))
     alone = Vocabulary(("<pad>", *"ABCT"), 0)
-    with pytest.raises(StrataError, match="none that parts words"):
+    with pytest.raises(StrataError, match="none that separates"):
         beam_search(n_gram, alone)
 
 

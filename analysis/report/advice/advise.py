@@ -51,11 +51,11 @@ def advise(frame: pd.DataFrame) -> list[Advice]:
 
     For every model and dataset: where acoustic, phonetic and word content and meaning are highest
     and which layers cannot be told apart from there, where content turns back (only where that is
-    beyond the noise), and how many top blocks to re-initialise; then how that did, where the frame
-    holds fine-tunings with several `reinit_top`. Differences are paired over folds of speakers
-    (`analysis.report.advice.curve.compare_with`); scores whose folds do not keep speakers apart
-    give no advice, and one line says so. Secondary figures, missing scores and models with random
-    weights (a reference for others) are not considered.
+    beyond the noise), and how many top blocks to re-initialise; then the error rates, where the
+    frame holds fine-tunings with several `reinit_top`. Differences are paired over folds of
+    speakers (`analysis.report.advice.curve.compare_with`); scores whose folds do not keep speakers
+    apart give no advice, and one line says so. Secondary figures, missing scores and models with
+    random weights (a reference for others) are not considered.
     """
     if frame.empty:
         return []

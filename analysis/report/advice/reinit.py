@@ -1,4 +1,4 @@
-"""Advice on how many top blocks to re-initialise for recognition, and how that did."""
+"""Advice on how many top blocks to re-initialise for recognition, and how well it worked."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -43,10 +43,10 @@ class Suggestion:
 def suggest(
     model: str, dataset: str, revision: str, curves: Sequence[Curve]
 ) -> Suggestion | Advice | None:
-    """How many top blocks to draw anew before fine-tuning for recognition.
+    """How many top blocks to re-initialise before fine-tuning for recognition.
 
     Pasad et al. 2021 (arXiv 2107.04734) see phone and word content fall in the top layers of
-    wav2vec 2.0, take them for a poor start for recognition, and draw them anew. They leave the
+    wav2vec 2.0, take them for a poor start for recognition, and re-initialise them. They leave the
     number to a trial. The rule here: for phones and for words take one measure each, the first of
     TOPICS with enough scores (six a layer) whose best layer is above its controls; count the layers
     from the top down, without a gap, that are told apart from its best layer; suggest the smaller
@@ -190,8 +190,8 @@ def _trial(
     dataset, _, train_dataset, subset = key
     errors = {str(name): _by_seed(rows) for name, rows in sweep.groupby("metric")}
     words = errors.get("wer")
-    told_by_words = words is not None and words.mean().min() <= NOTHING_LEARNT
-    rate = "WER" if told_by_words else next(r for r in RATES if r.lower() in errors)
+    judge_words = words is not None and words.mean().min() <= NOTHING_LEARNT
+    rate = "WER" if judge_words else next(r for r in RATES if r.lower() in errors)
     rates = errors[rate.lower()]
     best = int(rates.mean().idxmin())
     speech = " of ".join(filter(None, (subset, train_dataset))) or "its training speech"

@@ -150,10 +150,10 @@ def curve_figures(curve: Curve) -> Figures:
             cells["lower"] = layer_numbers(curve, list(lower))
     if curve.compared:
         cells["controls"] = "; ".join(map(control_numbers, curve.compared))
-    return drawn(curve, f"{curve.metric}, {_count(curve)}", cells)
+    return with_curve(curve, f"{curve.metric}, {_count(curve)}", cells)
 
 
-def drawn(curve: Curve, of: str, cells: Mapping[str, str]) -> Figures:
+def with_curve(curve: Curve, of: str, cells: Mapping[str, str]) -> Figures:
     """Figures with the small curve; layers are marked only where something may be said of them."""
     named = not curve.too_few
     return Figures(

@@ -85,7 +85,7 @@ def test_discrimination_takes_words_alone() -> None:
 
 def test_nothing_to_compare_is_an_error_before_there_are_vectors() -> None:
     empty = np.zeros((4, 0))
-    for label, message in (([0, 1, 2, 3], "none oftener than 1 times"), ([0] * 4, "of 1 words")):
+    for label, message in (([0, 1, 2, 3], "each at most 1 times"), ([0] * 4, "of 1 words")):
         with pytest.raises(StrataError, match=message):
             POOLED.check(units_of(empty, label, ["a", "b", "c", "d"], [0, 1, 0, 1]))
 
