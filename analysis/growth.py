@@ -83,7 +83,7 @@ def find_snapshots(folder: Path) -> dict[int, Path]:
 
 def print_growth(rows: pd.DataFrame, title: str) -> None:
     """Steps down, experiments across: each one's best layer (see `common.results.best_of`)."""
-    table = Table(title=f"{title}: best layer after so many steps")
+    table = Table(title=f"{title}: best layer by training step")
     table.add_column("step", justify="right")
     names = list(dict.fromkeys(rows["experiment"]))
     for name in names:

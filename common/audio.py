@@ -104,7 +104,7 @@ def _size(source: Source) -> int:
 
 
 def _unknown(frames: int, size: int) -> bool:
-    """Whether a header's length is none: FLAC from a pipe states 0, which libsndfile reads so.
+    """Whether a header lacks the length: FLAC from a pipe states 0, which libsndfile reads so.
 
     Silence is what encodes best, to some 300 samples a byte.
     """

@@ -190,7 +190,7 @@ def _raise(error: Exception | None) -> None:
 
 
 def has_ended(process: "psutil.Process") -> bool:
-    """Whether a process has ended; whoever started it may not have noticed yet."""
+    """Whether a process has ended, even if its parent has not collected it."""
     import psutil
 
     try:

@@ -72,7 +72,7 @@ class Place(ClusterEnvironment):
 
 
 def check_processes(config: Config) -> None:
-    """A process each for so many GPUs, or any number on a CPU."""
+    """A process for each GPU, or any number of processes on a CPU."""
     count, device = config.finetune.processes, pick_device(config.device).type
     available = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device, count)
     if count > available:

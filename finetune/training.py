@@ -102,7 +102,7 @@ def _parallel(place: Place) -> DDPStrategy:
 
 
 class FirstValidation(Callback):
-    """No validation before a certain step; then one every so many steps."""
+    """No validation before a certain step; then one at a fixed number of steps."""
 
     def __init__(self, length: Length) -> None:
         self.length = length

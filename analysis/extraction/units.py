@@ -45,7 +45,7 @@ LLOYD = {"seeds": 3, "iterations": 25}  # of clusterer=faiss, as for mutual info
 
 @dataclass(frozen=True, eq=False)
 class Centroids:
-    """Cluster centres (k, d) of a layer and model, fitted on so many frames."""
+    """Cluster centres (k, d) of a layer and model, and the number of frames fitted."""
 
     centres: Vectors
     layer: str
@@ -295,7 +295,7 @@ def figures(
 def labels(
     phones: Sequence[Interval], geometry: FrameGeometry, n_frames: int
 ) -> Iterator[str | None]:
-    """The phone in which each frame is centred; None where there is none."""
+    """The phone in which each frame is centred, or None."""
     starts = [phone.start for phone in phones]
     for frame in range(n_frames):
         centre = geometry.centre(frame)

@@ -408,7 +408,7 @@ def error_rates(one: Comparison, apart: Index) -> Iterator[tuple[str, float]]:
 
 
 def drawn(items: Index, most: int, seed: int, *which: str) -> Index:
-    """At most so many of the items, in their order."""
+    """`most` of the items at random, in their order, or all."""
     if len(items) <= most:
         return items
     return np.sort(generator(seed, "abx", *which).choice(items, most, replace=False))

@@ -81,7 +81,7 @@ class PhoneAnalogies(UnitMetric):
 
     def no_interval(self, units: Units) -> str:  # noqa: ARG002
         """Analogies share phones, and each is a yes or no."""
-        return "analogies have none over speakers: each holds or does not, and they share phones"
+        return "each analogy holds or does not, whoever speaks, and analogies share phones"
 
     def score(self, units: Units) -> list[Score]:
         """One for the sample."""

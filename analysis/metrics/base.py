@@ -71,7 +71,7 @@ class MomentMetric(Metric):
         """
 
     def no_interval(self, split: str, trials: int, speakers: int) -> str:
-        """Why scores from so many test folds and speakers have no 95 % interval; "" if they do."""
+        """Why scores from as many test folds and speakers have no 95 % interval, or ""."""
         if not self.has_interval:
             return f"{self.name} has none over speakers"
         return no_fold_interval(split, trials, speakers)

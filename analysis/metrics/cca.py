@@ -166,7 +166,7 @@ class RidgedCCA(MomentMetric):
         check_ridges(self.ridges)
 
 
-# A score is at most so many times the held-out one. Twice, where training correlations are four
+# The largest ratio of a score to the held-out one. Twice, where training correlations are four
 # times the held-out ones: then the directions are mostly chance, and so would the correction be.
 MOST = 2.0
 

@@ -156,7 +156,7 @@ def weighted_variance(effects: Array, counts: Array) -> float:
 def residual_variance(view: Array, removed: Array) -> float:
     """Mean share of the variance of `view` (k, d) left as directions of `removed` (m, d) go.
 
-    Both are centred. Directions go by decreasing variance, each step weighs as much as its own.
+    Both are centred. Directions are in the order of decreasing variance, which weights each step.
     """
     _, values, directions = np.linalg.svd(removed, full_matrices=False)
     shares = values**2 / (values**2).sum()

@@ -71,7 +71,7 @@ def half_samples(
 def _on_scale(score_of: ScoreOf, counts: Array, scale: Scale) -> tuple[float, Array] | None:
     """The score of all speakers and those of resamples (b, s) that have one.
 
-    None where many have none, or there are too few speakers.
+    None where many have no score, or there are too few speakers.
     """
     if counts.shape[1] < LEAST_SPEAKERS:
         return None
@@ -89,7 +89,7 @@ def _on_scale(score_of: ScoreOf, counts: Array, scale: Scale) -> tuple[float, Ar
 
 
 def around(centre: float, spread: float, degrees: float, scale: Scale = CORRELATION) -> Limits:
-    """Student's limits, with so many degrees of freedom. `centre`, `spread` are on the scale."""
+    """Student's limits for these degrees of freedom. `centre`, `spread` are on the scale."""
     t = scipy.special.stdtrit(degrees, (1 + LEVEL) / 2)
     low, high = scale.back(centre + np.array([-1, 1]) * t * spread)
     return float(low), float(high)
@@ -138,7 +138,7 @@ def jackknife(score: float, without: Sequence[float]) -> Limits | None:
 
 
 def no_fold_interval(split: str, trials: int, speakers: int) -> str:
-    """Why scores tested on so many folds and known speakers have no interval, or ""."""
+    """Why scores from this many test folds and known speakers have no interval, or ""."""
     if split not in BY_SPEAKER:
         return (
             f"folds do not keep speakers apart (split={split}), and an interval is over other "
@@ -162,7 +162,7 @@ def no_jackknife(units: Units) -> str:
 
 
 def too_few(speakers: int) -> str:
-    """Why a sample that is tested on so many known speakers has no interval, or ""."""
+    """Why a sample tested on this many known speakers has no interval, or ""."""
     enough = speakers >= LEAST_SPEAKERS
     why = f"a sample is tested on {speakers} known speakers, {LEAST_SPEAKERS} are needed"
     return "" if enough else why

@@ -50,7 +50,7 @@ class MutualInformation(UnitMetric):
     takes that for a relation: of 39 labels in 100 clusters by 20 speakers the bootstrap's standard
     error was 2.5 times too large, and all of 300 intervals held the score.) With fewer than ten
     scored units for each cluster the jackknife too is wide, with four its intervals held 98.5 % of
-    the scores (benchmarks/unit_coverage.py), and none is given.
+    the scores (benchmarks/unit_coverage.py), and no interval is given.
 
     `batch` is for clusterer `minibatch`; `seeds` and `iterations` for `faiss`.
     """
@@ -93,7 +93,7 @@ class MutualInformation(UnitMetric):
         return too_few(units.tested(held)[1])
 
     def clusters_for(self, fit: Index) -> int:
-        """How many clusters so many fitted rows allow."""
+        """Number of clusters for this many fitted rows."""
         return min(self.clusters, len(fit) // SHARE)
 
     def score(self, units: Units) -> list[Score]:

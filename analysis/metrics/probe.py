@@ -74,7 +74,7 @@ class LinearProbe(UnitMetric):
                     )
 
     def no_interval(self, units: Units) -> str:
-        """Speakers who are labels cannot be exchanged for others without fitting anew."""
+        """Where speakers are the labels, other speakers would need another probe."""
         if units.target is not None and units.target.name == "speaker":
             return "the labels are the speakers, and this fit knows no others"
         tests = np.concatenate([test for _, _, test in trials_of(units)])

@@ -57,7 +57,7 @@ class WeightedSum(LayersMetric):
 
     def no_interval(self, units: Units) -> str:  # noqa: ARG002
         """Weights are of all layers together."""
-        return "weights have none: their deviation is over trials, each with its own seed"
+        return "the deviation of weights is over trials, each with its own seed"
 
     def score(self, layers: Mapping[str, Units]) -> Mapping[str, list[Score]]:
         """For every layer its weight in each trial, then each trial's accuracy."""

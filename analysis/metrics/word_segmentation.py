@@ -133,7 +133,7 @@ class Segmentation(FrameMetric):
         return self.reported(grid, reference, tuning)
 
     def baseline(self, frames: "Frames") -> list[Score]:
-        """The best comb: of the tuning half's, whatever is said and by whatever model."""
+        """The best comb on the tuning half: a baseline that hears neither speech nor model."""
         reference, tuning = reference_line(frames), tuning_half(frames)
         check_reference(frames, reference, tuning)
         return self.reported(combs(frames), reference, tuning)

@@ -128,7 +128,6 @@ class Correlation:
     benchmark: str
     rho: float
     pairs: int
-    total: int
 
 
 def static_vectors(vectors: Vectors, label: Index, labels: int) -> Array:
@@ -170,7 +169,7 @@ def correlations(
 ) -> list[Correlation]:
     """The correlation of every benchmark with `least` pairs or more of known words."""
     return [
-        Correlation(b.name, correlate(vectors, words, pairs), len(pairs), b.total)
+        Correlation(b.name, correlate(vectors, words, pairs), len(pairs))
         for b in benchmarks
         if (pairs := usable(b, words, least))
     ]
@@ -195,7 +194,7 @@ def further(found: Sequence[Correlation], name: str) -> list[Score]:
 def resampled_score(
     units: Units, benchmarks: Sequence[Benchmark], least: int
 ) -> tuple[ScoreOf, int]:
-    """The micro average as a function of how often each of so many speakers counts."""
+    """The micro average as a function of how often each speaker counts."""
     labels, d = len(units.labels), units.vectors.shape[1]
     codes, _ = units.tested(np.arange(len(units.label)))
     pairs, which = np.unique(codes * labels + units.label, return_inverse=True)

@@ -179,7 +179,7 @@ def tidy(run: Run, names: Mapping[tuple[str, str], str]) -> pd.DataFrame:
 
 
 def reinitialised(run: Run) -> list[str] | None:
-    """Blocks that a training drew anew; None where the run does not say."""
+    """Blocks that a training re-initialised; None where the run does not record them."""
     drawn_anew = run.metadata.get("reinit")
     layers = drawn_anew.get("layers") if isinstance(drawn_anew, dict) else None
     return [str(layer) for layer in layers] if isinstance(layers, list) else None

@@ -281,7 +281,7 @@ def check_memory(studies: Sequence[Study], device: torch.device, sharing: int = 
 
 @contextmanager
 def full_disk_explained(studies: Sequence[Study]) -> Iterator[None]:
-    """Turn a full disk during the pass into a StrataError that says so."""
+    """Explain a full disk during the pass by a StrataError."""
     try:
         yield
     except OSError as error:

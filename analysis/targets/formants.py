@@ -36,7 +36,7 @@ class Formants(PraatTarget):
     def __post_init__(self) -> None:
         if not 1000 <= self.ceiling <= SAMPLE_RATE / 2:
             raise StrataError(
-                f"target.ceiling={self.ceiling}: five formants are sought below it: give 1000 to "
+                f"target.ceiling={self.ceiling}: five formants are fitted below it: use 1000 to "
                 f"{SAMPLE_RATE // 2} Hz"
             )
 

@@ -20,7 +20,7 @@ FEWEST = 3  # phones of a near homophone: of shorter words, nearly all are
 
 @dataclass(frozen=True, kw_only=True)
 class Synonyms(FileTarget):
-    """Words that have a synonym or a near homophone among those that were said.
+    """Words that have a synonym or a near homophone among the words of the corpus.
 
     `path`: a .csv with the columns `word1` and `word2`, a pair of synonyms a line; with a column
     `similarity` too, only pairs from `least` on. Near homophones are words of three phones or more

@@ -75,7 +75,7 @@ class TimeSeries:
 
 
 def read_series(path: Path) -> TimeSeries:
-    """The numbers of a file; StrataError where they are none, or its times do not increase."""
+    """The numbers of a file; StrataError where it holds other values, or times do not increase."""
     suffix = path.suffix.casefold()
     with reading(path, "numbers over time", "write it again, or leave it out"):
         if suffix == ".npz":

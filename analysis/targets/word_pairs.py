@@ -49,11 +49,6 @@ class Benchmark:
         """Pairs of which both words are known."""
         return [p for p in self.pairs if p.first in words and p.second in words]
 
-    @property
-    def words(self) -> frozenset[str]:
-        """Every word of its pairs."""
-        return frozenset(word for pair in self.pairs for word in (pair.first, pair.second))
-
 
 @dataclass(frozen=True, kw_only=True)
 class WordPairs(FileTarget):

@@ -106,7 +106,7 @@ class AdaptersConfig:
 
 @dataclass(kw_only=True)
 class AugmentConfig:
-    """Changes of training speech, drawn anew in every epoch; validation and test are unchanged.
+    """Changes of training speech, drawn in every epoch; validation and test are unchanged.
 
     `speeds`: one of them for each utterance, pitch and tempo together ([0.9, 1.0, 1.1]: Ko et al.
     2015, "Audio augmentation for speech recognition"). `noise`: a folder of recordings, one of

@@ -105,7 +105,7 @@ class LayersConfig:
 
 
 def _wandb_mode() -> str:
-    """What WANDB_MODE says, in its older words too; online where nothing is said."""
+    """What WANDB_MODE says, in its older words too; online by default."""
     if os.environ.get("WANDB_DISABLED", "").casefold() in ("true", "1", "yes"):
         return "disabled"
     mode = os.environ.get("WANDB_MODE") or "online"

@@ -17,7 +17,7 @@ class PretrainConfig:
     """How to pretrain a small model. `conf/pretrain/NAME.yaml` holds a recipe each.
 
     `mix` names further datasets to learn from beside `dataset`; `weights` gives the part of the
-    training that each gives ("main" is `dataset`), whatever its size; 1 where nothing is said.
+    training that each gives ("main" is `dataset`), whatever its size; 1 where it is not given.
     `without_speakers` are never learnt from. `valid_share` of the utterances are kept for the
     validation curves, every `valid_every` steps.
 
@@ -25,7 +25,7 @@ class PretrainConfig:
     as in wav2vec 2.0; `acoustic_weight` times the L1 distance to the MFCC is added to the loss.
     `objective`: "published", the architecture's own (contrast, masked units), or "acoustic_copy".
     `start`: a folder with a model of the same architecture to start from (null: random weights).
-    `train_top`: only the last so many transformer blocks are trained, with the objective's own
+    `train_top`: only the last `train_top` transformer blocks are trained, with the objective's own
     layers; the rest stays as it is in `start` (null: everything is trained).
     `temperature`: of the Gumbel softmax, first and last (contrastive). `units`: number of k-means
     clusters to be guessed (masked units), of MFCC, or of layer `teacher_layer` of the model in the

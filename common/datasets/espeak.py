@@ -86,7 +86,7 @@ class SpokenPhone(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SynthesisedSpeech:
-    """What espeak said, at 22.05 kHz.
+    """Speech of espeak, at 22.05 kHz.
 
     `pcm` is (n,) int16. `phones` has pauses too ("_:"), in order of time; each lasts to the next.
     `words` has, for each word of the text, the sample where it starts.

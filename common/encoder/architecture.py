@@ -97,7 +97,7 @@ def describe(config: ModelConfig) -> ModelDescription:
 def read_blueprint(config: ModelConfig, depth: int | None = None) -> Blueprint:
     """Build a model on the meta device and trace a second of audio through it.
 
-    `depth`: with so many of its blocks, the first ones, instead of all. A run asks several times,
+    `depth`: with the first `depth` of its blocks instead of all. A run asks several times,
     and the model is traced once; `config` and `class_config` are the caller's to change.
     """
     checkpoint = locate(config)
@@ -180,7 +180,7 @@ def new_model(kind: Any, config: Any) -> Any:
 
 
 def set_depth(config: Any, depth: int) -> None:
-    """Let a model's configuration say that its encoder has so many blocks."""
+    """Set the number of the encoder's blocks in a model's configuration."""
     known = config.to_dict()
     key = next((key for key in DEPTH if key in known), None)
     if key is None:

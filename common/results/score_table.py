@@ -41,7 +41,7 @@ def print_table(
     The best layer of each experiment is marked (`common.results.best_of`: not T0 of cca_intra,
     which is compared with itself). `left_out` names experiments and why there are no figures of
     theirs, `without_intervals` those whose figures have no interval and why. Without any figure
-    there is no table, and that is said.
+    there is no table, and a line says so.
     """
     if frame["primary"].any():
         _print_figures(frame, title)

@@ -46,7 +46,7 @@ def align(log_p: Probabilities, tokens: Sequence[int], blank: int) -> list[Span]
     skips[3::2] = states[3::2] != states[1:-2:2]
     score = np.full(len(states), -np.inf)
     score[:2] = log_p[0, states[:2]]
-    came = np.zeros((t, len(states)), dtype=np.int8)  # by so many states
+    came = np.zeros((t, len(states)), dtype=np.int8)  # by how many states
     for k in range(1, t):
         options = np.full((3, len(states)), -np.inf)
         options[0] = score

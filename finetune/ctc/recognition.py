@@ -61,7 +61,7 @@ class Recogniser(Protocol):
 
 
 def load_recogniser(config: Config) -> Recogniser:
-    """The recogniser of a checkpoint; an error where it is none."""
+    """The recogniser of a checkpoint; StrataError where it does not recognise speech."""
     blueprint = read_blueprint(config.model)
     asked = blueprint.checkpoint.asked
     if config.model.random_init:

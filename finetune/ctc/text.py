@@ -56,7 +56,7 @@ def normalise(text: str) -> str:
 
     Unicode's compatibility forms are unified (NFKC), typographic apostrophes become '; hyphens,
     punctuation and symbols separate words. So "well-known — don't!" is "WELL KNOWN DON'T". Format
-    characters, which nobody sees (soft hyphens, joiners, marks of direction), are taken out of
+    characters, which are invisible (soft hyphens, joiners, marks of direction), are taken out of
     their words.
     """
     seen = "".join(c for c in text if unicodedata.category(c) != "Cf" or c == ZERO_WIDTH_SPACE)
@@ -200,7 +200,7 @@ class Vocabulary:
         return dict(Counter(symbol for symbol in found if self.number(symbol) is None))
 
     def decode(self, frames: Sequence[int]) -> str:
-        """Text of the best token of every frame: repeats are one, blanks are none (greedy CTC)."""
+        """Greedy CTC: the best token of every frame, repeats merged, blanks removed."""
         kept = [n for i, n in enumerate(frames) if i == 0 or n != frames[i - 1]]
         return self.spell(n for n in kept if n != self.blank)
 

@@ -133,7 +133,7 @@ def draw_negatives(mask: Mask, count: int, rng: np.random.Generator) -> NDArray[
     """
     sizes = mask.sum(1)
     if (sizes == 1).any():
-        raise ValueError("an utterance with a single masked frame has nothing to be told from")
+        raise ValueError("an utterance with a single masked frame has no negatives")
     negatives = np.empty((int(sizes.sum()), count), dtype=np.int64)
     first = 0
     for size in sizes:

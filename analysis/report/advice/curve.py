@@ -29,14 +29,12 @@ FEWER_THAN_MEL = ("phone",)  # one-hot targets that always have: 39 phones
 
 @dataclass(frozen=True)
 class Comparison:
-    """Every layer compared with one of them, over the same folds of speakers.
+    """Every layer compared with one of them, the anchor, over the same folds of speakers.
 
-    `differences` (l,): mean of layer minus anchor. `p` (l,): two-sided, corrected for the number of
-    layers; NaN where there is nothing to test (the anchor itself, or fewer than five folds).
+    `p` (l,): two-sided, corrected for the number of layers; NaN where there is nothing to test (the
+    anchor itself, or fewer than five folds).
     """
 
-    anchor: int
-    differences: Array
     p: Array
 
     @property
@@ -106,7 +104,7 @@ def compare_with(scores: Array, anchor: int, seeds: Sequence[int] | None = None)
         folds = len(scores) // len(set(seeds)) if seeds is not None else len(scores)
         comparisons = n - 1 if folds >= MIN_FOLDS else n * (n - 1) // 2
         p[others] = holm(raw, comparisons)
-    return Comparison(anchor, differences.mean(0), p)
+    return Comparison(p)
 
 
 @dataclass(frozen=True)
@@ -184,8 +182,7 @@ class Curve:
     def compared_with(self, anchor: int) -> Comparison:
         """Every layer compared with one of them; untested without folds of speakers."""
         if not self.by_speaker or self.paired.empty:
-            means = self.means - self.means[anchor]
-            return Comparison(anchor, means, np.full(len(self.layers), np.nan))
+            return Comparison(np.full(len(self.layers), np.nan))
         seeds = self.paired.index.get_level_values("seed")
         return compare_with(self.scores, anchor, list(seeds))
 
@@ -213,7 +210,7 @@ class Curve:
 
     @property
     def too_few(self) -> str:
-        """Why nothing is said of the order of several layers; "" where something is.
+        """Why layers cannot be ordered; "" where they can.
 
         With fewer than `MIN_FOLDS` folds of speakers a layer that is better by twice the deviation
         of a difference is hardly ever found (benchmarks/advice_power.py), and without such folds

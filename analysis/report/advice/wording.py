@@ -125,7 +125,7 @@ def mean_and_deviation(curve: Curve, k: int) -> str:
 
 
 def layer_numbers(curve: Curve, positions: Sequence[int]) -> str:
-    """T1 0.268, T2 0.264 (p = 0.412), T3 …: each held against the best layer, p said once."""
+    """T1 0.268, T2 0.264 (p = 0.412), T3 …: each against the best layer, with p once."""
     by_p = groupby(positions, lambda k: p_value(float(curve.compared_with_best.p[k])))
     return ", ".join(
         f"{', '.join(f'{curve.layers[k]} {number(curve.means[k])}' for k in alike)} ({p})"
