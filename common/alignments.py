@@ -345,7 +345,7 @@ def _read_textgrid(text: str, path: Path) -> Alignment:
 
 
 def _alignment(grid: praat.Grid, path: Path) -> Alignment:
-    """A grid in samples."""
+    """A TextGrid's tiers and time span, in samples."""
     times = (
         grid.start,
         *(t for _, rows in grid.tiers for start, end, _ in rows for t in (start, end)),

@@ -45,14 +45,14 @@ def on_device(array: Array, device: "torch.device") -> Array:
 
 
 def on_host(array: Array) -> Array:
-    """As a numpy array."""
+    """An array of either kind as a numpy array."""
     source: Any = array
     numbers: Array = source if is_on_host(source) else source.cpu().numpy()
     return numbers
 
 
 def like(numbers: NDArray[Any], array: Array) -> Array:
-    """Numbers of the host as an array of the other's kind, where that one is."""
+    """A numpy array as an array of the other's kind, on its device."""
     moved: Array = namespace(array).asarray(numbers, device=array_api_compat.device(array))
     return moved
 
@@ -73,7 +73,7 @@ def cholesky(matrix: Array) -> Array:
 
 
 def inverse_of_triangle(triangle: Array) -> Array:
-    """Of a lower triangle (d, d)."""
+    """Inverse (d, d) of a lower triangle (d, d)."""
     if is_on_host(triangle):
         inverse: Array = scipy.linalg.lapack.dtrtri(triangle, lower=1)[0]
         return inverse

@@ -55,7 +55,7 @@ class Processes:
 
     @property
     def size(self) -> int:
-        """How many there are."""
+        """Number of processes."""
         return self.place.size
 
     @property

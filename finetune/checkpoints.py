@@ -31,7 +31,7 @@ FINISHED = "checkpoints/finished.json"
 
 @final
 class Checkpoints(Checkpoint):
-    """A checkpoint now and then, after whole updates; the one before it is kept beside it.
+    """A checkpoint every few minutes, after whole updates; the one before it is kept beside it.
 
     One is never written between the parts of an update, whose sum is not kept, nor between an
     update and the validation that follows it, which a resumed training would skip. `minutes`
@@ -45,7 +45,7 @@ class Checkpoints(Checkpoint):
         self.saved = time.monotonic()
 
     def on_train_start(self, *_: object) -> None:
-        """Count the minutes from here; Lightning would end at a signal without a checkpoint."""
+        """Start counting the minutes; Lightning would end at a signal without a checkpoint."""
         self.saved = time.monotonic()
         restore_handlers()
 
@@ -61,7 +61,7 @@ class Checkpoints(Checkpoint):
         self._save_in_time(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, *_: object) -> None:
-        """Save the end, so that a kill in what follows costs no training.
+        """Save the end, so that a kill afterwards costs no training.
 
         Not the end by patience: one that is resumed from there would go on.
         """

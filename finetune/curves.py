@@ -57,7 +57,7 @@ class Curves(CSVLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> WholeCurves:
-        """What writes the points of this run."""
+        """The writer of this run's points."""
         if self._experiment is None:
             self._experiment = WholeCurves(log_dir=self.log_dir)
         return self._experiment  # type: ignore[return-value]

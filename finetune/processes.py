@@ -49,21 +49,21 @@ class Place(ClusterEnvironment):
         return False
 
     def world_size(self) -> int:
-        """How many processes."""
+        """Number of processes."""
         return self.world
 
     def set_world_size(self, size: int) -> None:
         """Nothing: it is given."""
 
     def global_rank(self) -> int:
-        """Which one this is."""
+        """Number of this process."""
         return self.rank
 
     def set_global_rank(self, rank: int) -> None:
         """Nothing: it is given."""
 
     def local_rank(self) -> int:
-        """Which one this is."""
+        """Number of this process."""
         return self.rank
 
     def node_rank(self) -> int:

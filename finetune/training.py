@@ -139,11 +139,11 @@ class Steps(Callback):
         self._progress.update(trainer.global_step - self._progress.done)
 
     def teardown(self, *_: object, **__: object) -> None:
-        """No more lines after the training."""
+        """Stop logging."""
         self._ended.close()
 
     def on_exception(self, *_: object) -> None:
-        """Nor after an error, where Lightning does not call `teardown`."""
+        """Stop logging after an error, where Lightning does not call `teardown`."""
         self._ended.close()
 
 

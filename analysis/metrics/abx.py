@@ -271,7 +271,7 @@ class Items:
     def _item(
         self, stretch: int, speaker: str, phones: tuple[Interval, ...], k: int
     ) -> Item | None:
-        """Phone k as an item; None where contexts are kept and it has none."""
+        """Phone k as an item; None where contexts are kept and it lacks one."""
         phone = phones[k]
         if self.metric.context == "any":
             return Item(phone.label, ("", ""), speaker, stretch, phone.start, phone.end)

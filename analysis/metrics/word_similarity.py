@@ -68,7 +68,7 @@ class WordSimilarity(UnitMetric):
             )
 
     def no_interval(self, units: Units) -> str:
-        """Only too few speakers."""
+        """Too few speakers."""
         return too_few(units.tested(np.arange(len(units.label)))[1])
 
     def score(self, units: Units) -> list[Score]:

@@ -108,5 +108,5 @@ def _error_table(means: pd.DataFrame) -> Table:
 
 
 def _text(value: object) -> str:
-    """Brackets of a name are no markup."""
+    """A name with its brackets escaped, which rich takes for markup."""
     return str(value).replace("[", r"\[")

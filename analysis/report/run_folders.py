@@ -43,7 +43,7 @@ class Run:
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """What it was configured with."""
+        """The run's configuration."""
         config = self.metadata.get("config")
         return config if isinstance(config, dict) else {}
 
@@ -215,7 +215,7 @@ def _read_metadata(path: Path) -> Mapping[str, Any]:
 
 
 def _finite(text: str) -> float | None:
-    """A number; None where it is not finite, which JSON cannot say."""
+    """A number; None where it is not finite, which JSON cannot hold."""
     value = float(text)
     return value if isfinite(value) else None
 

@@ -115,7 +115,7 @@ class FrameStudy(Study):
         return next(filter(None, without), "")
 
     def joined(self, other: Self) -> Self:
-        """Both have drawn the same segments."""
+        """One study of both, which have drawn the same segments."""
         return replace(super().joined(other), drawn={**self.drawn, **other.drawn})
 
     def consumer(self, device: torch.device) -> Consumer:  # noqa: ARG002

@@ -120,7 +120,7 @@ class MomentStudy(Study):
         return replace(study, no_interval={name: why_no_interval(setting, analysis, samples)})
 
     def joined(self, other: Self) -> Self:
-        """Both have drawn the same."""
+        """One study of both, which have drawn the same utterances."""
         return replace(super().joined(other), crosses={**self.crosses, **other.crosses})
 
     @property

@@ -138,7 +138,7 @@ class Study(ABC):
         """
 
     def joined(self, other: Self) -> Self:
-        """The experiments of both, which have the same entry."""
+        """One study of the experiments of both, which have the same entry."""
         return replace(
             self,
             experiments={**self.experiments, **other.experiments},

@@ -221,7 +221,7 @@ class VectorStudy(Study):
                 check_target(self.drawn[name].samples.name, self._controlled(name, units), target)
 
     def joined(self, other: Self) -> Self:
-        """Both have drawn the same rows; their labels may differ."""
+        """One study of both, which have drawn the same rows; their labels may differ."""
         return replace(super().joined(other), drawn={**self.drawn, **other.drawn})
 
     @property

@@ -71,7 +71,7 @@ class Attribute(LabelTarget):
         return super().segments(corpus, unit, first_centre)
 
     def label(self, utterance: Utterance, interval: Interval) -> str:  # noqa: ARG002
-        """The utterance's."""
+        """The utterance's attribute."""
         return utterance.attribute(self.attribute)
 
 

@@ -99,7 +99,7 @@ def _object(place: str, target: str) -> object:
 
 
 def _check_types(key: str, node: Mapping[Any, object], made: type) -> None:
-    """Settings of the plain types that a class declares: a whole number is no 2.5.
+    """Check settings against the plain types that a class declares.
 
     Null may stand for what another part of the configuration fills in: the caller's matter.
     """

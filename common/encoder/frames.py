@@ -58,7 +58,7 @@ class FrameGeometry:
         )
 
     def at_rate(self, rate: int) -> Self:
-        """The same where its samples came `rate` a second, in samples at 16 kHz."""
+        """The geometry, in samples at 16 kHz, of frames of audio with `rate` samples a second."""
 
         def scaled(length: Samples) -> Samples:
             exact = Fraction(length) * SAMPLE_RATE / rate

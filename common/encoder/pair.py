@@ -52,7 +52,7 @@ class EncoderPair:
             self.second.run(waveforms, lambda layer, *frames: emit(renamed(layer), *frames), others)
 
     def batches(self, lengths: Sequence[int]) -> list[list[int]]:
-        """The first model's batches, each cut as the second one must have it."""
+        """The first model's batches, each split as the second one needs it."""
         return [
             [batch[i] for i in part]
             for batch in self.first.batches(lengths)

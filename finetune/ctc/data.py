@@ -35,7 +35,7 @@ class TranscribedSpeech:
 
     @property
     def texts(self) -> list[str]:
-        """What is to be written of every utterance."""
+        """Text to recognise of every utterance."""
         return [u.text for u in self.utterances]
 
     @property

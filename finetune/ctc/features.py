@@ -46,7 +46,7 @@ class KeptFeatures:
         self._batch = batch
 
     def close(self) -> None:
-        """Forget everything; the convolutions compute again."""
+        """Delete the features and restore the convolutions."""
         self.kept.clear()
         self.convolutions.forward = self._compute
 

@@ -73,7 +73,7 @@ def without_spaces(texts: Iterable[str]) -> bool:
 
 
 def references(utterances: Sequence[Utterance], targets: str) -> list[str]:
-    """What a model is to write of each utterance; "" where there is nothing.
+    """Text that a model should write for each utterance, or "".
 
     Text is normalised. Phones are the labels of the phone tier, separated by spaces; in a corpus
     without that tier those of the transcript, which separates them itself.

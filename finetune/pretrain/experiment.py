@@ -200,7 +200,7 @@ class Snapshots(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object
     ) -> None:
-        """Save where the step asks for it."""
+        """Save after the given steps."""
         step = trainer.global_step
         if step in self.steps:
             self.folder.mkdir(exist_ok=True)

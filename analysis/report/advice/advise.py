@@ -219,7 +219,7 @@ def _places(curve: Curve) -> str:
 
 
 def _peak(curves: Sequence[Curve]) -> str:
-    """At T3, where all measures have their best layer among the same ones; else ""."""
+    """ "at T3", where all measures share their best layers; else ""."""
     places = {_places(curve) for curve in curves}
     return f"at {places.pop()}" if len(places) == 1 and all(places) else ""
 
@@ -256,7 +256,7 @@ def _in_order(layers: Iterable[str]) -> list[str]:
 
 
 def _where(curve: Curve) -> str:
-    """cca_phone is highest at T3 (not told apart: T1, T2)."""
+    """ "cca_phone is highest at T3 (not told apart from it: T1, T2)"."""
     at = f"{curve.experiment} is highest at {curve.layers[curve.best]}"
     if len(curve.layers) == 1:
         return f"{at} (the only layer scored)"
@@ -358,7 +358,7 @@ def _falls(topic: str, model: str, dataset: str, curves: Sequence[Curve]) -> Adv
 
 
 def _fall(curve: Curve) -> str:
-    """By cca_word T6 is below T1 (so is every layer from T4 up)."""
+    """ "by cca_word T6 is below T1 (so is every layer from T4 up)"."""
     sentence = f"by {curve.experiment} {curve.layers[-1]} is below {curve.layers[curve.best]}"
     count = curve.fallen_top
     return (

@@ -175,7 +175,7 @@ class Curve:
 
     @property
     def repeats(self) -> int:
-        """Draws that gave the very scores of another."""
+        """Number of draws with exactly the scores of another."""
         whole = self.table.dropna()
         return len(whole) - len(whole.drop_duplicates())
 

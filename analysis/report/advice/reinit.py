@@ -265,7 +265,7 @@ def _verdict(
 
 
 def _short(comparison: str) -> str:
-    """Without what is in brackets."""
+    """A name without the part in brackets."""
     return re.sub(r" \(.*\)", "", comparison)
 
 
@@ -309,7 +309,7 @@ def _compare(rate: str, rates: pd.DataFrame, n: int, other: int) -> str:
 
 
 def _rate(values: pd.Series) -> str:
-    """78.2 % (77.9 to 78.4 over 3 seeds)."""
+    """ "78.2 % (77.9 to 78.4 over 3 seeds)"."""
     each = 100 * values.dropna()
     if len(each) < 2:
         return f"{each.mean():.1f} % (1 seed)"
