@@ -94,7 +94,7 @@ class Progress:
 
 
 def _minutes(seconds: float) -> str:
-    """ "3 min", or "1 h 5 min"."""
+    """As "3 min", or "1 h 5 min"."""
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 

@@ -22,11 +22,11 @@ from analysis.report.advice.wording import (
     control_caveats,
     curve_caveats,
     curve_figures,
-    drawn,
     layers_of,
     listed,
     number,
     p_value,
+    with_curve,
 )
 from common.config.analysis import BY_SPEAKER
 from common.results.results import WITHOUT_LAYERS, unlike_widths
@@ -219,7 +219,7 @@ def _places(curve: Curve) -> str:
 
 
 def _peak(curves: Sequence[Curve]) -> str:
-    """ "at T3", where all measures share their best layers; else ""."""
+    """As "at T3", where all measures share their best layers; else ""."""
     places = {_places(curve) for curve in curves}
     return f"at {places.pop()}" if len(places) == 1 and all(places) else ""
 
@@ -256,7 +256,7 @@ def _in_order(layers: Iterable[str]) -> list[str]:
 
 
 def _where(curve: Curve) -> str:
-    """ "cca_phone is highest at T3 (not told apart from it: T1, T2)"."""
+    """As "cca_phone is highest at T3 (not told apart from it: T1, T2)"."""
     at = f"{curve.experiment} is highest at {curve.layers[curve.best]}"
     if len(curve.layers) == 1:
         return f"{at} (the only layer scored)"
@@ -320,7 +320,7 @@ def _turn_back(model: str, dataset: str, curve: Curve) -> Advice | None:
         "turn": f"{at} {number(curve.means[low])}",
         "after": f"{back} {number(curve.means[end])} ({p_value(compared.p[end])})",
     }
-    figures = drawn(curve, f"{curve.metric}, {len(curve.scores)} paired scores a layer", cells)
+    figures = with_curve(curve, f"{curve.metric}, {len(curve.scores)} paired scores a layer", cells)
     shape = caveats(["A shape says nothing of its cause"])
     return Advice(
         topic=TURNS,
@@ -358,7 +358,7 @@ def _falls(topic: str, model: str, dataset: str, curves: Sequence[Curve]) -> Adv
 
 
 def _fall(curve: Curve) -> str:
-    """ "by cca_word T6 is below T1 (so is every layer from T4 up)"."""
+    """As "by cca_word T6 is below T1 (so is every layer from T4 up)"."""
     sentence = f"by {curve.experiment} {curve.layers[-1]} is below {curve.layers[curve.best]}"
     count = curve.fallen_top
     return (
@@ -370,4 +370,4 @@ def _fall_figures(curve: Curve) -> Figures:
     top, p = curve.layers[-1], p_value(curve.compared_with_best.p[-1])
     cells = {"best": f"{curve.layers[curve.best]} {number(curve.means[curve.best])}"}
     cells["top"] = f"{top} {number(curve.means[-1])} ({p})"
-    return drawn(curve, f"{curve.metric}, {len(curve.scores)} paired scores a layer", cells)
+    return with_curve(curve, f"{curve.metric}, {len(curve.scores)} paired scores a layer", cells)

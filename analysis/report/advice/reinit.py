@@ -15,11 +15,11 @@ from analysis.report.advice.wording import (
     Caveat,
     Figures,
     caveats,
-    drawn,
     layer_numbers,
     listed,
     mean_and_deviation,
     p_value,
+    with_curve,
 )
 
 TOPIC = "re-initialisation"
@@ -137,7 +137,7 @@ def _top_figures(curve: Curve) -> Figures:
     others = [k for k in range(first, len(curve.layers)) if k != curve.best]
     cells = {"best": f"{curve.layers[curve.best]} {mean_and_deviation(curve, curve.best)}"}
     cells["top layers"] = layer_numbers(curve, others) or "the best is the top layer"
-    return drawn(curve, curve.metric, cells)
+    return with_curve(curve, curve.metric, cells)
 
 
 def _no_suggestion(model: str, dataset: str, curves: Sequence[Curve]) -> Advice:
@@ -309,7 +309,7 @@ def _compare(rate: str, rates: pd.DataFrame, n: int, other: int) -> str:
 
 
 def _rate(values: pd.Series) -> str:
-    """ "78.2 % (77.9 to 78.4 over 3 seeds)"."""
+    """As "78.2 % (77.9 to 78.4 over 3 seeds)"."""
     each = 100 * values.dropna()
     if len(each) < 2:
         return f"{each.mean():.1f} % (1 seed)"

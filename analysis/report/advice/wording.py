@@ -78,14 +78,14 @@ class Advice:
 
 
 def listed(words: Sequence[str], last: str = "and") -> str:
-    """ "a, b and c"."""
+    """As "a, b and c"."""
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
 def layers_of(curve: Curve, positions: Sequence[int], last: str = "and") -> str:
-    """ "T0, T2 to T5": neighbours are joined."""
+    """As "T0, T2 to T5": neighbours are joined."""
     runs: list[list[int]] = []
     for k in positions:
         if runs and runs[-1][-1] == k - 1:
@@ -110,14 +110,14 @@ def number(value: float) -> str:
 
 
 def p_value(p: float) -> str:
-    """ "p = 0.012" or "p < 0.001"."""
+    """As "p = 0.012" or "p < 0.001"."""
     if np.isnan(p):
         return "not tested"
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def mean_and_deviation(curve: Curve, k: int) -> str:
-    """ "0.271 ± 0.007", or the mean alone where there is one score."""
+    """As "0.271 ± 0.007", or the mean alone where there is one score."""
     scores = curve.scores[:, k]
     if len(scores) < 2:
         return number(curve.means[k])
@@ -167,7 +167,7 @@ def with_curve(curve: Curve, of: str, cells: Mapping[str, str]) -> Figures:
 
 
 def _count(curve: Curve) -> str:
-    """ "10 paired scores a layer of 200 pairs"."""
+    """As "10 paired scores a layer of 200 pairs"."""
     scores = len(curve.scores)
     kind = "score" if scores == 1 else "paired scores"
     pairs = "" if curve.pairs is None else f" of {curve.pairs} pairs"
@@ -175,7 +175,7 @@ def _count(curve: Curve) -> str:
 
 
 def control_numbers(control: Control) -> str:
-    """ "mel 0.123 (p < 0.001)", at the control's own best layer."""
+    """As "mel 0.123 (p < 0.001)", at the control's own best layer."""
     layer = f" {control.layer}" if control.layer else ""
     return f"{CONTROL_WORDS[control.name]}{layer} {number(control.mean)} ({p_value(control.p)})"
 
