@@ -451,11 +451,11 @@ def rows_of_trial(cuts: Sequence[Index], trial: int) -> tuple[Mask, Mask, Mask]:
 class CrossedFolds(Folds):
     """A pair of views cut in two ways at once; `cells` are (train, dev, test) of each trial.
 
-    `halves`: rows that lie, in both ways, in folds of the first half of the trials, and the second.
+    `parts`: rows that lie, in both ways, in folds of the first half of the trials, and the second.
     """
 
     cells: tuple[tuple[Moments, Moments, Moments], ...]
-    halves: tuple[Moments, Moments]
+    parts: tuple[Moments, Moments]
 
     def on(self, device: "torch.device") -> "CrossedFolds":
         """The same on a device."""
@@ -467,12 +467,12 @@ class CrossedFolds(Folds):
             return copied.within(rows)
 
         cells = tuple((moved(a), moved(b), moved(c)) for a, b, c in self.cells)
-        first, second = self.halves
+        first, second = self.parts
         return CrossedFolds(whole.x, whole.y, whole.xy, cells, (moved(first), moved(second)))
 
     def halves(self) -> tuple[Moments, Moments]:
         """Neither cut has a fold in both."""
-        return self.halves
+        return self.parts
 
     def trial(self, t: int) -> tuple[Moments, Moments, Moments]:
         """(train, dev, test) of trial t: neither cut has a fold in two of them."""
