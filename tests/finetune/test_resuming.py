@@ -243,7 +243,7 @@ def begun(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_killed_run_takes_no_other_settings(begun: Path, model: Path, tmp_path: Path) -> None:
     shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
-    other = r"got to step 9, with other settings: finetune\.reinit_top=1 \(was 0\)\. Give"
+    other = r"got to step 9, with other settings: finetune\.reinit_top=1 \(was 0\)\. Use"
     with pytest.raises(StrataError, match=other):
         finetune(tmp_path, model, *PARTS, "finetune.reinit_top=1")
 
