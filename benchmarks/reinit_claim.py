@@ -186,7 +186,7 @@ def summarise(errors: pd.DataFrame, unit: str) -> pd.DataFrame:
     """A line for each arm: rate, error rate in %, difference from `none` and its interval.
 
     Seeds that an arm and `none` both have are paired. A speaker whom a seed's draw of the speech
-    does not test has no units there.
+    does not test has no units there; those whom the arm's seeds do not test are left out.
     """
     columns = [f"{unit}_errors", f"{unit}s"]
     tables = {
@@ -198,7 +198,8 @@ def summarise(errors: pd.DataFrame, unit: str) -> pd.DataFrame:
         seeds = table.index.intersection(tables["none"].index)
         wrong = table.loc[seeds, columns[0]].to_numpy()  # (seeds, speakers)
         said = table.loc[seeds, columns[1]].to_numpy()
-        plain = tables["none"].loc[seeds, columns[0]].to_numpy()
+        none = tables["none"].reindex(columns=table.columns, fill_value=0)
+        plain = none.loc[seeds, columns[0]].to_numpy()
         difference, low, high = paired_interval(wrong, plain, said)
         lines.append(
             {
