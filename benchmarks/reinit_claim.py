@@ -86,6 +86,11 @@ def key_of(job: Job) -> tuple[str, float, int, int]:
     return job.arm, job.rate, job.seed, job.draw
 
 
+def values_of(overrides: Sequence[str]) -> dict[str, str]:
+    """The value of each key, whatever their order; the last one of a key counts."""
+    return {key: value for key, _, value in (line.partition("=") for line in overrides)}
+
+
 class Record:
     """errors.csv: a line for each finished job and test speaker, the tuning jobs' too.
 
@@ -96,13 +101,15 @@ class Record:
     def __init__(self, root: Path, given: Sequence[str]) -> None:
         self.path = root / "errors.csv"
         root.mkdir(parents=True, exist_ok=True)
-        said, text = root / "overrides.txt", "".join(f"{line}\n" for line in given)
-        if said.is_file() and said.read_text(encoding="utf-8") != text:
+        file = root / "overrides.txt"
+        if not file.is_file():
+            file.write_text("".join(f"{line}\n" for line in given), encoding="utf-8")
+        before = file.read_text(encoding="utf-8")
+        if values_of(before.splitlines()) != values_of(given):
             raise SystemExit(
-                f"{said}: the jobs of this folder had other overrides. Use another folder, or "
-                f"these:\n{said.read_text(encoding='utf-8')}"
+                f"{file}: the jobs of this folder had other overrides. Use another folder, or "
+                f"these:\n{before}"
             )
-        said.write_text(text, encoding="utf-8")
         self.lock = Lock()
 
     def table(self) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """The arithmetic of benchmarks/reinit_claim.py: pairs, rates, and what goes on from a folder."""
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,14 @@ import pytest
 from omegaconf import OmegaConf
 
 from benchmarks.reinit_claim import (
+    ROOT,
     Job,
     Record,
     best_rate,
     overrides_of,
     paired_interval,
     summarise,
+    values_of,
 )
 from tests.running import composed
 
@@ -99,7 +102,23 @@ def test_rate_that_fails_now_and_then_is_not_taken(
 
 
 def test_a_folder_goes_on_with_its_own_overrides_only(tmp_path: Path) -> None:
-    Record(tmp_path, ["model=hubert_tiny"])
-    Record(tmp_path, ["model=hubert_tiny"])
-    with pytest.raises(SystemExit, match="the jobs of this folder had other overrides"):
-        Record(tmp_path, ["model=wav2vec2_tiny"])
+    given = ["model=hubert_tiny", "dataset.seed=7", "seed=1", "seed=2"]
+    Record(tmp_path, given)
+    Record(tmp_path, ["seed=1", "seed=2", *given[:2]])  # their order is of no matter
+    for other in (["model=wav2vec2_tiny", *given[1:]], given[:2], [*given[:2], "seed=2", "seed=1"]):
+        with pytest.raises(SystemExit, match="the jobs of this folder had other overrides"):
+            Record(tmp_path, other)
+
+
+def test_the_commands_of_the_claims_page_are_those_of_its_tables() -> None:
+    """So that they go on from the tables; "benchmarks/claim/deep" is a folder with one."""
+    lines = (ROOT / "docs" / "claim.md").read_text("utf-8").splitlines()
+    start = "$ python benchmarks/reinit_claim.py benchmarks/claim/"
+    folders = set()
+    for line in lines:
+        if line.startswith(start):
+            _, _, _, folder, *rest = shlex.split(line)
+            table = (ROOT / folder / "overrides.txt").read_text("utf-8").splitlines()
+            assert values_of(rest[rest.index("--") + 1 :]) == values_of(table), folder
+            folders.add(ROOT / folder)
+    assert folders == {path.parent for path in (ROOT / "benchmarks" / "claim").glob("*/errors.csv")}
