@@ -13,12 +13,13 @@ import os
 import re
 import shutil
 import socket
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import xxhash
@@ -363,12 +364,24 @@ def _checksum(path: Path) -> str:
 
 
 def _arrays_of(path: Path) -> dict[str, list[object]]:
-    """Shape and type of each array of a file."""
+    """Shape and type of each array of a file, from the arrays' headers."""
     if path.suffix == ".npy":
-        array = np.load(path, mmap_mode="r")
-        return {"": [list(array.shape), array.dtype.str]}
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: [list(a.shape), a.dtype.str] for name, a in archive.items()}
+        with path.open("rb") as file:
+            return {"": _header(file)}
+    with zipfile.ZipFile(path) as archive:
+        found = {}
+        for member in archive.namelist():
+            with archive.open(member) as file:
+                found[member.removesuffix(".npy")] = _header(file)
+        return found
+
+
+def _header(file: IO[bytes]) -> list[object]:
+    """Shape and type of the array in numpy's format that a file begins with."""
+    major, _ = np.lib.format.read_magic(file)
+    read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}[major]
+    shape, _, dtype = read(file)
+    return [list(shape), dtype.str]
 
 
 def _described(path: Path) -> dict[str, object]:
