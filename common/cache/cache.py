@@ -37,6 +37,7 @@ UNFINISHED = re.compile(r"\.part(\d*)\.")  # with the number of the process unle
 HIDDEN = ".hidden."  # prefix of a mark: do not use this array of the read-only entry
 STATE = "state"  # where an unfinished pass stores what it needs to resume
 READ_AT_ONCE = 1 << 23  # bytes
+READ_FROM_ZIP = 1 << 18  # bytes that are read at once where zipfile copies them
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a disk without room
 DEFAULT = "~/.cache/strata"
 # numpy reads an array's header with Python's parser, and CPython 3.11's fails now and then where
@@ -143,8 +144,8 @@ class Entry:
 
     def load(self, name: str) -> dict[str, NDArray[Any]]:
         """Read named arrays."""
-        with HEADERS, np.load(self._found(name) / f"{name}.npz", allow_pickle=False) as archive:
-            return dict(archive)
+        with zipfile.ZipFile(self._found(name) / f"{name}.npz") as archive:
+            return {key: _read(archive, member) for key, member in _members(archive).items()}
 
     def note(self, content: Mapping[str, object]) -> None:
         """Record how the arrays were computed."""
@@ -367,20 +368,43 @@ def _arrays_of(path: Path) -> dict[str, list[object]]:
     """Shape and type of each array of a file, from the arrays' headers."""
     if path.suffix == ".npy":
         with path.open("rb") as file:
-            return {"": _header(file)}
+            return {"": _described_by(_header(file))}
     with zipfile.ZipFile(path) as archive:
         found = {}
-        for member in archive.namelist():
+        for name, member in _members(archive).items():
             with archive.open(member) as file:
-                found[member.removesuffix(".npy")] = _header(file)
+                found[name] = _described_by(_header(file))
         return found
 
 
-def _header(file: IO[bytes]) -> list[object]:
-    """Shape and type of the array in numpy's format that a file begins with."""
-    major, _ = np.lib.format.read_magic(file)
-    read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}[major]
-    shape, _, dtype = read(file)
+def _members(archive: zipfile.ZipFile) -> dict[str, str]:
+    """Names of the arrays of an .npz, and of their files in it."""
+    return {member.removesuffix(".npy"): member for member in archive.namelist()}
+
+
+def _read(archive: zipfile.ZipFile, member: str) -> NDArray[Any]:
+    """One array of an .npz. Unlike numpy.load, it lets other threads read at the same time."""
+    with archive.open(member) as file:
+        shape, by_columns, dtype = _header(file)
+        array = np.empty(shape, dtype, order="F" if by_columns else "C")
+        stored = array.reshape(-1, order="A").view(np.uint8)
+        for start in range(0, stored.size, READ_FROM_ZIP):
+            part = stored[start : start + READ_FROM_ZIP]
+            part[:] = np.frombuffer(file.read(part.size), dtype=np.uint8)  # raises if it is shorter
+    return array
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape of the array in numpy's format that a file begins with, its order, and its type."""
+    with HEADERS:
+        major, _ = np.lib.format.read_magic(file)
+        if major == 1:
+            return np.lib.format.read_array_header_1_0(file)
+        return np.lib.format.read_array_header_2_0(file)
+
+
+def _described_by(header: tuple[tuple[int, ...], bool, np.dtype[Any]]) -> list[object]:
+    shape, _, dtype = header
     return [list(shape), dtype.str]
 
 

@@ -1,5 +1,6 @@
 """Entries of the cache: whole or absent, one writer at a time, named by what their key means."""
 
+import json
 import shutil
 import threading
 from pathlib import Path
@@ -71,6 +72,29 @@ def test_named_arrays_come_back_as_they_were(entry: Entry) -> None:
     assert entry.has("sample0.T1.mel")
     assert not entry.has("sample0.T1")
     assert partials(entry) == []
+
+
+def test_arrays_are_read_as_numpy_reads_them(entry: Entry) -> None:
+    """Any shape, order and type; larger than what is read at once; and their records with them."""
+    arrays = {
+        "large": np.arange(300_000, dtype=np.float64).reshape(10, 300, 100),
+        "columns": np.asfortranarray(np.arange(15, dtype=np.float32).reshape(5, 3)),
+        "text": np.array("naïve"),
+        "mask": np.array([True, False]),
+        "number": np.array(3),
+        "empty": np.zeros((0, 3), dtype=np.int64),
+    }
+    entry.prepare()
+    entry.save("all", arrays)
+    with np.load(entry.folder / "all.npz") as expected:
+        for name, array in entry.load("all").items():
+            assert array.dtype == expected[name].dtype
+            assert array.shape == expected[name].shape
+            assert array.flags.c_contiguous == expected[name].flags.c_contiguous
+            assert array.flags.writeable
+            np.testing.assert_array_equal(array, expected[name])
+    record = json.loads((entry.folder / "all.sum").read_text())
+    assert record["arrays"] == {n: [list(a.shape), a.dtype.str] for n, a in arrays.items()}
 
 
 def test_an_array_filled_row_by_row_is_there_once_it_is_published(entry: Entry) -> None:
