@@ -89,8 +89,9 @@ def run(
     found = clusterer.cluster(rows[: size.fit], rows[size.fit :], size.k, seed=0)
     seconds, used = perf_counter() - start, process_time() - used
     score = agreement(found.held, labels[size.fit :])
+    inertia = ((rows[: size.fit] - found.centres[found.fitted]) ** 2).sum(1).mean()
     print(
-        f"  {name:14} {seconds:6.1f} s (processors {used:.1f} s), inertia {found.inertia:.1f}, "
+        f"  {name:14} {seconds:6.1f} s (processors {used:.1f} s), inertia {inertia:.1f}, "
         f"mutual information {score.normalised:.3f} (by chance {score.by_chance:.3f}, "
         f"adjusted {score.adjusted:.3f}), clusters in use {found.in_use:.1%}",
         flush=True,

@@ -1,6 +1,5 @@
 """k-means by scikit-learn, on mini-batches as published, or by faiss, on all rows."""
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -18,38 +17,21 @@ CLUSTERERS = ("minibatch", "faiss")
 class Clustering:
     """Clusters 0 … k - 1 of the rows fitted on, `fitted` (n,), and of held-out rows, `held` (m,).
 
-    `inertia`: mean squared distance of a fitted row to its centre; `centres` (k, d).
+    `centres` (k, d).
     """
 
     fitted: Index
     held: Index
-    k: int
-    inertia: float
     centres: Vectors
 
     @property
     def in_use(self) -> float:
         """Share of the clusters that some fitted row is in."""
-        return len(np.unique(self.fitted)) / self.k
+        return len(np.unique(self.fitted)) / len(self.centres)
 
 
 @dataclass(frozen=True)
-class Clusterer(ABC):
-    """Finds k centres and gives every row its nearest."""
-
-    @abstractmethod
-    def cluster(
-        self, fit: Vectors, held: Vectors, k: int, seed: int, threads: int | None = None
-    ) -> Clustering:
-        """Fit on `fit` (n, d), n >= k; assign it and `held` (m, d). `seed` below 2^31.
-
-        `threads`: OpenMP's; None for all. A limit set by the caller holds for the caller's thread
-        only.
-        """
-
-
-@dataclass(frozen=True)
-class MiniBatch(Clusterer):
+class MiniBatch:
     """scikit-learn's MiniBatchKMeans (Sculley 2010) with the settings of Pasad et al. 2021's code.
 
     k-means++ (the best of three tries), at most 500 epochs, until ten batches bring no improvement;
@@ -61,7 +43,11 @@ class MiniBatch(Clusterer):
     def cluster(
         self, fit: Vectors, held: Vectors, k: int, seed: int, threads: int | None = None
     ) -> Clustering:
-        """As published, with three tries, the default of that time."""
+        """Fit k centres on `fit` (n, d), n >= k; assign it and `held` (m, d). `seed` below 2^31.
+
+        `threads`: OpenMP's; None for all. A limit set by the caller holds for the caller's thread
+        only.
+        """
         from sklearn.cluster import MiniBatchKMeans
 
         model = MiniBatchKMeans(
@@ -70,13 +56,12 @@ class MiniBatch(Clusterer):
         with threadpool_limits(threads, user_api="openmp"):
             fitted = model.fit(fit).labels_
             predicted = model.predict(held)
-        inertia = float(model.inertia_) / len(fit)
         centres = model.cluster_centers_.astype(np.float32)
-        return Clustering(fitted.astype(np.int64), predicted.astype(np.int64), k, inertia, centres)
+        return Clustering(fitted.astype(np.int64), predicted.astype(np.int64), centres)
 
 
 @dataclass(frozen=True)
-class Lloyd(Clusterer):
+class Lloyd:
     """faiss: `iterations` of Lloyd's algorithm on all rows, from each of `seeds` draws of centres.
 
     The try of least inertia is kept. A cluster that runs empty takes half of a large one.
@@ -95,7 +80,7 @@ class Lloyd(Clusterer):
     def cluster(
         self, fit: Vectors, held: Vectors, k: int, seed: int, threads: int | None = None
     ) -> Clustering:
-        """All rows are used: by default faiss takes at most 256 for each centre."""
+        """As `MiniBatch.cluster`, on all rows: by default faiss takes at most 256 for a centre."""
         import faiss
 
         model = faiss.Kmeans(
@@ -109,10 +94,13 @@ class Lloyd(Clusterer):
         )
         with threadpool_limits(threads, user_api="openmp"):
             model.train(fit)
-            distances, fitted = model.index.search(np.ascontiguousarray(fit), 1)
-            _, predicted = model.index.search(np.ascontiguousarray(held), 1)
-        centres = np.asarray(model.centroids, dtype=np.float32)
-        return Clustering(fitted[:, 0], predicted[:, 0], k, float(distances.mean()), centres)
+            fitted, predicted = (
+                model.index.search(np.ascontiguousarray(rows), 1)[1][:, 0] for rows in (fit, held)
+            )
+        return Clustering(fitted, predicted, np.asarray(model.centroids, dtype=np.float32))
+
+
+Clusterer = MiniBatch | Lloyd
 
 
 def nearest(rows: NDArray[np.floating], centres: Vectors) -> Index:

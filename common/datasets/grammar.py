@@ -174,19 +174,6 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(text.replace(",", " ").replace(".", " ").replace("?", " ").split())
 
 
-def all_words(words_per_class: int | None = None) -> tuple[str, ...]:
-    """Every word the grammar can say, sorted; possessives left out."""
-    literal = {
-        token
-        for productions in _productions().values()
-        for tokens in productions[0]
-        for token in tokens
-        if token.islower() and token not in CLITICS
-    }
-    classes = (entries for entries, _ in _classes(words_per_class).values())
-    return tuple(sorted(literal.union({"an", "don't", "can't"}, *classes) - {"ca"}))
-
-
 def zipf_weights(n: int) -> NDArray[np.float64]:
     """(n,) probabilities that fall off as 1 / (rank + 1): Zipf and Mandelbrot's law."""
     weights = 1.0 / (np.arange(n) + 2.0)

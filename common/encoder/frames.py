@@ -1,6 +1,5 @@
 """Samples to frames and back: the one place where time stops being integer samples."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor
@@ -32,17 +31,6 @@ class FrameGeometry:
     hop: Samples = 1
     offset: Samples = 0
     overhang: Samples = 0
-
-    @classmethod
-    def from_convolutions(
-        cls, kernels: Iterable[int], strides: Iterable[int], paddings: Iterable[int] | None = None
-    ) -> Self:
-        """Geometry after a stack of convolutions over the waveform (unpadded by default)."""
-        layers = list(zip(kernels, strides, strict=True))
-        geometry = cls()
-        for (kernel, stride), padding in zip(layers, paddings or [0] * len(layers), strict=True):
-            geometry = geometry.then(kernel, stride, padding)
-        return geometry
 
     def then(self, kernel: int, stride: int, padding: int = 0) -> Self:
         """Geometry after one more convolution or pooling over these frames."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from drawn import segments_of
+from geometries import after_convolutions
 
 from analysis.forward.consumers import FrameConsumer, Item
 from analysis.forward.pooling import grid_geometry, to_grid
@@ -51,7 +52,7 @@ def collected(
     entry = Entry(folder)
     layers = [layer for layer in encoder.layers if layer.name in ("C6", "T0", "T3")]
     writer = FrameConsumer(segments, entry, layers, stored)
-    passed = stream(corpus, encoder, [writer], Stopwatch(), batch_size=2)
+    passed = stream(corpus, encoder, [writer], Stopwatch())
     assert all(entry.has(layer.name) for layer in layers)
     return entry, passed.dropped
 
@@ -152,7 +153,7 @@ def test_an_array_grows_on_disk_and_reads_as_one(tmp_path: Path) -> None:
 
 
 def test_the_grid_of_a_fast_layer_has_the_geometry_of_its_windows() -> None:
-    fast = FrameGeometry.from_convolutions((10, 3), (5, 2))
+    fast = after_convolutions((10, 3), (5, 2))
     rows = grid_geometry(fast)
     assert (rows.hop, rows.receptive_field) == (160, 400 - (400 - fast.receptive_field) % fast.hop)
     slow = FrameGeometry(receptive_field=400, hop=320)

@@ -5,6 +5,7 @@ from math import floor
 import numpy as np
 import pytest
 import torch
+from geometries import KERNELS, STRIDES, after_convolutions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,10 +14,7 @@ from common.config.analysis import POOLINGS
 from common.encoder.frames import FrameGeometry
 from common.records import StrataError
 
-KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
-WAV2VEC2 = [
-    FrameGeometry.from_convolutions(KERNELS[:depth], STRIDES[:depth]) for depth in range(1, 8)
-]
+WAV2VEC2 = [after_convolutions(KERNELS[:depth], STRIDES[:depth]) for depth in range(1, 8)]
 WINDOWS = [(79, 32), (39, 16), (19, 8), (9, 4), (4, 2), (2, 1)]  # C1 … C6 of wav2vec 2.0
 
 

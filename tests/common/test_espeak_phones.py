@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lexicon import all_words
 
 pytest.importorskip("espeakng_loader", reason="needs espeak-ng: pip install espeakng-loader")
 
-from common.datasets import grammar
 from common.datasets.espeak import SpokenPhone, SynthesisedSpeech, Voice, speak
 from common.datasets.espeak_phones import ACCENTS, align, arpabet, is_pause
 from common.phones import ARPABET
@@ -49,7 +49,7 @@ def test_every_phone_of_the_accent_has_an_equivalent(accent):
 @pytest.mark.parametrize("accent", ACCENTS)
 def test_the_whole_vocabulary_is_covered(accent):
     """Every fourth word in each accent: the phones that come are known, none is dropped."""
-    words = grammar.all_words()[list(ACCENTS).index(accent) :: len(ACCENTS)]
+    words = all_words()[list(ACCENTS).index(accent) :: len(ACCENTS)]
     for start in range(0, len(words), 12):
         part = words[start : start + 12]
         spoken = speak(part, voice(accent))

@@ -1,12 +1,11 @@
 """Frames against torch's own convolutions."""
 
 import torch
+from geometries import WAV2VEC2, after_convolutions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.encoder.frames import FrameGeometry
-
-WAV2VEC2 = FrameGeometry.from_convolutions((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2))
 
 layer = st.integers(1, 6).flatmap(
     lambda kernel: st.tuples(st.just(kernel), st.integers(1, 4), st.integers(0, kernel // 2))
@@ -24,7 +23,7 @@ def convolve(n: int, layers: list[tuple[int, int, int]]) -> torch.Tensor:
 
 def geometries(layers: list[tuple[int, int, int]]) -> list[FrameGeometry]:
     stacks = [layers[: i + 1] for i in range(len(layers))]
-    return [FrameGeometry.from_convolutions(*zip(*stack, strict=True)) for stack in stacks]
+    return [after_convolutions(*zip(*stack, strict=True)) for stack in stacks]
 
 
 @settings(deadline=None, max_examples=30)

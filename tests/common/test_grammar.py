@@ -5,6 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from lexicon import all_words
 
 from common.datasets import grammar
 
@@ -14,14 +15,14 @@ def sentences(n: int, seed: int = 0) -> list[str]:
 
 
 def test_vocabulary_is_large_and_plain():
-    words = grammar.all_words()
+    words = all_words()
     assert len(words) >= 1500
     assert len(set(words)) == len(words)
     assert all(re.fullmatch(r"[a-z]+('t)?", word) for word in words)
 
 
 def test_sentences_say_only_known_words_and_keep_their_length():
-    known = set(grammar.all_words())
+    known = set(all_words())
     for text in sentences(500):
         words = grammar.words(text)
         assert grammar.SHORTEST <= len(words) <= grammar.LONGEST
@@ -79,9 +80,9 @@ def test_nouns_have_plurals(entry, plural):
 
 
 def test_a_small_vocabulary_says_its_own_words_alone():
-    known = set(grammar.all_words(2))
+    known = set(all_words(2))
     assert len(known) == 206
-    assert known < set(grammar.all_words())
+    assert known < set(all_words())
     for i in range(300):
         text = grammar.sentence(np.random.default_rng((3, i)), 2)
         words = grammar.words(text)

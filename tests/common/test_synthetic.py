@@ -10,10 +10,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from lexicon import all_words
 
 pytest.importorskip("espeakng_loader", reason="needs espeak-ng: pip install espeakng-loader")
 
-from common.datasets import grammar
 from common.datasets.synthetic import Reading, Synthetic, _voice
 from common.datasets.textgrid import TextGrid
 from common.phones import ARPABET
@@ -60,7 +60,7 @@ def test_a_small_vocabulary_is_another_corpus_and_says_nothing_else(corpus):
     small = synthetic(words_per_class=1).read()
     assert small.fingerprint != corpus.fingerprint
     spoken_words = {word.removesuffix("'s") for u in small.utterances for word in u.text.split()}
-    assert spoken_words <= set(grammar.all_words(1))
+    assert spoken_words <= set(all_words(1))
 
 
 def test_what_was_said_before_does_not_matter(corpus, waveforms):

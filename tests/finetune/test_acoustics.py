@@ -1,13 +1,12 @@
 import librosa
 import numpy as np
 import pytest
+from geometries import WAV2VEC2
 from models import noise
 
 from common.encoder.frames import FrameGeometry
 from common.records import StrataError
 from finetune.pretrain.acoustics import check_geometry, frame_mfcc, mfcc
-
-WAV2VEC2 = FrameGeometry.from_convolutions([10, 3, 3, 3, 3, 2, 2], [5, 2, 2, 2, 2, 2, 2])
 
 
 def test_cepstra_are_librosas_but_for_the_shape_of_the_filters() -> None:

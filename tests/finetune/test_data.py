@@ -6,17 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from geometries import WAV2VEC2
 
 from common.config import Config, FinetuneConfig, ModelConfig
 from common.config.finetune import PartConfig
 from common.datasets.base import Dataset
 from common.datasets.faults import Faults
-from common.encoder.frames import FrameGeometry
 from common.records import Corpus, Interval, StrataError, Utterance
 from common.windows import in_windows
 from finetune.ctc.data import frames_needed, read_parts, subset
 
-GEOMETRY = FrameGeometry.from_convolutions([10, 3, 3, 3, 3, 2, 2], [5, 2, 2, 2, 2, 2, 2])
 SECOND = 16_000
 
 
@@ -64,7 +63,7 @@ SHARES = {"valid": PartConfig(speaker_share=0.2), "test": PartConfig(speakers=["
 
 
 def test_no_speaker_is_in_two_parts_and_all_that_is_dropped_is_counted() -> None:
-    parts = read_parts(config(**SHARES), GEOMETRY)
+    parts = read_parts(config(**SHARES), WAV2VEC2)
     speakers = {name: {u.speaker for u in part.utterances} for name, part in parts.items()}
     assert speakers["test"] == {"s3", "s4"}
     assert len(speakers["valid"]) == 2
@@ -98,7 +97,7 @@ class Long(Dataset):
 
 def test_a_long_recording_is_several_utterances_with_their_words() -> None:
     parts = {"valid": PartConfig(speakers=["s1"]), "test": PartConfig(speakers=["s2"])}
-    read = read_parts(replace(config(**parts), dataset=Long()), GEOMETRY)
+    read = read_parts(replace(config(**parts), dataset=Long()), WAV2VEC2)
     whole = Long()._list(Faults()).utterances[0].text.upper()
     for name, most in (("train", 30), ("valid", 60)):
         windows = read[name].utterances
@@ -131,7 +130,7 @@ def test_a_smaller_subset_is_in_every_larger_one_and_speakers_have_equal_parts()
 
 def test_a_subset_does_not_move_with_the_runs_seed() -> None:
     whole, other = (
-        read_parts(replace(config(**SHARES, subset="2m"), seed=seed), GEOMETRY) for seed in (0, 1)
+        read_parts(replace(config(**SHARES, subset="2m"), seed=seed), WAV2VEC2) for seed in (0, 1)
     )
     assert [u.id for u in whole["train"].utterances] == [u.id for u in other["train"].utterances]
     assert 110 < whole["train"].seconds <= 120
@@ -145,7 +144,7 @@ def test_what_cannot_be_had_is_told() -> None:
         ({}, r"finetune\.valid: no utterance of fixed .*No speaker may be in two"),
     ):
         with pytest.raises(StrataError, match=message):
-            read_parts(config(**keys), GEOMETRY)
+            read_parts(config(**keys), WAV2VEC2)
 
 
 def test_two_of_the_same_character_need_a_blank() -> None:

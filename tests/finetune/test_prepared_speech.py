@@ -4,15 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from geometries import WAV2VEC2
 from models import noise
 
-from common.encoder.frames import FrameGeometry
 from common.records import Corpus, StrataError, Utterance, Waveform
 from finetune.ctc.recordings import delete_unused, record
 from finetune.pretrain.acoustics import frame_mfcc
 from finetune.pretrain.speech import INDEX, PretrainingSpeech, prepare
-
-GEOMETRY = FrameGeometry.from_convolutions([10, 3, 3, 3, 3, 2, 2], [5, 2, 2, 2, 2, 2, 2])
 
 
 def corpus(name: str, *reads: Callable[[], Waveform]) -> Corpus:
@@ -31,7 +29,7 @@ def two(folder: Path, **weights: float) -> PretrainingSpeech:
         "a": corpus("a", spoken(16_000, 1), spoken(48_000, 2)),
         "b": corpus("b", spoken(24_000, 3), spoken(20_001, 4)),
     }
-    return prepare(corpora, {"a": 1.0, "b": 1.0} | weights, GEOMETRY, folder)
+    return prepare(corpora, {"a": 1.0, "b": 1.0} | weights, WAV2VEC2, folder)
 
 
 def test_what_was_written_is_what_was_spoken(tmp_path: Path) -> None:
@@ -41,7 +39,7 @@ def test_what_was_written_is_what_was_spoken(tmp_path: Path) -> None:
         waveform = noise(int(speech.lengths[u]), seed)
         assert speech.crop(u, 0, len(waveform)) == pytest.approx(waveform, abs=2 / 2**15)
         rows = speech.first_frame(u, 0) + np.arange(speech.frames[u])
-        assert speech.acoustics[rows] == pytest.approx(frame_mfcc(waveform, GEOMETRY), rel=1e-2)
+        assert speech.acoustics[rows] == pytest.approx(frame_mfcc(waveform, WAV2VEC2), rel=1e-2)
     assert speech.crop(1, 640, 320) == pytest.approx(noise(48_000, 2)[640:960], abs=2 / 2**15)
 
 
@@ -83,14 +81,14 @@ def test_a_second_run_reads_no_audio_again(tmp_path: Path) -> None:
         return noise(16_000)
 
     one = {"main": corpus("main", counted, counted)}
-    prepare(one, {"main": 1.0}, GEOMETRY, tmp_path)
-    prepare(one, {"main": 1.0}, GEOMETRY, tmp_path)
+    prepare(one, {"main": 1.0}, WAV2VEC2, tmp_path)
+    prepare(one, {"main": 1.0}, WAV2VEC2, tmp_path)
     assert len(read) == 2
     other = {"main": replace(one["main"], fingerprint="another")}
-    prepare(other, {"main": 1.0}, GEOMETRY, tmp_path)
+    prepare(other, {"main": 1.0}, WAV2VEC2, tmp_path)
     assert len(read) == 4
     (tmp_path / INDEX).write_bytes(b"cut short")
-    prepare(other, {"main": 1.0}, GEOMETRY, tmp_path)
+    prepare(other, {"main": 1.0}, WAV2VEC2, tmp_path)
     assert len(read) == 6
 
 
@@ -102,14 +100,14 @@ def test_what_cannot_be_learnt_from_is_counted(
 
     mixed = {"main": corpus("main", broken, spoken(2000, 0), spoken(16_000, 1))}
     with pytest.raises(StrataError, match="cannot be decoded"):
-        prepare(mixed, {"main": 1.0}, GEOMETRY, tmp_path)
+        prepare(mixed, {"main": 1.0}, WAV2VEC2, tmp_path)
     assert list(tmp_path.iterdir()) == []
-    speech = prepare(mixed, {"main": 1.0}, GEOMETRY, tmp_path, "skip")
+    speech = prepare(mixed, {"main": 1.0}, WAV2VEC2, tmp_path, "skip")
     assert speech.lengths.tolist() == [16_000]
     assert "audio could not be read 1" in caplog.text
     assert "shorter than 0.5 s 1" in caplog.text
     with pytest.raises(StrataError, match=r"empty: no utterance of 0.5 s or more"):
-        prepare({"empty": corpus("e", spoken(100, 0))}, {"empty": 1.0}, GEOMETRY, tmp_path)
+        prepare({"empty": corpus("e", spoken(100, 0))}, {"empty": 1.0}, WAV2VEC2, tmp_path)
 
 
 def test_recordings_that_cannot_be_read_are_an_error_or_have_no_samples(tmp_path: Path) -> None:

@@ -4,15 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 from drawn import segments_of
+from geometries import WAV2VEC2
 from numpy.typing import NDArray
 
 from analysis.metrics.frames import Frames
 from analysis.sampling.segments import whole_utterances
-from common.encoder.frames import FrameGeometry
 from common.records import Interval, Utterance
 
 # Of wav2vec 2.0 and its kin: 25 ms every 20 ms.
-GEOMETRY = FrameGeometry.from_convolutions((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2))
 
 
 def silent() -> NDArray[np.float32]:
@@ -47,7 +46,7 @@ def frames_of(
         hidden,
         starts,
         offsets,
-        GEOMETRY,
+        WAV2VEC2,
         segments,
         tuple(utterances),
         n_samples,

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from frames_in_memory import GEOMETRY, frames_of, utterance
+from frames_in_memory import frames_of, utterance
+from geometries import WAV2VEC2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -104,7 +105,7 @@ def test_peaks_of_all_are_those_of_each_alone(
 
 
 def test_a_peak_lies_between_the_centres_of_its_frames() -> None:
-    change = peaks.half_samples(np.array([10]), 1, GEOMETRY)
-    assert change == [GEOMETRY.centre(10) + GEOMETRY.centre(11)]
+    change = peaks.half_samples(np.array([10]), 1, WAV2VEC2)
+    assert change == [WAV2VEC2.centre(10) + WAV2VEC2.centre(11)]
     # Smoothed over four distances, from frame 10 to frame 14: in the middle of these.
-    assert peaks.half_samples(np.array([10]), 4, GEOMETRY) == [2 * GEOMETRY.centre(12)]
+    assert peaks.half_samples(np.array([10]), 4, WAV2VEC2) == [2 * WAV2VEC2.centre(12)]

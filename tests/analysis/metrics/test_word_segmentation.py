@@ -5,7 +5,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from frames_in_memory import GEOMETRY, frames_of, utterance
+from frames_in_memory import frames_of, utterance
+from geometries import WAV2VEC2
 from numpy.typing import NDArray
 from scipy.signal import find_peaks
 from scipy.sparse import csr_array
@@ -33,7 +34,7 @@ def planted(
         ends = np.cumsum(lengths)
         means = rng.normal(size=(words, d))
         part = np.repeat(means, lengths, axis=0) + noise * rng.normal(size=(ends[-1], d))
-        cuts = [(GEOMETRY.centre(int(e) - 1) + GEOMETRY.centre(int(e))) // 2 for e in ends]
+        cuts = [(WAV2VEC2.centre(int(e) - 1) + WAV2VEC2.centre(int(e))) // 2 for e in ends]
         edges = [0, *cuts[:-1], 320 * int(ends[-1]) + 80]
         units = [Interval(a, b, "w") for a, b in pairwise(edges)]
         parts.append(part.astype(np.float32))
@@ -62,7 +63,7 @@ def by_the_letter(frames: Frames, chosen_by: str, tolerance: int = 320) -> dict[
                 curve = 1 - (unit[1:] * unit[:-1]).sum(1)
             smooth = np.convolve(curve, np.full(window, 1 / window), "valid")
             found, _ = find_peaks(smooth, prominence=prominence)
-            at = [GEOMETRY.centre(0) + 320 * p + 160 * window for p in found]
+            at = [WAV2VEC2.centre(0) + 320 * p + 160 * window for p in found]
             edges = {t for i in described.tiers["word"] for t in (i.start, i.end)}
             reference = sorted(edges - {0, described.n_samples})
             near = np.abs(np.subtract.outer(at, reference)) <= tolerance
