@@ -35,9 +35,9 @@ class Utterance:
     and silences removed, and "stress" and "tone" to those of the phones whose labels carry one,
     labelled by it. `read` returns the waveform: (n,) float32, mono, 16 kHz, within [-1, 1].
     `attributes`: what else the corpus knows of it, by name (`gender`). `context`: of a window of a
-    long recording (`common.windows`) `read` returns so many samples before and after its own, which
-    the model reads with it and nothing else counts; `recording` is that recording's id, and the
-    sample of it at which the window begins.
+    long recording (`common.windows`): how many samples `read` returns before and after the
+    window's own, which the model sees and nothing else counts; `recording`: that recording's id,
+    and the sample of it at which the window begins.
     """
 
     id: str
@@ -53,6 +53,19 @@ class Utterance:
     def attribute(self, name: str) -> str:
         """Its speaker, or another attribute; "" where it is not known."""
         return self.speaker if name == "speaker" else self.attributes.get(name, "")
+
+
+def without_speaker(utterances: Sequence[Utterance]) -> str:
+    """Which utterances have no speaker, and how to name speakers; "" where each has one."""
+    ids = {u.id: bool(u.speaker) for u in utterances}
+    lacking = [id for id, known in ids.items() if not known]
+    if not lacking:
+        return ""
+    return (
+        f"{len(lacking)} of {len(ids)} utterances have no speaker (the first is {lacking[0]}): a "
+        "folder of audio for each speaker names them, or dataset.speaker=prefix takes it from the "
+        "file name"
+    )
 
 
 @dataclass(frozen=True, slots=True)

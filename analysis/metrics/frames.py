@@ -11,7 +11,7 @@ from analysis.sampling.segments import Segments
 from common.arrays import Index, Mask
 from common.cache.cache import Entry
 from common.encoder.frames import FrameGeometry
-from common.records import StrataError, Utterance
+from common.records import StrataError, Utterance, without_speaker
 
 VERSION = 2  # bumped when the frames that are stored, or taken, would be others
 
@@ -51,13 +51,8 @@ class Frames:
 
     def refuse_nameless(self, why: str) -> None:
         """Raise where the speaker of an utterance is not known; `why` speakers are needed."""
-        unknown = [u.id for u in self.utterances if not u.speaker]
-        if unknown:
-            raise StrataError(
-                f"{len(unknown)} of {len(self.utterances)} utterances have no speaker (the first "
-                f"is {unknown[0]}), and {why}: a folder of audio for each speaker names them, or "
-                "dataset.speaker=prefix takes it from the file name"
-            )
+        if nameless := without_speaker(self.utterances):
+            raise StrataError(f"{why}, but {nameless}")
 
     def of(self, segment: int) -> NDArray[np.floating]:
         """Frames (t, d) of a segment."""

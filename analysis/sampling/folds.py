@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from analysis.moments import dev_fold, group_of, groups_for
 from common.arrays import Index, Mask
 from common.config import SamplingConfig, UnitSampling
-from common.records import Corpus, StrataError, Utterance
+from common.records import Corpus, StrataError, Utterance, without_speaker
 from common.seeding import generator, hashed_folds
 
 log = logging.getLogger(__name__)
@@ -174,13 +174,10 @@ def group_keys(utterances: Sequence[Utterance], split: str) -> list[str]:
     """Group of each utterance that a fold keeps together: itself, or its speaker."""
     if split == "utterance":
         return [u.id for u in utterances]
-    unknown = list(dict.fromkeys(u.id for u in utterances if not u.speaker))
-    if unknown:
-        total = len({u.id for u in utterances})
+    if nameless := without_speaker(utterances):
         raise StrataError(
-            f"split=speaker: {len(unknown)} of {total} utterances have no speaker (the first is "
-            f"{unknown[0]}): a folder of audio for each speaker names them, or use "
-            "split=utterance (experiments.NAME.split=utterance where one has its own)"
+            f"split=speaker: {nameless}. Or use split=utterance (experiments.NAME.split=utterance "
+            "where one has its own)"
         )
     return [u.speaker for u in utterances]
 

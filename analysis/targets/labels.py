@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from analysis.targets.base import FRAME, LabelTarget, Segment
-from common.records import Corpus, Interval, StrataError, Utterance
+from common.records import Corpus, Interval, StrataError, Utterance, without_speaker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,25 +26,6 @@ class Word(Phone):
 
     tier: ClassVar[str] = "word"
     units: ClassVar[tuple[str, ...]] = ("word", "frame")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stress(Phone):
-    """The stress of the phones whose labels carry one (`common.phones`), others left out."""
-
-    tier: ClassVar[str] = "stress"
-    units: ClassVar[tuple[str, ...]] = ("phone",)
-
-    def tier_of(self, unit: str) -> str:  # noqa: ARG002
-        """The tier of the phones that carry one."""
-        return self.tier
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tone(Stress):
-    """The tone of the phones whose labels carry one (`common.phones`), others left out."""
-
-    tier: ClassVar[str] = "tone"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,14 +58,10 @@ class Attribute(LabelTarget):
 
 def why_lacking(attribute: str, corpus: Corpus, lacking: list[str]) -> str:
     """Why an attribute is missing, and what to do; `lacking`: ids of utterances without it."""
-    start = (
-        f"{len(lacking)} of {len(corpus.utterances)} utterances have no {attribute} (the first is "
-        f"{lacking[0]})"
-    )
     if attribute == "speaker":
-        return (
-            f"{start}: a folder of audio for each speaker names them, or dataset.speaker=prefix "
-            "takes it from the file name"
-        )
+        return without_speaker(corpus.utterances)
     known = sorted({key for u in corpus.utterances for key in u.attributes})
-    return f"{start}; dataset {corpus.name} knows of {', '.join(['speaker', *known])}"
+    return (
+        f"{len(lacking)} of {len(corpus.utterances)} utterances have no {attribute} (the first is "
+        f"{lacking[0]}); dataset {corpus.name} knows of {', '.join(['speaker', *known])}"
+    )

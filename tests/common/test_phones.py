@@ -144,8 +144,22 @@ def test_an_unknown_convention_is_refused(tmp_path: Path) -> None:
         corpus(tmp_path, ["a"], "timit")
 
 
-def test_stress_is_a_target(small: tuple[str, ...], tmp_path: Path) -> None:
-    labels = ["AH0", "S", "IY1", "T", "AE1", "N", "AH0", "D"] * 2
+@pytest.mark.parametrize(
+    ("tier", "phones", "labels", "found"),
+    [
+        ("stress", "arpabet", ["AH0", "S", "IY1", "T", "AE1", "N", "AH0", "D"], ["0", "1"]),
+        ("tone", "ipa", ["a˥", "s", "i˧˥", "t", "a˥", "n", "i˧˥", "k"], ["˥", "˧˥"]),
+    ],
+)
+def test_stress_and_tone_are_tiers_to_analyse(
+    tier: str,
+    phones: str,
+    labels: list[str],
+    found: list[str],
+    small: tuple[str, ...],
+    tmp_path: Path,
+) -> None:
+    labels = labels * 2
     for k in range(12):
         folder = tmp_path / "speech" / f"s{k}"
         write_audio(folder / f"u{k}.wav", k, 2.0)
@@ -155,13 +169,14 @@ def test_stress_is_a_target(small: tuple[str, ...], tmp_path: Path) -> None:
     speech = [f"dataset.audio_root={tmp_path / 'speech'}", "dataset=textgrid"]
     run = execute(
         tmp_path / "run",
-        "experiment=cca_phone",
+        "experiment=cca_label",
         *small,
         *speech,
+        f"dataset.phones={phones}",
         "metric=cka",
-        "experiments.cca_phone.target._target_=analysis.targets.labels.Stress",
+        f"target.tier={tier}",
         f"paths.cache={tmp_path / 'cache'}",
     )
-    assert set(run.rows["target"]) == {"stress"}
+    assert set(run.rows["target"]) == {tier}
     (study,) = run.metadata["studies"]
-    assert "phone by stress" in str(study)
+    assert study["units_per_label"] == dict.fromkeys(found, 12 * 4)
