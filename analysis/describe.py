@@ -17,18 +17,19 @@ log = logging.getLogger(__name__)
 
 
 def to_rows(config: Config, speech: RunSpeech, measured: Measured, run_key: str) -> list[Row]:
-    """A row per score."""
+    """A row per score. Its partition is "fit>score" where another one was fitted on."""
     commit = git_commit()
-    partition = config.dataset.partition
     rows = []
     for one in measured.scored:
         analysis = config.experiments[one.experiment]
         metric = metric_of(analysis)
+        names = partitions_of(analysis, config.dataset.partition)
+        fitted, scored = (speech.partitions[name].partition for name in names)
         rows += [
             Row(
                 model=config.model.name,
                 dataset=speech.corpus.name,
-                partition=partition_label(speech, partitions_of(analysis, partition)),
+                partition=scored if fitted == scored else f"{fitted}>{scored}",
                 experiment=one.experiment,
                 unit=analysis.unit,
                 target=one.target or analysis.target.name,
@@ -56,12 +57,6 @@ def to_rows(config: Config, speech: RunSpeech, measured: Measured, run_key: str)
             for trial, score in by_trial(one.scores)
         ]
     return rows
-
-
-def partition_label(speech: RunSpeech, names: tuple[str, str]) -> str:
-    """The scored partition, with the fitted one before it if that is another ("fit>score")."""
-    fit, score = (speech.partitions[name].partition for name in names)
-    return score if fit == score else f"{fit}>{score}"
 
 
 def by_trial(scores: Sequence[Score]) -> Iterator[tuple[int, Score]]:

@@ -57,7 +57,9 @@ def run(
         cache = processes.first(lambda: open_cache(config, scratch))
         processes.see_same_disk(cache.root)
         model_run = ModelRun(config, speech, description, chosen, cache, watch, processes)
-        measured, untrained = measure_all(model_run)
+        measured, untrained = measure(model_run), None
+        if config.controls and not config.model.random_init:
+            untrained = measure_untrained(model_run, measured)
     if not processes.leads:
         return None
     run_key = results.config_key(raw)
@@ -110,14 +112,6 @@ def print_unread(unread: Mapping[str, Sequence[str]], dropped: Mapping[str, int]
         )
         log.warning("%s", message)
         print(message)
-
-
-def measure_all(model_run: ModelRun) -> tuple[Measured, Measured | None]:
-    """The model and, with `controls`, its architecture with random weights."""
-    measured = measure(model_run)
-    if not model_run.config.controls or model_run.config.model.random_init:
-        return measured, None
-    return measured, measure_untrained(model_run, measured)
 
 
 def publish(

@@ -24,7 +24,7 @@ class Progress:
     `update` as they are done, between `with`'s begin and end. On a terminal that is a bar. A pipe,
     a file or a queue's log has no use for one: there a line each minute says what is done, also
     while a single unit takes longer than that, and none comes before the first minute has passed.
-    `shown` decides in the terminal's place, for tests.
+    `shown`: whether there is a bar, whatever the terminal.
     """
 
     def __init__(

@@ -209,8 +209,7 @@ def write_layers(
     processes.first(lambda: check_room(corpus, writer, stored, twice))
     with watch.stage("loading"):
         encoder = load_encoder(config.model, config.device, config.precision)
-    size, on_error = encoder.batch_size, config.on_error
-    return stream(corpus, encoder, [writer], watch, size, on_error, processes=processes)
+    return stream(corpus, encoder, [writer], watch, config.on_error, processes=processes)
 
 
 def check_room(corpus: Corpus, writer: FeatureWriter, stored: str, twice: bool) -> None:

@@ -11,7 +11,6 @@ from safetensors.numpy import save_file
 from analysis.forward.consumers import Consumer, Item, checked
 from common.encoder.architecture import Layer
 from common.encoder.frames import FrameGeometry
-from common.processes import Processes
 from common.records import SAMPLE_RATE, Corpus, StrataError
 from common.writing import replacing
 
@@ -54,7 +53,10 @@ class UtteranceFiles:
 
 
 class FeatureWriter(Consumer):
-    """Writes layers, and the times of their frames, of the utterances that are not there yet."""
+    """Writes layers, and the times of their frames, of the utterances that are not there yet.
+
+    Each utterance has files of its own, which stay: there is no other state to save or to merge.
+    """
 
     def __init__(
         self, corpus: Corpus, files: UtteranceFiles, layers: Sequence[Layer], stored: str
@@ -98,25 +100,9 @@ class FeatureWriter(Consumer):
             self.left.discard(index)
         self._arrays = {}
 
-    def finish(self) -> Mapping[str, int]:
-        """Nothing is left to write, or was dropped."""
-        return {}
-
-    def save_state(self) -> None:
-        """Nothing: written files stay."""
-
-    def record_unread(self, utterances: Collection[int]) -> None:
-        """Nothing: they have no files."""
-
     def collected_before(self) -> int:
         """How many utterances were written by an earlier run."""
         return self._before
-
-    def divide(self, processes: Processes) -> None:
-        """All processes see the same files."""
-
-    def combine(self, processes: Processes) -> None:
-        """Each utterance has files of its own."""
 
 
 def centres(geometry: FrameGeometry, n_frames: int) -> NDArray[np.float64]:

@@ -144,7 +144,7 @@ class MomentCollector:
             start += count
 
     def end(self) -> None:
-        """Every view of the utterance has been added."""
+        """End the utterance: every view has been added."""
         self._fill += self._counts
 
     def flush(self) -> None:

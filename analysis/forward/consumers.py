@@ -24,8 +24,8 @@ from analysis.forward.collectors import (
 from analysis.forward.pooling import Pool, grid_geometry, grid_rows, grid_step, pool, to_grid
 from analysis.sampling.folds import FrameSamples
 from analysis.sampling.segments import Segments
-from analysis.targets.base import FrameTarget
-from analysis.targets.mel import HOP, MEL_BINS, WINDOW, Mel, mel_frames
+from analysis.targets.base import HOP, FrameTarget
+from analysis.targets.mel import WINDOW, Mel, mel_frames
 from common.arrays import Index, Vectors
 from common.cache.cache import Entry, GrowingArray
 from common.encoder.architecture import Layer
@@ -119,31 +119,28 @@ class Consumer(ABC):
         """Take a layer's frames (T_i, d) of each utterance of the batch."""
 
     @abstractmethod
-    def end(self) -> None:
-        """End the batch: every layer has been added."""
-
-    @abstractmethod
-    def finish(self) -> Mapping[str, int]:
-        """Write what was collected at the end of a pass; returns what was dropped, by reason."""
-
-    @abstractmethod
-    def save_state(self) -> None:
-        """Store the state, from which another pass can resume."""
-
-    @abstractmethod
-    def record_unread(self, utterances: Collection[int]) -> None:
-        """Record utterances that could not be read; it ignores those that it did not ask for."""
-
-    @abstractmethod
     def collected_before(self) -> int:
         """Number of utterances that an earlier, unfinished pass has collected for it."""
 
-    @abstractmethod
-    def divide(self, processes: Processes) -> None:
+    # What only some consumers have to do.
+
+    def end(self) -> None:  # noqa: B027
+        """End the batch: every layer has been added."""
+
+    def finish(self) -> Mapping[str, int]:
+        """Write what was collected at the end of a pass; returns what was dropped, by reason."""
+        return {}
+
+    def save_state(self) -> None:  # noqa: B027
+        """Store the state, from which another pass can resume."""
+
+    def record_unread(self, utterances: Collection[int]) -> None:  # noqa: B027
+        """Record utterances that could not be read; it ignores those that it did not ask for."""
+
+    def divide(self, processes: Processes) -> None:  # noqa: B027
         """Before a pass of several processes: leave out the utterances that others have."""
 
-    @abstractmethod
-    def combine(self, processes: Processes) -> None:
+    def combine(self, processes: Processes) -> None:  # noqa: B027
         """After such a pass: merge what all have collected, so that the first can `finish`."""
 
 
@@ -656,12 +653,53 @@ def vector_bytes(entry: Entry, layers: Iterable[Layer], rows: int) -> int:
     return 4 * rows * sum(layer.dim for layer in layers if not entry.has(layer.name))
 
 
-class VectorConsumer(EntryConsumer):
-    """Pooled vectors of the sampled units. `numbers`: see `EntryConsumer`.
+class SegmentConsumer(EntryConsumer):
+    """Takes segments of the layers that the entry lacks.
 
-    Among the layers may be those that represent `targets` of frames (`target_layer`). Units of
-    which a target has no value are left out.
+    Among the layers may be those that represent `targets` of frames (`target_layer`), and `MEL`.
+    `identity`, `numbers`: see `EntryConsumer`.
     """
+
+    def __init__(
+        self,
+        segments: Segments,
+        entry: Entry,
+        layers: Sequence[Layer],
+        *identity: object,
+        targets: Sequence[FrameTarget] = (),
+        numbers: Mapping[int, int] | None = None,
+    ) -> None:
+        self.segments = segments
+        self.targets = {target.name: target for target in (FILTERBANK, *targets)}
+        self.layers = {layer.name: layer for layer in layers if not entry.has(layer.name)}
+        super().__init__(entry, sorted(self.layers), *identity, numbers=numbers)
+        self._utterances = frozenset(segments.utterance.tolist() if self.layers else ())
+        self._clipped: set[int] = set()  # segments that reach beyond their utterance's frames
+
+    def needed(self) -> Collection[int]:
+        """Utterances with a segment."""
+        return self._utterances
+
+    def layer_names(self) -> Collection[str]:
+        """Layers that are missing."""
+        return self.layers.keys() - self.targets.keys()
+
+    def targets_of(self, utterance: int) -> Collection[FrameTarget]:
+        """Targets among the layers that are missing."""
+        names = self.layers.keys() & self.targets.keys()
+        return [self.targets[n] for n in names] if utterance in self._utterances else []
+
+    def add_targets(self, items: Sequence[Item], own: Collection[int]) -> None:
+        """Add the values of these targets for the items of a batch whose places are `own`."""
+        for name in self.layers.keys() & self.targets.keys():
+            target = self.targets[name]
+            nothing = torch.zeros(0, target.columns)
+            frames = [item.values(target) if i in own else nothing for i, item in enumerate(items)]
+            self.add(self.layers[name], frames)
+
+
+class VectorConsumer(SegmentConsumer):
+    """Pooled vectors of the sampled units; those of which a target has no value are left out."""
 
     def __init__(
         self,
@@ -672,25 +710,16 @@ class VectorConsumer(EntryConsumer):
         targets: Sequence[FrameTarget] = (),
         numbers: Mapping[int, int] | None = None,
     ) -> None:
-        self.segments = segments
-        self.targets = {target.name: target for target in (FILTERBANK, *targets)}
+        super().__init__(segments, entry, layers, targets=targets, numbers=numbers)
         self.pooling = pooling
-        self.layers = {layer.name: layer for layer in layers if not entry.has(layer.name)}
-        super().__init__(entry, sorted(self.layers), numbers=numbers)
         self.collector = VectorCollector(
             entry, {name: layer.dim for name, layer in self.layers.items()}, len(segments.label)
         )
         self._drawn: list[tuple[int, range]] = []
         self._places: dict[Hashable, tuple[dict[int, tuple[int, int]], Pool]] = {}
-        self._clipped: set[int] = set()
         self._empty: set[int] = set()
         self._masked = 0
-        self._utterances = frozenset(segments.utterance.tolist() if self.layers else ())
         self.resume()
-
-    def needed(self) -> Collection[int]:
-        """Utterances with a sampled unit."""
-        return self._utterances
 
     def state(self) -> State:
         """Which rows are filled, and what was counted."""
@@ -715,45 +744,33 @@ class VectorConsumer(EntryConsumer):
         self._empty |= set(state["empty"].tolist())
         self._masked += int(state["masked"])
 
-    def layer_names(self) -> Collection[str]:
-        """Layers that are missing."""
-        return self.layers.keys() - self.targets.keys()
-
-    def targets_of(self, utterance: int) -> Collection[FrameTarget]:
-        """Targets among the layers that are missing."""
-        names = self.layers.keys() & self.targets.keys()
-        return [self.targets[n] for n in names] if utterance in self._utterances else []
-
     def begin(self, items: Sequence[Item]) -> None:
         """Find each utterance's units."""
         self._places.clear()
         rows = [(i, self.segments.of(item.index)) for i, item in self.uncollected(items)]
         self._drawn = [(i, drawn) for i, drawn in rows if drawn]
-        own_items = {i for i, _ in self._drawn}
-        for name in self.layers.keys() & self.targets.keys():
-            target = self.targets[name]
-            nothing = torch.zeros(0, target.columns)
-            frames = [
-                item.values(target) if i in own_items else nothing for i, item in enumerate(items)
-            ]
-            self.add(self.layers[name], frames)
+        self.add_targets(items, {i for i, _ in self._drawn})
 
     def add(self, layer: Layer, frames: Sequence[torch.Tensor]) -> None:
         """Pool the units of each utterance from a layer's frames on its grid."""
         if layer.name not in self.layers:
             return
+        masked = layer.name in self.targets and self.targets[layer.name].masked
         for i, rows in self._drawn:
             hidden = to_grid(frames[i], layer.geometry)
             spans, pool_all = self._placed(i, rows, hidden, grid_geometry(layer.geometry))
             if not spans:
                 continue
-            if self._is_masked(layer):
-                vectors = self._pooled_apart(hidden, spans.values())
-            else:
-                vectors = pool_all(hidden)
-            valued = self._have_values(layer, vectors)
-            rows_of_units = [row for row, has_value in zip(spans, valued, strict=True) if has_value]
-            self.collector.add(layer.name, rows_of_units, vectors[valued])
+            if not masked:
+                self.collector.add(layer.name, list(spans), pool_all(hidden))
+                continue
+            # One by one, so that a frame without a value affects only the units that hold it.
+            parts = [(hidden[first:last], last - first) for first, last in spans.values()]
+            vectors = torch.cat([pool(part, [(0, n)], self.pooling) for part, n in parts])
+            valued = vectors.isfinite().all(1)
+            self._masked += int((~valued).sum())
+            valued_rows = [row for row, valid in zip(spans, valued.tolist(), strict=True) if valid]
+            self.collector.add(layer.name, valued_rows, vectors[valued])
 
     def _placed(
         self, i: int, rows: range, hidden: torch.Tensor, geometry: FrameGeometry
@@ -765,23 +782,6 @@ class VectorConsumer(EntryConsumer):
             pool_all = Pool(list(spans.values()), len(hidden), self.pooling, hidden.device)
             self._places[which] = spans, pool_all
         return self._places[which]
-
-    def _pooled_apart(self, hidden: torch.Tensor, spans: Iterable[tuple[int, int]]) -> torch.Tensor:
-        """Vectors (u, d), so that a frame without a value affects only the units that hold it."""
-        return torch.cat(
-            [pool(hidden[first:last], [(0, last - first)], self.pooling) for first, last in spans]
-        )
-
-    def _is_masked(self, layer: Layer) -> bool:
-        return layer.name in self.targets and self.targets[layer.name].masked
-
-    def _have_values(self, layer: Layer, vectors: torch.Tensor) -> list[bool]:
-        """Which vectors (u, d) have a value; those of a layer all must, or the collector raises."""
-        if not self._is_masked(layer):
-            return [True] * len(vectors)
-        valued: list[bool] = vectors.isfinite().all(1).tolist()
-        self._masked += valued.count(False)
-        return valued
 
     def _spans(
         self, rows: range, n_frames: int, geometry: FrameGeometry
@@ -815,31 +815,22 @@ class VectorConsumer(EntryConsumer):
         } | ({f"{name}: without a value of the target": self._masked} if self._masked else {})
 
 
-class FrameConsumer(EntryConsumer):
+class FrameConsumer(SegmentConsumer):
     """Writes the frames of segments to disk as they come; none stay in memory.
 
-    Layers faster than 10 ms are laid on that grid; `MEL` among the layers is the filterbank.
-    `stored`: the type on disk.
+    Layers faster than 10 ms are laid on that grid. `stored`: the type on disk.
     """
 
     def __init__(
         self, segments: Segments, entry: Entry, layers: Sequence[Layer], stored: str
     ) -> None:
-        self.segments = segments
-        self.layers = {layer.name: layer for layer in layers if not entry.has(layer.name)}
-        super().__init__(entry, sorted(self.layers), stored)
+        super().__init__(segments, entry, layers, stored)
         self.stored = stored
-        self._utterances = frozenset(segments.utterance.tolist() if self.layers else ())
         self._arrays: dict[str, GrowingArray] = {}
         self._rows = {name: np.full((len(segments.utterance), 2), -1) for name in self.layers}
         self._n_samples = np.full(len(segments.utterance), -1)
         self._items: list[tuple[int, Item]] = []
-        self._clipped: set[int] = set()
         self.resume()
-
-    def needed(self) -> Collection[int]:
-        """Utterances with a segment."""
-        return self._utterances
 
     def state(self) -> State:
         """Where the frames of each segment are in the files, and how long these are."""
@@ -874,23 +865,12 @@ class FrameConsumer(EntryConsumer):
         self._n_samples = np.maximum(self._n_samples, state["n"])
         self._clipped |= set(state["clipped"].tolist())
 
-    def layer_names(self) -> Collection[str]:
-        """Layers that the entry lacks."""
-        return self.layers.keys() - {MEL.name}
-
-    def targets_of(self, utterance: int) -> Collection[FrameTarget]:
-        """The filterbank, where it is among the layers."""
-        return [FILTERBANK] if MEL.name in self.layers and utterance in self._utterances else []
-
     def begin(self, items: Sequence[Item]) -> None:
         """Find the utterances with a segment, and keep how long their audio is."""
         self._items = [(i, it) for i, it in self.uncollected(items) if self.segments.of(it.index)]
         for _, item in self._items:
             self._n_samples[self.segments.of(item.index)] = len(item.waveform)
-        if MEL.name in self.layers and self._items:
-            mel = {i: item.values(FILTERBANK) for i, item in self._items}
-            nothing = torch.zeros(0, MEL_BINS)
-            self.add(MEL, [mel.get(i, nothing) for i in range(len(items))])
+        self.add_targets(items, {i for i, _ in self._items})
 
     def add(self, layer: Layer, frames: Sequence[torch.Tensor]) -> None:
         """Append the frames of each segment."""
@@ -912,9 +892,6 @@ class FrameConsumer(EntryConsumer):
         if name not in self._arrays:
             self._arrays[name] = self.entry.grow(name, dim, self.stored)
         return self._arrays[name]
-
-    def end(self) -> None:
-        """Nothing: frames are written as they come."""
 
     def finish(self) -> Mapping[str, int]:
         """Publish the frames, with where each segment's begin and how many they are."""

@@ -7,39 +7,37 @@ import numpy as np
 import torch
 from torch.nn.functional import avg_pool1d
 
+from analysis.targets.base import HOP
+from analysis.targets.mel import WINDOW
 from common.encoder.architecture import Layer
 from common.encoder.frames import FrameGeometry
 from common.records import StrataError
 
 VERSION = 2  # bumped when a pooled vector would change
-MEL_HOP = 160  # samples: 10 ms
-MEL_WINDOW = 400
 
 
 def grid_step(geometry: FrameGeometry, layer: str) -> int:
     """How many 10 ms steps apart the rows of a layer are; 1 for layers pooled to the grid."""
-    if geometry.hop <= MEL_HOP and MEL_HOP % geometry.hop == 0:
+    if geometry.hop <= HOP and HOP % geometry.hop == 0:
         return 1
-    if geometry.hop % MEL_HOP == 0:
-        return geometry.hop // MEL_HOP
+    if geometry.hop % HOP == 0:
+        return geometry.hop // HOP
     raise StrataError(
         f"layer {layer} has a frame every {geometry.hop} samples, which neither divides nor is a "
-        f"multiple of {MEL_HOP} (10 ms): it cannot be laid beside mel frames; leave it out with "
+        f"multiple of {HOP} (10 ms): it cannot be laid beside mel frames; leave it out with "
         "layers.indices"
     )
 
 
 def _kernel(geometry: FrameGeometry) -> tuple[int, int]:
     """Kernel and stride that mean-pool a fast layer to one 25 ms window every 10 ms."""
-    return max(
-        1, (MEL_WINDOW - geometry.receptive_field) // geometry.hop + 1
-    ), MEL_HOP // geometry.hop
+    return max(1, (WINDOW - geometry.receptive_field) // geometry.hop + 1), HOP // geometry.hop
 
 
 def grid_rows(geometry: FrameGeometry, n_samples: int) -> int:
     """Rows that a waveform of n_samples gives on the layer's grid."""
     frames = geometry.n_frames(n_samples)
-    if geometry.hop > MEL_HOP:
+    if geometry.hop > HOP:
         return frames
     kernel, stride = _kernel(geometry)
     return max(0, (frames - kernel) // stride + 1)
@@ -47,7 +45,7 @@ def grid_rows(geometry: FrameGeometry, n_samples: int) -> int:
 
 def grid_geometry(geometry: FrameGeometry) -> FrameGeometry:
     """Which samples each row of a layer's grid sees."""
-    if geometry.hop > MEL_HOP:
+    if geometry.hop > HOP:
         return geometry
     return geometry.then(*_kernel(geometry))
 
@@ -68,7 +66,7 @@ def to_grid(hidden: torch.Tensor, geometry: FrameGeometry) -> torch.Tensor:
     and 2/1 for C1 … C6; C7 and the transformer keep their frames, one every second mel frame.
     """
     kernel, stride = _kernel(geometry)
-    if geometry.hop > MEL_HOP or (kernel, stride) == (1, 1):
+    if geometry.hop > HOP or (kernel, stride) == (1, 1):
         return hidden
     return avg_pool1d(hidden.T[None], kernel, stride)[0].T
 

@@ -87,9 +87,7 @@ def stream(
     encoder: AnyEncoder,
     consumers: Sequence[Consumer],
     watch: Stopwatch,
-    batch_size: int = 1,
     on_error: str = "raise",
-    show_progress: bool | None = None,
     failed: dict[Consumer, Exception] | None = None,
     processes: Processes = ALONE,
 ) -> PassReport:
@@ -99,76 +97,168 @@ def stream(
     collected, and each has the report on all.
 
     Audio that cannot be read is an error once the rest has been collected and kept, or where
-    `on_error` is "skip" left out. Progress in seconds of audio; by default shown only on a
-    terminal. A consumer that raises is left out of the rest, and is in `failed` with its exception;
-    without `failed`, or where no consumer is left, the exception ends the pass.
+    `on_error` is "skip" left out. A consumer that raises is left out of the rest, and is in
+    `failed` with its exception; without `failed`, or where no consumer is left, the exception ends
+    the pass.
     """
-    consumers = list(consumers)
-    everyone = tuple(consumers)
     for consumer in consumers:
         consumer.divide(processes)
-    report = PassReport(resumed=max((c.collected_before() for c in consumers), default=0))
-    utterances = processes.first(
-        lambda: sorted(
-            {u for consumer in consumers for u in consumer.utterances()},
-            key=lambda u: (*(consumer.order(u) for consumer in consumers), u),
-        )
-    )
-    mine = utterances[processes.rank :: processes.size]
-    total = sum(corpus.utterances[u].n_samples for u in mine) / SAMPLE_RATE
+    resumed = max((c.collected_before() for c in consumers), default=0)
+    report = PassReport(resumed=resumed)
+    one = Pass(corpus, encoder, tuple(consumers), watch, failed, processes, report)
+    utterances = processes.first(lambda: sorted(one.needed(), key=lambda u: (*one.order(u), u)))
     other_audio: AudioChanged | None = None
     # numpy's idle threads spin, and so do torch's: taking turns, each slows the other tenfold.
     # The collectors use threads of their own instead.
-    with (
-        deferred_signals(),
-        threadpool_limits(1, user_api="blas"),
-        Progress(
-            "forward pass", round(total), "s of audio", shown=show_progress, bar_format=BAR
-        ) as bar,
-    ):
-        saver = StateSaver(consumers, watch, processes)
+    with deferred_signals(), threadpool_limits(1, user_api="blas"):
         try:
-            for items in _windows(corpus, encoder, consumers, mine, watch, report, batch_size):
-                for batch in encoder.batches([len(item.audio) for item in items]):
-                    _forward([items[i] for i in batch], encoder, consumers, watch, report, failed)
-                    bar.update(sum(len(items[i].waveform) for i in batch) / SAMPLE_RATE)
-                    saver.save_if_due()
+            one.run(utterances[processes.rank :: processes.size])
             if processes.size > 1:
-                save_states(consumers, watch)  # the others may take long, or fail
+                one.save_states()  # the others may take long, or fail
         except AudioChanged as error:
             other_audio = error
-    report = _merge_reports(report, other_audio, processes)
-    _leave_out_everywhere(everyone, consumers, failed, processes)
-    if report.unread and on_error == "raise" and processes.size == 1:
-        save_states(consumers, watch)
-    processes.first(lambda: _check(report, corpus, len(utterances), on_error))
+    one.report = _merge_reports(one.report, other_audio, processes)
+    one.leave_out_everywhere()
+    if one.report.unread and on_error == "raise" and processes.size == 1:
+        one.save_states()
+    processes.first(lambda: one.check(len(utterances), on_error))
     with watch.stage("storing"):
-        _call_each(consumers, failed, lambda consumer: consumer.record_unread(report.unread.keys()))
+        one.call_each(lambda consumer: consumer.record_unread(one.report.unread.keys()))
         if processes.size > 1:
-            for consumer in consumers:
+            for consumer in one.consumers:
                 consumer.combine(processes)
-        report = processes.first(lambda: _finish(consumers, failed, report))
-        _leave_out_everywhere(everyone, consumers, failed, processes)
-    return report
+        one.report = processes.first(one.finished)
+        one.leave_out_everywhere()
+    return one.report
 
 
 @dataclass
-class StateSaver:
-    """Between batches: saves the state of the pass, and ends it on a signal or a lost process."""
+class Pass:
+    """A pass in one process: `everyone` are its consumers, `report` is what it did so far.
 
-    consumers: Sequence[Consumer]
+    `failed`: see `stream`.
+    """
+
+    corpus: Corpus
+    encoder: AnyEncoder
+    everyone: Sequence[Consumer]
     watch: Stopwatch
+    failed: dict[Consumer, Exception] | None
     processes: Processes
+    report: PassReport
     saved_at: float = field(default_factory=monotonic)
     checked_at: float = field(default_factory=monotonic)
 
+    @property
+    def consumers(self) -> list[Consumer]:
+        """Those that have not raised."""
+        return [one for one in self.everyone if one not in (self.failed or ())]
+
+    def needed(self) -> set[int]:
+        """Utterances that a consumer needs."""
+        return {u for consumer in self.consumers for u in consumer.utterances()}
+
+    def order(self, utterance: int) -> tuple[tuple[int, ...], ...]:
+        """By which utterances are sorted; a window never mixes those of a different order."""
+        return tuple(consumer.order(utterance) for consumer in self.everyone)
+
+    def run(self, utterances: Sequence[int]) -> None:
+        """Encode these utterances; their layers go to the consumers as they are computed."""
+        total = sum(self.corpus.utterances[u].n_samples for u in utterances) / SAMPLE_RATE
+        with Progress("forward pass", round(total), "s of audio", bar_format=BAR) as bar:
+            for items in self.windows(utterances):
+                for batch in self.encoder.batches([len(item.audio) for item in items]):
+                    self.forward([items[i] for i in batch])
+                    bar.update(sum(len(items[i].waveform) for i in batch) / SAMPLE_RATE)
+                    self.save_if_due()
+
+    def windows(self, utterances: Sequence[int]) -> Iterator[list[Item]]:
+        """Utterances with their waveforms, some batches at a time, the next ones read meanwhile."""
+        size = WINDOW * self.encoder.batch_size
+        windows = [
+            window
+            for _, run in groupby(utterances, key=self.order)
+            for window in _chunks(run, size)
+        ]
+        # A model on the CPU uses all cores itself.
+        on_cpu = self.encoder.device.type == "cpu"
+        readers = 1 if on_cpu else max(1, min(READERS, usable_cores() - 1))
+        reach, asking = reach_of(self.encoder.layers), tuple(self.consumers)
+        with ThreadPoolExecutor(readers, thread_name_prefix="read") as pool:
+
+            def submit(window: Sequence[int]) -> list[Future[Item | StrataError]]:
+                return [
+                    pool.submit(_read, self.corpus, u, self.encoder, reach, asking) for u in window
+                ]
+
+            ahead = submit(windows[0]) if windows else []
+            for window, following in zip(windows, [*windows[1:], []], strict=True):
+                with self.watch.stage("reading"):
+                    read = [future.result() for future in ahead]
+                ahead = submit(following)
+                items = []
+                for u, one in zip(window, read, strict=True):
+                    if isinstance(one, Item):
+                        items.append(one)
+                    else:
+                        self.report.leave_out(u, self.corpus.utterances[u].id, one)
+                yield items
+
+    def forward(self, items: Sequence[Item]) -> None:
+        """Run one batch."""
+
+        def emit(layer: Layer, hidden: torch.Tensor, lengths: tuple[int, ...]) -> None:
+            with self.watch.stage("collecting"):
+                each = zip(items, lengths, strict=True)
+                frames = [item.frames(layer, hidden[b, :n]) for b, (item, n) in enumerate(each)]
+                self.call_each(lambda consumer: consumer.add(layer, frames))
+
+        with self.watch.stage("collecting"):
+            self.call_each(lambda consumer: consumer.begin(items))
+        with self.watch.stage("forward"):
+            only = {name for consumer in self.consumers for name in consumer.layer_names()}
+            if only:
+                self.encoder.run([item.audio for item in items], emit, only)
+        with self.watch.stage("collecting"):
+            self.call_each(lambda consumer: consumer.end())
+        self.report.utterances += len(items)
+        self.report.audio_seconds += sum(len(item.waveform) for item in items) / SAMPLE_RATE
+
+    def call_each(self, call: Callable[[Consumer], None]) -> None:
+        """Call every consumer; one that raises is left out of what follows.
+
+        A full disk, and audio that has changed, end the pass for all of them.
+        """
+        for consumer in self.consumers:
+            try:
+                call(consumer)
+            except (AudioChanged, OSError):
+                raise
+            except Exception as error:
+                if self.failed is None:
+                    raise
+                self.failed[consumer] = error
+                if not self.consumers:
+                    raise
+
+    def leave_out_everywhere(self) -> None:
+        """Leave out in every process the consumers that raised in one."""
+        if self.failed is None:
+            return
+        mine = {self.everyone.index(c): f"{type(e).__name__}: {e}" for c, e in self.failed.items()}
+        for rank, theirs in enumerate(self.processes.gather(mine)):
+            for k in theirs.keys() - mine.keys():
+                self.failed[self.everyone[k]] = StrataError(f"process {rank}: {theirs[k]}")
+        if self.failed and not self.consumers:
+            raise next(iter(self.failed.values()))
+
     def save_if_due(self) -> None:
-        """Save the state if it is time, or if a signal or a lost process ends the pass here."""
+        """Between batches: save the state if it is time; end on a signal or a lost process."""
         now, lost = monotonic(), ""
         if stop_requested() or now - self.checked_at >= CHECK_EVERY:
             lost, self.checked_at = self.processes.lost(), now
         if lost or stop_requested() or now - self.saved_at >= SAVE_EVERY:
-            save_states(self.consumers, self.watch)
+            self.save_states()
             self.saved_at = monotonic()
         if stop_requested():
             if lost:  # torchrun and Slurm send a signal to those that are left
@@ -177,13 +267,30 @@ class StateSaver:
         if lost:
             raise lost_process(lost)
 
+    def save_states(self) -> None:
+        """Store every consumer's state."""
+        with self.watch.stage("storing"):
+            for consumer in self.consumers:
+                consumer.save_state()
 
-def _finish(
-    consumers: list[Consumer], failed: dict[Consumer, Exception] | None, report: PassReport
-) -> PassReport:
-    """Publish what was collected; the report with what was dropped."""
-    _call_each(consumers, failed, lambda consumer: report.drop(consumer.finish()))
-    return report
+    def check(self, utterances: int, on_error: str) -> None:
+        """Raise where audio could not be read, unless it may be left out, or where none could."""
+        report = self.report
+        if report.unread and on_error == "raise":
+            failures = {self.corpus.utterances[u].id: why for u, why in report.unread.items()}
+            raise UnreadableError(failures, utterances)
+        if report.utterances + report.resumed == 0:
+            first = f" (the first: {next(iter(report.unread.values()))})" if report.unread else ""
+            raise StrataError(
+                f"none of {utterances} utterances could be used: "
+                + "; ".join(f"{reason}: {count}" for reason, count in report.dropped.items())
+                + first
+            )
+
+    def finished(self) -> PassReport:
+        """Publish what was collected; the report with what was dropped."""
+        self.call_each(lambda consumer: self.report.drop(consumer.finish()))
+        return self.report
 
 
 def _merge_reports(
@@ -199,134 +306,6 @@ def _merge_reports(
         merged.drop(one.dropped)
         merged.unread |= one.unread
     return merged
-
-
-def _leave_out_everywhere(
-    everyone: Sequence[Consumer],
-    consumers: list[Consumer],
-    failed: dict[Consumer, Exception] | None,
-    processes: Processes,
-) -> None:
-    """Leave out in every process the consumers that raised in one."""
-    if failed is None:
-        return
-    mine = {everyone.index(one): f"{type(e).__name__}: {e}" for one, e in failed.items()}
-    for rank, theirs in enumerate(processes.gather(mine)):
-        for k in theirs.keys() - mine.keys():
-            failed[everyone[k]] = StrataError(f"process {rank}: {theirs[k]}")
-    consumers[:] = [one for one in consumers if one not in failed]
-    if failed and not consumers:
-        raise next(iter(failed.values()))
-
-
-def _check(report: PassReport, corpus: Corpus, utterances: int, on_error: str) -> None:
-    """Raise where audio could not be read, unless it may be left out, or where none could."""
-    if report.unread and on_error == "raise":
-        failures = {corpus.utterances[u].id: why for u, why in report.unread.items()}
-        raise UnreadableError(failures, utterances)
-    if report.utterances + report.resumed == 0:
-        first = f" (the first: {next(iter(report.unread.values()))})" if report.unread else ""
-        raise StrataError(
-            f"none of {utterances} utterances could be used: "
-            + "; ".join(f"{reason}: {count}" for reason, count in report.dropped.items())
-            + first
-        )
-
-
-def _call_each(
-    consumers: list[Consumer],
-    failed: dict[Consumer, Exception] | None,
-    call: Callable[[Consumer], None],
-) -> None:
-    """Call every consumer; one that raises is left out of what follows.
-
-    A full disk, and audio that has changed, end the pass for all of them.
-    """
-    for consumer in list(consumers):
-        try:
-            call(consumer)
-        except (AudioChanged, OSError):
-            raise
-        except Exception as error:
-            if failed is None:
-                raise
-            failed[consumer] = error
-            consumers.remove(consumer)
-            if not consumers:
-                raise
-
-
-def save_states(consumers: Sequence[Consumer], watch: Stopwatch) -> None:
-    """Store every consumer's state."""
-    with watch.stage("storing"):
-        for consumer in consumers:
-            consumer.save_state()
-
-
-def _forward(
-    items: Sequence[Item],
-    encoder: AnyEncoder,
-    consumers: list[Consumer],
-    watch: Stopwatch,
-    report: PassReport,
-    failed: dict[Consumer, Exception] | None,
-) -> None:
-    """Run one batch; its layers go to the consumers as they are computed."""
-
-    def emit(layer: Layer, hidden: torch.Tensor, lengths: tuple[int, ...]) -> None:
-        with watch.stage("collecting"):
-            each = zip(items, lengths, strict=True)
-            frames = [item.frames(layer, hidden[b, :n]) for b, (item, n) in enumerate(each)]
-            _call_each(consumers, failed, lambda consumer: consumer.add(layer, frames))
-
-    with watch.stage("collecting"):
-        _call_each(consumers, failed, lambda consumer: consumer.begin(items))
-    with watch.stage("forward"):
-        only = {name for consumer in consumers for name in consumer.layer_names()}
-        if only:
-            encoder.run([item.audio for item in items], emit, only)
-    with watch.stage("collecting"):
-        _call_each(consumers, failed, lambda consumer: consumer.end())
-    report.utterances += len(items)
-    report.audio_seconds += sum(len(item.waveform) for item in items) / SAMPLE_RATE
-
-
-def _windows(
-    corpus: Corpus,
-    encoder: AnyEncoder,
-    consumers: Sequence[Consumer],
-    utterances: Sequence[int],
-    watch: Stopwatch,
-    report: PassReport,
-    batch_size: int,
-) -> Iterator[list[Item]]:
-    """Utterances with their waveforms, some batches at a time, the next ones read meanwhile.
-
-    A window never mixes utterances of a different `order`.
-    """
-    runs = groupby(utterances, key=lambda u: tuple(consumer.order(u) for consumer in consumers))
-    size = WINDOW * batch_size
-    windows = [window for _, run in runs for window in _chunks(run, size)]
-    # A model on the CPU uses all cores itself.
-    readers = 1 if encoder.device.type == "cpu" else max(1, min(READERS, usable_cores() - 1))
-    reach, asking = reach_of(encoder.layers), tuple(consumers)
-    with ThreadPoolExecutor(readers, thread_name_prefix="read") as pool:
-
-        def submit(window: Sequence[int]) -> list[Future[Item | StrataError]]:
-            return [pool.submit(_read, corpus, u, encoder, reach, asking) for u in window]
-
-        ahead = submit(windows[0]) if windows else []
-        for window, following in zip(windows, [*windows[1:], []], strict=True):
-            with watch.stage("reading"):
-                read = [future.result() for future in ahead]
-            ahead = submit(following)
-            items = []
-            for u, one in zip(window, read, strict=True):
-                if isinstance(one, Item):
-                    items.append(one)
-                else:
-                    report.leave_out(u, corpus.utterances[u].id, one)
-            yield items
 
 
 def _chunks(run: Iterator[int], size: int) -> Iterator[list[int]]:

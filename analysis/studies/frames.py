@@ -27,7 +27,6 @@ from common.encoder.architecture import Layer
 from common.encoder.frames import FrameGeometry
 from common.narrowing import narrowed
 from common.records import Corpus, StrataError
-from common.seeding import generator
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +46,6 @@ class FrameStudy(Study):
 
     drawn: Mapping[str, Segments]
     corpus: Corpus
-    seed: int
-    trials: int
     stored: str
 
     @classmethod
@@ -204,10 +201,6 @@ class FrameStudy(Study):
     def metric(self, name: str) -> FrameMetric:
         """The metric of an experiment."""
         return narrowed(self.experiments[name].metric, FrameMetric)
-
-    def sample_seed(self, sample: int) -> int:
-        """Seed of a sample."""
-        return int(generator(self.seed, "sample", sample).integers(2**31))
 
     def describe(self) -> dict[str, object]:
         """Segments of each sample, for each experiment."""

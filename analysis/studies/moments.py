@@ -106,11 +106,26 @@ class MomentStudy(Study):
         others = (target,) if isinstance(target, FrameTarget) and target != FILTERBANK else ()
         if others:  # the entry depends on its values, and on which frames have one
             more = {"target": [target.name, target.version, target.identity()]}
-        samples = draw_moments(setting, analysis)
+        run, split = setting.config.sampling, split_of(setting.config, analysis)
+        seed = setting.config.seed
+        samples = draw_frames(setting.corpus, analysis.sampling, run, split, seed)
+        key = dict(setting.key) | {
+            "unit": "frame",
+            "sampling": vars(analysis.sampling),
+            "samples": run.samples,
+            "seed": seed,
+            "versions": VERSIONS,
+            "split": samples.split,
+            "folds": run.folds,
+            "trials": run.tested_folds,
+            "drawn": samples.digest(),
+        }
         study = cls(
             experiments={name: analysis},
             layers=layers,
-            entry=setting.cache.entry(kind, key_of(setting, analysis, samples) | more),
+            entry=setting.cache.entry(kind, key | more),
+            seed=seed,
+            trials=run.tested_folds,
             samples=samples,
             crosses={name: crosses},
             targets=(FILTERBANK, *others),
@@ -122,11 +137,6 @@ class MomentStudy(Study):
     def joined(self, other: Self) -> Self:
         """One study of both, which have drawn the same utterances."""
         return replace(super().joined(other), crosses={**self.crosses, **other.crosses})
-
-    @property
-    def needs_second_model(self) -> bool:
-        """Whether its layers are compared with those of another model."""
-        return self.other is not None
 
     def all_layers(self) -> tuple[Layer, ...]:
         """The layers of the model, and those of the second one."""
@@ -207,12 +217,12 @@ class MomentStudy(Study):
         control: str = "",
     ) -> list[Scored | Failure]:
         """`shared` holds the views that many layers are compared with, with their spectra."""
-        files, trials = prefix(sample, step), self.samples.trials
-        view = load_view(self.entry, files, layer.name, trials)
+        files = prefix(sample, step)
+        view = load_view(self.entry, files, layer.name, self.trials)
         n = sum(part.n for part in view.parts)
         scored: list[Scored | Failure] = []
         for name, cross in crosses:
-            load = partial(load_view, self.entry, files, cross.view, trials)
+            load = partial(load_view, self.entry, files, cross.view, self.trials)
             metric = narrowed(self.experiments[name].metric, MomentMetric)
             try:
                 with shared.view((step, cross.view), load) as other:
@@ -244,29 +254,6 @@ def with_prepared_frames(analysis: AnalysisConfig, corpus: Corpus) -> AnalysisCo
     if not isinstance(analysis.target, FrameTarget):
         return analysis
     return replace(analysis, target=analysis.target.prepared(corpus))
-
-
-def draw_moments(setting: Setting, analysis: AnalysisConfig) -> FrameSamples:
-    """Draw the utterances whose frames are taken, and the folds of the frames."""
-    run, seed = setting.config.sampling, setting.config.seed
-    split = split_of(setting.config, analysis)
-    return draw_frames(setting.corpus, analysis.sampling, run, split, seed)
-
-
-def key_of(setting: Setting, analysis: AnalysisConfig, samples: FrameSamples) -> dict[str, object]:
-    """What the moments of these frames depend on."""
-    run = setting.config.sampling
-    return dict(setting.key) | {
-        "unit": "frame",
-        "sampling": vars(analysis.sampling),
-        "samples": run.samples,
-        "seed": setting.config.seed,
-        "versions": VERSIONS,
-        "split": samples.split,
-        "folds": run.folds,
-        "trials": run.tested_folds,
-        "drawn": samples.digest(),
-    }
 
 
 def why_no_interval(setting: Setting, analysis: AnalysisConfig, samples: FrameSamples) -> str:

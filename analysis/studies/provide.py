@@ -4,7 +4,7 @@ import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 
 import torch
@@ -204,15 +204,17 @@ def collect(
                 encoder = load_encoders(config, any(study.needs_second_model for study in lacking))
         try:
             with full_disk_explained(lacking):
-                writing = [study.written_by(processes) for study in lacking]
-                consumers: list[Consumer] = [study.consumer(encoder.device) for study in writing]
+                consumers: list[Consumer] = []
+                for study in lacking:
+                    rank, size = processes.rank, processes.size
+                    own = replace(study, entry=replace(study.entry, writer=rank, writers=size))
+                    consumers.append(own.consumer(encoder.device))
                 broken: dict[Consumer, Exception] = {}
                 passed = stream(
                     corpus,
                     encoder,
                     consumers,
                     watch,
-                    encoder.batch_size,
                     config.on_error,
                     failed=broken,
                     processes=processes,

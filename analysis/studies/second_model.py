@@ -74,18 +74,11 @@ def find_other(config: Config) -> OtherModel:
 def find_pairs(
     setting: Setting, name: str, analysis: AnalysisConfig, other: OtherModel
 ) -> list[LayerPair]:
-    """The pairs of an experiment's layers; frames must come at one rate to be paired."""
-    pairs = pair_layers(analysis, setting.layers, other)
-    if analysis.unit == "frame":
-        check_frame_rates(name, setting.config.model.name, other, pairs)
-    return pairs
+    """Each layer of the analysis's parts with the other model's of the same name, or with all.
 
-
-def pair_layers(
-    analysis: AnalysisConfig, layers: Sequence[Layer], other: OtherModel
-) -> list[LayerPair]:
-    """Each layer of the analysis's parts with the other model's of the same name, or with all."""
-    first = [layer for layer in layers if layer.part in analysis.parts]
+    Frames must come at one rate to be paired.
+    """
+    first = [layer for layer in setting.layers if layer.part in analysis.parts]
     second = [layer for layer in other.layers if layer.part in analysis.parts]
     if narrowed(analysis.target, SecondModel).pairs == "all":
         pairs = [(x, y) for x in first for y in second]
@@ -98,11 +91,13 @@ def pair_layers(
             f"{', '.join(x.name for x in first)} and {', '.join(map(original_name, second))}; "
             "target.pairs=all compares every layer with every one"
         )
+    if analysis.unit == "frame":
+        check_frame_rates(name, setting.config.model.name, other, pairs)
     return pairs
 
 
 def check_frame_rates(name: str, model: str, other: OtherModel, pairs: Sequence[LayerPair]) -> None:
-    """Frames of two models are paired one by one, which needs one frame rate."""
+    """Raise unless paired layers have one frame rate: their frames are paired one by one."""
     for x, y in pairs:
         if step_of(x) != step_of(y):
             raise StrataError(

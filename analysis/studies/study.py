@@ -21,8 +21,8 @@ from common.config import AnalysisConfig, Config
 from common.encoder.architecture import Layer
 from common.metric import Score
 from common.narrowing import narrowed
-from common.processes import Processes
 from common.records import Corpus, StrataError
+from common.seeding import generator
 
 log = logging.getLogger(__name__)
 
@@ -115,11 +115,14 @@ class Study(ABC):
 
     `no_interval`: for each experiment why its scores have no 95 % interval, "" if they have one.
     `scored_on`: a GPU that scores what can be scored there; None: all is scored on the CPU.
+    `seed`, `trials`: the run's.
     """
 
     experiments: Mapping[str, AnalysisConfig]
     layers: tuple[Layer, ...]
     entry: Entry
+    seed: int
+    trials: int
     controls: bool = field(default=False, kw_only=True)
     no_interval: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     scored_on: torch.device | None = field(default=None, kw_only=True)
@@ -127,7 +130,7 @@ class Study(ABC):
     @property
     def needs_second_model(self) -> bool:
         """Whether the pass runs the run's second model as well."""
-        return False
+        return any(one.target.needs_second_model for one in self.experiments.values())
 
     @classmethod
     @abstractmethod
@@ -148,11 +151,6 @@ class Study(ABC):
     def complete(self) -> bool:
         """Whether the cache holds all that the experiments need: here a file for each layer."""
         return all(self.entry.has(layer.name) for layer in self.needed_layers())
-
-    def written_by(self, processes: Processes) -> Self:
-        """The study with its entry as one of several processes writes it."""
-        entry = replace(self.entry, writer=processes.rank, writers=processes.size)
-        return replace(self, entry=entry)
 
     @abstractmethod
     def consumer(self, device: torch.device) -> Consumer:
@@ -201,6 +199,10 @@ class Study(ABC):
     def memory_bytes(self) -> int:
         """About how much memory a pass holds of the statistics that the entry lacks."""
         return 0
+
+    def sample_seed(self, sample: int) -> int:
+        """Seed of a sample, for what its metrics draw."""
+        return int(generator(self.seed, "sample", sample).integers(2**31))
 
     def utterance(self, number: int) -> int:
         """Index, in the run's speech, of utterance `number` of the entry."""

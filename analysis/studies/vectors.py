@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -77,7 +77,6 @@ from common.encoder import encoder
 from common.encoder.architecture import Layer
 from common.narrowing import narrowed
 from common.records import SAMPLE_RATE, Corpus, StrataError
-from common.seeding import generator
 from common.target import Target
 
 KIND = "vectors"
@@ -100,9 +99,9 @@ UNSPLIT = {"fit_instances": None}  # a limit without effect where there is one p
 class Drawn:
     """What one experiment drew of its part of the speech, and what it is compared with.
 
-    speaker (n_utterances,): index into `speakers`; `trials`, `seed`: the run's. `pairs`: a layer,
-    the layer or stored target that it is compared with, and the name of that in the results, where
-    it differs between layers; empty where the labels alone give the target.
+    speaker (n_utterances,): index into `speakers`. `pairs`: a layer, the layer or stored target
+    that it is compared with, and the name of that in the results, where it differs between layers;
+    empty where the labels alone give the target.
     """
 
     part: ExperimentSpeech
@@ -110,8 +109,6 @@ class Drawn:
     target: Target
     speaker: Index
     speakers: tuple[str, ...]
-    trials: int
-    seed: int
     pairs: tuple[tuple[Layer, Layer, str], ...] = ()
 
 
@@ -147,8 +144,7 @@ class VectorStudy(Study):
         elif not isinstance(target, LabelTarget):
             pairs = stored_pairs(analysis, setting.layers)
         samples, target = draw_segments(setting, analysis, part, pairs)
-        trials = run.tested_folds
-        drawn = Drawn(part, samples, target, *speakers_of(part.corpus), trials, seed, pairs)
+        drawn = Drawn(part, samples, target, *speakers_of(part.corpus), pairs)
         how = analysis.pooling or "mean"
         plain = part.split or other is not None
         key = dict(setting.key) | {
@@ -169,6 +165,8 @@ class VectorStudy(Study):
             experiments={name: analysis},
             layers=setting.layers,
             entry=setting.cache.entry(kind, key),
+            seed=seed,
+            trials=run.tested_folds,
             drawn={name: drawn},
             pooling=how,
             other=other,
@@ -199,9 +197,8 @@ class VectorStudy(Study):
                 check_folds(samples.name, folds, setting.config.sampling)
                 self._check_target(name, sample)
         if isinstance(metric, MomentMetric):
-            trials = self.drawn[name].trials
-            tested = known_speakers_tested(samples, self.drawn[name].part.corpus, trials)
-            return metric.no_interval(samples.split, trials, tested)
+            tested = known_speakers_tested(samples, self.drawn[name].part.corpus, self.trials)
+            return metric.no_interval(samples.split, self.trials, tested)
         if isinstance(metric, ViewMetric):
             return f"{metric.name} has none over speakers"
         if metric.held_out and samples.split not in BY_SPEAKER:
@@ -223,11 +220,6 @@ class VectorStudy(Study):
     def joined(self, other: Self) -> Self:
         """One study of both, which have drawn the same rows; their labels may differ."""
         return replace(super().joined(other), drawn={**self.drawn, **other.drawn})
-
-    @property
-    def needs_second_model(self) -> bool:
-        """Whether its layers are compared with those of another model."""
-        return self.other is not None
 
     def needed_layers(self) -> list[Layer]:
         """Layers that any experiment covers or compares with; with `controls` also mel."""
@@ -255,7 +247,7 @@ class VectorStudy(Study):
         return vector_bytes(self.entry, self.needed_layers(), rows)
 
     def utterance(self, number: int) -> int:
-        """The entry counts within its part of the speech."""
+        """Index in the run's speech: the entry counts within its part of it."""
         return int(next(iter(self.drawn.values())).part.places[number])
 
     def jobs(self, chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
@@ -354,11 +346,13 @@ class VectorStudy(Study):
             scores = self._scores(name, units, shared)
             return [Scored(name, layer, sample, n, split, scores, control)]
         scored: dict[str, Scored | Failure] = {}
-        view = LayerView(units.vectors, units.fold, self.drawn[name].trials)
+        view = None
+        if isinstance(metric_of(self.experiments[name]), MomentMetric):
+            view = view_folds(units.vectors, units.fold, self.trials)
         for other, label in others:
             try:
                 y = self.units(name, sample, other.name).vectors
-                scores = self._pair(name, view, other.name, y, units.seed, shared)
+                scores = self._pair(name, units, view, other.name, y, shared)
             except Exception as error:  # the layer's other pairs are scored
                 which = f"{layer.name} against {label or other.name}"
                 scored[other.name] = failure_of(name, which, error)
@@ -381,11 +375,8 @@ class VectorStudy(Study):
             together = any(isinstance(metric, LayersMetric) for metric in every)
             dims = [layer.dim for layer in self.layers]
             return 12 * drawn * (sum(dims) if together else max(dims))
-        dim, trials = max(layer.dim for layer in self.needed_layers()), self._trials()
-        return 24 * drawn * dim + 8 * (4 * trials + 2) * dim**2
-
-    def _trials(self) -> int:
-        return next(iter(self.drawn.values())).trials
+        dim = max(layer.dim for layer in self.needed_layers())
+        return 24 * drawn * dim + 8 * (4 * self.trials + 2) * dim**2
 
     def _scores(self, name: str, units: Units, shared: SharedViews) -> list[Score]:
         """Scores of units whose target follows from their labels."""
@@ -399,29 +390,28 @@ class VectorStudy(Study):
             return metric.score(units.vectors, target, units.seed)
         metric = narrowed(metric, MomentMetric)
         if units.type_fold is not None:
-            crossed = crossed_folds(units.vectors, target, units.cuts, drawn.trials)
+            crossed = crossed_folds(units.vectors, target, units.cuts, self.trials)
             return self.score_moments(name, metric, crossed)
-        x = view_folds(units.vectors, units.fold, drawn.trials)
-        with shared.view(LABELS, partial(view_folds, target, units.fold, drawn.trials)) as y:
+        x = view_folds(units.vectors, units.fold, self.trials)
+        with shared.view(LABELS, partial(view_folds, target, units.fold, self.trials)) as y:
             folds = pair_folds((units.vectors, target), units.fold, x, y)
             return self.score_moments(name, metric, folds)
 
     def _pair(
         self,
         name: str,
-        x: "LayerView",
+        units: Units,
+        x: FoldedView | None,
         other: str,
         y: Vectors,
-        seed: int,
         shared: SharedViews,
     ) -> list[Score]:
-        """Scores of a layer against another stored view of the same units."""
+        """Scores of a layer, with its moments `x`, against another stored view of its units."""
         metric = metric_of(self.experiments[name])
-        if isinstance(metric, ViewMetric):
-            return metric.score(x.vectors, y, seed)
-        make = partial(view_folds, y, x.folds, x.trials)
-        with shared.view(other, make) as view:
-            folds = pair_folds((x.vectors, y), x.folds, x.view, view)
+        if x is None:
+            return narrowed(metric, ViewMetric).score(units.vectors, y, units.seed)
+        with shared.view(other, partial(view_folds, y, units.fold, self.trials)) as view:
+            folds = pair_folds((units.vectors, y), units.fold, x, view)
             return self.score_moments(name, narrowed(metric, MomentMetric), folds)
 
     def units(self, name: str, sample: int, layer: str) -> Units:
@@ -446,9 +436,9 @@ class VectorStudy(Study):
             utterance=samples.utterance[rows],
             fold=samples.folds[sample][rows],
             scored=drawn.part.scored[samples.utterance[rows]],
-            seed=int(generator(drawn.seed, "sample", sample).integers(2**31)),
+            seed=self.sample_seed(sample),
             target=drawn.target,
-            trials=drawn.trials,
+            trials=self.trials,
             type_fold=None if samples.type_folds is None else samples.type_folds[rows],
             seconds=(samples.end - samples.start)[rows] / SAMPLE_RATE,
         )
@@ -467,20 +457,6 @@ class VectorStudy(Study):
         same = all(drawn.samples.labels == first.samples.labels for drawn in others)
         draws = describe_draw(first) if same else {"draws": each}
         return {"experiments": list(self.experiments), **draws}
-
-
-@dataclass(frozen=True, eq=False)
-class LayerView:
-    """A layer's vectors (n, d) in folds (n,), and their moments once something asks for them."""
-
-    vectors: Vectors
-    folds: Index
-    trials: int
-
-    @cached_property
-    def view(self) -> FoldedView:
-        """Moments by group."""
-        return view_folds(self.vectors, self.folds, self.trials)
 
 
 def stored_pairs(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # targets are constructed with the configuration, before torc
 
 
 FRAME = 320  # samples of a unit `frame` that has a label: 20 ms
+HOP = 160  # samples between the rows of a frame target: 10 ms
 
 
 class Segment(NamedTuple):

@@ -89,10 +89,9 @@ def collect_frames(
     samples: FrameSamples,
     entry: Entry,
     crosses: Sequence[Pair],
-    batch_size: int = 1,
 ) -> PassReport:
     consumer = MomentConsumer(samples, entry, encoder.layers, crosses, encoder.device)
-    return stream(corpus, encoder, [consumer], Stopwatch(), batch_size)
+    return stream(corpus, encoder, [consumer], Stopwatch())
 
 
 def phones(corpus: Corpus, **limits: int) -> Segments:

@@ -164,7 +164,7 @@ def test_a_batch_of_four_gives_the_moments_of_four_alone(
     assert together.batches([9600] * 5) == [[0, 1, 2, 3], [4]]
     one, four = entry_at(tmp_path / "one"), entry_at(tmp_path / "four")
     collect_frames(corpus, encoder, samples, one, crosses)
-    collect_frames(corpus, together, samples, four, crosses, batch_size=4)
+    collect_frames(corpus, together, samples, four, crosses)
     assert_same(four, one, samples, crosses, rtol=1e-5)
 
 

@@ -1,6 +1,7 @@
 """The forward pass: what it reads, in which order, what it leaves out, and what it forgets."""
 
 import gc
+import sys
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -146,7 +147,7 @@ def test_the_model_computes_only_the_layers_that_a_consumer_needs(
 def test_utterances_that_a_consumer_wants_apart_are_not_mixed(checkpoint: Path) -> None:
     encoder = load_encoder(models.configured(checkpoint, batch_size=4), "cpu")
     spy = Spy(range(20), classes=3)
-    stream(corpus_of(map(utterance, range(20))), encoder, [spy], Stopwatch(), batch_size=4)
+    stream(corpus_of(map(utterance, range(20))), encoder, [spy], Stopwatch())
     assert max(len(batch) for batch in spy.batches) == 4
     classes = [{u % 3 for u in batch} for batch in spy.batches]
     assert all(len(members) == 1 for members in classes)
@@ -157,7 +158,7 @@ def test_utterances_that_a_consumer_wants_apart_are_not_mixed(checkpoint: Path) 
 def test_two_consumers_each_get_their_classes_in_batches_of_one_class(checkpoint: Path) -> None:
     encoder = load_encoder(models.configured(checkpoint, batch_size=4), "cpu")
     two, three = Spy(range(24), classes=2), Spy(range(24), classes=3)
-    stream(corpus_of(map(utterance, range(24))), encoder, [two, three], Stopwatch(), batch_size=4)
+    stream(corpus_of(map(utterance, range(24))), encoder, [two, three], Stopwatch())
     assert all(len({(u % 2, u % 3) for u in batch}) == 1 for batch in two.batches)
     assert two.batches == three.batches
 
@@ -166,7 +167,7 @@ def test_a_batch_holds_utterances_of_one_length(checkpoint: Path) -> None:
     encoder = load_encoder(models.configured(checkpoint, batch_size=4), "cpu")
     spy = Spy(range(16))
     corpus = corpus_of(utterance(i, 4000 + 700 * (i % 2)) for i in range(16))
-    stream(corpus, encoder, [spy], Stopwatch(), batch_size=4)
+    stream(corpus, encoder, [spy], Stopwatch())
     assert [len(batch) for batch in spy.batches] == [4] * 4
     assert all(len({spy.lengths[u] for u in batch}) == 1 for batch in spy.batches)
 
@@ -249,13 +250,14 @@ def test_a_bug_in_reading_is_not_taken_for_a_bad_file(encoder: Encoder) -> None:
         stream(corpus, encoder, [Spy(range(2))], Stopwatch())
 
 
-def test_progress_is_quiet_unless_asked_for(
-    encoder: Encoder, capsys: pytest.CaptureFixture[str]
+def test_progress_is_a_bar_on_a_terminal_alone(
+    encoder: Encoder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corpus = corpus_of(map(utterance, range(4)))
     stream(corpus, encoder, [Spy(range(4))], Stopwatch())
     assert capsys.readouterr().err == ""  # no terminal
-    stream(corpus, encoder, [Spy(range(4))], Stopwatch(), show_progress=True)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    stream(corpus, encoder, [Spy(range(4))], Stopwatch())
     assert "s of audio" in capsys.readouterr().err
 
 

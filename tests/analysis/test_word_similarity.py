@@ -45,8 +45,11 @@ def test_columns_suffixes_phrases_and_missing_entries(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("word1,word2,score\na,b,1\n", "no column similarity; its first line is word1,word2,score"),
-        ("", "no column word1, word2, similarity; its first line is empty"),
+        (
+            "word1,word2,score\na,b,1\n",
+            "no column similarity; its first line names word1, word2, sc",
+        ),
+        ("", "no column word1, word2, similarity; its first line names nothing"),
         ("word1,word2,similarity\na,b,high\n", "similarity of a and b is high, no number"),
         ("word1,word2,similarity\na,b,nan\n", "similarity of a and b is nan, no number"),
     ],

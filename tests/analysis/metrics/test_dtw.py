@@ -84,9 +84,11 @@ def test_segments_of_one_word_rank_first_whatever_their_order_and_length() -> No
     spoken = [np.repeat(words[w], rng.integers(1, 4, len(words[w])), axis=0) for w in label]
     noisy = [s + 0.3 * rng.normal(size=s.shape) for s in spoken]
     speaker = rng.integers(0, 5, 80)
-    found = pair_precision(Warping.of(noisy), label, speaker)
+    found = pair_precision(Warping([unit_frames(s) for s in noisy]), label, speaker)
     order = rng.permutation(80)
-    again = pair_precision(Warping.of([noisy[i] for i in order]), label[order], speaker[order])
+    again = pair_precision(
+        Warping([unit_frames(noisy[i]) for i in order]), label[order], speaker[order]
+    )
     assert found.every_pair > 0.95 > found.chance
     assert again.every_pair == pytest.approx(found.every_pair, abs=1e-6)
 
@@ -95,5 +97,5 @@ def test_scores_are_minus_the_distances_in_steps() -> None:
     spoken = segments(6, [4, 6, 5])
     rows = np.arange(3)
     expected = [[-naive(a, b) for b in spoken] for a in spoken]
-    found = Warping.of(spoken).scores(rows, rows) / DTW_STEPS
+    found = Warping([unit_frames(s) for s in spoken]).scores(rows, rows) / DTW_STEPS
     np.testing.assert_allclose(found, expected, atol=2 / DTW_STEPS)
