@@ -233,7 +233,7 @@ class Moments:
         return self.x.n
 
     def within(self, whole: "Moments") -> "Moments":
-        """The same, known to be of some of the rows of others."""
+        """The same moments, known to be of some of the rows of `whole`."""
         x, y = replace(self.x, whole=whole.x), replace(self.y, whole=whole.y)
         return Moments(x, y, self.xy)
 
@@ -355,7 +355,7 @@ class FoldedView:
         return self._elsewhere[device]
 
     def leave(self, device: "torch.device") -> None:
-        """Forget what is kept there."""
+        """Forget what is kept on a device."""
         self._elsewhere.pop(device, None)
 
     @computed_once
@@ -394,7 +394,7 @@ class Folds:
     xy: tuple[Array, ...]
 
     def leave(self, device: "torch.device") -> None:
-        """Forget what the views keep there."""
+        """Forget what the views keep on a device."""
         for view in (self.x, self.y):
             view.leave(device)
 
@@ -471,7 +471,7 @@ class CrossedFolds(Folds):
         return CrossedFolds(whole.x, whole.y, whole.xy, cells, (moved(first), moved(second)))
 
     def halves(self) -> tuple[Moments, Moments]:
-        """Neither cut has a fold in both."""
+        """The two `parts`: neither cut has a fold in both."""
         return self.parts
 
     def trial(self, t: int) -> tuple[Moments, Moments, Moments]:

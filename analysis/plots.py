@@ -139,7 +139,7 @@ def _rows(groups: Mapping[str, Sequence[str]], columns: int) -> list[list[tuple[
 
 
 def _pages(rows: Sequence[list[tuple[str, str]]]) -> list[list[list[tuple[str, str]]]]:
-    """At most three rows each; a new page rather than a group on two, if it fits on one."""
+    """Cut rows into pages of at most three; a group that fits on one page is not on two."""
     together: list[list[list[tuple[str, str]]]] = []  # rows that one group goes through
     for row in rows:
         if together and together[-1][-1][-1][0] == row[0][0]:
@@ -334,7 +334,7 @@ def plot_pairs(
 
 
 def plot_matrix(axes: Axes, name: str, metric: str, model: str, frame: pd.DataFrame) -> None:
-    """The first layer at the bottom left, as in a plot of one model's layers against another's."""
+    """Draw one model's layers against another's, the first layers at the bottom left."""
     matrix = pair_matrix(frame)
     values = matrix.to_numpy()
     bottom, top = colour_limits(values)

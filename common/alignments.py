@@ -234,7 +234,8 @@ def tier(
     for interval in _checked_order(kind, raw, where, dropped, overlap):
         label = normaliser(interval.label)
         if label is None:
-            dropped[f"{kind}: {_silence_or_unknown(interval.label)}"] += 1
+            unknown = interval.label.strip().casefold() in UNKNOWNS
+            dropped[f"{kind}: {'unknown' if unknown else 'silence'}"] += 1
             continue
         end = interval.end if n_samples is None else min(interval.end, n_samples)
         labelled += max(interval.end - interval.start, 0)
@@ -284,10 +285,6 @@ def phone_tiers(
         marks = tier(mark, raw, n_samples, where, Counter(), phones=phones)
         tiers |= {mark: marks} if marks else {}
     return tiers
-
-
-def _silence_or_unknown(label: str) -> str:
-    return "unknown" if label.strip().casefold() in UNKNOWNS else "silence"
 
 
 def _checked_order(

@@ -37,7 +37,7 @@ def lost_process(which: str) -> StrataError:
     return StrataError(
         f"{which} ended before the run did: its error, if it had time for one, is in what it "
         "printed. The statistics of the others are saved (with cache=on): give the same "
-        "command again, with as many processes or with others, and it goes on from there"
+        "command again, with the same number of processes or another, and it goes on from there"
     )
 
 

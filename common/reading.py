@@ -1,7 +1,9 @@
 """The one place where whatever a reader raises becomes the project's error, naming the file."""
 
-from collections.abc import Iterator
+import csv
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 
 from common.records import StrataError
@@ -71,6 +73,23 @@ def decode(path: Path) -> str:
             "A binary file (Praat's own binary form too): save it as text"
         )
     return text
+
+
+def delimiter_of(path: Path) -> str:
+    """What separates the columns of a table: commas in a .csv, tabs in any other file."""
+    return "," if path.suffix.casefold() == ".csv" else "\t"
+
+
+def rows_of(path: Path, delimiter: str, needed: Sequence[str] = ()) -> "csv.DictReader[str]":
+    """The lines of a table by the names of its columns; StrataError without the `needed` ones."""
+    reader = csv.DictReader(StringIO(decode(path), newline=""), delimiter=delimiter)
+    columns = reader.fieldnames or ()
+    if lacking := [name for name in needed if name not in columns]:
+        raise StrataError(
+            f"{shown(path)}: no column {', '.join(lacking)}; its first line names "
+            f"{', '.join(columns) or 'nothing'}"
+        )
+    return reader
 
 
 def _encoding(data: bytes) -> str:

@@ -38,7 +38,7 @@ class Target(ABC):
             )
 
     def unit_of(self, unit: str) -> str:
-        """The kind of unit that the configuration's stands for."""
+        """The kind of unit that the configuration's `unit` stands for, as a tier for `own`."""
         return unit
 
     def tiers(self, unit: str) -> tuple[str, ...]:  # noqa: ARG002

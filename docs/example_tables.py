@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analysis.targets.mel import HOP, mel
+from analysis.targets.base import HOP
+from analysis.targets.mel import mel
 from common.datasets.textgrid import TextGrid
 from common.records import SAMPLE_RATE, Utterance
 

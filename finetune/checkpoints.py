@@ -118,7 +118,7 @@ class BestWeights(Callback):
         return {"value": self.value}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore it."""
+        """Restore the best value of the training that is resumed."""
         self.value = float(state_dict["value"])
 
 
@@ -141,7 +141,7 @@ class WholeFiles(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        """Write one."""
+        """Write a checkpoint beside its place, and rename it."""
         del storage_options
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with replacing(Path(path)) as partial, partial.open("wb") as file:

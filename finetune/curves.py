@@ -63,7 +63,7 @@ class Curves(CSVLogger):
         return self._experiment  # type: ignore[return-value]
 
     def log_hyperparams(self, params: Any = None) -> None:
-        """Nothing."""
+        """Write no settings: metadata.json holds them."""
 
 
 def read_curves(folder: Path) -> pd.DataFrame:

@@ -182,7 +182,7 @@ class Abx(FrameMetric):
             )
 
     def accepts(self, unit: str, target: Target) -> bool:
-        """Frames of whole utterances, whose phones it finds itself."""
+        """It takes frames of whole utterances, whose phones it finds itself."""
         return unit == "frame" and isinstance(target, Phone)
 
     def check(self, frames: "Frames") -> None:

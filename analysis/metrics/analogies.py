@@ -66,11 +66,11 @@ class PhoneAnalogies(UnitMetric):
         require_at_least("metric.repeats", self.repeats, 2)
 
     def accepts(self, unit: str, target: Target) -> bool:  # noqa: ARG002
-        """Phones with features."""
+        """It takes phones with features."""
         return isinstance(target, IpaPhone)
 
     def check(self, units: Units) -> None:
-        """There must be an analogy among the phones."""
+        """Raise unless there is an analogy among the phones."""
         self.refuse_partitions(units)
         phones = present(units)
         if not analogies_of(features_of(phones)):
@@ -80,11 +80,11 @@ class PhoneAnalogies(UnitMetric):
             )
 
     def no_interval(self, units: Units) -> str:  # noqa: ARG002
-        """Analogies share phones, and each is a yes or no."""
+        """Why there is none: analogies share phones, and each holds or does not."""
         return "each analogy holds or does not, whoever speaks, and analogies share phones"
 
     def score(self, units: Units) -> list[Score]:
-        """One for the sample."""
+        """The sample's score, then its secondary figures."""
         phones = present(units)
         analogies = analogies_of(features_of(phones))
         codes = np.searchsorted(np.unique(units.label), units.label)

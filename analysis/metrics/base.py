@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.metrics.intervals import no_fold_interval
+from analysis.metrics.intervals import no_fold_interval, no_jackknife
 from analysis.metrics.units import Units
 from analysis.moments import Folds
 from analysis.targets.base import FrameTarget, LabelTarget
@@ -59,7 +59,7 @@ class MomentMetric(Metric):
     on_devices: ClassVar[bool] = False  # whether it takes moments that lie on a GPU
 
     def accepts(self, unit: str, target: Target) -> bool:
-        """Any two views can be scored."""
+        """It takes any two views."""
         return takes_two_views(unit, target)
 
     @abstractmethod
@@ -71,7 +71,7 @@ class MomentMetric(Metric):
         """
 
     def no_interval(self, split: str, trials: int, speakers: int) -> str:
-        """Why scores from as many test folds and speakers have no 95 % interval, or ""."""
+        """Why scores of `trials` test folds and `speakers` tested have no 95 % interval, or ""."""
         if not self.has_interval:
             return f"{self.name} has none over speakers"
         return no_fold_interval(split, trials, speakers)
@@ -90,7 +90,7 @@ class ViewMetric(Metric):
     rows: int
 
     def accepts(self, unit: str, target: Target) -> bool:
-        """The same two views as a metric of moments."""
+        """It takes the same two views as a metric of moments."""
         return takes_two_views(unit, target)
 
     def score(self, x: NDArray[np.floating], y: NDArray[np.floating], seed: int) -> list[Score]:
@@ -109,11 +109,14 @@ class ViewMetric(Metric):
 class LabelledMetric(Metric):
     """A function of pooled vectors and their labels: of each layer's, or of all layers' together.
 
-    Derive from `UnitMetric` or `LayersMetric`.
+    Derive from `UnitMetric` or `LayersMetric`. `interval_over_folds`: the interval of its primary
+    figure is from leaving out each fold of speakers in turn (`intervals.over_folds`).
     """
 
+    interval_over_folds: ClassVar[bool] = False
+
     def accepts(self, unit: str, target: Target) -> bool:  # noqa: ARG002
-        """Units of any kind, with labels that the corpus itself gives."""
+        """It takes units of any kind, with labels that the corpus itself gives."""
         return is_label(target)
 
     def check(self, units: Units) -> None:
@@ -122,11 +125,13 @@ class LabelledMetric(Metric):
         Called for every sample before the forward pass.
         """
 
-    def no_interval(self, units: Units) -> str:  # noqa: ARG002
+    def no_interval(self, units: Units) -> str:
         """Why scores of these units, maybe without vectors, have no 95 % interval; "" if they do.
 
         The interval is over test speakers, with the fit held fixed.
         """
+        if self.interval_over_folds:
+            return no_jackknife(units)
         return f"{self.name} has none over speakers"
 
     def without_controls(self) -> Mapping[str, str]:

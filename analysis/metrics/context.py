@@ -7,10 +7,10 @@ from typing import ClassVar
 import numpy as np
 
 from analysis.metrics.base import Score, UnitMetric
-from analysis.metrics.intervals import SHARE, fold_jackknife, no_jackknife
+from analysis.metrics.intervals import over_folds
 from analysis.metrics.units import Units
 from analysis.targets.cut_audio import WHOLE, CutAudio
-from common.arrays import Array
+from common.arrays import Array, Mask
 from common.narrowing import narrowed
 from common.records import StrataError
 from common.target import Target
@@ -42,11 +42,12 @@ class ContextKept(UnitMetric):
     name: ClassVar[str] = "context_kept"
     family: ClassVar[str] = "context"
     held_out: ClassVar[bool] = False
+    interval_over_folds: ClassVar[bool] = True
 
     width: float
 
     def accepts(self, unit: str, target: Target) -> bool:  # noqa: ARG002
-        """Frames with their cuts."""
+        """It takes frames with their cuts."""
         return isinstance(target, CutAudio)
 
     def without_controls(self) -> Mapping[str, str]:
@@ -54,7 +55,7 @@ class ContextKept(UnitMetric):
         return {"shuffled_labels": "frames are compared with themselves: there are no labels"}
 
     def check(self, units: Units) -> None:
-        """There are frames, and the width is among the target's."""
+        """Raise unless there are frames, and the width is among the target's."""
         self.refuse_partitions(units)
         labels = narrowed(units.target, CutAudio).labels()
         if f"{self.width:g}" not in labels:
@@ -68,22 +69,18 @@ class ContextKept(UnitMetric):
                 "more speech, or narrower target.widths"
             )
 
-    def no_interval(self, units: Units) -> str:
-        """Folds must keep speakers apart, and there must be enough of both."""
-        return no_jackknife(units)
-
     def score(self, units: Units) -> list[Score]:
-        """One for the sample."""
+        """The sample's score, then that of every width."""
         cuts = frames_of(units)
         whole = cuts.pop(WHOLE)
         kept = {label: share_kept(whole, cut) for label, cut in cuts.items()}
         width = f"{self.width:g}"
-        low, high = None, None
-        if not self.no_interval(units):
-            fold = units.fold[units.label == units.labels.index(WHOLE)]
-            rows = [fold != one for one in np.unique(fold)]
-            each = [share_kept(whole[some], cuts[width][some]) for some in rows]
-            low, high = fold_jackknife(kept[width], each, SHARE)
+        of_whole = units.label == units.labels.index(WHOLE)
+
+        def kept_of(rows: Mask) -> float:
+            return share_kept(whole[rows[of_whole]], cuts[width][rows[of_whole]])
+
+        low, high = over_folds(units, kept[width], kept_of)
         secondary = [Score(value, f"{self.name}_{label}") for label, value in kept.items()]
         return [Score(kept[width], low=low, high=high), *secondary]
 

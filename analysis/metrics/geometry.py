@@ -7,9 +7,9 @@ import numpy as np
 import scipy  # loads a submodule when it is first used
 
 from analysis.metrics.base import Score, UnitMetric, is_label
-from analysis.metrics.intervals import SHARE, fold_jackknife, no_jackknife
+from analysis.metrics.intervals import over_folds
 from analysis.metrics.units import Units
-from common.arrays import Array, Index
+from common.arrays import Array, Index, Mask
 from common.records import StrataError
 from common.target import Target
 
@@ -50,13 +50,14 @@ class Geometry(UnitMetric):
     name: ClassVar[str] = "orthogonality"
     family: ClassVar[str] = "geometry"
     held_out: ClassVar[bool] = False
+    interval_over_folds: ClassVar[bool] = True
 
     def accepts(self, unit: str, target: Target) -> bool:  # noqa: ARG002
-        """Units with labels that are not their speakers."""
+        """It takes units with labels that are not their speakers."""
         return is_label(target) and target.name != "speaker"
 
     def check(self, units: Units) -> None:
-        """Three labels and three speakers at least, known by name."""
+        """Raise unless there are three labels and three speakers known by name."""
         self.refuse_partitions(units)
         _, speakers = units.tested(np.arange(len(units.label)))
         labels = len(np.unique(units.label))
@@ -67,27 +68,19 @@ class Geometry(UnitMetric):
                 "dataset.speaker= to name the speakers"
             )
 
-    def no_interval(self, units: Units) -> str:
-        """Folds must keep speakers apart, and there must be enough of both."""
-        return no_jackknife(units)
-
     def score(self, units: Units) -> list[Score]:
-        """One for the sample."""
+        """The sample's score, then its secondary figures."""
         vectors = units.vectors.astype(np.float64)
         vectors -= vectors.mean(0)
         sums = Sums.of(vectors, units.label, units.speaker)
         labels, speakers = centroids(sums)
         value = residual_variance(labels, speakers)
-        low, high = None, None
-        if not self.no_interval(units):
-            each = []
-            for fold in np.unique(units.fold):
-                members = units.fold == fold
-                left = sums.without(
-                    Sums.of(vectors[members], units.label[members], units.speaker[members])
-                )
-                each.append(residual_variance(*centroids(left)))
-            low, high = fold_jackknife(value, each, SHARE)
+
+        def value_of(rows: Mask) -> float:
+            left_out = Sums.of(vectors[~rows], units.label[~rows], units.speaker[~rows])
+            return residual_variance(*centroids(sums.without(left_out)))
+
+        low, high = over_folds(units, value, value_of)
         total = float(np.einsum("nd,nd->", vectors, vectors))
         by_label, by_speaker = (
             counts[counts > 0] for counts in (sums.counts.sum(1), sums.counts.sum(0))

@@ -8,7 +8,7 @@ import numpy as np
 import scipy  # loads a submodule when it is first used
 
 from analysis.metrics.units import Units
-from common.arrays import Array
+from common.arrays import Array, Mask
 from common.config.analysis import BY_SPEAKER
 from common.seeding import generator
 
@@ -51,11 +51,11 @@ def half_samples(
 
     For a score of ranks that depends on the number of different speakers by more than resampling
     can estimate: a bootstrap's spread is then too narrow and that of leaving out one speaker too
-    wide (benchmarks/unit_coverage.py). It is an interval of the mean score of as many other
-    speakers (Shao & Wu 1989, A General Theory for Jackknife Variance Estimation; Efron & Tibshirani
-    1993, section 11.7). `score_of` takes counts (b, s), a resample in each row, and gives each
-    one's score, with whatever was fitted held fixed. None with fewer than 20 speakers, or where
-    resamples have no score (NaN).
+    wide (benchmarks/unit_coverage.py). It is an interval of the mean score of equally many
+    other speakers (Shao & Wu 1989, A General Theory for Jackknife Variance Estimation; Efron &
+    Tibshirani 1993, section 11.7). `score_of` takes counts (b, s), a resample in each row, and
+    gives each one's score, with whatever was fitted held fixed. None with fewer than 20 speakers,
+    or where resamples have no score (NaN).
     """
     left_out = speakers // 2
     rng = generator(seed, "half samples", speakers)
@@ -127,7 +127,7 @@ def jackknife(score: float, without: Sequence[float]) -> Limits | None:
     """A 95 % interval from the scores `without` each of the speakers in turn.
 
     For a score that a speaker who is drawn twice would distort, as mutual information, which takes
-    units that occur together for units that belong together. It is of what as many other
+    units that occur together for units that belong together. It is of what equally many other
     speakers would score on average (Efron & Tibshirani 1993, section 11.5). None with fewer than 20
     speakers.
     """
@@ -159,6 +159,19 @@ def no_jackknife(units: Units) -> str:
         return f"there are {folds} folds of speakers, {LEAST_FOLDS} are needed"
     _, known = units.tested(np.arange(len(units.label)))
     return too_few(known)
+
+
+def over_folds(
+    units: Units, score: float, score_of: Callable[[Mask], float]
+) -> Limits | tuple[None, None]:
+    """A 95 % interval over speakers from leaving out each fold in turn; none where `no_jackknife`.
+
+    `score_of` some of the units, a mask (n,) of rows, is a share, as the `score` of them all is.
+    """
+    if no_jackknife(units):
+        return None, None
+    each = [score_of(units.fold != fold) for fold in np.unique(units.fold)]
+    return fold_jackknife(score, each, SHARE)
 
 
 def too_few(speakers: int) -> str:

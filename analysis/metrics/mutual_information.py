@@ -71,7 +71,7 @@ class MutualInformation(UnitMetric):
         clusterer_of(self.clusterer, self.batch, self.seeds, self.iterations)
 
     def check(self, units: Units) -> None:
-        """At least two clusters and two labels."""
+        """Raise unless there are units for two clusters, and two labels."""
         fit, held = fit_and_held(units)
         if len(fit) < 2 * SHARE:
             raise StrataError(
@@ -97,7 +97,7 @@ class MutualInformation(UnitMetric):
         return min(self.clusters, len(fit) // SHARE)
 
     def score(self, units: Units) -> list[Score]:
-        """One for the sample: beyond chance, as published, by chance, purities, bits a second."""
+        """Information beyond chance, as published and by chance; purities; bits a second."""
         # scikit-learn takes a second to import: not while the configuration is read.
         from analysis.metrics.agreement import agreement, bitrate, purity, purity_by_chance
 

@@ -9,7 +9,7 @@ import numpy as np
 import scipy  # loads a submodule when it is first used
 
 from analysis.metrics.base import Score, UnitMetric
-from analysis.metrics.intervals import SHARE, fold_jackknife, no_jackknife
+from analysis.metrics.intervals import over_folds
 from analysis.metrics.units import Units
 from analysis.metrics.word_similarity import centred, static_vectors, words_of
 from analysis.targets.synonyms import Pair, Synonyms
@@ -50,6 +50,7 @@ class PhoneticSemantic(UnitMetric):
     name: ClassVar[str] = "synonyms_over_homophones"
     family: ClassVar[str] = "synonyms"
     held_out: ClassVar[bool] = False
+    interval_over_folds: ClassVar[bool] = True
 
     min_pairs: int
 
@@ -57,11 +58,11 @@ class PhoneticSemantic(UnitMetric):
         require_at_least("metric.min_pairs", self.min_pairs, 2)
 
     def accepts(self, unit: str, target: Target) -> bool:  # noqa: ARG002
-        """Words with synonyms."""
+        """It takes words, with synonyms."""
         return isinstance(target, Synonyms)
 
     def check(self, units: Units) -> None:
-        """There are enough pairs of both kinds."""
+        """Raise unless there are enough pairs of both kinds."""
         self.refuse_partitions(units)
         synonyms, homophones = pairs_of(units)
         if min(len(synonyms), len(homophones)) < self.min_pairs:
@@ -71,22 +72,12 @@ class PhoneticSemantic(UnitMetric):
                 "synonyms, or lower metric.min_pairs"
             )
 
-    def no_interval(self, units: Units) -> str:
-        """Folds must keep speakers apart, and there must be enough of both."""
-        return no_jackknife(units)
-
     def score(self, units: Units) -> list[Score]:
-        """One for the sample."""
+        """The sample's score, then its secondary figures."""
         everyone = np.ones(len(units.label), dtype=bool)
         synonyms, homophones, others = self._cosines(units, everyone)
         value = above(synonyms, homophones)
-        low, high = None, None
-        if not self.no_interval(units):
-            each = [
-                above(*self._cosines(units, units.fold != fold)[:2])
-                for fold in np.unique(units.fold)
-            ]
-            low, high = fold_jackknife(value, each, SHARE)
+        low, high = over_folds(units, value, lambda rows: above(*self._cosines(units, rows)[:2]))
         detail = {"synonyms": str(len(synonyms)), "homophones": str(len(homophones))}
         return [
             Score(value, "", detail, low, high),

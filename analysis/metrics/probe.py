@@ -55,7 +55,7 @@ class LinearProbe(UnitMetric):
             )
 
     def check(self, units: Units) -> None:
-        """Each trial trains on two labels and tests and chooses on some unit of a known label."""
+        """Raise unless each trial trains on two labels, and tests and chooses on units of those."""
         self.refuse_partitions(units)
         for trial, (train, dev, test) in enumerate(trials_of(units)):
             known = np.unique(units.label[train])
@@ -74,7 +74,7 @@ class LinearProbe(UnitMetric):
                     )
 
     def no_interval(self, units: Units) -> str:
-        """Where speakers are the labels, other speakers would need another probe."""
+        """Why there is none: too few speakers, or speakers are the labels."""
         if units.target is not None and units.target.name == "speaker":
             return "the labels are the speakers, and this fit knows no others"
         tests = np.concatenate([test for _, _, test in trials_of(units)])

@@ -65,11 +65,11 @@ class RidgeProbe(UnitMetric):
             )
 
     def accepts(self, unit: str, target: Target) -> bool:  # noqa: ARG002
-        """Units of any kind, with numbers."""
+        """It takes units of any kind, with numbers."""
         return isinstance(target, LabelTarget) and target.numeric
 
     def check(self, units: Units) -> None:
-        """Each trial trains on two different numbers, and tests and chooses on some unit."""
+        """Raise unless each trial trains on two different numbers, tests and chooses."""
         self.refuse_partitions(units)
         for trial, (train, dev, test) in enumerate(trials_of(units)):
             if len(np.unique(units.label[train])) < 2 or not len(dev) or not len(test):
@@ -86,7 +86,8 @@ class RidgeProbe(UnitMetric):
 
     def score(self, units: Units) -> list[Score]:
         """R2 of every trial."""
-        numbers = numbers_of(units)
+        view = narrowed(units.target, LabelTarget).view(units.label, units.labels)
+        numbers = np.asarray(view, np.float64)[:, 0]
         found = [self._fit(units, numbers, *trial) for trial in trials_of(units)]
         errors = [squared for squared, _ in found]
         low, high = (None, None) if self.no_interval(units) else interval(units, errors)
@@ -129,12 +130,6 @@ class RidgeProbe(UnitMetric):
         chosen = Counter(score.detail["penalty"] for score in scores)
         log_edges(experiment, "penalty", "penalties", chosen, self.penalties)
         return {"penalties": dict(chosen), "tested": sum(int(s.detail["tested"]) for s in scores)}
-
-
-def numbers_of(units: Units) -> Array:
-    """The number (n,) of each unit."""
-    numbers = narrowed(units.target, LabelTarget).view(units.label, units.labels)
-    return np.asarray(numbers, np.float64)[:, 0]
 
 
 def interval(units: Units, errors: Sequence[Errors]) -> Limits | tuple[None, None]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.metrics.alignment import dtw_distances, unit_frames
+from analysis.metrics.alignment import dtw_distances
 from common.arrays import Array, Index, Vectors
 
 Scores = NDArray[np.int32]
@@ -57,11 +57,6 @@ class Warping(Similarity):
     """Minus the DTW distance of segments of unit frames (t, d)."""
 
     segments: Sequence[Vectors]
-
-    @classmethod
-    def of(cls, segments: Sequence[NDArray[np.floating]]) -> "Warping":
-        """From frames of any length and scale."""
-        return cls([unit_frames(segment) for segment in segments])
 
     def scores(self, rows: Index, columns: Index) -> Scores:
         """Minus the distances (r, c) in steps of 2^-20."""

@@ -39,11 +39,11 @@ class SentenceSimilarity(UnitMetric):
     held_out: ClassVar[bool] = False
 
     def accepts(self, unit: str, target: Target) -> bool:  # noqa: ARG002
-        """Utterances with pairs."""
+        """It takes utterances, with pairs of sentences."""
         return isinstance(target, SentencePairs)
 
     def check(self, units: Units) -> None:
-        """Enough pairs of recorded sentences, with scores that differ."""
+        """Raise unless there are enough pairs of recorded sentences, with scores that differ."""
         self.refuse_partitions(units)
         target = narrowed(units.target, SentencePairs)
         pairs = target.table()

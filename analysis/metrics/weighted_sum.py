@@ -52,11 +52,11 @@ class WeightedSum(LayersMetric):
             raise StrataError(f"metric.rate={self.rate}: give a learning rate above 0")
 
     def check(self, units: Units) -> None:
-        """What a probe of one layer needs."""
+        """Raise unless there is what a probe of one layer needs."""
         LinearProbe((0.1,)).check(units)
 
     def no_interval(self, units: Units) -> str:  # noqa: ARG002
-        """Weights are of all layers together."""
+        """Why there is none: weights are of all layers together."""
         return "the deviation of weights is over trials, each with its own seed"
 
     def score(self, layers: Mapping[str, Units]) -> Mapping[str, list[Score]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from analysis.metrics.alignment import unit_frames
 from analysis.metrics.average_precision import PairPrecision, pair_precision
 from analysis.metrics.base import FrameMetric, Score, UnitMetric
 from analysis.metrics.similarity import Cosine, Warping
@@ -40,11 +41,11 @@ class PooledDiscrimination(UnitMetric):
     held_out: ClassVar[bool] = False
 
     def accepts(self, unit: str, target: Target) -> bool:
-        """Whole words."""
+        """It takes whole words."""
         return unit == "word" and isinstance(target, Word)
 
     def check(self, units: Units) -> None:
-        """Some word occurs twice, and there is another word."""
+        """Raise unless some word occurs twice and there is another word."""
         self.refuse_partitions(units)
         check_pairs(units.label, speaker_codes(units.speaker, units.speakers))
 
@@ -78,11 +79,11 @@ class WarpedDiscrimination(FrameMetric):
     held_out: ClassVar[bool] = False
 
     def accepts(self, unit: str, target: Target) -> bool:
-        """The frames of whole words."""
+        """It takes the frames of whole words."""
         return unit == "word" and isinstance(target, Word)
 
     def check(self, frames: "Frames") -> None:
-        """Some word occurs twice, and there is another word."""
+        """Raise unless some word occurs twice and there is another word."""
         check_pairs(*words_and_speakers(frames))
 
     def score(self, frames: "Frames") -> list[Score]:
@@ -97,8 +98,8 @@ class WarpedDiscrimination(FrameMetric):
             ("average_precision_dtw_centred", common, True),
             ("average_precision_dtw", np.zeros_like(common), False),
         ):
-            shifted = [segment - shift for segment in segments]
-            found = pair_precision(Warping.of(shifted), label, speaker)
+            shifted = [unit_frames(segment - shift) for segment in segments]
+            found = pair_precision(Warping(shifted), label, speaker)
             scores += figures(found, name, primary)
             pooled = pair_precision(Cosine(means - shift), label, speaker)
             scores.append(Score(pooled.every_pair, name.replace("dtw", "pooled")))
@@ -158,16 +159,11 @@ def check_pairs(label: Index, speaker: Index) -> None:
             "times: average precision needs a word that occurs twice and another word; use more "
             "speech, or lower sampling.min_seconds and sampling.min_characters"
         )
-    if not has_several_speakers(label, speaker):
+    pairs = np.unique(np.stack([label, speaker]), axis=1)
+    if not (np.bincount(pairs[0]) > 1).any():
         log.warning(
             "no word of %d segments is known to be said by two speakers (%d speakers in all, or "
             "some without a name): no figure for pairs of different speakers",
             len(label),
             len(np.unique(speaker)),
         )
-
-
-def has_several_speakers(label: Index, speaker: Index) -> bool:
-    """Whether some word (n,) has two speakers (n,)."""
-    pairs = np.unique(np.stack([label, speaker]), axis=1)
-    return bool((np.bincount(pairs[0]) > 1).any())

@@ -61,11 +61,11 @@ class WordParts(FrameMetric):
         return PWCCA(self.ridges)
 
     def accepts(self, unit: str, target: Target) -> bool:
-        """The frames of whole words."""
+        """It takes the frames of whole words."""
         return unit == "word" and isinstance(target, Word)
 
     def check(self, frames: "Frames") -> None:
-        """Each trial is tested on two words, one of which it is fitted on."""
+        """Raise unless each trial is tested on two words, one of which it is fitted on."""
         for trial in range(frames.trials):
             train, _, test = rows_of_trial((frames.fold,), trial)
             label = frames.segments.label

@@ -28,18 +28,6 @@ CHOSEN_BY = ("r_value", "f1")
 COMB_SPACINGS = range(320, SAMPLE_RATE + 1, 160)  # samples: 20 ms to 1 s
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One choice of the grid: distance, smoothing window, least prominence of a peak."""
-
-    distance: peaks.Distance
-    window: int
-    prominence: float
-
-    def __str__(self) -> str:
-        return f"{self.distance}, window {self.window}, prominence {self.prominence:g}"
-
-
 @dataclass(frozen=True, eq=False)
 class Line:
     """Boundaries of u utterances end to end, in half samples, with gaps wider than the tolerance.
@@ -115,11 +103,11 @@ class Segmentation(FrameMetric):
         return round(2 * self.tolerance_ms * SAMPLE_RATE / 1000)
 
     def accepts(self, unit: str, target: Target) -> bool:
-        """Frames of whole utterances, against a tier."""
+        """It takes frames of whole utterances, against a tier."""
         return unit == "frame" and isinstance(target, Phone)
 
     def check(self, frames: "Frames") -> None:
-        """There are two halves of speakers, and boundaries in both."""
+        """Raise unless there are two halves of speakers, with boundaries in both."""
         check_reference(frames, reference_line(frames), tuning_half(frames))
 
     def score(self, frames: "Frames") -> list[Score]:
@@ -129,8 +117,7 @@ class Segmentation(FrameMetric):
         curves = peaks.dissimilarities(frames, peaks.fit_scaling(frames, rows))
         reference = reference_line(frames)
         check_reference(frames, reference, tuning)
-        grid = ((str(setting), line) for setting, line in self.grid(frames, curves))
-        return self.reported(grid, reference, tuning)
+        return self.reported(self.grid(frames, curves), reference, tuning)
 
     def baseline(self, frames: "Frames") -> list[Score]:
         """The best comb on the tuning half: a baseline that hears neither speech nor model."""
@@ -154,8 +141,8 @@ class Segmentation(FrameMetric):
 
     def grid(
         self, frames: "Frames", curves: dict[peaks.Distance, Array]
-    ) -> Iterator[tuple[Setting, Line]]:
-        """Peaks of every setting; those of all prominences come from one search."""
+    ) -> Iterator[tuple[str, Line]]:
+        """Peaks of every setting, by its name; those of all prominences come from one search."""
         for distance in self.distances:
             for window in self.windows:
                 found = peaks.peaks(curves[distance], frames.offsets, window)
@@ -164,7 +151,7 @@ class Segmentation(FrameMetric):
                 for prominence in self.prominences:
                     kept = found.prominence >= prominence
                     line = Line(found.utterance[kept], position[kept])
-                    yield Setting(distance, window, prominence), line
+                    yield f"{distance}, window {window}, prominence {prominence:g}", line
 
     def count(self, found: Line, reference: Line, chosen: Mask) -> Counts:
         """Matches in the chosen utterances (u,)."""

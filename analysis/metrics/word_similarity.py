@@ -53,11 +53,11 @@ class WordSimilarity(UnitMetric):
         require_at_least("metric.min_pairs", self.min_pairs, 3)
 
     def accepts(self, unit: str, target: Target) -> bool:  # noqa: ARG002
-        """Words with pairs."""
+        """It takes words, with pairs of words."""
         return isinstance(target, WordPairs)
 
     def check(self, units: Units) -> None:
-        """Some benchmark has enough pairs."""
+        """Raise unless some benchmark has enough pairs."""
         self.refuse_partitions(units)
         words, benchmarks = words_of(units), narrowed(units.target, WordPairs).benchmarks()
         if not any(usable(benchmark, words, self.min_pairs) for benchmark in benchmarks):
@@ -72,7 +72,7 @@ class WordSimilarity(UnitMetric):
         return too_few(units.tested(np.arange(len(units.label)))[1])
 
     def score(self, units: Units) -> list[Score]:
-        """One for the sample: micro average, macro average, each benchmark's rho; uncentred too."""
+        """The micro average, the macro average, each benchmark's rho; then the same uncentred."""
         words, benchmarks = words_of(units), narrowed(units.target, WordPairs).benchmarks()
         vectors = static_vectors(units.vectors, units.label, len(units.labels))
         found = correlations(centred(vectors), words, benchmarks, self.min_pairs)

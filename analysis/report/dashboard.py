@@ -35,7 +35,9 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> None:
         project=tracking.project,
         name=NAME if tracking.group is None else f"{NAME}: {tracking.group}",
         sections=sections,
-        runset_settings=ws.RunsetSettings(filters=shown_runs(tracking)),
+        runset_settings=ws.RunsetSettings(
+            filters="" if tracking.group is None else ws.And(ws.Metric("Group") == tracking.group)
+        ),
     )
     path = folder / SPECIFICATION
     path.write_text(workspace._model.model_dump_json(by_alias=True, exclude_none=True, indent=1))
@@ -75,14 +77,6 @@ def build(workspace: Any, tracking: TrackingConfig, path: Path) -> str:
             "or WANDB_API_KEY=…), or use tracking.mode=offline for the specification alone"
         ) from error
     return str(workspace.url)
-
-
-def shown_runs(tracking: TrackingConfig) -> Any:
-    """All runs of the project, or those of `tracking.group`, as a filter."""
-    ws, _ = libraries()
-    if tracking.group is None:
-        return ""
-    return ws.And(ws.Metric("Group") == tracking.group)
 
 
 def curves_of(config: Config, raw: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:

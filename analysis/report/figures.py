@@ -183,7 +183,7 @@ def plot_control_curves(
 
 
 def add_legend(figure: Figure, axes: Axes) -> None:
-    """Below the panel, in as many columns as fit."""
+    """Put the legend below the panel, in all the columns that fit."""
     handles, whole = axes.get_legend_handles_labels()
     labels = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in whole]
     longest = max(map(len, labels), default=1)

@@ -93,7 +93,8 @@ def _configured(
         )
     plain = {k: v for k, v in analysis.items() if k not in NOT_IN_ANALYSIS}
     settings |= {f"experiments.{name}.{key}": value for key, value in plain.items()}
-    target = _merged(analysis.get("target") or {}, config.get("target") or {})
+    given = {k: v for k, v in (config.get("target") or {}).items() if v is not None}
+    target = {**(analysis.get("target") or {}), **given}
     for key, value in target.items():
         if key != "obtain":
             settings[f"target.{key}"] = Path(value).name if key == "path" and value else value
@@ -105,12 +106,6 @@ def _configured(
     if str(analysis.get("metric")).find("mutual_information") >= 0:
         settings["clusterer"] = config.get("clusterer")
     return {key: plain_text(value) for key, value in settings.items()}
-
-
-def _merged(target: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`target.layer=…` of the command line, where the experiment's own target has such a key."""
-    given = {key: value for key, value in over.items() if value is not None}
-    return {**target, **given}
 
 
 def _metric(metric: Mapping[str, Any], over: Mapping[str, Any]) -> Mapping[str, Any]:

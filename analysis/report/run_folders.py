@@ -8,13 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import yaml
 
 from common.records import StrataError
 from common.results.results import LATER_COLUMNS, METADATA, RESULTS, Row, read_results
+
+T = TypeVar("T", dict[str, Any], list[Any])
 
 CONFIG = Path(".hydra", "config.yaml")
 OVERRIDES = Path(".hydra", "overrides.yaml")
@@ -89,7 +91,7 @@ def _below(folder: Path, seen: set[Path]) -> Iterator[Path]:
 
 def _is_step(folder: Path) -> bool:
     """A folder that a run of several steps, or of several snapshots, made for one of them."""
-    parent = _yaml(folder.parent / CONFIG)
+    parent = _yaml(folder.parent / CONFIG, dict)
     if parent.get("task") == "steps":
         return folder.name in parent.get("steps", {})
     return parent.get("task") == "growth" and folder.name.startswith("step_")
@@ -139,19 +141,20 @@ def read_run(folder: Path, name: str) -> Run | None:
         return None
     frame = _read_rows(path)
     metadata = _read_metadata(folder / METADATA)
-    overrides = _yaml_list(folder / OVERRIDES) or _yaml_list(folder.parent / OVERRIDES)
-    return Run(name, folder, frame, metadata, path.stat().st_mtime, overrides)
+    overrides = _yaml(folder / OVERRIDES, list) or _yaml(folder.parent / OVERRIDES, list)
+    return Run(name, folder, frame, metadata, path.stat().st_mtime, tuple(map(str, overrides)))
 
 
 def require_no_results(folder: Path) -> None:
     """Raise, and say why, unless a folder is of a task without results of its own."""
-    config = _yaml(folder / CONFIG)
+    config = _yaml(folder / CONFIG, dict)
     if (folder / CONFIG).exists() and not config:
         raise StrataError(f"half-written: its {CONFIG} cannot be read")
     if not config and (folder / METADATA).exists():
         config = dict(_read_metadata(folder / METADATA).get("config", {}))
     task = config.get("task")
-    step = _yaml(folder.parent / CONFIG).get("steps", {}).get(folder.name) if not config else None
+    steps = {} if config else _yaml(folder.parent / CONFIG, dict).get("steps", {})
+    step = steps.get(folder.name)
     if task in WITH_ROWS or step in WITH_ROWS or (not config and step is None):
         log = folder / LOG if (folder / LOG).exists() else folder.parent / LOG
         failed = FAILURE.findall(_text(log))
@@ -250,17 +253,10 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _yaml(path: Path) -> dict[str, Any]:
+def _yaml(path: Path, kind: type[T]) -> T:
+    """A file's mapping or list; an empty one where it is damaged or holds something else."""
     try:
         content = yaml.safe_load(_text(path))
     except yaml.YAMLError:
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _yaml_list(path: Path) -> tuple[str, ...]:
-    try:
-        content = yaml.safe_load(_text(path))
-    except yaml.YAMLError:
-        return ()
-    return tuple(map(str, content)) if isinstance(content, list) else ()
+        return kind()
+    return content if isinstance(content, kind) else kind()

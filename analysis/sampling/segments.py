@@ -365,7 +365,7 @@ def draw_sample(
 
 
 def check_folds(name: str, folds: Index, run: SamplingConfig) -> None:
-    """Every fold that a trial scores or chooses on needs two units."""
+    """Raise unless every fold that a trial scores or chooses on has two units."""
     counts = np.bincount(folds[folds >= 0], minlength=run.folds)
     fewest = int(counts[: run.tested_folds + 1].min())
     if fewest < 2:
@@ -418,13 +418,16 @@ def draw_single_frames(
 
 
 def draw_rows(counts: Index, members: Mask, most: int | None, rng: np.random.Generator) -> Index:
-    """Numbers, through the corpus, of frames of the utterances `members` (u,); counts (u,)."""
+    """Draw at most `most` frames, numbered through the corpus, of the utterances `members` (u,).
+
+    counts (u,): how many frames each utterance has.
+    """
     candidates = np.flatnonzero(np.repeat(members, counts))
     return rng.choice(candidates, min(most or len(candidates), len(candidates)), replace=False)
 
 
 def place(counts: Index, rows: Index) -> tuple[Index, Index]:
-    """Utterance and frame in it of frames that are numbered through the corpus."""
+    """The utterance of each frame of `rows`, numbered through the corpus, and its number there."""
     ends = np.cumsum(counts)
     utterance = np.searchsorted(ends, rows, side="right")
     return utterance, rows - (ends - counts)[utterance]

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from analysis.targets.base import HOP
 from analysis.targets.f0 import PraatTarget
-from analysis.targets.time_series import HOP, TimeSeries
+from analysis.targets.time_series import TimeSeries
 from common.records import SAMPLE_RATE, StrataError, Waveform
 
 if TYPE_CHECKING:

@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from analysis.targets.base import FrameTarget
+from analysis.targets.base import HOP, FrameTarget
 from common.records import SAMPLE_RATE, StrataError, Waveform
 
 if TYPE_CHECKING:
     import torch
-
-HOP = 160  # samples: 10 ms
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from analysis.targets.base import HOP
 from analysis.targets.f0 import FundamentalFrequency, PraatTarget
-from analysis.targets.time_series import FORMANTS, HOP
+from analysis.targets.time_series import FORMANTS
 from common.records import SAMPLE_RATE, StrataError, Waveform
 
 if TYPE_CHECKING:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 import xxhash
 
-from analysis.targets.base import FrameTarget
+from analysis.targets.base import HOP, FrameTarget
 from analysis.targets.time_series import (
-    HOP,
     TABLES,
     TimeSeries,
     chosen,

@@ -49,7 +49,7 @@ class SecondModel(LabelTarget):
         require("target.pairs", self.pairs, LAYER_PAIRS)
 
     def check(self, key: str, unit: str, sampling: UnitSampling) -> None:
-        """All pairs of layers are compared on some of the frames."""
+        """Raise where all pairs of layers would be compared on all frames."""
         super().check(key, unit, sampling)
         if unit == "frame" and self.pairs == "all" and sampling.frames is None:
             raise StrataError(

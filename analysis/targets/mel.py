@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from analysis.targets.base import FrameTarget
+from analysis.targets.base import HOP, FrameTarget
 from common.records import SAMPLE_RATE, StrataError, Waveform
 
 if TYPE_CHECKING:  # targets are constructed with the configuration, before torch is imported
@@ -15,7 +15,6 @@ if TYPE_CHECKING:  # targets are constructed with the configuration, before torc
 MEL_BINS = 80
 N_FFT = 2048
 WINDOW = 400
-HOP = 160
 MOST_LEAD = 1600  # samples, 100 ms
 VERSION = 1  # bumped when a target's values would change
 

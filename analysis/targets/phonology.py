@@ -47,7 +47,11 @@ class IpaPhone(LabelTarget):
         found = super().segments(corpus, unit, first_centre)
         symbols = {label: label for label in {segment.label for segment in found}}
         symbols = IPA_OF_ARPABET if corpus.phones == "arpabet" else symbols
-        known = {label: symbol for label, symbol in symbols.items() if is_segment(symbol)}
+        known = {
+            label: symbol
+            for label, symbol in symbols.items()
+            if symbol and _features().seg_known(symbol)
+        }
         return [segment._replace(label=known.get(segment.label, "")) for segment in found]
 
 
@@ -56,11 +60,6 @@ def _features() -> Any:
     import panphon
 
     return panphon.FeatureTable()
-
-
-def is_segment(symbol: str) -> bool:
-    """Whether panphon knows it as one segment."""
-    return bool(symbol) and bool(_features().seg_known(symbol))
 
 
 def features_of(symbols: Collection[str]) -> Index:

@@ -1,11 +1,9 @@
 """A table of sentence pairs with human scores, and which recordings are of which sentence."""
 
-import csv
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from io import StringIO
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -13,7 +11,7 @@ import numpy as np
 
 from analysis.targets.base import FileTarget
 from common.arrays import Mask
-from common.reading import decode, reading
+from common.reading import delimiter_of, reading, rows_of
 from common.records import Interval, StrataError, Utterance
 
 Key = Literal["id", "text"]
@@ -101,9 +99,9 @@ def read_pairs(path: str) -> SentenceTable:
         file = Path(path).expanduser()
     if not file.is_file():
         raise StrataError(f"target.path={path}: no such file; give a table of sentence pairs")
-    separator = "," if file.suffix.casefold() == ".csv" else "\t"
+    separator = delimiter_of(file)
     with reading(path, "a table of sentence pairs"):
-        reader = csv.DictReader(StringIO(decode(file), newline=""), delimiter=separator)
+        reader = rows_of(file, separator)
         by = _key(path, separator, list(reader.fieldnames or ()))
         rows = [
             _row(path, reader.line_num, row, by)

@@ -1,15 +1,13 @@
 """Synonyms from a file, and near homophones from the corpus's own phones."""
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from io import StringIO
 from itertools import combinations
 from typing import ClassVar, Self
 
 from analysis.targets.base import FileTarget
-from common.reading import decode, reading
+from common.reading import reading, rows_of
 from common.records import Corpus, StrataError
 
 Pair = tuple[str, str]
@@ -53,16 +51,8 @@ class Synonyms(FileTarget):
 
     def _read(self) -> Iterator[Pair]:
         with reading(self.file, "a table of synonyms"):
-            reader = csv.DictReader(StringIO(decode(self.file), newline=""))
-            columns = list(reader.fieldnames or ())
             needed = (*COLUMNS, *(("similarity",) if self.least is not None else ()))
-            lacking = [name for name in needed if name not in columns]
-            if lacking:
-                raise StrataError(
-                    f"{self.file}: no column {', '.join(lacking)}; its first line names "
-                    f"{', '.join(columns) or 'nothing'}"
-                )
-            for row in reader:
+            for row in rows_of(self.file, ",", needed):
                 first, second = sorted((row[name] or "").strip().casefold() for name in COLUMNS)
                 similar_enough = self.least is None or float(row["similarity"]) >= self.least
                 if first and first != second and similar_enough:

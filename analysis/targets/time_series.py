@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.targets.base import HOP
 from common.arrays import Array, Vectors
 from common.reading import decode, reading, shown
 from common.records import SAMPLE_RATE, StrataError
 
-HOP = 160  # samples: 10 ms
 FORMANTS = 3  # of those that Praat found
 PRAAT = (".pitch", ".pitchtier", ".intensity", ".formant")
 TRACK = b"EST_File Track"
@@ -175,7 +175,7 @@ def read_tables(path: Path, key: str | None) -> dict[str, TimeSeries]:
 
 
 def has_column(path: Path, key: str) -> bool:
-    """Whether the first line of a table names a column so."""
+    """Whether the first line of a table names the column `key`."""
     with reading(path, "a table of numbers over time", "write it again, or leave it out"):
         delimiter = TABLES.get(path.suffix.casefold(), "\t")
         lines = decode(path).splitlines()[:1]

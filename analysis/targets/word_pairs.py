@@ -5,17 +5,15 @@ In the layout of vecto-ai/word-benchmarks: comma-separated, columns `word1`, `wo
 every word of a file ends in a part of speech (`sun-n`, `see-v`, `big-j`), it is cut off.
 """
 
-import csv
 import re
 from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from math import isfinite
 from pathlib import Path
 from typing import ClassVar
 
 from analysis.targets.base import FileTarget
-from common.reading import decode, reading
+from common.reading import reading, rows_of
 from common.records import StrataError
 
 COLUMNS = ("word1", "word2", "similarity")
@@ -84,14 +82,8 @@ def read_benchmarks(path: str | Path) -> tuple[Benchmark, ...]:
 
 def _read(path: Path) -> Benchmark:
     with reading(path, "a table of word pairs"):
-        reader = csv.DictReader(StringIO(decode(path), newline=""))
-        missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-        if missing:
-            raise StrataError(
-                f"{path}: no column {', '.join(missing)}; its first line is "
-                f"{','.join(reader.fieldnames or ()) or 'empty'}, it must name {', '.join(COLUMNS)}"
-            )
-        rows = [tuple((row[name] or "").strip() for name in COLUMNS) for row in reader]
+        lines = rows_of(path, ",", COLUMNS)
+        rows = [tuple((row[name] or "").strip() for name in COLUMNS) for row in lines]
     whole = [row for row in rows if all(row)]
     suffixed = all(PART_OF_SPEECH.search(word) for row in whole for word in row[:2])
     pairs = [_pair(path, row, suffixed) for row in whole]

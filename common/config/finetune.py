@@ -33,8 +33,8 @@ class PartConfig:
     `dataset` null is the run's own `dataset`; a recipe that is made for a corpus names it here,
     `dataset@finetune.train.dataset=NAME` another one. `partition` of it, if not the one it says
     itself. `speakers` takes theirs alone; `speaker_share` draws that part of the speakers whom no
-    other part names. `subset`: so much of it ("10m"), balanced over speakers, the same whatever
-    the run's seed; a smaller one is part of every larger one.
+    other part names. `subset`: how much of it is taken ("10m"), balanced over speakers, the same
+    whatever the run's seed; a smaller one is part of every larger one.
     """
 
     dataset: Any = None
@@ -169,8 +169,8 @@ class FinetuneConfig:
     last block has the whole rate, each one below it, and what lies below the blocks, `layer_decay`
     of the rate of the next one. An
     update has `batch_seconds` of audio, padding to the longest counted, in `accumulate` parts
-    for each of `processes`, a GPU each or all on the CPU; or in as many as keep a part below
-    `device_seconds`, or (auto) as a GPU's memory asks for, by a trial. `max_seconds`: longer
+    for each of `processes`, a GPU each or all on the CPU; or in the fewest that keep a part below
+    `device_seconds`, or (auto) that a GPU's memory has room for, by a trial. `max_seconds`: longer
     utterances are not trained on. `mask_time_prob` and `mask_feature_prob`: the masks' spans of
     frames and of channels, times their lengths, over all there are; they overlap, so that less is
     masked.
@@ -315,8 +315,8 @@ class FinetuneConfig:
             return
         if isinstance(given, str | bool) or not given >= self.max_seconds:
             raise StrataError(
-                f"finetune.device_seconds={given}: use auto, or as many seconds as an utterance "
-                f"may have (finetune.max_seconds={self.max_seconds}) or more"
+                f"finetune.device_seconds={given}: use auto, or the longest that an utterance "
+                f"may be (finetune.max_seconds={self.max_seconds}) or more"
             )
         parts = ceil(self.batch_seconds / (self.processes * given))
         if self.accumulate not in (1, parts):
@@ -367,10 +367,6 @@ class FinetuneConfig:
                 part.speaker_share = None  # named ones: none are to be drawn
 
 
-def _one_weight() -> LanguageModelConfig:
-    return LanguageModelConfig(weights=[1.0], word_scores=[0.0])
-
-
 @dataclass(kw_only=True)
 class RecognitionConfig:
     """How speech becomes text.
@@ -384,7 +380,9 @@ class RecognitionConfig:
     """
 
     decoder: str = "auto"
-    lm: LanguageModelConfig = field(default_factory=_one_weight)
+    lm: LanguageModelConfig = field(
+        default_factory=lambda: LanguageModelConfig(weights=[1.0], word_scores=[0.0])
+    )
     window_seconds: float = 30.0
     overlap_seconds: float = 3.0
     language: str | None = None

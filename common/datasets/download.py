@@ -162,7 +162,7 @@ def _extract(
 
 
 class _Bound:
-    """What may be unpacked of an archive: so many times its own size, and what the disk holds.
+    """Counts what is unpacked of an archive: at most a hundred times its size, and the disk's room.
 
     Audio and TextGrids shrink to a tenth at best; an archive that announces a hundred times its
     size is made to fill disks. Neither format gives more than it announces.

@@ -64,7 +64,8 @@ class Hub(Dataset):
         """List the rows: audio is not decoded or held in memory, but read once, for its hash."""
         source = (self.repo_id, self.subset, self.partition, self.revision, self.audio)
         table = open_table(*source)
-        columns = [c for c in self._columns() if c is not None]
+        named = (self.id, self.speaker, self.text, self.words, self.phones_column)
+        columns = [c for c in (*named, *(self.attribute_columns or ())) if c is not None]
         lacking = [c for c in (*columns, self.audio) if c not in table.column_names]
         if lacking:
             raise StrataError(
@@ -105,10 +106,6 @@ class Hub(Dataset):
             fingerprint=files.fingerprint(utterances, (proof for _, proof in made), phones),
             phones=phones,
         )
-
-    def _columns(self) -> Sequence[str | None]:
-        named = (self.id, self.speaker, self.text, self.words, self.phones_column)
-        return (*named, *(self.attribute_columns or ()))
 
     def _intervals(self, value: Any, where: str) -> tuple[Interval, ...]:
         """Intervals of a cell, [{label, start, end}, …] or {label: […], start: […], end: […]}."""
@@ -193,7 +190,7 @@ class Row:
         return cell["bytes"] if cell.get("bytes") is not None else Path(cell["path"])
 
     def __call__(self) -> Waveform:
-        """Decode it."""
+        """Read and decode the row's sound."""
         return audio.read(self.encoded(), f"{self.source[0]}, row {self.row}")
 
 

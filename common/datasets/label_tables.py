@@ -1,6 +1,5 @@
 """Tables of labels and attributes: of utterances, of speakers, or of stretches of utterances."""
 
-import csv
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from common.alignments import to_samples
-from common.reading import decode, reading, shown
+from common.reading import delimiter_of, reading, rows_of, shown
 from common.records import SAMPLE_RATE, Corpus, Interval, StrataError
 
 log = logging.getLogger(__name__)
@@ -46,9 +45,9 @@ def columns_of(path: Path, key: str) -> list[str]:
     if not path.is_file():
         raise StrataError(f"{key}={path}: there is no such file")
     with reading(path, "a table of labels"):
-        columns = list(rows_of(path).fieldnames or ())
+        columns = list(rows_of(path, delimiter_of(path)).fieldnames or ())
     if not key_of(columns):
-        named = {",": "commas", "\t": "tabs"}[_delimiter(path)]
+        named = {",": "commas", "\t": "tabs"}[delimiter_of(path)]
         raise StrataError(
             f"{key}={path}: its first line must name a column utterance or speaker among others, "
             f"separated by {named}; it has {', '.join(columns) or 'nothing'}"
@@ -64,7 +63,7 @@ def read_labels(path: Path, changed: int, key: str, column: str) -> LabelTable: 
     """
     by = key_of(columns_of(path, key))
     with reading(path, "a table of labels"):
-        reader = rows_of(path)
+        reader = rows_of(path, delimiter_of(path))
         values: dict[str, str] = {}
         intervals: dict[str, list[Interval]] = {}
         for row in reader:
@@ -81,15 +80,6 @@ def read_labels(path: Path, changed: int, key: str, column: str) -> LabelTable: 
             values[name] = label
     in_order = {name: _in_order(name, found, path) for name, found in intervals.items()}
     return LabelTable(by, values, in_order)
-
-
-def _delimiter(path: Path) -> str:
-    return "," if path.suffix.casefold() == ".csv" else "\t"
-
-
-def rows_of(path: Path) -> "csv.DictReader[str]":
-    """The lines of a .csv, or of a file with tabs, by the names of its columns."""
-    return csv.DictReader(decode(path).splitlines(), delimiter=_delimiter(path))
 
 
 def _interval(row: Mapping[str, str | None], label: str, where: str) -> Interval:
@@ -146,7 +136,7 @@ def read_attributes(path: Path) -> tuple[str, Mapping[str, Mapping[str, str]]]:
     columns = columns_of(path, "dataset.attributes")
     by = next(key for key in KEYS if key in columns)
     with reading(path, "a table of attributes"):
-        reader = rows_of(path)
+        reader = rows_of(path, delimiter_of(path))
         table: dict[str, dict[str, str]] = {}
         for row in reader:
             attributes = {k: v.strip() for k, v in row.items() if k and k != by and v and v.strip()}

@@ -97,12 +97,12 @@ class RowGroup(Shard):
         return list(table.take(rows).to_pylist())
 
     def encoded(self, row: int) -> Any:
-        """From the group's audio column, fetched if need be."""
+        """The row's sound file, from the group's audio column, which is fetched if need be."""
         with explained("dataset", f"the audio of {self.path}"):
             return _audio_column(self.path, self.group)[row]["bytes"].as_buffer()
 
     def n_samples(self, row: int) -> int | None:  # noqa: ARG002
-        """Unknown before the audio is fetched."""
+        """The length, which is None: it is not known before the audio is fetched."""
         return None
 
 
@@ -115,7 +115,7 @@ class Row:
     id: str
 
     def __call__(self) -> Waveform:
-        """Decode it."""
+        """Read and decode the utterance's sound."""
         return audio.read(self.part.encoded(self.row).to_pybytes(), self.id)
 
 

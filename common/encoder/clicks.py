@@ -29,7 +29,7 @@ def measured(frames_of: Frames, n: int, threshold: float = VISIBLE) -> FrameGeom
     over the whole waveform makes of that is the same for all frames without a click: the median,
     which is taken off. `threshold`: the smallest change that counts, over the largest.
 
-    Where all lengths give as many frames, the rest being padding, see `centred`.
+    `centred` serves models that pad every length to the same number of frames.
     """
     reference_click, last_click = n - n // 8, n - n // 16
     reference = frames_of(click(n, reference_click))

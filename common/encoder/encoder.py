@@ -207,7 +207,7 @@ class Encoder:
                 )
 
     def _positions_of(self, n_samples: int) -> torch.Tensor | None:
-        """Absolute positions (T, D) that are part of T0 of so many samples; None without any.
+        """Absolute positions (T, D) that T0 of `n_samples` holds; None where the model adds none.
 
         Measured on noise, anew where an utterance is longer than all before it.
         """

@@ -23,7 +23,7 @@ PATCHES = "embeddings.patch_embeddings.projection"  # of the Audio Spectrogram T
 
 
 def as_it_is(hidden: torch.Tensor) -> torch.Tensor:
-    """(B, T, D) as blocks have it."""
+    """Hidden states (B, T, D) unchanged: blocks give them so."""
     return hidden
 
 

@@ -48,7 +48,9 @@ def load_checkpoint(
     audio, nothing but its audio tower's weights is read. `keys` go to `from_pretrained`.
     """
     asked, folder = blueprint.checkpoint.asked, blueprint.checkpoint.folder
-    names = tower_weights(blueprint.tower) if blueprint.tower else None
+    names = None
+    if blueprint.tower:  # how its weights are called in the checkpoint of the whole model
+        names = re.compile(rf"(?:model\.|thinker\.)*{re.escape(blueprint.tower)}\.(.+)")
     files = blueprint.checkpoint.weights(names)
     try:
         with quietly(), torch.random.fork_rng(devices=[]):
@@ -78,11 +80,6 @@ def load_checkpoint(
     _check_loaded(asked, model, info, fresh_head, bool(names))
     keep_exact(model)
     return model
-
-
-def tower_weights(tower: str) -> re.Pattern[str]:
-    """Names of an audio tower's weights in the checkpoint of the whole model."""
-    return re.compile(rf"(?:model\.|thinker\.)*{re.escape(tower)}\.(.+)")
 
 
 def _read(files: Sequence[Path], names: re.Pattern[str]) -> Iterator[tuple[str, torch.Tensor]]:

@@ -18,7 +18,7 @@ def renamed(layer: Layer) -> Layer:
 
 
 def original_name(layer: Layer) -> str:
-    """The name of the second model's layer there."""
+    """The name that a layer of the second model has in that model."""
     return layer.name.removeprefix(PREFIX)
 
 

@@ -45,7 +45,7 @@ def added_positions(
 
 
 def _tables(encoder: nn.Module, entrance: LayerHook, rows: int, dim: int) -> Iterator[torch.Tensor]:
-    """Weights and buffers (P, dim) outside the blocks with so many rows or more."""
+    """Weights and buffers (P, dim) outside the blocks that have at least `rows` rows."""
     blocks = entrance.module.rpartition(".")[0] + "."
     for name, tensor in (*encoder.named_parameters(), *encoder.named_buffers()):
         if name.startswith(blocks) or not tensor.is_floating_point():

@@ -114,7 +114,7 @@ def print_columns(
     columns: Mapping[str, Sequence[str]],
     section: int,
 ) -> None:
-    """Layers (`names`) down and `columns` across, in as many tables as the width needs.
+    """Print layers (`names`) down and `columns` across, in several tables where the width needs it.
 
     No column is cut or left out: what does not fit beside the others comes in a table below, with
     the layers' names again. A line is drawn under the first `section` rows.
@@ -139,14 +139,14 @@ def print_columns(
 
 
 def _parts(widths: Mapping[str, int], room: int) -> list[list[str]]:
-    """Columns side by side as long as there is room, about as many in each table."""
+    """Columns that stand side by side in each table: the fewest tables, of about equal width."""
     count = len(_filled(widths, room, len(widths)))
     each = next(n for n in range(1, len(widths) + 1) if len(_filled(widths, room, n)) <= count)
     return _filled(widths, room, each)
 
 
 def _filled(widths: Mapping[str, int], room: int, most: int) -> list[list[str]]:
-    """Columns from left to right, at most so many in a table; one at least, however wide."""
+    """Fill tables from left to right, with one to `most` columns each, as far as `room` allows."""
     parts: list[list[str]] = []
     left = 0
     for column, width in widths.items():

@@ -250,7 +250,7 @@ def frames_needed(written: Sequence[object]) -> int:
 
 
 def subset(utterances: Sequence[Utterance], seconds: float, seed: int) -> list[Utterance]:
-    """Whole utterances of about so many seconds, never more, with as equal parts of all speakers.
+    """Whole utterances of at most `seconds`, hardly less, shared as equally as can be by speakers.
 
     One order serves all lengths, so that a smaller subset is the beginning of every larger one:
     each speaker's utterances are shuffled, and the speaker who has least so far is next.

@@ -16,7 +16,7 @@ from common.encoder.architecture import Blueprint, read_blueprint
 from common.encoder.checkpoint import revision_of
 from common.encoder.encoder import Encoder, autocast, batch_limits, pick_device
 from common.progress import progress
-from common.records import Corpus, StrataError
+from common.records import StrataError
 from common.results import results
 from common.tables import csv_of
 from common.timing import Stopwatch
@@ -69,11 +69,6 @@ class TrainingData:
     search: BeamSearch | None
     unknown: Mapping[str, Mapping[str, int]]
 
-    @property
-    def tested_on(self) -> Corpus:
-        """The corpus that the test speech is from."""
-        return self.parts["test"].part.corpus
-
     def describe(self) -> dict[str, object]:
         """What was used and what was not, for the metadata."""
         return {
@@ -124,7 +119,8 @@ def run(config: Config, folder: Path, raw: Mapping[str, Any]) -> float:
     exported = export_recogniser(module, speech, blueprint, folder)
     revision = revision_of(config.model, blueprint.checkpoint)
     key = results.config_key(raw, also=("finetune",))
-    rows = results.to_frame(score_rows(config, tested, speech.tested_on, revision, key))
+    corpus = speech.parts["test"].part.corpus
+    rows = results.to_frame(score_rows(config, tested, corpus, revision, key))
     metadata = {
         "reinit": {"layers": list(blocks.reinit), **drawn},
         "blocks": blocks.describe(),

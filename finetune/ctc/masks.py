@@ -19,9 +19,9 @@ def equal_masks(
 
     Nothing is masked beyond a row's length. `share` of the length, divided by `span` and rounded
     up or down at random, gives the number of spans, `least` or more; their starts are drawn
-    without replacement, and they may overlap. Then of every row so many places are kept, drawn
-    without replacement, as the row with fewest has. As fairseq's `compute_mask_indices`
-    (fairseq/data/data_utils.py), whose models mask rows of unequal lengths so.
+    without replacement, and they may overlap. Then every row keeps as many places as the row with
+    fewest has, drawn without replacement. This is fairseq's `compute_mask_indices`
+    (fairseq/data/data_utils.py) for rows of unequal lengths.
     """
     rows = []
     for length in lengths:

@@ -52,11 +52,11 @@ class Recogniser(Protocol):
 
     @property
     def targets(self) -> str:
-        """Characters, phones or pieces of words."""
+        """What it recognises: characters, phones or pieces of words."""
         ...
 
     def __call__(self, waveform: Waveform) -> Transcript:
-        """Text, as the model writes it."""
+        """The transcript, written as the model writes."""
         ...
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from common.cache.locks import FolderLock
 from common.datasets.faults import Faults, OnError
@@ -42,11 +41,8 @@ class Recordings:
         """Waveforms (n,) of some utterances."""
         pcm = np.memmap(self.path, np.int16, "r")
         ends = np.cumsum(self.lengths)
-        return [_waveform(pcm[ends[k] - self.lengths[k] : ends[k]]) for k in numbers]
-
-
-def _waveform(pcm: NDArray[np.int16]) -> Waveform:
-    return pcm.astype(np.float32) / np.float32(SCALE)
+        parts = [pcm[ends[k] - self.lengths[k] : ends[k]] for k in numbers]
+        return [part.astype(np.float32) / np.float32(SCALE) for part in parts]
 
 
 def record(

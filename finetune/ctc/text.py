@@ -113,7 +113,7 @@ class Vocabulary:
 
     @classmethod
     def of_text(cls, texts: Sequence[str], targets: str = "characters", pieces: int = 0) -> Self:
-        """Every symbol of some references, after the special ones; or so many pieces of words."""
+        """Every symbol of some references, after the special ones; or `pieces` pieces of words."""
         if targets == "pieces":
             splitter = _learn_pieces(texts, pieces)
             tokens = sorted(splitter.get_vocab(), key=splitter.get_vocab().__getitem__)
@@ -126,7 +126,7 @@ class Vocabulary:
     def of_tokenizer(cls, tokenizer: Any, places: int | None = None) -> Self:
         """What a checkpoint's tokenizer writes, whatever it calls the special ones.
 
-        Tokenizers bring special ones that a head with so many `places` may never have had.
+        Tokenizers bring special ones for which a head of `places` outputs may have no output.
         """
         numbers = tokenizer.get_vocab()
         targets = "characters"

@@ -44,8 +44,8 @@ class Batch:
 class Crops(IterableDataset[Batch]):
     """Batches number `first` to `last` of a stream of crops.
 
-    A batch draws an utterance, cuts `crop_seconds` from it (of a shorter one as many half seconds
-    as it has), and as many crops of that very length from utterances at least as long as fill
+    A batch draws an utterance and cuts `crop_seconds` from it (from a shorter one all its whole
+    half seconds). Crops of that very length, from utterances that are long enough, fill it up to
     `batch_seconds`: no crop is padded, which would change the frames of models with a group norm.
     Half seconds, because every new length costs the libraries below new kernels and buffers, which
     they keep.

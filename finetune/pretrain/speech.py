@@ -66,7 +66,7 @@ class PretrainingSpeech:
         return order, np.cumsum(self.share[order])
 
     def draw(self, count: int, at_least: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Utterances (count,) of `at_least` so many samples, by their shares, with replacement."""
+        """Utterances (count,) of `at_least` samples or more, by their shares, with replacement."""
         order, cumulative = self._by_length
         eligible = int(np.searchsorted(-self.lengths[order], -at_least, side="right"))
         points = rng.random(count) * cumulative[eligible - 1]

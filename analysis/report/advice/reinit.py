@@ -33,7 +33,6 @@ SWEEP = ["dataset", "partition", "train_dataset", "subset"]
 class Suggestion:
     """Re-initialise the top `blocks` of a model, by what `dataset` showed of it."""
 
-    model: str
     dataset: str
     revision: str
     blocks: int
@@ -80,7 +79,7 @@ def suggest(
         figures=tuple(_top_figures(c) for c in used),
         caveats=_caveats(blocks, used, missing),
     )
-    return Suggestion(model, dataset, revision, blocks, advice)
+    return Suggestion(dataset, revision, blocks, advice)
 
 
 def _caveats(blocks: int, used: Sequence[Curve], missing: Sequence[str]) -> tuple[Caveat, ...]:
@@ -178,9 +177,7 @@ def tried(frame: pd.DataFrame, suggestions: Sequence[tuple[str, Suggestion]]) ->
         matching = [one for _, one in suggestions if {one.revision} == revisions]
         matching = matching or [one for name, one in suggestions if name == model]
         parts = [str(part) for part in key]
-        if not matching:
-            yield _trial(str(model), parts, sweep, None)
-        for one in matching:
+        for one in matching or [None]:
             yield _trial(str(model), parts, sweep, one)
 
 
@@ -204,7 +201,8 @@ def _trial(
     else:
         claim, headline, tests = _verdict(where, rate, rates, suggestion, best)
         cells |= tests
-        texts += _revision_caveat(sweep, suggestion)
+        if set(sweep["revision"].astype(str)) != {suggestion.revision}:
+            texts.append("The sweep and the analysis are of different revisions of the weights")
     if rates.mean().min() > NOTHING_LEARNT:
         texts.insert(0, "With errors this many, little was learnt by any: do not compare")
     elif rate == "CER" and words is not None:
@@ -296,7 +294,7 @@ def _paired(rates: pd.DataFrame, n: int, other: int) -> Paired | None:
 
 
 def _compare(rate: str, rates: pd.DataFrame, n: int, other: int) -> str:
-    """“better than”, “no better than”, … of n beside other."""
+    """How n did beside `other`, in words: “better than”, “no better than”, …"""
     pair = _paired(rates, n, other)
     if pair is None:
         return "what no shared seed can judge, beside"
@@ -314,9 +312,3 @@ def _rate(values: pd.Series) -> str:
     if len(each) < 2:
         return f"{each.mean():.1f} % (1 seed)"
     return f"{each.mean():.1f} % ({each.min():.1f} to {each.max():.1f} over {len(each)} seeds)"
-
-
-def _revision_caveat(sweep: pd.DataFrame, suggestion: Suggestion) -> list[str]:
-    if set(sweep["revision"].astype(str)) == {suggestion.revision}:
-        return []
-    return ["The sweep and the analysis are of different revisions of the weights"]
