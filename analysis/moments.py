@@ -242,10 +242,6 @@ class Moments:
         """The same rows with the two views exchanged."""
         return Moments(self.y, self.x, self.xy.T)
 
-    def __add__(self, other: "Moments") -> "Moments":
-        """Moments of the union of two disjoint sets of rows."""
-        return merge((self, other))
-
 
 def merge_views(parts: Sequence[ViewMoments]) -> ViewMoments:
     """Moments of the union of disjoint sets of rows, whatever their order.
@@ -272,13 +268,6 @@ def merge_cross(
     mean_x, mean_y = (xp.stack([part.mean for part in side]) for side in (xs, ys))
     mean_x, mean_y = (means - counts @ means / xp.sum(counts) for means in (mean_x, mean_y))
     return reduce(add, xys, (mean_x * counts[:, None]).T @ mean_y)
-
-
-def merge(parts: Sequence[Moments]) -> Moments:
-    """Moments of a pair of views over the union of disjoint sets of rows."""
-    xs, ys = [part.x for part in parts], [part.y for part in parts]
-    xy = merge_cross(xs, ys, [part.xy for part in parts])
-    return Moments(merge_views(xs), merge_views(ys), xy)
 
 
 def _counts(counts: list[int]) -> Array:

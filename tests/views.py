@@ -1,5 +1,7 @@
 """Pairs of views with something in common, and the metrics of moments that score them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -7,7 +9,7 @@ from numpy.typing import NDArray
 from analysis.metrics.base import Metric
 from analysis.metrics.cca import PWCCA, SVCCA, MeanCCA
 from analysis.metrics.cka import LinearCKA
-from analysis.moments import fold_views
+from analysis.moments import Moments, fold_views, merge_cross, merge_views
 
 Array = NDArray[np.float64]
 RIDGES = ((1e-10, 1e-10),)
@@ -19,6 +21,13 @@ METRICS: dict[str, Metric] = {
 }
 CCA = ("pwcca", "mean_cca", "svcca")
 TRIALS = 3
+
+
+def merge(parts: Sequence[Moments]) -> Moments:
+    """Moments of a pair of views over the union of disjoint sets of rows."""
+    xs, ys = [part.x for part in parts], [part.y for part in parts]
+    xy = merge_cross(xs, ys, [part.xy for part in parts])
+    return Moments(merge_views(xs), merge_views(ys), xy)
 
 
 def shared_views(

@@ -10,7 +10,6 @@ from safetensors.numpy import save_file
 
 from analysis.forward.consumers import Consumer, Item, checked
 from common.encoder.architecture import Layer
-from common.encoder.frames import FrameGeometry
 from common.records import SAMPLE_RATE, Corpus, StrataError
 from common.writing import replacing
 
@@ -90,7 +89,8 @@ class FeatureWriter(Consumer):
             for i, item in self._items:
                 rows = checked(layer, frames[i], self.stored).astype(self.stored)
                 self._arrays[item.index][layer.name] = rows
-                times = centres(layer.geometry, len(rows)) / SAMPLE_RATE
+                lead, hop = layer.geometry.centre(0), float(layer.geometry.hop)
+                times = (lead + hop * np.arange(len(rows))) / SAMPLE_RATE
                 self._arrays[item.index][layer.name + TIMES] = times
 
     def end(self) -> None:
@@ -103,11 +103,6 @@ class FeatureWriter(Consumer):
     def collected_before(self) -> int:
         """How many utterances were written by an earlier run."""
         return self._before
-
-
-def centres(geometry: FrameGeometry, n_frames: int) -> NDArray[np.float64]:
-    """Sample (t,) in the middle of each frame."""
-    return np.asarray(geometry.centre(0) + float(geometry.hop) * np.arange(n_frames))
 
 
 def bytes_of(n_samples: int, layers: Iterable[Layer], stored: str) -> int:

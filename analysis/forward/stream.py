@@ -19,7 +19,7 @@ from common.encoder.encoder import Encoder
 from common.encoder.pair import EncoderPair
 from common.processes import ALONE, Processes, lost_process
 from common.progress import Progress
-from common.records import SAMPLE_RATE, Corpus, StrataError, Utterance, Waveform
+from common.records import SAMPLE_RATE, Corpus, StrataError
 from common.stopping import deferred_signals, stop, stop_requested
 from common.timing import Stopwatch
 
@@ -50,6 +50,10 @@ class UnreadableError(StrataError):
             "files, or the paths to them, and run again: what was computed of the others is kept "
             "(with cache=on). Or leave them out (every result is marked then): on_error=skip"
         )
+
+
+class LengthError(StrataError):
+    """A waveform that the encoder cannot take."""
 
 
 @dataclass
@@ -316,33 +320,24 @@ def _chunks(run: Iterator[int], size: int) -> Iterator[list[int]]:
 def _read(
     corpus: Corpus, index: int, encoder: AnyEncoder, reach: int, consumers: Sequence[Consumer]
 ) -> Item | StrataError:
-    """An utterance with its waveform and what targets give it, or why it is left out."""
+    """An utterance with its waveform and what targets give it, or why it is left out.
+
+    The last frames of a window of a long recording see up to `reach` samples beyond it.
+    """
     utterance = corpus.utterances[index]
     try:
-        item = _item(index, utterance, _checked(utterance.read(), encoder), reach)
+        audio = utterance.read()
     except StrataError as error:
         return error
+    n = len(audio)
+    if n < encoder.min_samples or n > (encoder.max_samples or n):
+        return LengthError(
+            f"{n} samples; the model takes {encoder.min_samples} to {encoder.max_samples or 'any'}"
+        )
+    before, after = utterance.context
+    item = Item(index, audio, utterance.id, before, n - after + min(reach, after))
     asked = [target for consumer in consumers for target in consumer.targets_of(index)]
     for target in asked:
         with suppress(Exception):  # raised again where a consumer asks for it
             item.values(target)
     return item
-
-
-def _item(index: int, utterance: Utterance, audio: Waveform, reach: int) -> Item:
-    """An utterance of which `audio` was read, with what its last frames see beyond it."""
-    before, after = utterance.context
-    return Item(index, audio, utterance.id, before, len(audio) - after + min(reach, after))
-
-
-class LengthError(StrataError):
-    """A waveform that the encoder cannot take."""
-
-
-def _checked(waveform: Waveform, encoder: AnyEncoder) -> Waveform:
-    n = len(waveform)
-    if n < encoder.min_samples or n > (encoder.max_samples or n):
-        raise LengthError(
-            f"{n} samples; the model takes {encoder.min_samples} to {encoder.max_samples or 'any'}"
-        )
-    return waveform

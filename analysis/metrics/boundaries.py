@@ -54,11 +54,6 @@ class Counts:
         return 1 - (abs(to_target) + abs(to_no_insertion)) / 2
 
 
-def count(found: Index, reference: Index, tolerance: int) -> Counts:
-    """Count matches of two ascending rows of positions on one line."""
-    return Counts(len(found), len(reference), matches(found, reference, tolerance))
-
-
 def matches(found: Index, reference: Index, tolerance: int) -> int:
     """Size of the largest one-to-one matching of positions at most `tolerance` apart.
 

@@ -17,7 +17,6 @@ log = logging.getLogger(__name__)
 ScoreOf = Callable[[Array], Array]  # how often each speaker counts (b, s) -> b scores (b,)
 Limits = tuple[float, float]
 
-RESAMPLES = 1_000
 LEAST_SPEAKERS = 20
 LEAST_FOLDS = 5
 LEVEL = 0.95
@@ -40,13 +39,7 @@ SHARE = Scale(
 )
 
 
-def half_samples(
-    score_of: ScoreOf,
-    speakers: int,
-    seed: int,
-    scale: Scale = CORRELATION,
-    resamples: int = RESAMPLES,
-) -> Limits | None:
+def half_samples(score_of: ScoreOf, speakers: int, seed: int, resamples: int) -> Limits | None:
     """A 95 % interval from the scores of random halves of the speakers: the delete-half jackknife.
 
     For a score of ranks that depends on the number of different speakers by more than resampling
@@ -57,35 +50,23 @@ def half_samples(
     gives each one's score, with whatever was fitted held fixed. None with fewer than 20 speakers,
     or where resamples have no score (NaN).
     """
+    if speakers < LEAST_SPEAKERS:
+        return None
     left_out = speakers // 2
     rng = generator(seed, "half samples", speakers)
     order = rng.permuted(np.tile(np.arange(speakers), (resamples, 1)), axis=1)
-    scored = _on_scale(score_of, (order >= left_out).astype(np.float64), scale)
-    if scored is None:
-        return None
-    score, values = scored
-    spread = np.sqrt((speakers - left_out) / left_out) * values.std()
-    return around(score, float(spread), speakers - 1, scale)
-
-
-def _on_scale(score_of: ScoreOf, counts: Array, scale: Scale) -> tuple[float, Array] | None:
-    """The score of all speakers and those of resamples (b, s) that have one.
-
-    None where many have no score, or there are too few speakers.
-    """
-    if counts.shape[1] < LEAST_SPEAKERS:
-        return None
-    values = score_of(counts)
-    (score,) = score_of(np.ones((1, counts.shape[1])))
+    values = score_of((order >= left_out).astype(np.float64))
+    (score,) = score_of(np.ones((1, speakers)))
     defined = np.isfinite(values)
     if defined.mean() < 1 - UNDEFINED or not np.isfinite(score):
         log.warning(
             "no interval: %d of %d resamples of %d speakers have no score",
-            np.count_nonzero(~defined),
-            *counts.shape,
+            *(np.count_nonzero(~defined), resamples, speakers),
         )
         return None
-    return float(scale.to(score)), scale.to(values[defined])
+    apart = CORRELATION.to(values[defined]).std()
+    spread = np.sqrt((speakers - left_out) / left_out) * apart
+    return around(float(CORRELATION.to(score)), float(spread), speakers - 1)
 
 
 def around(centre: float, spread: float, degrees: float, scale: Scale = CORRELATION) -> Limits:

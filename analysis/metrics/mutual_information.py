@@ -1,7 +1,6 @@
 """Mutual information between clusters of units and their labels."""
 
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -135,7 +134,9 @@ class MutualInformation(UnitMetric):
     def summary(self, scores: list[Score], experiment: str) -> dict[str, object]:
         """How many clusters, on how many units; says where they are fewer than asked for."""
         ways = [score.detail for score in scores if not score.metric]
-        used = {key: numbers(way[key] for way in ways) for key in ("clusters", "fitted", "scored")}
+        used = {
+            key: sorted({int(way[key]) for way in ways}) for key in ("clusters", "fitted", "scored")
+        }
         if used["clusters"] and used["clusters"][0] < self.clusters:
             log.info(
                 "%s: %d clusters instead of %d, a tenth of the %d units fitted on",
@@ -145,11 +146,6 @@ class MutualInformation(UnitMetric):
                 used["fitted"][0],
             )
         return {**used, "clusterer": self.clusterer}
-
-
-def numbers(texts: Iterable[str]) -> list[int]:
-    """The different numbers among some texts, in order."""
-    return sorted({int(text) for text in texts})
 
 
 def fit_and_held(units: Units) -> tuple[Index, Index]:

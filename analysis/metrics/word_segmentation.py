@@ -10,7 +10,7 @@ import numpy as np
 
 from analysis.metrics import peaks
 from analysis.metrics.base import FrameMetric, Score
-from analysis.metrics.boundaries import Counts, count
+from analysis.metrics.boundaries import Counts, matches
 from analysis.sampling.folds import grouped_folds
 from analysis.targets.labels import Phone
 from common.arrays import Array, Index, Mask
@@ -155,7 +155,8 @@ class Segmentation(FrameMetric):
 
     def count(self, found: Line, reference: Line, chosen: Mask) -> Counts:
         """Matches in the chosen utterances (u,)."""
-        return count(found.where(chosen), reference.where(chosen), self.tolerance)
+        ours, theirs = found.where(chosen), reference.where(chosen)
+        return Counts(len(ours), len(theirs), matches(ours, theirs, self.tolerance))
 
     def summary(self, scores: list[Score], experiment: str) -> dict[str, object]:
         """Which settings were chosen, and how often."""

@@ -83,7 +83,7 @@ class WordSimilarity(UnitMetric):
         low, high = (None, None)
         if not self.no_interval(units):
             score_of, speakers = resampled_score(units, benchmarks, self.min_pairs)
-            limits = half_samples(score_of, speakers, units.seed, resamples=RESAMPLES)
+            limits = half_samples(score_of, speakers, units.seed, RESAMPLES)
             low, high = limits or (None, None)
         raw = correlations(vectors, words, benchmarks, self.min_pairs)
         return [

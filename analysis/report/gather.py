@@ -35,18 +35,18 @@ SAME = [
     *("model", "revision", "dataset", "partition", "experiment", "metric", "control", "layer"),
     *("part", "target", "split", "seed", "sample", "trial", "subset", "train_dataset", "reinit"),
 ]
-EXTRA = ("run", "reinit_top", "subset", "train_dataset", "depth")
 LONGEST = 60  # characters that say what is different about a run
 LAST_LAYERS = ("all", "transformer", "last4")  # selections that hold a model's last block
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """The rows of all runs, as columns of `Row` and of `EXTRA`, and what was not taken.
+    """The rows of all runs, with the columns of `Row` and some more, and what was not taken.
 
-    `run`: the folder. `reinit_top`: blocks that a training re-initialised, NA elsewhere; `subset`
-    and `train_dataset`: its speech, "" elsewhere. `depth`: index of a layer by the number of its
-    model's blocks, 0 to 1; NaN for what is no block. `model` names revisions apart.
+    The column `run` has the folder; `reinit_top` the blocks that a training re-initialised, NA
+    elsewhere; `subset` and `train_dataset` its speech, "" elsewhere; `depth` the index of a layer
+    by the number of its model's blocks, 0 to 1, NaN for what is no block. `model` names revisions
+    apart.
     `duplicates`: rows of each run that a newer run has too. `notes`: what a reader should know.
     `asks`: what each experiment asks of a layer (one of `ASKS`), as far as the runs say so.
     """
@@ -155,7 +155,7 @@ def short_revision(revision: str) -> str:
 
 
 def tidy(run: Run, names: Mapping[tuple[str, str], str]) -> pd.DataFrame:
-    """A run's rows with the columns of `EXTRA`; controls have the name of their model."""
+    """A run's rows with the columns of `Gathered`; controls have the name of their model."""
     frame = run.frame.copy()
     trained_weights = frame[frame["control"] != "random_weights"]
     first = dict(

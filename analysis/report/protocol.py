@@ -215,5 +215,5 @@ def refuse(group: tuple[str, ...], key: str, two: list[Figures]) -> StrataError:
     )
 
 
-def _short(value: str, length: int = 90) -> str:
-    return value if len(value) <= length else f"{value[: length - 1]}…"
+def _short(value: str) -> str:
+    return value if len(value) <= 90 else f"{value[:89]}…"

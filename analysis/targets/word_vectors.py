@@ -38,7 +38,6 @@ from common.reading import reading, shown
 from common.records import Corpus, StrataError
 
 Row = tuple[str, Vectors]
-VERSION = 1  # bumped when the same file would give other vectors
 BLOCK = 1 << 16  # rows of a .safetensors file in memory at once
 UNREADABLE = (".pkl", ".pickle", ".pt", ".pth", ".npy", ".bin", ".model")
 

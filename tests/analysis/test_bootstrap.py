@@ -5,11 +5,13 @@ import pytest
 import reference
 import scipy.stats
 from numpy.typing import NDArray
+from views import merge
 
 from analysis.metrics.cca import PWCCA, Fit, MeanCCA, about
 from analysis.metrics.intervals import (
     LEAST_FOLDS,
     SHARE,
+    fold_jackknife,
     half_samples,
     jackknife,
     no_fold_interval,
@@ -86,11 +88,11 @@ def test_the_jackknife_of_a_mean_is_students_interval() -> None:
 @pytest.mark.parametrize("speakers", [20, 21])
 def test_half_samples_of_a_mean_are_students_interval(speakers: int) -> None:
     values = 0.02 * np.random.default_rng(0).normal(size=speakers)
-    found = half_samples(lambda c: c @ values / c.sum(1), speakers, 0, resamples=4_000)
+    found = half_samples(lambda c: c @ values / c.sum(1), speakers, 0, 4_000)
     error = scipy.stats.sem(values)
     t = scipy.stats.t.ppf([0.025, 0.975], speakers - 1)
     np.testing.assert_allclose(found, values.mean() + t * error, atol=0.1 * error)
-    assert half_samples(lambda c: c.mean(1), 19, 0) is None
+    assert half_samples(lambda c: c.mean(1), 19, 0, 10) is None
 
 
 def test_half_samples_leave_speakers_out_and_repeat_none() -> None:
@@ -100,7 +102,7 @@ def test_half_samples_leave_speakers_out_and_repeat_none() -> None:
         seen.append(counts)
         return counts[:, 0]
 
-    half_samples(score_of, 21, 0)
+    half_samples(score_of, 21, 0, 1_000)
     halves, whole = seen
     assert set(np.unique(halves)) == {0, 1}
     assert set(halves.sum(1)) == {11}
@@ -114,7 +116,7 @@ def test_half_samples_lie_around_the_sample_itself() -> None:
     def diverse(counts: Array) -> Array:
         return 0.5 * (counts > 0).mean(1) + 0.01 * counts[:, 0]
 
-    low, high = np.arctanh(np.array(half_samples(diverse, 40, 0)))
+    low, high = np.arctanh(np.array(half_samples(diverse, 40, 0, 1_000)))
     assert (low + high) / 2 == pytest.approx(np.arctanh(0.51))
 
 
@@ -124,25 +126,24 @@ def test_the_same_seed_gives_the_same_limits() -> None:
     def accuracy(counts: Array) -> Array:
         return counts @ right / (10 * counts.sum(1))
 
-    assert half_samples(accuracy, 30, 1, SHARE) == half_samples(accuracy, 30, 1, SHARE)
-    assert half_samples(accuracy, 30, 1, SHARE) != half_samples(accuracy, 30, 2, SHARE)
+    one, again, other = (half_samples(accuracy, 30, seed, 1_000) for seed in (1, 1, 2))
+    assert one == again != other
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_a_share_stays_between_none_and_all(share: float) -> None:
-    found = half_samples(lambda counts: np.full(len(counts), share), 20, 0, SHARE)
-    assert found == pytest.approx((share, share))
-    nearly = np.full(20, 10.0)
-    nearly[0] = 9
-    limits = half_samples(lambda counts: counts @ nearly / (10 * counts.sum(1)), 20, 0, SHARE)
-    assert limits is not None
-    assert 0.96 < limits[0] < 0.995 <= limits[1] <= 1
+    assert fold_jackknife(share, [share] * 20, SHARE) == pytest.approx((share, share))
+    nearly = np.ones(20)
+    nearly[0] = 0.9
+    without = [float(np.delete(nearly, k).mean()) for k in range(20)]
+    low, high = fold_jackknife(float(nearly.mean()), without, SHARE)
+    assert 0.94 < low < 0.995 <= high <= 1
 
 
 def test_a_score_that_resamples_do_not_have_has_no_interval(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    assert half_samples(lambda counts: np.where(counts[:, 0] > 0, 0.5, np.nan), 20, 0) is None
+    assert half_samples(lambda counts: np.where(counts[:, 0] > 0, 0.5, np.nan), 20, 0, 100) is None
     assert "resamples of 20 speakers have no score" in caplog.text
 
 
@@ -195,7 +196,7 @@ def test_folds_centred_by_their_own_few_speakers_score_too_high() -> None:
 def test_what_a_fold_adds_to_its_training_folds_makes_them_up() -> None:
     x, y, fold = related()
     train, _, test = fold_views(x, y, fold, FOLDS).trial(0)
-    whole, one = train + test, about(test, train)
+    whole, one = merge([train, test]), about(test, train)
     np.testing.assert_allclose(one.x.scatter + train.x.scatter, whole.x.scatter)
     np.testing.assert_allclose(one.xy + train.xy, whole.xy)
     assert one.n == test.n

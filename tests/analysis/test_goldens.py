@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from marks import slow
 from numpy.typing import NDArray
+from views import merge
 
 from analysis.metrics.cca import PWCCA, Projection, held_out_correlations, projection_weights
 from analysis.metrics.cca_published import (
@@ -23,7 +24,7 @@ from analysis.metrics.cca_published import (
     published_score,
     without_null_pairs,
 )
-from analysis.moments import Moments, merge, moments_of
+from analysis.moments import Moments, moments_of
 
 Array = NDArray[np.float64]
 
