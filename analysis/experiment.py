@@ -159,7 +159,14 @@ def choose_layers(config: Config, layers: tuple[Layer, ...]) -> dict[str, list[s
                 raise StrataError(
                     f"experiments.{name}.target.layer={target}: this model has {', '.join(by_name)}"
                 )
-            check_same_grid(name, [by_name[layer] for layer in covered], by_name[target])
+            step = 10 * step_of(by_name[target])
+            for layer in covered:  # frames are paired one to one
+                if 10 * step_of(by_name[layer]) != step:
+                    raise StrataError(
+                        f"{name}: {layer} has a frame every {10 * step_of(by_name[layer])} ms and "
+                        f"its target {target} every {step} ms: choose layers and target of one "
+                        "frame rate"
+                    )
         chosen[name] = covered
     if not any(chosen.values()):
         raise StrataError(
@@ -170,14 +177,3 @@ def choose_layers(config: Config, layers: tuple[Layer, ...]) -> dict[str, list[s
     for name in [name for name, layers in chosen.items() if not layers]:
         log.warning("%s scores none of the chosen layers", name)
     return chosen
-
-
-def check_same_grid(name: str, layers: list[Layer], target: Layer) -> None:
-    """Raise unless the layers have the target's frame rate: frames are paired one to one."""
-    for layer in layers:
-        if step_of(layer) != step_of(target):
-            raise StrataError(
-                f"{name}: {layer.name} has a frame every {10 * step_of(layer)} ms and its target "
-                f"{target.name} every {10 * step_of(target)} ms: choose layers and target of one "
-                "frame rate"
-            )
