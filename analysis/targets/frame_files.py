@@ -14,7 +14,6 @@ from analysis.targets.time_series import (
     TABLES,
     TimeSeries,
     chosen,
-    has_column,
     is_series,
     needs_praat,
     read_series,
@@ -95,7 +94,7 @@ class FrameFiles(FromFile, FrameTarget):
         return replace(self, names=names, digest=digest.hexdigest(), files=files)
 
     def _with_table(self, ids: list[str]) -> Self:
-        if self.file.suffix.casefold() not in TABLES or not has_column(self.file, UTTERANCE):
+        if self.file.suffix.casefold() not in TABLES:
             raise StrataError(
                 f"target.path={self.path}: one file for all utterances is a .csv or .tsv with the "
                 "columns utterance and time; else give a folder with a file for each utterance"

@@ -148,9 +148,10 @@ def read_tables(path: Path, key: str | None) -> dict[str, TimeSeries]:
         required = ["time", *([key] if key else [])]
         lacking = [name for name in required if name not in head]
         if lacking or len(head) <= len(required):
+            folder = ". Else give a folder with a file for each utterance" if key else ""
             raise StrataError(
                 f"{shown(path)}: its first line must name a column {' and '.join(required)} and "
-                f"one or more of numbers; it has {', '.join(head) or 'nothing'}"
+                f"one or more of numbers; it has {', '.join(head) or 'nothing'}{folder}"
             )
         numbers = [i for i, name in enumerate(head) if name not in required]
         names = tuple(head[i] for i in numbers)
@@ -172,16 +173,6 @@ def read_tables(path: Path, key: str | None) -> dict[str, TimeSeries]:
         name: _checked(TimeSeries(t[:, 0], t[:, 1:], names), path, f", {name}" if name else "")
         for name, t in tables.items()
     }
-
-
-def has_column(path: Path, key: str) -> bool:
-    """Whether the first line of a table names the column `key`."""
-    with reading(path, "a table of numbers over time", "write it again, or leave it out"):
-        delimiter = TABLES.get(path.suffix.casefold(), "\t")
-        lines = decode(path).splitlines()[:1]
-        return key in [
-            name.strip() for row in csv.reader(lines, delimiter=delimiter) for name in row
-        ]
 
 
 def _number(cell: str, path: Path, line: int) -> float:
