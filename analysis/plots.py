@@ -68,11 +68,10 @@ def plot_layers(
     """
     every = summarise(frame[frame["primary"]])
     names = list(dict.fromkeys(every.loc[every["control"] == "", "experiment"]))
-    pages = []
-    for page in pages_of(groups_of(names, asks or {}), title):
+    pages = pages_of(groups_of(names, asks or {}), title)
+    for page in pages:
         for name, (axes, group) in page.panels.items():
             plot_panel(axes, group, name, every[every["experiment"] == name])
-        pages.append(page)
     return save_pages(pages, folder / "layers")
 
 

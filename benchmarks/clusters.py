@@ -54,7 +54,7 @@ def main() -> None:
         size = SIZES[name]
         rows, labels = mixture(size)
         print(f"{name}: {size.fit} x {DIM}, k = {size.k}, {size.held} rows scored")
-        sides = {
+        sides: dict[str, Clusterer] = {
             "minibatch": MiniBatch(size.batch),
             "faiss, 1 seed": Lloyd(seeds=1, iterations=25),
         }

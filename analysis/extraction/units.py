@@ -16,7 +16,7 @@ from analysis.describe import describe_model, describe_speech
 from analysis.experiment import limits
 from analysis.extraction.features import publish, write_layers
 from analysis.extraction.writer import TIMES, UtteranceFiles, check_ids
-from analysis.metrics.agreement import agreement, bitrate, purity, purity_by_chance
+from analysis.metrics.agreement import bitrate, figures_of
 from analysis.metrics.kmeans import clusterer_of, nearest
 from analysis.sampling.speech import read_speech
 from common.arrays import Index, Vectors
@@ -248,8 +248,7 @@ def figures(
 ) -> dict[str, object]:
     """A row of the table: bitrates, and how far units agree with the phones of frames in phones.
 
-    PNMI and purities as Hsu et al. 2021 (HuBERT, arXiv 2106.07447, section IV-E), each beside its
-    mean over permutations of the labels, and `adjusted`: PNMI beyond chance.
+    PNMI and purities as Hsu et al. 2021 (HuBERT, arXiv 2106.07447, section IV-E).
     """
     seconds = sum(utterance.n_samples for utterance in utterances) / SAMPLE_RATE
     every = np.concatenate(list(codes))
@@ -275,21 +274,7 @@ def figures(
     number = {name: k for k, name in enumerate(names)}
     label = np.array([number[phone] for phone in flat if phone is not None], dtype=np.int64)
     units = every[has_phone]
-    information, pure, chance = (
-        agreement(units, label),
-        purity(units, label),
-        purity_by_chance(units, label, seed),
-    )
-    return row | {
-        "frames_in_phones": len(units),
-        "pnmi": information.normalised,
-        "pnmi_shuffled": information.by_chance,
-        "pnmi_adjusted": information.adjusted,
-        "phone_purity": pure.label,
-        "phone_purity_shuffled": chance.label,
-        "cluster_purity": pure.cluster,
-        "cluster_purity_shuffled": chance.cluster,
-    }
+    return row | {"frames_in_phones": len(units), **figures_of(units, label, seed, "phone")}
 
 
 def labels(

@@ -99,6 +99,24 @@ def purity_by_chance(clusters: Index, labels: Index, seed: int) -> Purity:
     )
 
 
+def figures_of(clusters: Index, labels: Index, seed: int, named: str) -> dict[str, float]:
+    """Information and purities of clusters (n,) with labels (n,), which are called `named`.
+
+    Each stands beside its mean over permutations of the labels; `pnmi_adjusted` is beyond chance.
+    """
+    found, pure = agreement(clusters, labels), purity(clusters, labels)
+    chance = purity_by_chance(clusters, labels, seed)
+    return {
+        "pnmi": found.normalised,
+        "pnmi_shuffled": found.by_chance,
+        "pnmi_adjusted": found.adjusted,
+        f"{named}_purity": pure.label,
+        f"{named}_purity_shuffled": chance.label,
+        "cluster_purity": pure.cluster,
+        "cluster_purity_shuffled": chance.cluster,
+    }
+
+
 def bitrate(codes: Index, seconds: float) -> float:
     """Bits a second that a sequence of symbols (n,) takes in `seconds` of speech.
 

@@ -98,7 +98,7 @@ class MutualInformation(UnitMetric):
     def score(self, units: Units) -> list[Score]:
         """Information beyond chance, as published and by chance; purities; bits a second."""
         # scikit-learn takes a second to import: not while the configuration is read.
-        from analysis.metrics.agreement import agreement, bitrate, purity, purity_by_chance
+        from analysis.metrics.agreement import bitrate, figures_of
 
         fit, held = fit_and_held(units)
         k = self.clusters_for(fit)
@@ -107,22 +107,17 @@ class MutualInformation(UnitMetric):
         # Layers are scored side by side: a thread for each.
         found = clusterer.cluster(units.vectors[fit], units.vectors[held], k, seed, threads=1)
         label = units.label[held]
-        shared, pure = agreement(found.held, label), purity(found.held, label)
-        by_chance = purity_by_chance(found.held, label, units.seed)
         detail = {"clusters": str(k), "fitted": str(len(fit)), "scored": str(len(held))}
         normalised: Bounds = (None, None)
         adjusted = normalised
         if not self.no_interval(units):
             normalised, adjusted = intervals(found.held, label, units.tested(held)[0])
         named = units.target.name if units.target else "label"
+        figures = figures_of(found.held, label, units.seed, named)
         scores = [
-            Score(shared.adjusted, "", detail, *adjusted),
-            Score(shared.normalised, "pnmi", {}, *normalised),
-            Score(shared.by_chance, "pnmi_shuffled"),
-            Score(pure.label, f"{named}_purity"),
-            Score(by_chance.label, f"{named}_purity_shuffled"),
-            Score(pure.cluster, "cluster_purity"),
-            Score(by_chance.cluster, "cluster_purity_shuffled"),
+            Score(figures.pop("pnmi_adjusted"), "", detail, *adjusted),
+            Score(figures.pop("pnmi"), "pnmi", {}, *normalised),
+            *(Score(value, name) for name, value in figures.items()),
             Score(found.in_use, "clusters_in_use"),
         ]
         if units.seconds is not None:

@@ -69,13 +69,10 @@ def print_report(gathered: Gathered, title: str, advice: Sequence[Advice]) -> No
     means = errors_of(errors)
     if len(means):
         console.print(_error_table(means))
-    for line in lines_of(advice):
+    left_out = (f"left out {one.what} of {one.run}: {one.why}" for one in gathered.left_out)
+    notes = (f"note: {line}" for line in gathered.notes)
+    for line in (*lines_of(advice), *left_out, *notes):
         console.print(line, soft_wrap=True, markup=False, highlight=False)
-    for one in gathered.left_out:
-        line = f"left out {one.what} of {one.run}: {one.why}"
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
-    for line in gathered.notes:
-        console.print(f"note: {line}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _best_table(best: pd.DataFrame, title: str) -> Table:

@@ -41,7 +41,7 @@ class Synonyms(FileTarget):
                 "are found by the phones of words"
             )
         synonyms = {pair for pair in self._read() if set(pair) <= set(labels)}
-        homophones = set(minimal_pairs(pronunciations(corpus))) - synonyms
+        homophones = minimal_pairs(pronunciations(corpus)) - synonyms
         return replace(self, synonyms=tuple(sorted(synonyms)), homophones=tuple(sorted(homophones)))
 
     def known(self, labels: Collection[str]) -> Collection[str]:
@@ -77,16 +77,15 @@ def pronunciations(corpus: Corpus) -> Mapping[str, tuple[str, ...]]:
     return {word: max(sorted(counts), key=counts.__getitem__) for word, counts in variants.items()}
 
 
-def minimal_pairs(spoken: Mapping[str, tuple[str, ...]]) -> Iterator[Pair]:
+def minimal_pairs(spoken: Mapping[str, tuple[str, ...]]) -> set[Pair]:
     """Pairs of words, in order, that differ in one phone of `FEWEST` or more."""
     neighbours: defaultdict[tuple[int, tuple[str, ...]], list[str]] = defaultdict(list)
     for word, phones in spoken.items():
         for k in range(len(phones) if len(phones) >= FEWEST else 0):
             neighbours[k, (*phones[:k], "", *phones[k + 1 :])].append(word)
-    found = {
+    return {
         (first, second)
         for words in neighbours.values()
         for first, second in combinations(sorted(words), 2)
         if spoken[first] != spoken[second]
     }
-    yield from sorted(found)

@@ -242,11 +242,6 @@ class Curve:
             return sides[0] == sides[1]
         return self.metric not in BY_COLUMNS or self.target in FEWER_THAN_MEL
 
-    @property
-    def layers_comparable(self) -> bool:
-        """Whether all of the experiment's layers are weighed by the same side."""
-        return not self.otherwise_weighed
-
     @cached_property
     def compared(self) -> list[Control]:
         """The controls that the best layer can be compared with, over the draws both have."""

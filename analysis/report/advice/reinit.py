@@ -103,7 +103,7 @@ def _caveats(blocks: int, used: Sequence[Curve], missing: Sequence[str]) -> tupl
 def _usable(curve: Curve) -> bool:
     """Enough scores to compare layers, and content that can be lost."""
     return (
-        curve.layers_comparable
+        not curve.otherwise_weighed
         and len(curve.layers) > 1
         and not curve.too_few
         and not curve.unbeaten
@@ -177,7 +177,9 @@ def tried(frame: pd.DataFrame, suggestions: Sequence[tuple[str, Suggestion]]) ->
         matching = [one for _, one in suggestions if {one.revision} == revisions]
         matching = matching or [one for name, one in suggestions if name == model]
         parts = [str(part) for part in key]
-        for one in matching or [None]:
+        if not matching:
+            yield _trial(str(model), parts, sweep, None)
+        for one in matching:
             yield _trial(str(model), parts, sweep, one)
 
 

@@ -235,7 +235,7 @@ def control_caveats(curves: Sequence[Curve]) -> list[Caveat]:
         "with controls=true",
     )
     for curve in curves:
-        if not curve.layers_comparable:
+        if curve.otherwise_weighed:
             caveats += _of(
                 [curve.experiment],
                 f"{listed(curve.otherwise_weighed)} left out, since CCA weighs these layers by "
