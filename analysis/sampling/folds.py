@@ -175,10 +175,8 @@ def group_keys(utterances: Sequence[Utterance], split: str) -> list[str]:
     if split == "utterance":
         return [u.id for u in utterances]
     if nameless := without_speaker(utterances):
-        raise StrataError(
-            f"split=speaker: {nameless}. Or use split=utterance (experiments.NAME.split=utterance "
-            "where one has its own)"
-        )
+        nameless += ", or use split=utterance (experiments.NAME.split=utterance for one alone)"
+        raise StrataError(f"split=speaker: {nameless}")
     return [u.speaker for u in utterances]
 
 
