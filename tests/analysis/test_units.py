@@ -108,7 +108,7 @@ def test_an_utterance_is_one_unit_labelled_by_itself_or_by_its_speaker(tmp_path:
 
 def test_whole_utterances_need_no_tier_and_speakers_must_be_known(tmp_path: Path) -> None:
     bare = Utterance("u", "", "", 16_000, {}, silent)
-    speech = Corpus("toy", "all", "none", (bare, bare), {}, "fingerprint")
+    speech = Corpus("toy", "all", "none", (bare, replace(bare, id="v")), {}, "fingerprint")
     assert len(sentence_pairs(tmp_path).segments(speech, "utterance")) == 2
     with pytest.raises(StrataError, match=r"2 of 2 utterances have no speaker.*prefix"):
         SPEAKER.segments(speech, "utterance")
