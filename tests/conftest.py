@@ -13,6 +13,17 @@ from order import COMMANDS, LONGEST
 gc.set_threshold(100_000, 20, 100)
 
 
+def pytest_collection_finish() -> None:
+    """Have all that was imported never searched again: it is there to the end.
+
+    Hypothesis is imported first, by its plugin at the latest: it asks who holds random generators,
+    which of what is frozen nobody can say.
+    """
+    import hypothesis  # noqa: F401
+
+    gc.freeze()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole runs first; the order within a file stays."""
     places = {name: place for place, name in enumerate((*COMMANDS, *LONGEST))}

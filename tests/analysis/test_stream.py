@@ -3,7 +3,7 @@
 import gc
 import sys
 import weakref
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import current_thread
 
@@ -290,12 +290,10 @@ class Watcher(Spy):
 
 
 @pytest.fixture
-def only_new_objects(encoder: Encoder) -> Iterator[None]:
+def only_new_objects(encoder: Encoder) -> None:
     """Let the collector pass over all that was there before: it would take half a second a time."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.mark.usefixtures("only_new_objects")
