@@ -32,6 +32,7 @@ RUNS = {
 OTHERS = {" ".join(words): words for page in PAGES for words in commands(page)}
 OTHERS = {line: words for line, words in OTHERS.items() if words[:2] != ["python", "run.py"]}
 ELSEWHERE = ("source", "wandb", "ffmpeg")  # programs that are not ours
+FIRST = {" ".join(words) for words in commands(ROOT / "README.md")}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("line", RUNS)
+@pytest.mark.parametrize("line", [line if line in FIRST else slow(line) for line in RUNS])
 def test_every_command_of_the_documentation_composes(
     line: str, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,7 +251,8 @@ def manifest(folder: Path) -> None:
 EXAMPLES = [" ".join(words) for words in commands(EXTENDING)]
 
 
-@pytest.mark.parametrize("line", [x if "MANIFEST.csv" in x else slow(x) for x in EXAMPLES])
+@pytest.mark.slow
+@pytest.mark.parametrize("line", EXAMPLES)
 def test_the_examples_of_extending_run_as_they_stand(line: str, written: Path) -> None:
     if "MANIFEST.csv" in line:
         manifest(written)
