@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hydra.errors import ConfigCompositionException
+from marks import slow
 from options import SIMILARITIES
 from running import composed, resolved
 
@@ -13,7 +14,7 @@ from common.config import resolve
 from common.records import StrataError
 
 
-@pytest.mark.parametrize("name", SIMILARITIES)
+@pytest.mark.parametrize("name", ["cka", *(slow(name) for name in SIMILARITIES if name != "cka")])
 def test_a_metric_reaches_every_member(name: str) -> None:
     config = resolved("experiment=paper", f"metric={name}")
     assert {member.metric.name for member in config.experiments.values()} == {name}
