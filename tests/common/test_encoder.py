@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from layers import alone, heard_shift, inputs_of, layers_of, reference
+from marks import slow
 from models import ARCHITECTURES, configured, noise
 from torch.nn import functional
 
@@ -19,7 +20,14 @@ from common.records import StrataError
 pytestmark = pytest.mark.usefixtures("one_thread")
 POSITIONS = {"whisper": "embed_positions", "voxtral": "embed_positions"}  # added tables
 every_architecture = pytest.mark.parametrize("name", list(ARCHITECTURES))
-pre_norm = [name for name, a in ARCHITECTURES.items() if a.final_norm]
+# Norms over groups and over layers, frames made of mel bands, a window of fixed length.
+UNLIKE = ("wav2vec2_base", "wavlm_large", "wav2vec2_bert", "whisper")
+unlike_first = pytest.mark.parametrize(
+    "name", [name if name in UNLIKE else slow(name) for name in ARCHITECTURES]
+)
+pre_norm = [
+    name if name in UNLIKE else slow(name) for name, a in ARCHITECTURES.items() if a.final_norm
+]
 
 
 @pytest.fixture(scope="session")
@@ -131,7 +139,7 @@ def test_only_added_tables_of_positions_are_taken_out_of_t0(plain, checkpoints, 
     )
 
 
-@every_architecture
+@unlike_first
 def test_a_batch_gives_what_single_utterances_give(checkpoints, name):
     encoder = load_encoder(configured(checkpoints[name], batch_size=2), "cpu")
     waveforms = [noise(n, seed) for seed, n in enumerate((12_345, 5_000, 8_000, 7_777, 8_000))]
@@ -187,7 +195,7 @@ def test_batches_are_long_on_a_gpu_and_single_on_a_cpu() -> None:
         model(batch_seconds="none")
 
 
-@every_architecture
+@unlike_first
 def test_geometry_gives_the_frames_of_real_runs(plain, checkpoints, name):
     config = configured(checkpoints[name])
     encoder = plain(name)
@@ -318,7 +326,7 @@ def test_fp16_is_closer_to_fp32_than_bf16(plain, checkpoints):
         assert 0 < distance < 0.01
 
 
-@every_architecture
+@unlike_first
 def test_bf16_is_close_to_fp32(plain, checkpoints, name):
     config = configured(checkpoints[name])
     exact = alone(plain(name), noise(8_000))
@@ -346,7 +354,7 @@ def test_a_device_that_is_not_there_is_an_error(checkpoints, monkeypatch):
         load_encoder(configured(checkpoints["wav2vec2_base"]), "auto", "tf32")
 
 
-@every_architecture
+@unlike_first
 def test_a_change_of_audio_changes_the_frames_that_see_it(plain, name):
     """5 ms with their sign turned: the frames of the last layer before attention that change most.
 

@@ -19,11 +19,18 @@ from common.encoder.encoder import describe, load_encoder
 from common.records import SAMPLE_RATE, StrataError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-every_kind = pytest.mark.parametrize("name", list(KINDS))
-CODECS = ("encodec", "dac")
-COSTLY = (*CODECS, "mimi", "seamless_m4t_v2")
+CODECS = ("encodec", "dac")  # without blocks
+# Patches, no convolutional layers, pieces of a window, an encoder behind convolutions of audio.
+UNLIKE = ("ast", "parakeet", "qwen2_5_omni", "speecht5")
 MASKED = ("qwen2_5_omni", "audio_flamingo_3")  # whose encoders are told what is padding
-blocks = pytest.mark.parametrize("name", [name for name in KINDS if name not in CODECS])
+
+
+def unlike_first(names):
+    return pytest.mark.parametrize("name", [n if n in UNLIKE else slow(n) for n in names])
+
+
+every_kind = unlike_first(KINDS)
+blocks = unlike_first([name for name in KINDS if name not in CODECS])
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +118,7 @@ def test_frames_are_those_of_real_runs(plain, whole, name):
             assert found[layer.name].shape == (layer.geometry.n_frames(n), layer.dim), layer
 
 
-@pytest.mark.parametrize("name", [slow(name) if name in COSTLY else name for name in KINDS])
+@every_kind
 def test_a_change_of_audio_changes_the_frames_that_see_it(plain, name):
     encoder = plain(name)
     before = [layer for layer in encoder.layers if layer.part == "cnn"] or [encoder.layers[0]]
@@ -130,7 +137,7 @@ def test_a_batch_gives_what_single_utterances_give(whole, name):
                 torch.testing.assert_close(together[layer][place], frames, rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", ["encodec", "dac", "mimi"])
+@pytest.mark.parametrize("name", [slow("encodec"), "dac", slow("mimi")])
 def test_convolutional_layers_of_codecs(plain, whole, name):
     folder, tower = whole(name)
     waveform = noise(8_000)
