@@ -111,7 +111,7 @@ def entry(tmp_path_factory: pytest.TempPathFactory) -> Entry:
     return Entry(tmp_path_factory.mktemp("entry"))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=25)
 @given(
     lengths=st.lists(st.integers(1, 25), min_size=1, max_size=12),
     block=st.integers(1, 40),

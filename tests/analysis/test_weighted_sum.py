@@ -1,5 +1,6 @@
 """Learnt layer weights: planted layers, scales that do not matter, whole runs."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from units import planted
 
 from analysis.metrics.units import Units
 from analysis.metrics.weighted_sum import WeightedSum
+from common.metric import Score
 from common.records import StrataError
 
 METRIC = WeightedSum(rate=1e-2, batch=128, epochs=40, patience=4)
@@ -29,14 +31,17 @@ def layers(*holds: float, seed: int = 0) -> dict[str, Units]:
 
 def weights(units: dict[str, Units]) -> np.ndarray:
     """(layers, trials)."""
-    found = METRIC.score(units)
-    return np.array([[s.value for s in found[name] if not s.metric] for name in units])
+    return weights_of(METRIC.score(units))
+
+
+def weights_of(found: Mapping[str, list[Score]]) -> np.ndarray:
+    return np.array([[s.value for s in scores if not s.metric] for scores in found.values()])
 
 
 def test_the_layer_that_holds_the_label_gets_the_weight() -> None:
     units_of = layers(0, 0.6, 0, 0)
     found = METRIC.score(units_of)
-    by_layer = weights(units_of)
+    by_layer = weights_of(found)
     np.testing.assert_allclose(by_layer.sum(0), 1, rtol=1e-5)
     assert (by_layer.argmax(0) == 1).all()
     assert by_layer[1].min() > 0.6
@@ -56,6 +61,7 @@ def test_sums_of_layers_with_noise_of_their_own_use_all_of_them() -> None:
     assert by_layer[3].max() < by_layer[:3].min()
 
 
+@pytest.mark.slow
 def test_scale_and_shift_of_a_layer_do_not_matter() -> None:
     plain = layers(0, 0.6, 0.3)
     moved = plain | {"T0": replace(plain["T0"], vectors=1000 * plain["T0"].vectors - 50)}
@@ -87,6 +93,7 @@ def test_wrong_settings_and_vectors_are_refused() -> None:
         METRIC.score(both | {"T1": constant})
 
 
+@pytest.mark.slow
 def test_from_end_to_end_beside_the_probe_of_each_layer(
     common: tuple[str, ...], cache: str, tmp_path: Path
 ) -> None:
