@@ -318,6 +318,7 @@ def _same_protocol(one: pd.DataFrame, other: pd.DataFrame) -> bool:
 
 def _control_rows(kept: pd.DataFrame, names: Mapping[str, str]) -> dict[str, pd.DataFrame]:
     """The rows of each control of a study; random weights have a revision of their own."""
+    kept = kept[kept["control"] != ""]
     same = [name for name in STUDY if name != "revision"]
     rows = kept[np.logical_and.reduce([kept[k].astype(str) == names[k] for k in same])]
     found = {}
