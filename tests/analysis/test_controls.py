@@ -65,7 +65,7 @@ def test_shuffled_labels_give_cka_the_level_of_theory() -> None:
     assert whole > 20 * expected
 
 
-@pytest.mark.parametrize("metric", [PWCCA(((1e-4, 1e-4),)), MeanCCA(((1e-4, 1e-4),))])
+@pytest.mark.parametrize("metric", [PWCCA(((1e-4, 1e-4),)), slow(MeanCCA(((1e-4, 1e-4),)))])
 def test_shuffled_labels_give_a_held_out_correlation_of_nothing(metric: PWCCA | MeanCCA) -> None:
     """What was fitted to noise correlates with other noise by 0 on average, not by its fit."""
     values = shuffled_values(metric)
@@ -147,6 +147,7 @@ def test_random_weights_are_no_floor_where_the_model_is_given_the_spectrum(
     assert set(alone.rows["control"]) == {""}
 
 
+@pytest.mark.slow
 def test_an_untrained_model_is_its_own_control(common: tuple[str, ...], tmp_path: Path) -> None:
     more = ["model.random_init=true", "controls=true"]
     run = execute(tmp_path, "experiment=cca_phone", *common, *more)
@@ -164,12 +165,6 @@ def test_shuffling_takes_the_labels_share_away(paper: Finished) -> None:
     plain, shuffled = levels(paper, "cca_phone"), levels(paper, "cca_phone", "shuffled_labels")
     assert plain.keys() == shuffled.keys()
     assert all(shuffled[layer] < plain[layer] / 2 for layer in plain)
-
-
-def test_without_controls_there_are_none(common: tuple[str, ...], tmp_path: Path) -> None:
-    run = execute(tmp_path, "experiment=paper", *common)
-    assert set(run.rows["control"]) == {""}
-    assert run.metadata["controls"] == {}
 
 
 # What `full` leaves out

@@ -78,7 +78,7 @@ def test_metadata_say_what_was_drawn_dropped_and_spent(paper: Finished) -> None:
     assert 1e8 < metadata["peak_memory_bytes"] < 1e11
     assert {"python", "numpy", "torch", "transformers"} <= set(metadata["versions"])
     assert metadata["config"]["dataset"]["partition"] == "all"
-    assert metadata["not_scored"] == {}
+    assert metadata["not_scored"] == metadata["controls"] == {}
 
 
 def test_what_sampling_leaves_out_is_counted(paper: Finished) -> None:
@@ -119,7 +119,7 @@ def test_a_second_run_reads_no_audio_and_gives_the_same_numbers(
 @pytest.mark.parametrize(
     "override",
     [
-        "metric=cka",
+        slow("metric=cka"),
         slow("metric=svcca"),
         "layers.index=2",
         slow("layers=single layers.indices=[T1]"),
@@ -141,18 +141,19 @@ def test_another_metric_or_layer_costs_no_forward_pass(
 def test_cka_gives_one_value_per_sample_without_trial(
     paper: Finished, common: tuple[str, ...], cache: str, tmp_path: Path
 ) -> None:
-    rows = execute(tmp_path, "experiment=cca_phone", "metric=cka", *common, cache).rows
-    assert rows["trial"].isna().all()
-    assert len(rows) == 4
+    run = execute(tmp_path, "experiment=cca_phone", "metric=cka", *common, cache)
+    assert not run.passed
+    assert set(run.rows["metric"]) == {"cka"}
+    assert run.rows["trial"].isna().all()
+    assert len(run.rows) == 4
 
 
 def test_a_member_of_the_paper_alone_comes_from_the_papers_pass(
     paper: Finished, common: tuple[str, ...], cache: str, tmp_path: Path
 ) -> None:
-    for name in ("cca_phone", "cca_word"):
-        one = execute(tmp_path / name, f"experiment={name}", *common, cache)
-        assert not one.passed
-        assert one.curve(name) == paper.curve(name)
+    one = execute(tmp_path, "experiment=cca_word", *common, cache)
+    assert not one.passed
+    assert one.curve("cca_word") == paper.curve("cca_word")
 
 
 @pytest.mark.parametrize(
@@ -168,6 +169,7 @@ def test_what_changes_the_numbers_changes_the_entry(
     assert (other.curve("cca_phone") == paper.curve("cca_phone")) == same
 
 
+@pytest.mark.slow
 def test_bf16_gives_nearly_the_same_layers(
     paper: Finished, common: tuple[str, ...], cache: str, tmp_path: Path
 ) -> None:
@@ -182,7 +184,7 @@ def test_bf16_gives_nearly_the_same_layers(
 @pytest.mark.parametrize(
     ("split", "experiment"),
     [
-        ("utterance", "cca_mel"),
+        slow("utterance", "cca_mel"),
         ("speaker", "cca_phone"),
         slow("utterance", "cca_phone"),
         slow("speaker", "cca_mel"),
@@ -206,6 +208,7 @@ def test_folds_of_utterances_and_speakers(
     assert done.passed == (experiment == "cca_mel" and not same)
 
 
+@pytest.mark.slow
 def test_untrained_weights_are_said_in_one_line_and_stand_in_the_results(
     paper: Finished,
     common: tuple[str, ...],
@@ -226,6 +229,7 @@ def test_untrained_weights_are_said_in_one_line_and_stand_in_the_results(
 
 
 def test_an_exception_of_any_kind_spares_the_other_layers_and_experiments(
+    paper: Finished,
     common: tuple[str, ...],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -244,13 +248,14 @@ def test_an_exception_of_any_kind_spares_the_other_layers_and_experiments(
     with pytest.raises(StrataError, match=r"was not scored: \w+: ZeroDivisionError: a planted"):
         execute(tmp_path / "run", *overrides)
     rows = read_results(tmp_path / "run")
-    whole = execute(tmp_path / "whole", *overrides).rows
     there = set(zip(rows["experiment"], rows["layer"], strict=True))
-    assert len(set(zip(whole["experiment"], whole["layer"], strict=True)) - there) == 1
+    all_ = set(zip(paper.rows["experiment"], paper.rows["layer"], strict=True))
+    assert len(all_ - there) == 1
     (record,) = [one for one in caplog.records if one.exc_info]
     assert "a planted fault" in record.getMessage()
 
 
+@pytest.mark.slow
 def test_statistics_that_cannot_be_collected_spare_the_other_experiments(
     common: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

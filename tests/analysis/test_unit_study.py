@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from marks import slow
 from running import composed, execute
 from units import planted
 
@@ -60,6 +61,7 @@ def test_moments_and_units_are_scored_from_the_same_vectors(
     assert rows.loc[~rows["primary"], "low"].isna().all()
 
 
+@pytest.mark.slow
 def test_secondary_figures_are_in_neither_table_nor_picture(
     common: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -128,17 +130,18 @@ def test_a_table_with_all_the_words_draws_what_the_words_themselves_draw(
     assert len(both.metadata["studies"]) == 1
 
 
+@pytest.mark.parametrize("metric", [slow("cka"), "pwcca"])
 def test_a_one_hot_table_gives_what_one_hot_words_give(
-    common: tuple[str, ...], tmp_path: Path
+    metric: str, common: tuple[str, ...], tmp_path: Path
 ) -> None:
     words = words_of(common)
     np.savez(tmp_path / "table.npz", words=words, vectors=np.eye(len(words)))
     glove = ["experiment=cca_glove", f"target.path={tmp_path / 'table.npz'}"]
-    for metric in ("metric=cka", "metric=pwcca"):
-        word = execute(tmp_path / "word", "experiment=cca_word", *common, metric)
-        table = execute(tmp_path / "table", *glove, *common, metric, "by_type=false")
-        # Few units in 32 dimensions under a ridge of 1e-10: rounding shows.
-        np.testing.assert_allclose(table.rows["value"], word.rows["value"], atol=1e-5)
+    scored = (*common, f"metric={metric}")
+    word = execute(tmp_path / "word", "experiment=cca_word", *scored)
+    table = execute(tmp_path / "table", *glove, *scored, "by_type=false")
+    # Few units in 32 dimensions under a ridge of 1e-10: rounding shows.
+    np.testing.assert_allclose(table.rows["value"], word.rows["value"], atol=1e-5)
     # A word that was not fitted on has a column that never occurred.
     with pytest.raises(StrataError, match=r"constant over the \d+ .*by_type=false"):
         execute(tmp_path / "apart", *glove, *common, "sampling.min_instances=2", "cache=off")
@@ -206,6 +209,7 @@ def figures(rows: pd.DataFrame) -> dict[str, float]:
     return dict(zip(scores["metric"], scores["value"], strict=True))
 
 
+@pytest.mark.slow
 def test_one_partition_is_fitted_on_and_another_one_scored_on(
     common: tuple[str, ...], tmp_path: Path
 ) -> None:

@@ -9,11 +9,9 @@ import pytest
 import soundfile
 import torch
 from numpy.typing import NDArray
-from running import ROOT, Finished, composed, execute
+from running import Finished, execute
 
-from analysis.metrics.base import FrameMetric
 from common.audio import read
-from common.config import resolve
 from common.encoder.architecture import Layer
 from common.encoder.encoder import load_encoder
 from common.records import StrataError
@@ -102,6 +100,7 @@ ALL_WARPED = [  # warp all the words that the pooled experiment takes
 ]
 
 
+@pytest.mark.slow
 def test_words_are_told_apart_pooled_and_warped(small: list[str], tmp_path: Path) -> None:
     run = execute(tmp_path, "experiment=word_discrimination", *small, *DEBUG, *ALL_WARPED)
     pooled = figures(run, "word_discrimination")
@@ -269,14 +268,7 @@ def test_no_table_says_how_to_get_one(small: list[str], tmp_path: Path) -> None:
     fails(tmp_path / "run", "columns id_a, id_b, score", *recordings(tmp_path), *small)
 
 
-def test_metrics_that_read_frames_are_constructed_without_torch() -> None:
-    for name in ("word_segmentation", "word_discrimination_dtw"):
-        config = resolve(composed((f"experiment={name}", "dataset=synthetic")))
-        assert isinstance(config.experiments[name].metric, FrameMetric)
-    for path in (ROOT / "analysis" / "tasks").glob("*.py"):
-        assert "import torch" not in path.read_text(encoding="utf-8")
-
-
+@pytest.mark.slow
 def test_the_mean_over_words_from_frames_scores_as_pooled_vectors_do(
     small: list[str], tmp_path: Path
 ) -> None:
