@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 import pytest
+from marks import slow
 from running import execute, resolved
 
 from common.config import Config
@@ -69,9 +70,11 @@ def test_the_command_line_wins_over_the_protocol() -> None:
     ("overrides", "split", "why"),
     [
         (["protocol=published"], "frame", "pwcca_published has none over speakers"),
-        (["split=frame"], "frame", "folds do not keep speakers apart (split=frame)"),
+        slow(["split=frame"], "frame", "folds do not keep speakers apart (split=frame)"),
         ([], "speaker", "1 folds are tested on, 5 are needed"),
-        (["sampling.folds=7"], "utterance", "folds do not keep speakers apart (split=utterance)"),
+        slow(
+            ["sampling.folds=7"], "utterance", "folds do not keep speakers apart (split=utterance)"
+        ),
     ],
 )
 def test_the_table_and_the_metadata_say_why_there_is_no_interval(

@@ -98,7 +98,7 @@ def listed(*overrides: str) -> subprocess.CompletedProcess[str]:
     [
         (["dataset=textgrid", "dataset.audio_root=/no/where"], ["dataset.audio_root=/no/where"]),
         slow(["split=words"], ["split=words", "speaker"]),
-        (["model=wav2vec3"], ["model/wav2vec3", "wav2vec2_base", "hubert_base"]),
+        slow(["model=wav2vec3"], ["model/wav2vec3", "wav2vec2_base", "hubert_base"]),
     ],
 )
 def test_a_missing_root_or_wrong_name_fails_at_once(

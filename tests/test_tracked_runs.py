@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from marks import slow
 from running import command, execute
 from wandb_files import API_KEY, files_with, offline_run
 
@@ -50,7 +51,7 @@ def test_tracking_offline_leaves_a_run_beside_the_results(
 
 
 @pytest.mark.usefixtures("wandb_home")
-@pytest.mark.parametrize("task", ["features", "units"])
+@pytest.mark.parametrize("task", [slow("features"), "units"])
 def test_features_and_units_log_their_tables(
     task: str,
     small: tuple[str, ...],

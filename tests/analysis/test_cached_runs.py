@@ -187,6 +187,7 @@ def damage(path: Path) -> None:
     path.write_bytes(data)
 
 
+@pytest.mark.slow
 def test_damaged_arrays_are_reported_and_computed_again(
     uncached: Finished,
     common: tuple[str, ...],
@@ -243,6 +244,7 @@ def test_a_rerun_reads_only_the_files_that_could_not_be_read(
     assert again.curve(experiment) == pytest.approx(whole(experiment).curve(experiment), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_results_of_a_part_of_the_speech_say_so_until_all_of_it_can_be_read(
     uncached: Finished,
     common: tuple[str, ...],
@@ -293,6 +295,7 @@ def test_layers_that_come_later_are_of_the_same_speech(
     assert execute(tmp_path / "few again", *command, at, few).metadata["not_complete"] == {}
 
 
+@pytest.mark.slow
 def test_what_listing_left_out_is_told_beside_the_results_as_well(
     small: tuple[str, ...],
     speech: Path,
@@ -318,6 +321,7 @@ def test_what_listing_left_out_is_told_beside_the_results_as_well(
 # Caches that cannot be written to, full disks, other jobs
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_to_is_used_and_left_as_it_is(
     uncached: Finished,
     common: tuple[str, ...],
@@ -363,7 +367,8 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("experiment", ONE_IN_SHORT)
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", CONSUMERS)
 def test_a_disk_that_is_full_in_the_pass_is_an_error_that_says_so(
     experiment: str, common: tuple[str, ...], tmp_path: Path
 ) -> None:

@@ -94,6 +94,7 @@ def filters(workspace: dict[str, Any]) -> list[dict[str, Any]]:
     return workspace["spec"]["section"]["runSets"][0]["filters"]["filters"]
 
 
+@pytest.mark.slow
 def test_another_metric_has_its_own_panels(tmp_path: Path) -> None:
     found = {c["chartTitle"]: c for _, c in panels(specification(tmp_path, "metric=cka"), "Layers")}
     assert found["cca_phone"]["metrics"] == ["cca_phone/cka"]

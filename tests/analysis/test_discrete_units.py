@@ -118,6 +118,7 @@ def test_figures_are_those_of_plain_counts(done: Finished, common: list[str]) ->
     assert (table["bitrate_deduplicated"] < table["bitrate"]).all()
 
 
+@pytest.mark.slow
 def test_centroids_of_a_run_before_give_its_units_and_fit_nothing(
     done: Finished, common: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

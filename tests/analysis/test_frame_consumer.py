@@ -55,7 +55,7 @@ def crosses_with_t0(encoder: Encoder) -> list[Pair]:
     return [(layer.name, "T0") for layer in encoder.layers if layer.part == "transformer"]
 
 
-@pytest.mark.parametrize("split", ["frame", "utterance"])
+@pytest.mark.parametrize("split", ["frame", slow("utterance")])
 def test_moments_of_overlapping_samples_are_those_of_all_their_frames(
     split: str, corpus: Corpus, encoder: Encoder, tmp_path: Path
 ) -> None:
@@ -154,6 +154,7 @@ def test_a_second_experiment_computes_only_what_is_missing(
     assert list(third.utterances()) == []  # nothing left to do
 
 
+@pytest.mark.slow
 def test_a_batch_of_four_gives_the_moments_of_four_alone(
     checkpoint: Path, encoder: Encoder, tmp_path: Path
 ) -> None:

@@ -139,6 +139,7 @@ def test_a_run_with_controls(common: tuple[str, ...], cache: str, tmp_path: Path
             assert primary.loc[primary["control"] == "mel", "value"].max() > 0.9
 
 
+@pytest.mark.slow
 def test_files_that_hold_a_mel_band_score_as_that_band(
     common: tuple[str, ...], speech: Path, cache: str, tmp_path: Path
 ) -> None:

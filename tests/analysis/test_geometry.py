@@ -149,6 +149,7 @@ def test_too_few_labels_or_speakers() -> None:
             Geometry().check(poor)
 
 
+@pytest.mark.slow
 def test_from_end_to_end(common: tuple[str, ...], cache: str, tmp_path: Path) -> None:
     run = execute(tmp_path, "experiment=geometry", *common, cache, "controls=true")
     rows = run.rows

@@ -6,14 +6,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import soundfile
-from marks import slow
 from running import Finished, execute, resolved, textgrids
 from speech import write_textgrid
 
 from common.records import SAMPLE_RATE
 
 KEYS = ["experiment", "control", "layer", "sample", "trial", "metric"]
-EXPERIMENTS = ("cca_mel", slow("cca_phone"), slow("word_discrimination_dtw"))
+EXPERIMENTS = ("cca_mel", "cca_phone", "word_discrimination_dtw")
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from running import composed, execute, write_corpus
 from common.config import resolve
 
 
+@pytest.mark.slow
 def test_a_dataset_without_speakers_has_no_intervals_and_says_why(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -283,6 +283,7 @@ def test_a_column_is_that_of_the_attributes(
         assert set(rows["target"]) == {"gender"}
 
 
+@pytest.mark.slow
 def test_a_planted_number_is_read_off_the_mel_frames_that_it_is_of(
     common: tuple[str, ...], speech: Path, cache: str, tmp_path: Path
 ) -> None:

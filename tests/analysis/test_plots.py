@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from marks import slow
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -140,7 +141,7 @@ def test_the_parts_names_do_not_run_into_titles_and_headings(
     assert not any(one.overlaps(other) for k, one in enumerate(boxes) for other in boxes[k + 1 :])
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 4])
+@pytest.mark.parametrize("n", [slow(1), 2, slow(3), slow(4)])
 def test_every_experiment_has_a_panel(n: int, tmp_path: Path, figures: list[Figure]) -> None:
     names = ["cca_mel", "cca_intra", "cca_phone", "cca_word"][:n]
     paths = plot_layers(scores(names), tmp_path, "toy on speech")

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from marks import slow
 from report_runs import analysis_config, curve, gathered, training, two, write_run
 
 from common.records import StrataError
@@ -31,7 +32,9 @@ UNLIKE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("name", UNLIKE)
+@pytest.mark.parametrize(
+    "name", [name if name in ("split", "speech") else slow(name) for name in UNLIKE]
+)
 def test_what_was_not_made_alike_is_refused_with_both_runs_and_values(
     tmp_path: Path, name: str
 ) -> None:
@@ -72,6 +75,7 @@ def test_mixed_protocols_of_one_model_are_never_one_curve(tmp_path: Path) -> Non
     assert set(frame["model"]) == {"small [split frame]", "small [split speaker]"}
 
 
+@pytest.mark.slow
 def test_a_sweep_over_blocks_and_seeds_goes_together_but_two_recipes_do_not(
     tmp_path: Path,
 ) -> None:

@@ -38,6 +38,7 @@ def test_an_unknown_layer_fails_before_weights_or_audio_are_read(
     assert not (tmp_path / "run/results.csv").exists()
 
 
+@pytest.mark.slow
 def test_one_corrupt_file_that_may_be_skipped_is_counted_and_the_run_goes_on(
     speech: Path, small: tuple[str, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

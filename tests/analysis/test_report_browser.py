@@ -22,6 +22,7 @@ from selenium import webdriver  # noqa: E402
 from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
+pytestmark = pytest.mark.slow
 Browser = webdriver.Chrome
 FLAGS = (
     *("headless=new", "no-sandbox", "disable-gpu", "disable-background-networking"),

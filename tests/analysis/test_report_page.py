@@ -159,6 +159,7 @@ def test_the_interval_over_seeds_is_students(report: Path) -> None:
     assert row["seeds"] == 2
 
 
+@pytest.mark.slow
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:
     training(tmp_path / "runs" / "a", 0, 0, 0.5)
     execute_report(tmp_path / "out", f"report.runs={tmp_path / 'runs'}")

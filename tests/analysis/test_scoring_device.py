@@ -29,6 +29,7 @@ def values(run: Finished) -> list[tuple[str, str, float]]:
     return list(run.rows[["experiment", "layer", "value"]].itertuples(index=False, name=None))
 
 
+@pytest.mark.slow
 def test_tensors_give_the_scores_of_arrays(
     runs: tuple[str, ...], by_numpy: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -42,6 +43,7 @@ def test_tensors_give_the_scores_of_arrays(
         assert found == pytest.approx(value, abs=1e-5 if name == "cca_word" else 1e-9)
 
 
+@pytest.mark.slow
 def test_where_the_gpu_is_full_the_cpu_scores(
     runs: tuple[str, ...],
     by_numpy: Finished,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from drawn import segments_of
+from marks import slow
 from passes import (
     WINDOWS,
     Array,
@@ -56,7 +57,7 @@ def names_of(encoder: Encoder) -> list[str]:
     return [layer.name for layer in encoder.layers]
 
 
-@pytest.mark.parametrize("pooling", ["mean", "middle_third", "max"])
+@pytest.mark.parametrize("pooling", ["middle_third", slow("mean"), slow("max")])
 def test_vectors_are_pooled_from_the_frames_of_each_unit(
     pooling: str, corpus: Corpus, encoder: Encoder, tmp_path: Path
 ) -> None:

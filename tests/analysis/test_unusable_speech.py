@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from marks import slow
 from running import Finished, execute, textgrids
 
 from common.records import SAMPLE_RATE, StrataError
@@ -81,7 +82,7 @@ def test_each_kind_is_an_error_that_names_the_file_or_is_counted_everywhere(
     assert passed["utterance: audio could not be read"] == 3
 
 
-@pytest.mark.parametrize("why", ["silent throughout", "channels cancel each other"])
+@pytest.mark.parametrize("why", ["silent throughout", slow("channels cancel each other")])
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
 def test_a_corpus_of_nothing_else_has_no_scores(
     why: str, on_error: str, copied: Path, small: tuple[str, ...], tmp_path: Path

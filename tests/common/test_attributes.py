@@ -49,6 +49,7 @@ def test_a_table_that_is_not_there_is_named(tmp_path: Path) -> None:
         read_attributes(tmp_path / "none.tsv")
 
 
+@pytest.mark.slow
 def test_an_attribute_is_probed_like_any_label(
     common: tuple[str, ...], cache: str, tmp_path: Path, speech: Path
 ) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lexicon import all_words
+from marks import slow
 
 pytest.importorskip("espeakng_loader", reason="needs espeak-ng: pip install espeakng-loader")
 
@@ -46,7 +47,7 @@ def test_every_phone_of_the_accent_has_an_equivalent(accent):
         assert arpabet(mnemonic, accent)
 
 
-@pytest.mark.parametrize("accent", ACCENTS)
+@pytest.mark.parametrize("accent", [slow(a) if a != "en-US" else a for a in ACCENTS])
 def test_the_whole_vocabulary_is_covered(accent):
     """Every fourth word in each accent: the phones that come are known, none is dropped."""
     words = all_words()[list(ACCENTS).index(accent) :: len(ACCENTS)]

@@ -9,7 +9,6 @@ import pyarrow
 import pytest
 import soundfile
 from hub import Hub
-from marks import slow
 from pyarrow import parquet
 from speech import PHONES, WORDS
 
@@ -149,6 +148,7 @@ def test_a_broken_download_resumes_and_offline_and_streamed_agree(libri: Hub) ->
     assert "librispeech_local" in other["error"]
 
 
+@pytest.mark.slow
 def test_streaming_leaves_no_audio_on_disk(libri: Hub) -> None:
     listed = read(libri, streaming=True, limit=2, partition="dev_other")
     assert listed["ids"] == [IDS[0], IDS[2]]
@@ -156,6 +156,7 @@ def test_streaming_leaves_no_audio_on_disk(libri: Hub) -> None:
     assert blobs(libri) == []
 
 
+@pytest.mark.slow
 def test_a_transfer_that_keeps_breaking_leaves_no_half_file(libri: Hub) -> None:
     libri.truncate = {SHARD: 99}
     error = read(libri, limit=1)["error"]
@@ -164,7 +165,8 @@ def test_a_transfer_that_keeps_breaking_leaves_no_half_file(libri: Hub) -> None:
     assert blobs(libri) == []
 
 
-@pytest.mark.parametrize("streaming", [False, slow(True)])
+@pytest.mark.slow
+@pytest.mark.parametrize("streaming", [False, True])
 def test_no_network_says_what_was_tried_and_what_to_do(libri: Hub, streaming: bool) -> None:
     libri.stop()
     error = read(libri, streaming=streaming)["error"]

@@ -44,6 +44,7 @@ def digest(utterances) -> str:
     return total.hexdigest()
 
 
+@pytest.mark.slow
 def test_a_fresh_process_says_the_same(corpus):
     code = (
         "from tests.common.test_synthetic import digest, synthetic\n"
@@ -165,6 +166,7 @@ def test_onsets_are_where_the_sound_starts(corpus, waveforms):
     assert np.mean(np.abs(offsets) <= 12) > 0.85
 
 
+@pytest.mark.slow
 def test_every_phone_occurs_in_twelve_minutes():
     spoken = synthetic(minutes=12, speakers=40).read()
     counts = Counter(p.label for u in spoken.utterances for p in u.tiers["phone"])

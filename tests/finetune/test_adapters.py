@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from marks import slow
 from models import configured, noise, save
 from running import Finished
 from safetensors.torch import load_file
@@ -46,8 +47,8 @@ def check(folder: Path, **keys: Any) -> None:
     [
         ("wav2vec2_base", ["q_proj", "v_proj"]),
         ("whisper", ["q_proj", "v_proj", "fc1"]),
-        ("wav2vec2_bert", ["linear_q", "linear_v"]),
-        ("wavlm_base", ["intermediate_dense", "output_dense"]),
+        slow("wav2vec2_bert", ["linear_q", "linear_v"]),
+        slow("wavlm_base", ["intermediate_dense", "output_dense"]),
     ],
 )
 def test_loras_maps_begin_with_nothing_and_are_added_into_the_weights(
@@ -122,6 +123,7 @@ def lora(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     )
 
 
+@pytest.mark.slow
 def test_a_run_with_lora_exports_a_model_of_the_usual_kind(
     lora: Finished, folders: dict[str, Path]
 ) -> None:

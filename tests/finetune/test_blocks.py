@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from marks import slow
 from models import configured, noise, save
 from safetensors.torch import load_file
 from test_ctc import finetune
@@ -21,6 +22,7 @@ from finetune.export import export
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*is deprecated")
 
+UNLIKE = ("wav2vec2_base", "wav2vec2_bert", "whisper")
 SOME = ["wav2vec2_base", "wav2vec2_lv60", "wavlm_base", "wav2vec2_bert", "whisper", "moonshine"]
 
 
@@ -35,7 +37,7 @@ def planned(folder: Path, **keys: Any) -> tuple[Blocks, Blueprint]:
     return plan_blocks(recipe(**keys), config, read_blueprint(config)), read_blueprint(config)
 
 
-@pytest.mark.parametrize("name", SOME)
+@pytest.mark.parametrize("name", [name if name in UNLIKE else slow(name) for name in SOME])
 def test_what_is_left_computes_what_the_whole_model_does_so_far(
     name: str, folders: dict[str, Path], tmp_path: Path
 ) -> None:

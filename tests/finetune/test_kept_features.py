@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from marks import slow
 from models import configured, save
 from test_ctc import clips, module_of
 from test_reinit import recipe
@@ -17,7 +18,10 @@ from finetune.ctc.text import Vocabulary
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")  # WavLM's
 
 TEXTS = ["AB", "A", "BBA", "B A B", "AB"]
-FAMILY = ("wav2vec2_base", "wav2vec2_lv60", "wavlm_base", "data2vec", "wav2vec2_conformer", "sew")
+FAMILY = (
+    *("wav2vec2_base", "wav2vec2_lv60"),
+    *map(slow, ("wavlm_base", "data2vec", "wav2vec2_conformer", "sew")),
+)
 GROUP_NORM = ("wav2vec2_base", "wavlm_base", "wav2vec2_conformer")
 
 

@@ -128,6 +128,7 @@ def test_whisper_is_fine_tuned_kept_and_read_again(
     torch.testing.assert_close(last[0], logits)
 
 
+@pytest.mark.slow
 def test_an_update_trains_all_but_the_convolutions(moonshine: Path, tmp_path: Path) -> None:
     """Raw audio with a mask, and a head that is fine-tuned on."""
     options = ["finetune.updates=2", "finetune.valid_every=2", "finetune.freeze_updates=0"]

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from finetune_speech import blueprint_of, prepared, recipe
+from marks import slow
 from models import one_thread
 
 from common.config import ModelConfig
@@ -227,7 +228,7 @@ def test_a_copy_of_acoustics_fills_the_whole_last_block(name: str, tmp_path: Pat
     assert loss.item() == pytest.approx(away.mean(), rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["wav2vec2_tiny", "hubert_tiny"])
+@pytest.mark.parametrize("name", ["wav2vec2_tiny", slow("hubert_tiny")])
 def test_only_the_top_blocks_are_trained(name: str, tmp_path: Path) -> None:
     folder = f"assets/{name}"
     blueprint = read_blueprint(ModelConfig(name=name, checkpoint=folder, random_init=True))

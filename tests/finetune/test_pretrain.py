@@ -90,6 +90,7 @@ def test_a_model_is_analysed_as_it_grew(
     assert (growth.folder / "growth.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_units_of_a_trained_models_layer(
     models: dict[str, list[str]],
     trained: dict[str, Finished],

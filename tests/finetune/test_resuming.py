@@ -156,8 +156,9 @@ def listening() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("listening")
-@pytest.mark.parametrize(("number", "update"), [(signal.SIGTERM, 4), slow(signal.SIGUSR1, 5)])
+@pytest.mark.parametrize(("number", "update"), [(signal.SIGTERM, 4), (signal.SIGUSR1, 5)])
 def test_a_ctc_that_a_signal_ends_has_a_checkpoint_of_that_update(
     number: int, update: int, whole: tuple[Finished, Batches], model: Path, tmp_path: Path
 ) -> None:
@@ -281,7 +282,8 @@ def damage(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("file", ["train", slow("train.json"), slow("valid")])
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["train", "train.json", "valid"])
 def test_damaged_speech_of_a_recogniser_is_read_again(
     file: str,
     begun: Path,
@@ -306,7 +308,8 @@ def pretrained(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[F
     return done, batches
 
 
-@pytest.mark.parametrize("kills", [slow([1]), [5], slow([2, 6])])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [[1], [5], [2, 6]])
 def test_a_killed_pretraining_goes_on_to_the_same_weights(
     kills: list[int], pretrained: tuple[Finished, Batches], model: Path, tmp_path: Path
 ) -> None:

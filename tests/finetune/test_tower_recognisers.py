@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from marks import slow
 from models import configured, noise
 from test_ctc import clips
 from test_linear_head import read_as_told
@@ -33,7 +34,9 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", ["voxtral", "glm_asr", "speech_to_text", "speecht5", "sew_d"])
+@pytest.mark.parametrize(
+    "name", ["voxtral", "speecht5", *map(slow, ("glm_asr", "speech_to_text", "sew_d"))]
+)
 def test_a_tower_learns_to_write_and_is_read_again(name: str, tmp_path: Path) -> None:
     build(name, tmp_path / "model")
     asked, vocabulary = configured(tmp_path / "model"), Vocabulary.of_text(TEXTS)
