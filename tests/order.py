@@ -16,10 +16,11 @@ LONGEST = (
     *("test_docs.py", "test_resuming.py", "test_hub_run.py", "test_precision.py", "test_assets.py"),
     *("test_conf.py", "test_controls.py", "test_goldens.py", "test_pretrain.py"),
     *("test_experiment.py", "test_encoder.py", "test_growing_entries.py", "test_bootstrap.py"),
-    *("test_towers.py", "test_inter.py", "test_task_runs.py", "test_own_labels.py"),
+    *("test_towers.py", "test_config.py", "test_inter.py", "test_measures.py"),
+    *("test_task_runs.py", "test_own_labels.py", "test_recognition.py", "test_protocols.py"),
     *("test_plots.py", "test_librispeech.py", "test_analogies.py", "test_report_browser.py"),
     *("test_adapters.py", "test_unit_study.py", "test_hostile.py", "test_objectives.py"),
-    *("test_protocol.py", "test_cca.py", "test_weighted_sum.py", "test_config.py"),
+    *("test_protocol.py", "test_cca.py", "test_weighted_sum.py", "test_synthetic.py"),
     *("test_context.py", "test_linear_head.py", "test_frame_files.py", "test_frame_consumer.py"),
     *("test_discrete_units.py", "test_dashboard.py"),
 )
