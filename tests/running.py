@@ -68,26 +68,13 @@ def registered(conf: Path) -> None:
     register()
 
 
-@dataclass(frozen=True)
-class Beginning:
-    """In the place of the files that a configuration begins with: what they were merged to."""
-
-    merged: DictConfig
-    config_path: str = "beginning"
-
-
-OF_EXPERIMENTS = ("analysis", "experiment")
-
-
 @cache
 def merge_once() -> None:
     """Have Hydra read a file, and merge the same files in the same order, once: two thirds of it.
 
-    Those before the experiment's are merged apart, for other experiments begin with them too.
     Files are known by their paths: a test that writes its own configuration has its own folder.
     """
     read, merge = ConfigRepository.load_config, ConfigLoaderImpl._compose_config_from_defaults_list
-    load = ConfigLoaderImpl._load_single_config
     files: dict[tuple[str, ...], ConfigResult | None] = {}
     merged: dict[tuple[str, str], DictConfig] = {}
 
@@ -100,25 +87,13 @@ def merge_once() -> None:
             files[key] = read(self, config_path)
         return copy.deepcopy(files[key])
 
-    def load_single_config(self: ConfigLoaderImpl, default: Any, repo: Any) -> ConfigResult:
-        if isinstance(default, Beginning):
-            return ConfigResult("beginning", "beginning", default.merged, {})
-        return load(self, default, repo)
-
     def compose_config(self: ConfigLoaderImpl, defaults: list[Any], repo: Any) -> DictConfig:
         key = (repr(defaults), repr(folders(repo)))
         if key not in merged:
-            groups = [str(default.config_path).split("/")[0] for default in defaults]
-            first = next((k for k, name in enumerate(groups) if name in OF_EXPERIMENTS), 0)
-            if first:
-                beginning = Beginning(compose_config(self, defaults[:first], repo))
-                merged[key] = merge(self, [beginning, *defaults[first:]], repo)
-            else:
-                merged[key] = merge(self, defaults, repo)
+            merged[key] = merge(self, defaults, repo)
         return copy.deepcopy(merged[key])
 
     ConfigRepository.load_config = load_config
-    ConfigLoaderImpl._load_single_config = load_single_config
     ConfigLoaderImpl._compose_config_from_defaults_list = compose_config
 
 
