@@ -1,8 +1,8 @@
 """The synthetic corpus: same seed, same bytes; times that fit the sound."""
 
 import hashlib
+import os
 import pickle
-import subprocess
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from lexicon import all_words
+from running import ROOT, python
 
 pytest.importorskip("espeakng_loader", reason="needs espeak-ng: pip install espeakng-loader")
 
@@ -51,9 +52,8 @@ def test_a_fresh_process_says_the_same(corpus):
         "c = synthetic().read()\n"
         "print(c.fingerprint, digest(c.utterances[::-1][:12][::-1]))"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
-    )
+    result = python("-c", code, PYTHONPATH=os.pathsep.join((str(ROOT), str(ROOT / "tests"))))
+    assert result.returncode == 0, result.stderr
     assert result.stdout.split() == [corpus.fingerprint, digest(corpus.utterances[-12:])]
 
 

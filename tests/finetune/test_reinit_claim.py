@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from omegaconf import OmegaConf
+from running import composed
 
 from benchmarks.reinit_claim import (
     ROOT,
@@ -18,7 +19,6 @@ from benchmarks.reinit_claim import (
     summarise,
     values_of,
 )
-from tests.running import composed
 
 
 def lines_of(job: Job, errors: dict[str, int], validation: float = 0.5) -> pd.DataFrame:
