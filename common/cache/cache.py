@@ -390,7 +390,7 @@ def _read(archive: zipfile.ZipFile, member: str) -> NDArray[Any]:
         stored = array.reshape(-1, order="A").view(np.uint8)
         for start in range(0, stored.size, READ_FROM_ZIP):
             part = stored[start : start + READ_FROM_ZIP]
-            part[:] = np.frombuffer(file.read(part.size), dtype=np.uint8)  # raises if it is shorter
+            part.data[:] = file.read(part.size)  # raises if the file is shorter
     return array
 
 
